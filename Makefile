@@ -1,0 +1,50 @@
+# Every target works on a fresh machine with Python 3.11 and make. `make help` lists them.
+PYTHON ?= python3.11
+STUDY ?= config.yaml
+DIRECTORY ?= .
+ENV := .venv
+READY := $(ENV)/.ready
+RUN := PATH="$(CURDIR)/$(ENV)/bin:$$PATH"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup study test test-all dry-run lint format bench docs clean-env
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv from the exact pins; the others do it first
+
+$(READY): envs/requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+	  { echo "Castalia needs Python 3.11, and '$(PYTHON)' is not; write: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Installing the pinned packages into $(ENV) (once, some minutes)"
+	@rm -rf $(ENV) && $(PYTHON) -m venv $(ENV)
+	@$(ENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement envs/requirements.lock
+	@touch $@
+
+study: $(READY) ## run the whole default study and open results/index.html (STUDY=..., DIRECTORY=...)
+	@$(RUN) snakemake --profile profiles/local --configfile $(STUDY) --directory $(DIRECTORY)
+
+dry-run: $(READY) ## show what would run and why
+	@$(RUN) snakemake --profile profiles/local --configfile $(STUDY) --directory $(DIRECTORY) --dry-run
+
+test: $(READY) ## the tests, the smoke study end to end among them
+	@$(RUN) python -m pytest -m "not slow"
+
+test-all: $(READY) ## the slow tests too (kills, the default study)
+	@$(RUN) python -m pytest
+
+lint: $(READY) ## ruff, mypy, snakefmt, snakemake --lint
+	@$(RUN) tests/lint.sh
+
+format: $(READY) ## format Python and Snakemake files
+	@$(RUN) ruff format . && $(RUN) ruff check --fix . && $(RUN) snakefmt Snakefile rules
+
+docs: $(READY) ## write config.schema.json and docs/config.md from the models
+	@$(RUN) python -m scripts.study.schema
+
+bench: $(READY) ## measure the numbers the README states
+	@$(RUN) python -m tests.benchmarks.run
+
+clean-env: ## remove .venv
+	@rm -rf $(ENV)

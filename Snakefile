@@ -1,0 +1,42 @@
+# Castalia: one Pythia-style scaling suite as one workflow. `snakemake --profile profiles/local` runs it.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+# A study stands alone: --configfile replaces config.yaml instead of being merged onto it.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config.yaml"
+
+
+report: "rules/report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/train.smk"
+include: "rules/convert.smk"
+include: "rules/evaluate.smk"
+include: "rules/memorize.smk"
+include: "rules/analyze.smk"
+include: "rules/report.smk"
+include: "rules/targets.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        RESULTS,
+    localrule: True
+    message:
+        "The study is complete"
+
+
+onstart:
+    # Disk, output folder, source files, foreign checkpoints: refused here, before the first job.
+    begin(STUDY_FILE, config)
+
+
+onsuccess:
+    shell("python -m scripts.report.closing --study {STUDY_FILE}")

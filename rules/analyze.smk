@@ -1,0 +1,35 @@
+# Results to tidy tables.
+
+
+rule tables:
+    input:
+        checkpoints=CHECKPOINTS,
+        corpora=expand("data/{corpus}/manifest.json", corpus=CORPORA),
+        evals=EVALS,
+        memorization=MEMORIZATION,
+    output:
+        TABLES,
+    log:
+        "logs/tables.log",
+    benchmark:
+        "benchmarks/tables/all.jsonl"
+    resources:
+        mem_mb=1500,
+    message:
+        "Gather the results of {STUDY.file.study} into tables"
+    shell:
+        "python -m scripts.analyze.tables --study {STUDY_FILE} > {log} 2>&1"
+
+
+rule timings:
+    input:
+        "results/tables/runs.csv",
+    output:
+        "results/timings.csv",
+    log:
+        "logs/timings.log",
+    localrule: True
+    message:
+        "Gather what each job took"
+    shell:
+        "python -m scripts.analyze.timings --benchmarks benchmarks > {log} 2>&1"

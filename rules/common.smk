@@ -1,0 +1,117 @@
+# Look-ups the rules share. What they return comes from scripts/study; nothing is decided here.
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, workflow.basedir)
+
+from scripts.common.errors import UserError
+from scripts.study.check import begin
+from scripts.study.study import parse as parse_study
+
+STUDY_FILE = "results/study.json"  # written by onstart; what every command reads
+
+# Jobs find the commands whatever the working directory, and the Python that runs Snakemake.
+os.environ["PYTHONPATH"] = workflow.basedir
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+try:
+    STUDY = parse_study(config)
+except UserError as error:
+    sys.exit(f"error in the study file:\n{error}")
+
+for library in ("OMP", "MKL", "OPENBLAS"):
+    os.environ[f"{library}_NUM_THREADS"] = str(STUDY.file.runtime.threads)
+
+RUNS = list(STUDY.runs)
+CORPORA = list(STUDY.file.data.corpora)
+COMPONENTS = list(STUDY.file.data.components)
+TASK_SETS = list(STUDY.file.evaluation.task_sets)
+THREADS = STUDY.file.runtime.threads
+GPUS = int(STUDY.file.runtime.device == "cuda")
+
+
+wildcard_constraints:
+    run="|".join(map(re.escape, RUNS)),
+    corpus="|".join(map(re.escape, [*CORPORA, "held-out"])),
+    component="|".join(map(re.escape, COMPONENTS)),
+    task_set="|".join(map(re.escape, TASK_SETS)),
+    seed=r"\d+",
+    step=r"\d+",
+
+
+def component_files(wildcards):
+    """Files on disk a component is made of; an archive has none before it is fetched."""
+    patterns = STUDY.file.data.components[wildcards.component].files or []
+    return sorted(str(path) for pattern in patterns for path in Path().glob(pattern))
+
+
+def component_science(wildcards):
+    return STUDY.component_science(wildcards.component)
+
+
+def corpus_science(wildcards):
+    return STUDY.corpus_science(wildcards.corpus)
+
+
+def order_science(wildcards):
+    return STUDY.order_science(wildcards.corpus, int(wildcards.seed))
+
+
+def train_science(wildcards):
+    return STUDY.train_science(wildcards.run)
+
+
+def evaluation_science(wildcards):
+    return STUDY.evaluation_science(wildcards.task_set)
+
+
+def corpus_manifest(wildcards):
+    return f"data/{STUDY.run(wildcards.run).corpus}/manifest.json"
+
+
+def order_manifest(wildcards):
+    run = STUDY.run(wildcards.run)
+    return f"data/{run.corpus}/order-{run.data_seed}/manifest.json"
+
+
+def largest_first(wildcards):
+    """Priority of a run's jobs: the longest start first, so that the last ones are short."""
+    return STUDY.run(wildcards.run).size.non_embedding_parameters
+
+
+def training_memory(wildcards, attempt):
+    """MB: interpreter and libraries, weights, gradients, two moments and masters, activations."""
+    return attempt * (900 + STUDY.training_megabytes(wildcards.run))
+
+
+def model_memory(wildcards, attempt):
+    """MB: interpreter and libraries, one model and its activations."""
+    return attempt * (1300 + STUDY.model_megabytes(wildcards.run))
+
+
+def step_files(pattern, steps_of):
+    """Every file of a per-step pattern over all runs."""
+    return [pattern.format(run=run, step=step) for run in RUNS for step in steps_of(run)]
+
+
+# --- what each phase makes ----------------------------------------------------------------------
+
+DATA = [f"data/{run.corpus}/order-{run.data_seed}/manifest.json" for run in STUDY.runs.values()] + [
+    "data/held-out/manifest.json",
+    "data/tokenizer/manifest.json",
+]
+CHECKPOINTS = expand("checkpoints/{run}/manifest.json", run=RUNS)
+MODELS = step_files("models/{run}/step{step}/manifest.json", STUDY.steps)
+EVALS = [
+    file
+    for name in TASK_SETS
+    for file in step_files(f"results/evals/{{run}}/{name}/step{{step}}.json", STUDY.evaluation_steps)
+]
+MEMORIZATION = step_files("results/memorization/{run}/step{step}.parquet", STUDY.memorization_steps)
+TABLES = expand(
+    "results/tables/{table}.{form}",
+    table=["runs", "losses", "held_out", "evals", "memorization"],
+    form=["parquet", "csv"],
+) + ["results/tables/corpora.csv"]
+RESULTS = ["results/index.html", "results/timings.csv"]

@@ -1,0 +1,118 @@
+# Raw text to rows in order.
+
+
+rule fetch:
+    input:
+        component_files,
+    output:
+        "data/sources/{component}/manifest.json",
+    log:
+        "logs/fetch/{component}.log",
+    benchmark:
+        "benchmarks/fetch/{component}.jsonl"
+    localrule: True
+    params:
+        science=component_science,
+    message:
+        "Fetch the source of {wildcards.component} and check its hash"
+    shell:
+        "python -m scripts.data.fetch --study {STUDY_FILE} --component {wildcards.component} > {log} 2>&1"
+
+
+rule documents:
+    input:
+        "data/sources/{component}/manifest.json",
+    output:
+        "data/documents/{component}/manifest.json",
+    log:
+        "logs/documents/{component}.log",
+    benchmark:
+        "benchmarks/documents/{component}.jsonl"
+    params:
+        science=component_science,
+    resources:
+        mem_mb=1000,
+    message:
+        "Read the documents of {wildcards.component}"
+    shell:
+        "python -m scripts.data.documents --study {STUDY_FILE} --component {wildcards.component} > {log} 2>&1"
+
+
+rule deduplicate:
+    input:
+        expand("data/documents/{component}/manifest.json", component=COMPONENTS),
+    output:
+        "data/clusters/manifest.json",
+    log:
+        "logs/deduplicate.log",
+    benchmark:
+        "benchmarks/deduplicate/all.jsonl"
+    params:
+        science=STUDY.cluster_science(),
+    resources:
+        mem_mb=1500,
+    message:
+        "Cluster near-duplicates and choose the held-out split"
+    shell:
+        "python -m scripts.data.deduplicate --study {STUDY_FILE} > {log} 2>&1"
+
+
+rule tokenizer:
+    input:
+        expand("data/documents/{component}/manifest.json", component=COMPONENTS),
+        "data/clusters/manifest.json",
+    output:
+        "data/tokenizer/manifest.json",
+    log:
+        "logs/tokenizer.log",
+    benchmark:
+        "benchmarks/tokenizer/all.jsonl"
+    params:
+        science=STUDY.tokenizer_science(),
+    resources:
+        mem_mb=1500,
+    message:
+        "Make the tokenizer"
+    shell:
+        "python -m scripts.data.tokenizer --study {STUDY_FILE} > {log} 2>&1"
+
+
+rule tokenize:
+    input:
+        expand("data/documents/{component}/manifest.json", component=COMPONENTS),
+        "data/clusters/manifest.json",
+        "data/tokenizer/manifest.json",
+    output:
+        "data/{corpus}/manifest.json",
+    log:
+        "logs/tokenize/{corpus}.log",
+    benchmark:
+        "benchmarks/tokenize/{corpus}.jsonl"
+    params:
+        science=corpus_science,
+    resources:
+        mem_mb=1500,
+    message:
+        "Tokenize {wildcards.corpus}"
+    shell:
+        "python -m scripts.data.tokenize --study {STUDY_FILE} --corpus {wildcards.corpus} > {log} 2>&1"
+
+
+rule order:
+    input:
+        "data/{corpus}/manifest.json",
+    output:
+        "data/{corpus}/order-{seed}/manifest.json",
+    log:
+        "logs/order/{corpus}-{seed}.log",
+    benchmark:
+        "benchmarks/order/{corpus}-{seed}.jsonl"
+    params:
+        science=order_science,
+    resources:
+        mem_mb=1500,
+    message:
+        "Order the rows of {wildcards.corpus} by data seed {wildcards.seed}"
+    shell:
+        "python -m scripts.data.order --study {STUDY_FILE} --corpus {wildcards.corpus}"
+        " --seed {wildcards.seed} > {log} 2>&1"

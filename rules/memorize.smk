@@ -1,0 +1,32 @@
+# Memorization of training rows, one process a batch of checkpoints.
+
+for batch in STUDY.batches(STUDY.memorization_steps):
+
+    rule:
+        name:
+            f"memorize_{batch.label}"
+        input:
+            expand("models/{{run}}/step{step}/manifest.json", step=batch.steps),
+            corpus_manifest,
+            order_manifest,
+        output:
+            expand("results/memorization/{{run}}/step{step}.parquet", step=batch.steps),
+        wildcard_constraints:
+            run="|".join(map(re.escape, batch.runs)),
+        log:
+            f"logs/memorize/{{run}}_{batch.label}.log",
+        benchmark:
+            f"benchmarks/memorize/{{run}}_{batch.label}.jsonl"
+        params:
+            science=STUDY.memorization_science(),
+            steps=batch.steps,
+        priority: largest_first
+        threads: THREADS
+        resources:
+            mem_mb=model_memory,
+            gpu=GPUS,
+        message:
+            "Score memorization of {wildcards.run}, steps {params.steps}"
+        shell:
+            "python -m scripts.memorize.score --study {STUDY_FILE} --run {wildcards.run}"
+            " --steps {params.steps} > {log} 2>&1"

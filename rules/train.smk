@@ -1,0 +1,26 @@
+# One job a run. Its checkpoints are no declared outputs, so that a failed job leaves them to resume from;
+# the run's manifest, written last, is.
+
+
+rule train_run:
+    input:
+        corpus_manifest,
+        order_manifest,
+        "data/held-out/manifest.json",
+    output:
+        "checkpoints/{run}/manifest.json",
+    log:
+        "logs/train/{run}.log",
+    benchmark:
+        "benchmarks/train/{run}.jsonl"
+    params:
+        science=train_science,
+    priority: largest_first
+    threads: THREADS
+    resources:
+        mem_mb=training_memory,
+        gpu=GPUS,
+    message:
+        "Train {wildcards.run}"
+    shell:
+        "python -m scripts.train.train --study {STUDY_FILE} --run {wildcards.run} > {log} 2>&1"

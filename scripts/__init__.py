@@ -1,0 +1,1 @@
+"""Castalia: one reproducible workflow for a Pythia-style language-model scaling suite."""

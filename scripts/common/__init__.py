@@ -1,0 +1,1 @@
+"""What every stage shares: manifests, locks, progress, errors, strict command lines."""

@@ -1,0 +1,34 @@
+"""User mistakes and damaged inputs, told in one message without a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """A mistake the reader can mend; its text says what, what is allowed, and the fix."""
+
+
+def explain(key: str, value: object, allowed: str, fix: str | None = None) -> str:
+    """One refusal in the project's form: key, value, what is allowed, the corrected line."""
+    text = f"{key}: {value!r} is not allowed\n  allowed: {allowed}"
+    return text + (f"\n  write:   {fix}" if fix else "")
+
+
+def near(name: str, known: list[str]) -> str | None:
+    """The known name closest to a mistyped one, or None if none is close."""
+    found = get_close_matches(str(name), known, n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command's main; a UserError ends it with its text and exit code 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except BrokenPipeError:  # `… --help | head` is not a mistake
+        raise SystemExit(0) from None

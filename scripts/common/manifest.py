@@ -1,0 +1,126 @@
+"""Manifests: the small JSON written last that says what a finished artefact is.
+
+`manifest.json` holds only what follows from the science (so that equal work gives equal bytes and a
+rerun that changes nothing triggers nothing); `record.json` beside it holds what is true of this one
+execution: versions, code revision, host, wall time. See docs/design.md, section 5.1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import time
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from scripts.common.errors import UserError
+from scripts.common.files import digest_of, read_json, sha256_file, write_json
+
+SCHEMA = 1
+NAME = "manifest.json"
+PACKAGES = ("torch", "deepspeed", "transformers", "tokenizers", "lm-eval", "snakemake", "numpy")
+
+
+def describe(files: list[Path], root: Path) -> dict[str, dict[str, Any]]:
+    """Hash and size of each file, by its path below `root`."""
+    return {
+        file.relative_to(root).as_posix(): {"sha256": sha256_file(file), "bytes": file.stat().st_size}
+        for file in sorted(files)
+    }
+
+
+def write(
+    path: Path,
+    *,
+    kind: str,
+    subject: dict[str, Any],
+    science: dict[str, Any],
+    files: list[Path],
+    parents: list[Path] | None = None,
+    facts: dict[str, Any] | None = None,
+    started: float | None = None,
+) -> None:
+    """Write `path` (a manifest.json) last and atomically, and record.json just before it.
+
+    `files` lie below the manifest's folder; `parents` are the manifests this artefact was made from,
+    named by path relative to the working directory.
+    """
+    record = {"host": socket.gethostname(), **_execution(started)}
+    write_json(path.with_name("record.json"), record)
+    content = {
+        "schema": SCHEMA,
+        "kind": kind,
+        "subject": subject,
+        "complete": True,
+        "science": science,
+        "fingerprint": digest_of(science),
+        "parents": {parent.as_posix(): sha256_file(parent) for parent in parents or []},
+        "files": describe(files, path.parent),
+        "facts": facts or {},
+    }
+    write_json(path, content)
+
+
+def read(path: Path, kind: str) -> dict[str, Any]:
+    """Read a manifest and check its kind; raises UserError that names the file and the fact."""
+    if not path.exists():
+        raise UserError(f"{path}: no such manifest; the step that writes it has not finished")
+    try:
+        content: dict[str, Any] = read_json(path)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not a manifest ({error}); delete it to have it made again") from None
+    if content.get("kind") != kind or content.get("complete") is not True:
+        raise UserError(f"{path}: expected a complete {kind!r} manifest, found {content.get('kind')!r}")
+    return content
+
+
+def verify(path: Path, kind: str) -> dict[str, Any]:
+    """Read a manifest and check size and sha256 of every file it names."""
+    content = read(path, kind)
+    for name, expected in content["files"].items():
+        file = path.parent / name
+        if not file.exists():
+            raise UserError(f"{file}: named by {path} but missing")
+        if file.stat().st_size != expected["bytes"]:
+            raise UserError(f"{file}: {file.stat().st_size} bytes, {path} says {expected['bytes']}")
+        if (found := sha256_file(file)) != expected["sha256"]:
+            raise UserError(f"{file}: sha256 {found}, {path} says {expected['sha256']}")
+    return content
+
+
+def differing(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """Dotted keys whose values differ between two plain nested values, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(set(old) | set(new))
+        nested = (differing(old.get(k), new.get(k), f"{prefix}.{k}" if prefix else k) for k in keys)
+        return [line for lines in nested for line in lines]
+    return [] if old == new else [f"{prefix}: {old!r} there, {new!r} asked"]
+
+
+def _execution(started: float | None) -> dict[str, Any]:
+    """Facts of this one execution, free to differ between equal results."""
+    return {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "wall_seconds": None if started is None else round(time.time() - started, 2),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "job": os.environ.get("SLURM_JOB_ID"),
+        "code": code_revision(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+    }
+
+
+def code_revision() -> str | None:
+    """`git describe` of the project's code, '-dirty' if changed; None outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,1 @@
+"""Conversion: native NeoX checkpoints to Transformers models."""

@@ -1,0 +1,1 @@
+"""From raw text to rows: sources, documents, clusters, tokenizer, tokens, order."""

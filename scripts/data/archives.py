@@ -1,0 +1,85 @@
+"""Members of wheels and source archives, read in place: nothing is extracted, installed or executed."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import zipfile
+import zlib
+from functools import lru_cache
+from pathlib import Path
+
+from scripts.common.errors import UserError
+
+
+@lru_cache(maxsize=256)
+def glob_regex(pattern: str) -> re.Pattern[str]:
+    """A glob as a regular expression over a whole path: `*` and `?` stay in one part, `**` spans parts.
+
+    A pattern without "/" is matched against the last part only, as in .gitignore.
+    """
+    out, at = "" if "/" in pattern else "(?:.*/)?", 0
+    while at < len(pattern):
+        if pattern.startswith("**/", at):
+            out, at = out + "(?:.*/)?", at + 3
+        elif pattern.startswith("**", at):
+            out, at = out + ".*", at + 2
+        elif pattern[at] == "*":
+            out, at = out + "[^/]*", at + 1
+        elif pattern[at] == "?":
+            out, at = out + "[^/]", at + 1
+        elif found := re.match(r"\[(!?)([^]/]+)\]", pattern[at:]):
+            inside = found[2].replace("\\", "\\\\")
+            out, at = out + ("[^/" if found[1] else "[") + inside + "]", at + found.end()
+        else:
+            out, at = out + re.escape(pattern[at]), at + 1
+    return re.compile(out, re.DOTALL)
+
+
+def select(names: list[str], patterns: list[str], where: str) -> list[str]:
+    """Names that fit a pattern, sorted; raises UserError naming a pattern that fits none."""
+    chosen: set[str] = set()
+    for pattern in patterns:
+        fitting = [name for name in names if glob_regex(pattern).fullmatch(name)]
+        if not fitting:
+            some = ", ".join(sorted(names)[:3]) or "nothing at all"
+            raise UserError(f"{where}: nothing in it fits {pattern!r}; it holds {len(names)} files, such as {some}")
+        chosen.update(fitting)
+    return sorted(chosen)
+
+
+def read_members(archive: Path, patterns: list[str]) -> dict[str, bytes]:
+    """Contents of the members that fit the patterns by name, in the order of their names.
+
+    Wheels and zips, and tar files under any compression of the standard library. Raises UserError on a
+    missing or damaged archive and on a pattern that fits nothing.
+    """
+    if not archive.is_file():
+        raise UserError(f"{archive}: no such file; the step that fetches it has not finished")
+    reader = _zip_members if zipfile.is_zipfile(archive) else _tar_members
+    try:
+        return reader(archive, patterns)
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        raise UserError(f"{archive}: not a readable zip or tar archive ({error})") from None
+
+
+def _zip_members(archive: Path, patterns: list[str]) -> dict[str, bytes]:
+    with zipfile.ZipFile(archive) as packed:
+        names = [info.filename for info in packed.infolist() if not info.is_dir()]
+        return {name: packed.read(name) for name in select(names, patterns, str(archive))}
+
+
+def _tar_members(archive: Path, patterns: list[str]) -> dict[str, bytes]:
+    """One pass: going back in a compressed tar means reading it from its start again."""
+    names: list[str] = []
+    contents: dict[str, bytes] = {}
+    with tarfile.open(archive) as packed:
+        for info in packed:
+            if not info.isfile():
+                continue
+            names.append(info.name)
+            if any(glob_regex(pattern).fullmatch(info.name) for pattern in patterns):
+                stream = packed.extractfile(info)
+                assert stream is not None  # a plain file always has one
+                contents[info.name] = stream.read()
+    return {name: contents[name] for name in select(names, patterns, str(archive))}

@@ -1,0 +1,173 @@
+"""Train the study's tokenizer with GPT-NeoX-20B's pipeline, or take a given tokenizer.json: data/tokenizer/."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scripts.common import manifest
+from scripts.common.errors import UserError, explain, run
+from scripts.common.files import sha256_file, write_json, write_text
+from scripts.data.deduplicate import FOLDER as CLUSTERS
+from scripts.data.deduplicate import read_all, read_rows
+from scripts.data.store import folder_of
+from scripts.study.config import Tokenizer as Wanted
+from scripts.study.study import Study, load
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+FOLDER = Path("data/tokenizer")
+END_OF_TEXT = "<|endoftext|>"
+PADDING = "<|padding|>"
+LONGEST_SPACES = 24
+SPACES = [" " * count for count in range(LONGEST_SPACES, 1, -1)]
+NOT_IN_UTF8 = {0xC0, 0xC1, *range(0xF5, 0x100)}  # bytes that no valid UTF-8 holds; the 20B vocabulary has none of them
+NO_LIMIT = int(1e30)  # transformers' "no maximum known": the model, not the tokenizer, limits the length
+
+
+def alphabet() -> list[str]:
+    """The 243 byte symbols of the 20B vocabulary, sorted."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]  # GPT-2's byte symbols: these stand for
+    moved = [byte for byte in range(256) if byte not in printable]  # themselves, the others from U+0100 on
+    symbols = {byte: chr(byte) for byte in printable} | {byte: chr(0x100 + n) for n, byte in enumerate(moved)}
+    assert set(symbols.values()) == set(ByteLevel.alphabet())
+    return sorted(symbol for byte, symbol in symbols.items() if byte not in NOT_IN_UTF8)
+
+
+def train(texts: Iterable[str], vocabulary: int) -> Tokenizer:
+    """Byte-level BPE: NFC, no prefix space, both special tokens first, runs of 24 to 2 spaces last.
+
+    `vocabulary` counts everything. Raises UserError if it is too small for the pipeline, or too large for
+    the text to fill.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    symbols = alphabet()
+    fewest = 2 + len(symbols) + len(SPACES)
+    if vocabulary <= fewest:
+        raise UserError(explain("data.tokenizer.vocabulary", vocabulary, f"more than {fewest}", "vocabulary: 2048"))
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True)
+    tokenizer.decoder = decoders.ByteLevel(add_prefix_space=True, trim_offsets=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary - len(SPACES),
+        min_frequency=2,
+        special_tokens=[END_OF_TEXT, PADDING],
+        initial_alphabet=symbols,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_tokens([AddedToken(spaces, normalized=True) for spaces in SPACES])
+    if (size := tokenizer.get_vocab_size()) != vocabulary:
+        raise UserError(
+            f"data.tokenizer.vocabulary: the text gives only {size} tokens, {vocabulary} are asked for\n"
+            f"  write:   vocabulary: {size // 128 * 128}, or give more text"
+        )
+    return tokenizer
+
+
+def take_file(wanted: Wanted) -> Tokenizer:
+    """The tokenizer of a given tokenizer.json; raises UserError if its hash, size or first token is another."""
+    from tokenizers import Tokenizer
+
+    path = Path(wanted.file or "")
+    if not path.is_file():
+        raise UserError(f"data.tokenizer.file: {path}: no such file")
+    if wanted.sha256 and (found := sha256_file(path)) != wanted.sha256:
+        raise UserError(f"{path}: sha256 {found}\n  the study says: {wanted.sha256}")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception for every kind of damage
+        raise UserError(f"{path}: not a tokenizer.json ({error})") from None
+    if (size := tokenizer.get_vocab_size()) != wanted.vocabulary:
+        raise UserError(
+            explain(
+                "data.tokenizer.vocabulary", wanted.vocabulary, f"{size}, the tokens of {path}", f"vocabulary: {size}"
+            )
+        )
+    if tokenizer.token_to_id(END_OF_TEXT) != 0:
+        raise UserError(f"{path}: {END_OF_TEXT} is token {tokenizer.token_to_id(END_OF_TEXT)}, GPT-NeoX has it at 0")
+    return tokenizer
+
+
+def load_tokenizer(folder: Path = FOLDER) -> Tokenizer:
+    """The study's tokenizer, for encoding."""
+    from tokenizers import Tokenizer
+
+    manifest.read(folder / manifest.NAME, "tokenizer")
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def settings(tokenizer: Tokenizer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(tokenizer_config.json, special_tokens_map.json), complete, so that nothing is guessed on loading."""
+    names = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "unk_token": END_OF_TEXT}
+    if tokenizer.token_to_id(PADDING) is not None:
+        names["pad_token"] = PADDING
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "add_prefix_space": False,
+        "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "attention_mask"],
+        "model_max_length": NO_LIMIT,
+        **names,
+    }
+    return config, dict(names)
+
+
+def save(tokenizer: Tokenizer, folder: Path) -> list[Path]:
+    """Write the three files transformers loads a tokenizer from."""
+    config, names = settings(tokenizer)
+    write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
+    write_json(folder / "tokenizer_config.json", config)
+    write_json(folder / "special_tokens_map.json", names)
+    return [folder / name for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")]
+
+
+def held_in_texts(study: Study) -> list[str]:
+    """Text of every document that is not held out, duplicates included."""
+    pairs = zip(read_all(study), read_rows(), strict=True)
+    return [document.text for document, row in pairs if not row.held_out]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Train a byte-level BPE tokenizer with GPT-NeoX-20B's pipeline on the text that is not held out, "
+        "or take the study's tokenizer.json; write data/tokenizer/, which AutoTokenizer loads."
+    )
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    arguments = parser.parse_args()
+    started = time.time()
+    study = load(arguments.study)
+    wanted = study.file.data.tokenizer
+    texts = [] if wanted.file else held_in_texts(study)
+    tokenizer = take_file(wanted) if wanted.file else train(texts, wanted.vocabulary)
+    files = save(tokenizer, FOLDER)
+    merges = len(json.loads(tokenizer.to_str())["model"]["merges"])
+    manifest.write(
+        FOLDER / manifest.NAME,
+        kind="tokenizer",
+        subject={"stage": "tokenizer"},
+        science=study.tokenizer_science(),
+        files=files,
+        parents=[] if wanted.file else _parents(study),
+        facts={"vocabulary": tokenizer.get_vocab_size(), "merges": merges, "trained_on_documents": len(texts)},
+        started=started,
+    )
+    print(f"{FOLDER}: {tokenizer.get_vocab_size()} tokens")
+
+
+def _parents(study: Study) -> list[Path]:
+    components = [folder_of(name) / manifest.NAME for name in sorted(study.file.data.components)]
+    return [CLUSTERS / manifest.NAME, *components]
+
+
+if __name__ == "__main__":
+    run(main)

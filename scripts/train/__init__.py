@@ -1,0 +1,1 @@
+"""Training: the GPT-NeoX model, Pythia's recipe, exact resume, checkpoints in NeoX layout."""

@@ -1,0 +1,209 @@
+"""Native checkpoints in NeoX layout, and the rolling state a killed run resumes from.
+
+A save first makes a complete native checkpoint under `resume/`, whose manifest comes last; a scheduled
+step is then published as `global_step<N>/` by hard links to those files, without the optimizer state
+where the retention policy drops it. Only then is the older resume state deleted. So a kill at any moment
+leaves one whole resume state, and nothing half-written carries a manifest.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch.distributed
+import yaml
+
+from scripts.common import manifest
+from scripts.common.errors import UserError
+from scripts.common.files import write_text
+from scripts.study.study import BASE_SEED, Run
+
+OPTIMIZER_FILES = "zero_pp_rank_*"
+SAVING = ".saving"
+
+
+def step_folder(root: Path, step: int) -> Path:
+    """global_step<N>, NeoX's name."""
+    return root / f"global_step{step}"
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one run, in checkpoints/<run>/."""
+
+    root: Path
+    run: Run
+    science: dict[str, Any]
+    parents: list[Path]
+    rank: int
+
+    @property
+    def resume(self) -> Path:
+        """Folder of the rolling state."""
+        return self.root / "resume"
+
+    def newest_resume(self) -> tuple[int, dict[str, Any]] | None:
+        """Step and manifest of the newest whole resume state, or None; damaged files raise UserError."""
+        found = sorted(
+            (int(path.parent.name.removeprefix("global_step")), path)
+            for path in self.resume.glob(f"global_step*/{manifest.NAME}")
+        )
+        if not found:
+            return None
+        step, path = found[-1]
+        return step, manifest.verify(path, "resume")
+
+    def save(self, engine: Any, step: int, facts: dict[str, Any]) -> None:
+        """Write the complete native state of `step` under resume/, manifest last. Every rank calls this."""
+        saving = self.resume / SAVING
+        if self.rank == 0:
+            shutil.rmtree(saving, ignore_errors=True)
+            saving.mkdir(parents=True)
+        torch.distributed.barrier()
+        engine.save_checkpoint(
+            str(self.resume), tag=SAVING, client_state=client_state(self.run, self.science, step), save_latest=False
+        )
+        torch.distributed.barrier()
+        if self.rank == 0:
+            self._seal(saving, step, facts)
+        torch.distributed.barrier()
+
+    def _seal(self, saving: Path, step: int, facts: dict[str, Any]) -> None:
+        configs = saving / "configs"
+        configs.mkdir()
+        write_text(configs / f"{self.run.name}.yml", neox_yaml(self.run, self.science))
+        files = [path for path in saving.rglob("*") if path.is_file()]
+        for path in files:
+            _to_disk(path)
+        folder = step_folder(self.resume, step)
+        shutil.rmtree(folder, ignore_errors=True)
+        saving.rename(folder)
+        manifest.write(
+            folder / manifest.NAME,
+            kind="resume",
+            subject={"run": self.run.name, "step": step},
+            science=self.science,
+            files=[folder / path.relative_to(saving) for path in files],
+            facts=facts,
+        )
+
+    def publish(self, step: int, keep_optimizer: bool, facts: dict[str, Any]) -> None:
+        """Link the resume state of `step` as the scheduled checkpoint global_step<N>, manifest last."""
+        source, target = step_folder(self.resume, step), step_folder(self.root, step)
+        shutil.rmtree(target, ignore_errors=True)
+        dropped = set() if keep_optimizer else set(source.glob(OPTIMIZER_FILES))
+        kept = [
+            path
+            for path in source.rglob("*")
+            if path.is_file() and path not in dropped and path.name not in (manifest.NAME, "record.json")
+        ]
+        for path in kept:
+            link = target / path.relative_to(source)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, link)
+        manifest.write(
+            target / manifest.NAME,
+            kind="checkpoint",
+            subject={"run": self.run.name, "step": step},
+            science=self.science,
+            files=[target / path.relative_to(source) for path in kept],
+            parents=self.parents_of(step),
+            facts={**facts, "optimizer_state": keep_optimizer},
+        )
+        write_text(self.root / "latest", f"global_step{step}")
+
+    def parents_of(self, step: int) -> list[Path]:
+        """The previous scheduled checkpoint; for step 0 the corpus and the order."""
+        earlier = [other for other in self.science["steps"] if other < step]
+        return [step_folder(self.root, earlier[-1]) / manifest.NAME] if earlier else self.parents
+
+    def published(self, step: int) -> bool:
+        """Whether the scheduled checkpoint of `step` is complete."""
+        return (step_folder(self.root, step) / manifest.NAME).exists()
+
+    def drop_resume_before(self, step: int) -> None:
+        """Delete resume states older than `step`."""
+        for folder in self.resume.glob("global_step*"):
+            if int(folder.name.removeprefix("global_step")) < step:
+                shutil.rmtree(folder)
+
+
+def load(engine: Any, folder: Path, step: int) -> None:
+    """Load weights and optimizer state of `step` into the engine; raises UserError if it holds another step."""
+    engine.load_checkpoint(str(folder), tag=f"global_step{step}")
+    if engine.global_steps != step:
+        raise UserError(f"{folder}/global_step{step}: holds step {engine.global_steps}")
+
+
+def client_state(run: Run, science: dict[str, Any], step: int) -> dict[str, Any]:
+    """What gpt-neox adds to DeepSpeed's own state (megatron/checkpointing.py)."""
+    size = science["size"]
+    arguments = {
+        "num_layers": size["layers"],
+        "hidden_size": size["width"],
+        "num_attention_heads": size["heads"],
+        "max_position_embeddings": run.training.sequence_length,
+        "make_vocab_size_divisible_by": 128,
+        "padded_vocab_size": size["padded_vocabulary"],
+        "tokenizer_type": "HFTokenizer",
+        "model_parallel_size": 1,
+    }
+    return {"iteration": step, "args": arguments}
+
+
+def neox_yaml(run: Run, science: dict[str, Any]) -> str:
+    """The resolved recipe under gpt-neox's keys."""
+    size, training = science["size"], run.training
+    rate, optimizer = training.learning_rate, training.optimizer
+    wang = size["init"] == "small-wang"
+    keys: dict[str, Any] = {
+        "num-layers": size["layers"],
+        "hidden-size": size["width"],
+        "num-attention-heads": size["heads"],
+        "seq-length": training.sequence_length,
+        "max-position-embeddings": training.sequence_length,
+        "pos-emb": "rotary",
+        "rotary-pct": 0.25,
+        "no-weight-tying": True,
+        "gpt-j-residual": True,
+        "output-layer-parallelism": "column",
+        "norm": "layernorm",
+        "bias-gelu-fusion": True,
+        "init_method": "small_init" if wang else "normal",
+        "output_layer_init_method": "wang_init" if wang else "scaled_normal",
+        "optimizer": {
+            "type": "Adam",
+            "params": {"lr": run.peak, "betas": optimizer.betas, "eps": optimizer.epsilon},
+        },
+        "lr-decay-style": "cosine" if rate.schedule != "constant" else "constant",
+        "min_lr": run.peak * rate.floor_share,
+        "warmup": rate.warmup_share,
+        "weight-decay": optimizer.weight_decay,
+        "gradient_clipping": optimizer.gradient_clipping,
+        "train_batch_size": training.batch_size,
+        "train-iters": training.steps,
+        "lr-decay-iters": training.steps,
+        "hidden-dropout": 0,
+        "attention-dropout": 0,
+        "precision": training.precision,
+        "seed": run.init_seed,
+        "pipe-parallel-size": 1,
+        "model-parallel-size": 1,
+        "tokenizer-type": "HFTokenizer",
+        "castalia": {  # what NeoX has no key for
+            "run": run.name,
+            "data-seed": run.data_seed,
+            "lr-curve": rate.schedule,
+            "published-seed": run.init_seed == BASE_SEED,
+        },
+    }
+    return yaml.safe_dump(keys, sort_keys=False)
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())

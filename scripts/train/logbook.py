@@ -1,0 +1,58 @@
+"""The JSON-lines a run writes: metrics and held-out losses (exact), timing (not)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from scripts.common.errors import UserError
+
+EXACT = ("metrics.jsonl", "held_out.jsonl")
+TIMING = "timing.jsonl"
+
+
+class Logbook:
+    """Append-only files in a run's folder; only rank 0 writes."""
+
+    def __init__(self, root: Path, active: bool) -> None:
+        self.root, self.active = root, active
+
+    def rewind(self, lengths: dict[str, int]) -> None:
+        """Cut the exact files to the lengths in bytes a resume state names; none named: start anew."""
+        if not self.active:
+            return
+        for name in EXACT:
+            path, length = self.root / name, lengths.get(name, 0)
+            path.touch()
+            if path.stat().st_size < length:
+                raise UserError(f"{path}: {path.stat().st_size} bytes, the resume state was saved after {length}")
+            os.truncate(path, length)
+        (self.root / TIMING).touch()
+
+    def write(self, name: str, line: dict[str, Any]) -> None:
+        """Append one line."""
+        if self.active:
+            with (self.root / name).open("a") as handle:
+                handle.write(json.dumps(line) + "\n")
+
+    def lengths(self) -> dict[str, int]:
+        """Length in bytes of each exact file, flushed to disk."""
+        if not self.active:
+            return {}
+        for name in EXACT:
+            with (self.root / name).open("rb") as handle:
+                os.fsync(handle.fileno())
+        return {name: (self.root / name).stat().st_size for name in EXACT}
+
+    def rows_between(self, after: int, upto: int) -> tuple[str, int]:
+        """Digest of the rows consumed in steps (after, upto], and how many of those updates were applied."""
+        digest, applied = hashlib.sha256(), 0
+        for text in (self.root / EXACT[0]).read_text().splitlines():
+            line = json.loads(text)
+            if after < line["step"] <= upto:
+                digest.update(line["rows"].encode())
+                applied += line["applied"]
+        return digest.hexdigest(), applied

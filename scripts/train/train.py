@@ -1,0 +1,203 @@
+"""Train one run from its newest whole state to its last step."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scripts.common import lock, manifest
+from scripts.common.errors import UserError, run
+from scripts.common.files import sha256_file
+from scripts.common.progress import progress
+from scripts.data.order import Rows
+from scripts.study.study import Run, Study, load
+from scripts.train import checkpoint, engine, held_out
+from scripts.train.logbook import EXACT, TIMING, Logbook
+from scripts.train.recipe import learning_rate
+
+
+class Batches:
+    """Endless micro-batches of one rank, by step; gas walks blocks of micro * world rows as NeoX does."""
+
+    def __init__(self, rows: Rows, spec: Run, micro: int, world: engine.World) -> None:
+        self.rows, self.batch, self.micro, self.world = rows, spec.training.batch_size, micro, world
+        self.queue: Iterator[tuple[torch.Tensor, torch.Tensor]] = iter(())
+
+    def start_step(self, step: int) -> str:
+        """Queue the micro-batches of update number step+1; returns the digest of the whole batch's rows."""
+        block = self.rows.rows(step * self.batch, (step + 1) * self.batch)
+        self.queue = self._micro_batches(torch.from_numpy(block.astype(np.int64)))
+        return hashlib.sha256(np.ascontiguousarray(block, dtype="<i4").tobytes()).hexdigest()[:16]
+
+    def _micro_batches(self, block: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for start in range(0, self.batch, self.micro * self.world.size):
+            mine = block[start + self.world.rank * self.micro :][: self.micro]
+            yield mine[:, :-1], mine[:, 1:]
+
+    def __iter__(self) -> Batches:
+        return self
+
+    def __next__(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return next(self.queue)
+
+
+class Trainer:
+    """One run on its engine: steps, measures, saves."""
+
+    def __init__(self, study: Study, spec: Run, world: engine.World, root: Path) -> None:
+        runtime = study.file.runtime
+        self.spec, self.world, self.root = spec, world, root
+        corpus = Path("data") / spec.corpus
+        parents = [corpus / manifest.NAME, corpus / f"order-{spec.data_seed}" / manifest.NAME]
+        self.science = {**study.train_science(spec.name), "parents": {p.as_posix(): sha256_file(p) for p in parents}}
+        self.checkpoints = checkpoint.Checkpoints(root, spec, self.science, parents, world.rank)
+        self.logbook = Logbook(root, active=world.rank == 0)
+        self.rows = Rows.open(corpus, spec.data_seed)
+        self.held_out = held_out.read(Path("data/held-out"), spec.training.sequence_length)
+        self.optimizer_steps = set(study.optimizer_steps(spec.name))
+        self.steps = set(study.steps(spec.name))
+        self.engine = engine.build(spec, study.padded_vocabulary(spec.name), runtime, world)
+        self.batches = Batches(self.rows, spec, engine.micro_batch(spec, runtime, world), world)
+
+    def start(self) -> None:
+        """Continue from the newest whole state, or make step 0."""
+        found = self.checkpoints.newest_resume()
+        if found is None:
+            self.logbook.rewind({})
+            self.save(0)
+            return
+        step, state = found
+        checkpoint.load(self.engine, self.checkpoints.resume, step)
+        self.logbook.rewind(state["facts"]["lengths"])
+        if step in self.steps and not self.checkpoints.published(step):
+            self.publish(step)
+
+    def step(self) -> None:
+        """One update on the next batch of the order."""
+        begun = time.monotonic()
+        training = self.spec.training
+        before, skipped = self.engine.global_steps, self.engine.skipped_steps
+        rate = learning_rate(before - skipped, training.steps, self.spec.peak, training.learning_rate)
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = rate
+        rows = self.batches.start_step(before)
+        loss = float(self.engine.train_batch(self.batches))
+        if not math.isfinite(loss):
+            raise UserError(
+                f"{self.spec.name}: the loss is {loss} at step {before + 1}; the last good state is kept in "
+                f"{self.checkpoints.resume}"
+            )
+        norm = self.engine.get_global_grad_norm()
+        line = {
+            "step": self.engine.global_steps,
+            "loss": round(loss, 6),
+            "learning_rate": float(f"{rate:.9g}"),
+            "gradient_norm": None if norm is None else round(float(norm), 6),
+            "applied": int(self.engine.skipped_steps == skipped),
+            "rows": rows,
+        }
+        self.logbook.write(EXACT[0], line)
+        seconds = time.monotonic() - begun
+        tokens = training.batch_size * training.sequence_length
+        timing = {"step": line["step"], "seconds": round(seconds, 4), "tokens_per_second": round(tokens / seconds)}
+        self.logbook.write(TIMING, timing)
+
+    def save(self, step: int) -> None:
+        """Measure held-out loss, save the resume state, publish a scheduled checkpoint."""
+        measured = held_out.losses(self.engine.module, self.held_out)
+        self.logbook.write(EXACT[1], {"step": step, **measured})
+        self.checkpoints.save(self.engine, step, {"lengths": self.logbook.lengths()})
+        self.publish(step)
+
+    def publish(self, step: int) -> None:
+        """Make the scheduled checkpoint of the resume state just saved, then drop older resume states."""
+        if self.world.rank == 0:
+            earlier = max((s for s in self.steps if s < step), default=0)
+            digest, applied = self.logbook.rows_between(earlier, step)
+            batch = self.spec.training.batch_size
+            facts = {
+                "places": [earlier * batch, step * batch],
+                "rows": digest,
+                "updates_applied": applied,
+                "updates_skipped": step - earlier - applied,
+            }
+            self.checkpoints.publish(step, step in self.optimizer_steps, facts)
+            self.checkpoints.drop_resume_before(step)
+
+    def train(self) -> None:
+        """Run to the last step."""
+        total = self.spec.training.steps
+        self.start()
+        with progress(f"train {self.spec.name}", total, "steps", self.engine.global_steps) as tell:
+            while self.engine.global_steps < total:
+                self.step()
+                if self.engine.global_steps in self.steps:
+                    self.save(self.engine.global_steps)
+                tell(self.engine.global_steps)
+
+
+def refuse_foreign(root: Path, science: dict[str, Any]) -> None:
+    """Refuse a work folder that holds another run's checkpoints; raises UserError naming differing keys."""
+    for kind, pattern in (("resume", "resume/global_step*"), ("checkpoint", "global_step*")):
+        for path in sorted(root.glob(f"{pattern}/{manifest.NAME}")):
+            if lines := manifest.differing(manifest.read(path, kind)["science"], science):
+                listed = "\n  ".join(lines)
+                raise UserError(
+                    f"{root} holds checkpoints of another science config:\n  {listed}\n"
+                    f"  keep them: mv {root} {root}-kept\n  or drop them: rm -r {root}"
+                )
+
+
+def finish(trainer: Trainer, study: Study, started: float) -> None:
+    """Write the run's manifest, last."""
+    root, name = trainer.root, trainer.spec.name
+    steps = [checkpoint.step_folder(root, step) / manifest.NAME for step in study.steps(name)]
+    for path in steps:
+        manifest.read(path, "checkpoint")
+    manifest.write(
+        root / manifest.NAME,
+        kind="run",
+        subject={"run": name},
+        science=trainer.science,
+        files=[*steps, *(root / name for name in EXACT)],
+        parents=trainer.checkpoints.parents,
+        started=started,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser.add_argument("--run", required=True, help="name of the run, e.g. pythia-840k-seed1")
+    arguments = parser.parse_args()
+    started = time.time()
+    study = load(arguments.study)
+    spec = study.run(arguments.run)
+    root = Path("checkpoints") / spec.name
+    world = engine.join_world(study.file.runtime)
+    if world.rank == 0:
+        with lock.hold(root):
+            _train(study, spec, world, root, started)
+    else:
+        _train(study, spec, world, root, started)
+    torch.distributed.destroy_process_group()
+
+
+def _train(study: Study, spec: Run, world: engine.World, root: Path, started: float) -> None:
+    trainer = Trainer(study, spec, world, root)
+    refuse_foreign(root, trainer.science)
+    trainer.train()
+    if world.rank == 0:
+        finish(trainer, study, started)
+
+
+if __name__ == "__main__":
+    run(main)
