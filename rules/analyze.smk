@@ -13,12 +13,16 @@ rule tables:
         "logs/tables.log",
     benchmark:
         "benchmarks/tables/all.jsonl"
+    conda:
+        "../envs/workflow.yaml"
     resources:
         mem_mb=1500,
+    params:
+        study=STUDY_FILE,
     message:
         "Gather the results of {STUDY.file.study} into tables"
     shell:
-        "python -m scripts.analyze.tables --study {STUDY_FILE} > {log} 2>&1"
+        "python -m scripts.analyze.tables --study {params.study} > {log} 2>&1"
 
 
 rule timings:
@@ -28,6 +32,8 @@ rule timings:
         "results/timings.csv",
     log:
         "logs/timings.log",
+    conda:
+        "../envs/workflow.yaml"
     localrule: True
     message:
         "Gather what each job took"

@@ -1,27 +1,22 @@
 # Look-ups the rules share. What they return comes from scripts/study; nothing is decided here.
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
+from scripts.common.environment import prepare
 from scripts.common.errors import UserError
 from scripts.study.check import begin
 from scripts.study.study import parse as parse_study
 
 STUDY_FILE = "results/study.json"  # written by onstart; what every command reads
 
-# Jobs find the commands whatever the working directory, and the Python that runs Snakemake.
-os.environ["PYTHONPATH"] = workflow.basedir
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-
 try:
     STUDY = parse_study(config)
 except UserError as error:
     sys.exit(f"error in the study file:\n{error}")
 
-for library in ("OMP", "MKL", "OPENBLAS"):
-    os.environ[f"{library}_NUM_THREADS"] = str(STUDY.file.runtime.threads)
+prepare(workflow.basedir, STUDY.file.runtime.threads)
 
 RUNS = list(STUDY.runs)
 CORPORA = list(STUDY.file.data.corpora)

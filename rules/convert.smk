@@ -10,20 +10,23 @@ for batch in STUDY.batches(STUDY.steps):
             "data/tokenizer/manifest.json",
         output:
             expand("models/{{run}}/step{step}/manifest.json", step=batch.steps),
-        wildcard_constraints:
-            run="|".join(map(re.escape, batch.runs)),
         log:
             f"logs/convert/{{run}}_{batch.label}.log",
         benchmark:
             f"benchmarks/convert/{{run}}_{batch.label}.jsonl"
-        params:
-            steps=batch.steps,
+        wildcard_constraints:
+            run="|".join(map(re.escape, batch.runs)),
         priority: largest_first
+        conda:
+            "../envs/workflow.yaml"
         threads: THREADS
         resources:
             mem_mb=model_memory,
+        params:
+            study=STUDY_FILE,
+            steps=batch.steps,
         message:
             "Convert {wildcards.run}, steps {params.steps}"
         shell:
-            "python -m scripts.convert.convert --study {STUDY_FILE} --run {wildcards.run}"
+            "python -m scripts.convert.convert --study {params.study} --run {wildcards.run}"
             " --steps {params.steps} > {log} 2>&1"

@@ -11,12 +11,15 @@ rule fetch:
     benchmark:
         "benchmarks/fetch/{component}.jsonl"
     localrule: True
+    conda:
+        "../envs/workflow.yaml"
     params:
+        study=STUDY_FILE,
         science=component_science,
     message:
         "Fetch the source of {wildcards.component} and check its hash"
     shell:
-        "python -m scripts.data.fetch --study {STUDY_FILE} --component {wildcards.component} > {log} 2>&1"
+        "python -m scripts.data.fetch --study {params.study} --component {wildcards.component} > {log} 2>&1"
 
 
 rule documents:
@@ -28,14 +31,17 @@ rule documents:
         "logs/documents/{component}.log",
     benchmark:
         "benchmarks/documents/{component}.jsonl"
-    params:
-        science=component_science,
+    conda:
+        "../envs/workflow.yaml"
     resources:
         mem_mb=1000,
+    params:
+        study=STUDY_FILE,
+        science=component_science,
     message:
         "Read the documents of {wildcards.component}"
     shell:
-        "python -m scripts.data.documents --study {STUDY_FILE} --component {wildcards.component} > {log} 2>&1"
+        "python -m scripts.data.documents --study {params.study} --component {wildcards.component} > {log} 2>&1"
 
 
 rule deduplicate:
@@ -47,14 +53,17 @@ rule deduplicate:
         "logs/deduplicate.log",
     benchmark:
         "benchmarks/deduplicate/all.jsonl"
-    params:
-        science=STUDY.cluster_science(),
+    conda:
+        "../envs/workflow.yaml"
     resources:
         mem_mb=1500,
+    params:
+        study=STUDY_FILE,
+        science=STUDY.cluster_science(),
     message:
         "Cluster near-duplicates and choose the held-out split"
     shell:
-        "python -m scripts.data.deduplicate --study {STUDY_FILE} > {log} 2>&1"
+        "python -m scripts.data.deduplicate --study {params.study} > {log} 2>&1"
 
 
 rule tokenizer:
@@ -67,14 +76,17 @@ rule tokenizer:
         "logs/tokenizer.log",
     benchmark:
         "benchmarks/tokenizer/all.jsonl"
-    params:
-        science=STUDY.tokenizer_science(),
+    conda:
+        "../envs/workflow.yaml"
     resources:
         mem_mb=1500,
+    params:
+        study=STUDY_FILE,
+        science=STUDY.tokenizer_science(),
     message:
         "Make the tokenizer"
     shell:
-        "python -m scripts.data.tokenizer --study {STUDY_FILE} > {log} 2>&1"
+        "python -m scripts.data.tokenizer --study {params.study} > {log} 2>&1"
 
 
 rule tokenize:
@@ -88,14 +100,17 @@ rule tokenize:
         "logs/tokenize/{corpus}.log",
     benchmark:
         "benchmarks/tokenize/{corpus}.jsonl"
-    params:
-        science=corpus_science,
+    conda:
+        "../envs/workflow.yaml"
     resources:
         mem_mb=1500,
+    params:
+        study=STUDY_FILE,
+        science=corpus_science,
     message:
         "Tokenize {wildcards.corpus}"
     shell:
-        "python -m scripts.data.tokenize --study {STUDY_FILE} --corpus {wildcards.corpus} > {log} 2>&1"
+        "python -m scripts.data.tokenize --study {params.study} --corpus {wildcards.corpus} > {log} 2>&1"
 
 
 rule order:
@@ -107,12 +122,15 @@ rule order:
         "logs/order/{corpus}-{seed}.log",
     benchmark:
         "benchmarks/order/{corpus}-{seed}.jsonl"
-    params:
-        science=order_science,
+    conda:
+        "../envs/workflow.yaml"
     resources:
         mem_mb=1500,
+    params:
+        study=STUDY_FILE,
+        science=order_science,
     message:
         "Order the rows of {wildcards.corpus} by data seed {wildcards.seed}"
     shell:
-        "python -m scripts.data.order --study {STUDY_FILE} --corpus {wildcards.corpus}"
+        "python -m scripts.data.order --study {params.study} --corpus {wildcards.corpus}"
         " --seed {wildcards.seed} > {log} 2>&1"

@@ -10,14 +10,17 @@ rule tasks:
         "logs/tasks.log",
     benchmark:
         "benchmarks/tasks/all.jsonl"
-    params:
-        science=STUDY.task_science(),
+    conda:
+        "../envs/workflow.yaml"
     resources:
         mem_mb=1000,
+    params:
+        study=STUDY_FILE,
+        science=STUDY.task_science(),
     message:
         "Make the study's own tasks"
     shell:
-        "python -m scripts.evaluate.tasks --study {STUDY_FILE} > {log} 2>&1"
+        "python -m scripts.evaluate.tasks --study {params.study} > {log} 2>&1"
 
 
 for batch in STUDY.batches(STUDY.evaluation_steps):
@@ -30,22 +33,25 @@ for batch in STUDY.batches(STUDY.evaluation_steps):
             "data/tasks/manifest.json",
         output:
             expand("results/evals/{{run}}/{{task_set}}/step{step}.json", step=batch.steps),
-        wildcard_constraints:
-            run="|".join(map(re.escape, batch.runs)),
         log:
             f"logs/evaluate/{{run}}_{{task_set}}_{batch.label}.log",
         benchmark:
             f"benchmarks/evaluate/{{run}}_{{task_set}}_{batch.label}.jsonl"
-        params:
-            science=evaluation_science,
-            steps=batch.steps,
+        wildcard_constraints:
+            run="|".join(map(re.escape, batch.runs)),
         priority: largest_first
+        conda:
+            "../envs/workflow.yaml"
         threads: THREADS
         resources:
             mem_mb=model_memory,
             gpu=GPUS,
+        params:
+            study=STUDY_FILE,
+            science=evaluation_science,
+            steps=batch.steps,
         message:
             "Evaluate {wildcards.run} {wildcards.task_set}, steps {params.steps}"
         shell:
-            "python -m scripts.evaluate.evaluate --study {STUDY_FILE} --run {wildcards.run}"
+            "python -m scripts.evaluate.evaluate --study {params.study} --run {wildcards.run}"
             " --task-set {wildcards.task_set} --steps {params.steps} > {log} 2>&1"

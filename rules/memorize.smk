@@ -11,22 +11,25 @@ for batch in STUDY.batches(STUDY.memorization_steps):
             order_manifest,
         output:
             expand("results/memorization/{{run}}/step{step}.parquet", step=batch.steps),
-        wildcard_constraints:
-            run="|".join(map(re.escape, batch.runs)),
         log:
             f"logs/memorize/{{run}}_{batch.label}.log",
         benchmark:
             f"benchmarks/memorize/{{run}}_{batch.label}.jsonl"
-        params:
-            science=STUDY.memorization_science(),
-            steps=batch.steps,
+        wildcard_constraints:
+            run="|".join(map(re.escape, batch.runs)),
         priority: largest_first
+        conda:
+            "../envs/workflow.yaml"
         threads: THREADS
         resources:
             mem_mb=model_memory,
             gpu=GPUS,
+        params:
+            study=STUDY_FILE,
+            science=STUDY.memorization_science(),
+            steps=batch.steps,
         message:
             "Score memorization of {wildcards.run}, steps {params.steps}"
         shell:
-            "python -m scripts.memorize.score --study {STUDY_FILE} --run {wildcards.run}"
+            "python -m scripts.memorize.score --study {params.study} --run {wildcards.run}"
             " --steps {params.steps} > {log} 2>&1"

@@ -22,7 +22,11 @@ rule findings:
         "logs/findings.log",
     benchmark:
         "benchmarks/findings/all.jsonl"
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        study=STUDY_FILE,
     message:
         "Say in words what came out"
     shell:
-        "python -m scripts.report.findings --study {STUDY_FILE} > {log} 2>&1"
+        "python -m scripts.report.findings --study {params.study} > {log} 2>&1"

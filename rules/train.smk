@@ -13,14 +13,17 @@ rule train_run:
         "logs/train/{run}.log",
     benchmark:
         "benchmarks/train/{run}.jsonl"
-    params:
-        science=train_science,
     priority: largest_first
+    conda:
+        "../envs/workflow.yaml"
     threads: THREADS
     resources:
         mem_mb=training_memory,
         gpu=GPUS,
+    params:
+        study=STUDY_FILE,
+        science=train_science,
     message:
         "Train {wildcards.run}"
     shell:
-        "python -m scripts.train.train --study {STUDY_FILE} --run {wildcards.run} > {log} 2>&1"
+        "python -m scripts.train.train --study {params.study} --run {wildcards.run} > {log} 2>&1"

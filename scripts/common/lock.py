@@ -76,9 +76,11 @@ def hold(folder: Path) -> Iterator[None]:
     draft.write_text(mine)
     try:
         _acquire(path, draft)
+    finally:
+        draft.unlink()
+    try:
         yield
     finally:
-        draft.unlink(missing_ok=True)
         if path.exists() and path.read_text() == mine:
             path.unlink()
 

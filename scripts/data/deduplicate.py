@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,35 +36,45 @@ class Clustered:
     held_out: bool
 
 
-def is_held_out(cluster: str, share: float) -> bool:
-    """Whether a cluster is held out: its hash, read as a number in [0, 1), lies below `share`."""
-    number = int.from_bytes(hashlib.sha256(b"held-out:" + cluster.encode()).digest()[:8], "big")
-    return number < share * 2**64
+def held_out_clusters(first: Mapping[str, str], share: float) -> set[str]:
+    """Clusters to hold out, given the component of each cluster's first document.
+
+    Every component gives `share` of its clusters, rounded up, so that each has held-out text however small it
+    is. They are those whose names hash lowest, whatever their size and place.
+    """
+    held_out: set[str] = set()
+    for component in set(first.values()):
+        mine = sorted((cluster for cluster in first if first[cluster] == component), key=_rank)
+        held_out.update(mine[: math.ceil(share * len(mine))])
+    return held_out
+
+
+def _rank(cluster: str) -> bytes:
+    return hashlib.sha256(b"held-out:" + cluster.encode()).digest()
 
 
 def assign(documents: Sequence[Document], numbers: Sequence[int | None], held_out_share: float) -> list[Clustered]:
     """Clusters named by the id of their first document; equal texts share a cluster even if too short to compare."""
     keys = [document.id if number is None else number for document, number in zip(documents, numbers, strict=True)]
-    names: dict[str | int, str] = {}
-    for document, key in zip(documents, keys, strict=True):
-        names.setdefault(key, document.id)
+    first: dict[str | int, int] = {}
+    for place, key in enumerate(keys):
+        first.setdefault(key, place)
     sizes = Counter(keys)
-    first_seen: set[str | int] = set()
-    rows = []
-    for document, key in zip(documents, keys, strict=True):
-        rows.append(
-            Clustered(
-                id=document.id,
-                component=document.component,
-                origin=document.origin,
-                cluster=names[key],
-                cluster_size=sizes[key],
-                representative=key not in first_seen,
-                held_out=is_held_out(names[key], held_out_share),
-            )
+    held_out = held_out_clusters(
+        {documents[place].id: documents[place].component for place in first.values()}, held_out_share
+    )
+    return [
+        Clustered(
+            id=document.id,
+            component=document.component,
+            origin=document.origin,
+            cluster=documents[first[key]].id,
+            cluster_size=sizes[key],
+            representative=first[key] == place,
+            held_out=documents[first[key]].id in held_out,
         )
-        first_seen.add(key)
-    return rows
+        for place, (document, key) in enumerate(zip(documents, keys, strict=True))
+    ]
 
 
 def removal_facts(documents: Sequence[Document], rows: Sequence[Clustered]) -> dict[str, dict[str, Any]]:

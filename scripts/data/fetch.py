@@ -96,7 +96,7 @@ def _download_from(index: Any, archive: Archive, path: Path) -> None:
     with atomic(path) as temporary:
         # verify=False: the study's hash is the one that counts, and a file without it never gets its name
         index.download_package(found, temporary, verify=False, progress=_told(archive.file), timeout=60)
-        _check(temporary, archive, "the index now has another file under this name")
+        _check(temporary, archive, "the index has another file under this name")
 
 
 def _told(title: str) -> Any:
@@ -133,7 +133,8 @@ def files_of(name: str, component: Component) -> list[Path]:
     """Files on disk that the component's globs name, sorted; raises UserError for a glob that fits none."""
     found: set[Path] = set()
     for pattern in component.files or []:
-        fitting = {Path(path) for path in glob.glob(pattern, recursive=True) if Path(path).is_file()}
+        found_here = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207  Path.glob refuses absolute ones
+        fitting = {path for path in found_here if path.is_file()}
         if not fitting:
             raise UserError(f"data.components.{name}.files: no file fits {pattern!r} (seen from {Path.cwd()})")
         found |= fitting

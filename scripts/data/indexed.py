@@ -87,7 +87,7 @@ def write_tokens(prefix: Path, documents: Iterable[npt.ArrayLike], vocabulary: i
 
 @dataclass(frozen=True)
 class Tokens:
-    """Memory-mapped token ids `flat` [total] with `sizes` int32 [n], `pointers` int64 [n] (bytes), `doc_idx` int64 [m]."""
+    """Memory-mapped token ids `flat` [total]; `sizes` int32 [n], `pointers` int64 [n] in bytes, `doc_idx` int64 [m]."""
 
     flat: np.ndarray
     sizes: np.ndarray

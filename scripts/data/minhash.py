@@ -36,16 +36,18 @@ def cluster_numbers(texts: Sequence[str], *, bands: int, rows: int, ngram: int, 
     """For each text the number of its cluster of near-duplicates, or None if it has none.
 
     Similarity is the Jaccard index of the sets of word n-grams, words being what white space separates after
-    datatrove's simplification (lower case, no punctuation). Texts with fewer than `ngram` words are in no cluster.
+    datatrove's simplification (lower case, no punctuation or accents). Texts with fewer than `ngram` words are in
+    no cluster.
     """
     os.environ.setdefault("TQDM_DISABLE", "1")
     from datatrove.data import Document
     from datatrove.pipeline.dedup import minhash
     from datatrove.utils.hashing import HashConfig
+    from datatrove.utils.text import TextNormConfig
     from datatrove.utils.word_tokenizers import WordTokenizer
     from loguru import logger
 
-    class Words(WordTokenizer):  # type: ignore[misc]
+    class Words(WordTokenizer):
         """Words between white space: datatrove's own tokenizers want language data that is downloaded."""
 
         def word_tokenize(self, text: str) -> list[str]:
@@ -61,7 +63,12 @@ def cluster_numbers(texts: Sequence[str], *, bands: int, rows: int, ngram: int, 
     # sha1 comes with Python; datatrove 0.10 hands str to xxhash, which from version 4 on takes bytes only
     hashing = HashConfig(precision=64, hash_fc="sha1")
     config = minhash.MinhashConfig(
-        n_grams=ngram, num_buckets=bands, hashes_per_bucket=rows, seed=seed, hash_config=hashing
+        n_grams=ngram,
+        num_buckets=bands,
+        hashes_per_bucket=rows,
+        seed=seed,
+        norm_config=TextNormConfig(norm_numbers=False),  # else tables of different numbers would count as equal
+        hash_config=hashing,
     )
     with tempfile.TemporaryDirectory() as name:
         signatures, pairs, clusters = (Path(name) / stage for stage in ("signatures", "pairs", "clusters"))
@@ -76,4 +83,4 @@ def cluster_numbers(texts: Sequence[str], *, bands: int, rows: int, ngram: int, 
 
 def _pairs(path: Path) -> list[tuple[int, int]]:
     """(document, cluster) pairs of uint32; the file is missing if no document has a near-duplicate."""
-    return list(struct.iter_unpack("<2I", path.read_bytes())) if path.exists() else []  # type: ignore[arg-type]
+    return list(struct.iter_unpack("<2I", path.read_bytes())) if path.exists() else []

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from scripts.common import manifest
-from scripts.common.errors import UserError, run
+from scripts.common.errors import UserError, explain, run
 from scripts.common.files import atomic
 from scripts.data.indexed import Tokens, open_tokens
-from scripts.study.study import load
+from scripts.study.study import Study, load
 
 MAPS = ("doc_idx", "sample_idx", "shuffle_idx")
 BLOCK = 1 << 20  # cuts placed at a time; bounds the memory of a corpus of any size
@@ -43,7 +43,12 @@ def epochs_needed(tokens: int, sequence_length: int, samples: int) -> int:
 
 
 def build_doc_idx(documents: int, epochs: int, random: np.random.RandomState) -> np.ndarray:
-    """Documents 0..n-1 once an epoch, shuffled over all epochs together; int32 [documents * epochs]."""
+    """Documents 0..n-1 once an epoch, shuffled over all epochs together; int32 [documents * epochs].
+
+    Raises OverflowError where sample_idx, which is int32, could not point into it.
+    """
+    if documents * epochs > np.iinfo(np.int32).max:
+        raise OverflowError(f"{documents} documents x {epochs} epochs are more than NeoX's int32 index holds")
     doc_idx = np.tile(np.arange(documents, dtype=np.int32), epochs)
     random.shuffle(doc_idx)
     return doc_idx
@@ -123,7 +128,8 @@ class Rows:
 
     def row(self, place: int) -> np.ndarray:
         """One row, [sequence_length + 1] in the tokens' dtype."""
-        return self.at([place])[0]
+        row: np.ndarray = self.at([place])[0]
+        return row
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Rows at places [start, stop), [stop - start, sequence_length + 1] in the tokens' dtype."""
@@ -147,12 +153,14 @@ class Rows:
         stops[ends_at] = last[:, 1] + 1  # the last token of a row is the first of its neighbour
         lengths = stops - begins
         where = np.repeat(self.tokens.offsets[documents] + begins, lengths) + _counting(lengths)
-        return np.asarray(self.tokens.flat[where]).reshape(len(asked), width)
+        rows: np.ndarray = np.asarray(self.tokens.flat[where]).reshape(len(asked), width)
+        return rows
 
     def origin(self, places: Sequence[int] | np.ndarray) -> np.ndarray:
         """Number (in the corpus) of the document each row's first token comes from, int32 [n]."""
         samples = self.shuffle_idx[self._checked(places)]
-        return np.asarray(self.doc_idx[self.sample_idx[samples, 0]])
+        documents: np.ndarray = np.asarray(self.doc_idx[self.sample_idx[samples, 0]])
+        return documents
 
     def row_origin(self, place: int) -> str:
         """Component of the document the row's first token comes from."""
@@ -185,7 +193,16 @@ def rows_digest(rows: Rows, count: int) -> str:
 def _counting(lengths: np.ndarray) -> np.ndarray:
     """0..length-1 for each length, end to end: [2, 3] gives 0 1 0 1 2."""
     starts = np.cumsum(lengths) - lengths
-    return np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
+    counting: np.ndarray = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
+    return counting
+
+
+def known_order(study: Study, corpus: str, data_seed: int) -> None:
+    """Refuse an order that no run of the study reads; raises UserError naming those that are read."""
+    read = {(run.corpus, run.data_seed) for run in study.runs.values()}
+    if (corpus, data_seed) not in read:
+        allowed = ", ".join(f"{name} with seed {seed}" for name, seed in sorted(read))
+        raise UserError(explain("order", f"{corpus} with seed {data_seed}", f"{allowed}; no other is read by a run"))
 
 
 def main() -> None:
@@ -200,7 +217,9 @@ def main() -> None:
     started = time.time()
     corpus = Path("data") / arguments.corpus
     folder = corpus / f"order-{arguments.seed}"
-    science = load(arguments.study).order_science(arguments.corpus, arguments.seed)
+    study = load(arguments.study)
+    known_order(study, arguments.corpus, arguments.seed)
+    science = study.order_science(arguments.corpus, arguments.seed)
     tokens = open_tokens(corpus / "tokens")
     if not len(tokens.flat):
         raise UserError(f"{corpus}: no tokens, so no rows")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import zstandard
 
 from scripts.common.errors import UserError
+from scripts.data.store import decompress
 
 Texts = Iterator[tuple[str, str]]  # (origin, text)
 
@@ -32,8 +33,13 @@ def read_text(name: str, content: bytes) -> Texts:
 
 
 def read_licence(name: str, content: bytes) -> Texts:
-    """A licence text without the YAML head between its "---" lines."""
-    yield name, re.sub(r"\A---\n.*?^---\n", "", decode(name, content), flags=re.DOTALL | re.MULTILINE)
+    """A licence text without the YAML head between its "---" lines, a line a paragraph.
+
+    How found copies are wrapped and indented is an accident; without it, equal words are equal texts.
+    """
+    text = re.sub(r"\A---\n.*?^---\n", "", decode(name, content), flags=re.DOTALL | re.MULTILINE)
+    paragraphs = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text))
+    yield name, "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
 def read_gutenberg(name: str, content: bytes) -> Texts:
@@ -84,9 +90,8 @@ def _unpacked(name: str, content: bytes) -> bytes:
         if name.endswith(".gz"):
             return gzip.decompress(content)
         if name.endswith(".zst"):
-            with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(content), read_across_frames=True) as stream:
-                return stream.read()
-    except (OSError, EOFError, zstandard.ZstdError) as error:
+            return decompress(content)
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise UserError(f"{name}: damaged compression ({error})") from None
     return content
 
@@ -135,7 +140,7 @@ class _Plain(HTMLParser):
     def handle_data(self, data: str) -> None:
         self.parts.append(data)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
         if tag in ("br", "p", "li", "div"):
             self.parts.append("\n")
 

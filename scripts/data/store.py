@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -43,20 +42,34 @@ def write_documents(path: Path, documents: Iterable[Document]) -> None:
     with (
         atomic(path) as temporary,
         temporary.open("wb") as raw,
-        zstandard.ZstdCompressor(level=LEVEL).stream_writer(raw) as packed,
+        zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).stream_writer(raw) as packed,
     ):
         for document in documents:
             line = json.dumps(asdict(document), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
             packed.write(line.encode() + b"\n")
 
 
-def read_documents(path: Path) -> Iterator[Document]:
-    """Yield the documents of a file in order; raises UserError if it is missing or damaged."""
+def read_documents(path: Path) -> list[Document]:
+    """The documents of a file in order; raises UserError if it is missing, truncated or damaged."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; the step that writes it has not finished")
     try:
-        with path.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as unpacked:
-            for line in io.TextIOWrapper(unpacked, encoding="utf-8", newline="\n"):
-                yield Document(**json.loads(line))
+        lines = decompress(path.read_bytes()).decode().split("\n")
+        return [Document(**json.loads(line)) for line in lines if line]
     except (zstandard.ZstdError, json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error}); delete its folder to have it made again") from None
+
+
+def decompress(packed: bytes) -> bytes:
+    """All Zstandard frames of `packed`; raises ZstdError also if the last one is cut short.
+
+    The library's stream reader takes a cut frame for the end, which would lose text without a word.
+    """
+    parts: list[bytes] = []
+    while packed:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        parts.append(frame.decompress(packed))
+        if not frame.eof:
+            raise zstandard.ZstdError("the file ends within a compressed frame")
+        packed = frame.unused_data
+    return b"".join(parts)

@@ -47,7 +47,7 @@ def train(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     `vocabulary` counts everything. Raises UserError if it is too small for the pipeline, or too large for
     the text to fill.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
     symbols = alphabet()
     fewest = 2 + len(symbols) + len(SPACES)
@@ -56,7 +56,8 @@ def train(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True)
-    tokenizer.decoder = decoders.ByteLevel(add_prefix_space=True, trim_offsets=True)
+    tokenizer.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=True)
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary - len(SPACES),
         min_frequency=2,
@@ -85,7 +86,7 @@ def take_file(wanted: Wanted) -> Tokenizer:
         raise UserError(f"{path}: sha256 {found}\n  the study says: {wanted.sha256}")
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain Exception for every kind of damage
+    except Exception as error:  # noqa: BLE001  the library raises it for every kind of damage
         raise UserError(f"{path}: not a tokenizer.json ({error})") from None
     if (size := tokenizer.get_vocab_size()) != wanted.vocabulary:
         raise UserError(

@@ -62,13 +62,13 @@ def padded_vocabulary(tokens: int, tensor_parallel: int = 1) -> int:
 
 
 PYTHIA = "EleutherAI/pythia models/*.yml"
-LAPTOP = "ours: Pythia's block scaled down, 18.5x in non-embedding parameters from first to last"
+LAPTOP = "ours; 1.7m is Pythia-14M's shape with a 2,048-token vocabulary"
 
 _ROWS = (
     # laptop sizes, named by their parameters with a 2,048-token vocabulary
-    Size("360k", 2, 64, 4, 4e-3, source=LAPTOP),
-    Size("840k", 4, 96, 4, 3e-3, source=LAPTOP),
-    Size("2.5m", 6, 160, 5, 2e-3, source=LAPTOP),
+    Size("160k", 2, 32, 4, 1e-2, source=LAPTOP),
+    Size("460k", 4, 64, 4, 6e-3, source=LAPTOP),
+    Size("1.7m", 6, 128, 4, 3e-3, source=LAPTOP),
     # name, layers, width, heads, peak lr, init, GPUs, TP, micro-batch, ZeRO, total, non-embedding
     Size("14m", 6, 128, 4, 1e-3, "small-wang", 32, 1, 32, 0, 14_067_712, 1_189_888, PYTHIA),
     Size("31m", 6, 256, 8, 1e-3, "small-wang", 32, 1, 32, 0, 30_494_720, 4_739_072, PYTHIA),

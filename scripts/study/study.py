@@ -62,7 +62,10 @@ class Study:
         self.file = file
         own = {name: Size(name=name, **size.model_dump()) for name, size in file.sizes.items()}
         self.sizes: dict[str, Size] = {**CATALOGUE, **own}
+        _check_names(file)
         self.runs: dict[str, Run] = {run.name: run for run in _runs(self)}
+        _check_patterns(self)
+        _check_micro_batch(self)
 
     # --- runs and steps -------------------------------------------------------------------------
 
@@ -224,6 +227,36 @@ def parse(content: Any) -> Study:
         return Study(StudyFile.model_validate(content))
     except ValidationError as error:
         raise UserError(explain_all(error)) from None
+
+
+def _check_names(file: StudyFile) -> None:
+    """Refuse a corpus of unknown components."""
+    known = list(file.data.components)
+    for corpus, chosen in file.data.corpora.items():
+        for name in chosen.components:
+            if name not in known:
+                raise UserError(explain(f"data.corpora.{corpus}.components", name, ", ".join(known), near(name, known)))
+
+
+def _check_patterns(study: Study) -> None:
+    """Refuse an override that no run fits, which would be a silent mistake."""
+    subjects = sorted({f"{run.size.name}/{run.corpus}" for run in study.runs.values()})
+    for pattern in study.file.overrides:
+        if not any(fnmatchcase(subject, pattern) for subject in subjects):
+            guess = near(pattern, subjects)
+            raise UserError(explain(f"overrides.{pattern} (no run fits)", pattern, ", ".join(subjects), guess))
+
+
+def _check_micro_batch(study: Study) -> None:
+    """Refuse a micro-batch that a run's batch can't be made of."""
+    rows = study.file.runtime.micro_batch
+    for name, run in study.runs.items():
+        batch = run.training.batch_size
+        if rows and batch % rows:
+            divisors = [n for n in range(1, batch + 1) if batch % n == 0]
+            best = min(divisors, key=lambda n: abs(n - rows))
+            allowed = f"a divisor of {name}'s batch_size {batch}: {', '.join(map(str, divisors))}"
+            raise UserError(explain("runtime.micro_batch", rows, allowed, f"micro_batch: {best}"))
 
 
 def _expand(schedule: Schedule, total: int) -> list[int]:

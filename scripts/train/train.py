@@ -23,6 +23,8 @@ from scripts.train import checkpoint, engine, held_out
 from scripts.train.logbook import EXACT, TIMING, Logbook
 from scripts.train.recipe import learning_rate
 
+HASH_BELOW = 2_000_000_000  # bytes; larger inputs are checked by size when a job starts
+
 
 class Batches:
     """Endless micro-batches of one rank, by step; gas walks blocks of micro * world rows as NeoX does."""
@@ -57,6 +59,10 @@ class Trainer:
         self.spec, self.world, self.root = spec, world, root
         corpus = Path("data") / spec.corpus
         parents = [corpus / manifest.NAME, corpus / f"order-{spec.data_seed}" / manifest.NAME]
+        for path, kind in zip(
+            [*parents, Path("data/held-out") / manifest.NAME], ("corpus", "order", "corpus"), strict=True
+        ):
+            manifest.verify(path, kind, HASH_BELOW)
         self.science = {**study.train_science(spec.name), "parents": {p.as_posix(): sha256_file(p) for p in parents}}
         self.checkpoints = checkpoint.Checkpoints(root, spec, self.science, parents, world.rank)
         self.logbook = Logbook(root, active=world.rank == 0)
@@ -176,7 +182,7 @@ def finish(trainer: Trainer, study: Study, started: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
-    parser.add_argument("--run", required=True, help="name of the run, e.g. pythia-840k-seed1")
+    parser.add_argument("--run", required=True, help="name of the run, e.g. pythia-460k-seed1")
     arguments = parser.parse_args()
     started = time.time()
     study = load(arguments.study)

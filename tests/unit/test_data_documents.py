@@ -1,0 +1,293 @@
+"""From archives and files to documents: members, readers, sections, shares."""
+
+import gzip
+import io
+import json
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scripts.common.errors import UserError
+from scripts.data import fetch
+from scripts.data.archives import glob_regex, read_members, select
+from scripts.data.documents import make_documents, members
+from scripts.data.readers import READERS, plain
+from scripts.data.sections import cut, take, tidy
+from scripts.data.store import Document, document_id, read_documents, write_documents
+from scripts.study.config import Archive, Component
+
+TEXTS = st.text(alphabet="ab \n", max_size=400)
+
+
+def component(**changes: object) -> Component:
+    return Component.model_validate({"files": ["*.txt"], **changes})
+
+
+def document(text: str, origin: str = "m") -> Document:
+    return Document(document_id(text), text, "c", origin)
+
+
+# --- members -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "fits"),
+    [
+        ("a/*.txt", "a/b.txt", True),
+        ("a/*.txt", "a/b/c.txt", False),
+        ("a/**/*.txt", "a/c.txt", True),
+        ("a/**/*.txt", "a/b/b/c.txt", True),
+        ("*.txt", "a/b/c.txt", True),  # no "/": the last part only
+        ("*", "a/b", True),
+        ("a/?.[!c]", "a/b.d", True),
+        ("a/?.[!c]", "a/b.c", False),
+        ("a/b.t+t", "a/b.t+t", True),
+        ("a/b.txt", "a/bxtxt", False),
+        ("*/n_[1-8]??.RULE", "x/n_812.RULE", True),
+        ("*/n_[1-8]??.RULE", "x/n_912.RULE", False),
+    ],
+)
+def test_globs(pattern: str, name: str, fits: bool) -> None:
+    assert bool(glob_regex(pattern).fullmatch(name)) is fits
+
+
+def test_a_glob_that_fits_nothing_is_refused_by_name() -> None:
+    assert select(["b.txt", "a.txt", "c.md"], ["*.txt"], "z.whl") == ["a.txt", "b.txt"]
+    with pytest.raises(UserError, match=r"z\.whl: nothing in it fits '\*\.rst'; it holds 1 files, such as a\.txt"):
+        select(["a.txt"], ["*.txt", "*.rst"], "z.whl")
+
+
+def archive(path: Path, contents: dict[str, bytes]) -> Path:
+    if path.suffix == ".whl":
+        with zipfile.ZipFile(path, "w") as packed:
+            for name, content in contents.items():
+                packed.writestr(name, content)
+        return path
+    with tarfile.open(path, "w:gz") as packed:
+        for name, content in contents.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            packed.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("name", ["p.whl", "p.tar.gz"])
+def test_members_are_read_in_place_and_in_order(name: str, tmp_path: Path) -> None:
+    path = archive(tmp_path / name, {"p/b.txt": b"B", "../../evil.txt": b"E", "p/a.txt": b"A", "p/x.py": b"X"})
+    assert list(read_members(path, ["p/*.txt"]).items()) == [("p/a.txt", b"A"), ("p/b.txt", b"B")]
+    assert read_members(path, ["**/evil.txt"]) == {"../../evil.txt": b"E"}  # a name, never a path to write
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"nonsense"])
+@pytest.mark.parametrize("name", ["p.whl", "p.tar.gz"])
+def test_damaged_archives_are_refused_by_name(name: str, damage, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    path = archive(tmp_path / name, {f"p/{n}.txt": bytes(range(256)) * 8 for n in range(20)})
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match="not a readable zip or tar archive"):
+        read_members(path, ["*.txt"])
+
+
+# --- readers -------------------------------------------------------------------------------------
+
+
+def texts(reader: str, content: bytes, name: str = "m") -> list[str]:
+    return [text for _, text in READERS[reader](name, content)]
+
+
+def test_line_ends_are_one_kind_and_bad_utf8_is_refused_by_member() -> None:
+    assert texts("text", b"\xef\xbb\xbfa\r\nb\rc\n") == ["a\nb\nc\n"]
+    with pytest.raises(UserError, match=r"p/x\.txt: not UTF-8 \(byte 1"):
+        texts("text", b"a\xff", "p/x.txt")
+
+
+def test_a_licence_loses_its_head_and_its_line_wrapping() -> None:
+    content = b"---\nkey: mit\nname: MIT\n---\n\nPermission is\n   granted\n --- to all\n\n\nWithout  warranty\n"
+    assert texts("licence", content) == ["Permission is granted --- to all\n\nWithout warranty"]
+    assert texts("licence", b"no head\n") == ["no head"]
+
+
+def test_gutenberg_keeps_what_stands_between_the_marks() -> None:
+    start, end = (f"*** {mark} OF THE PROJECT GUTENBERG EBOOK X ***".encode() for mark in ("START", "END"))
+    content = b"\n".join([b"terms", start, b"play", end, b"more"])
+    assert [text.strip() for text in texts("gutenberg", content)] == ["play"]
+    assert texts("gutenberg", b"only the play") == ["only the play"]
+
+
+def test_a_country_becomes_titled_prose_without_html() -> None:
+    country = {
+        "Geography": {
+            "Area": {"total ": {"text": "12 sq km"}, "land": {"text": "10&nbsp;sq km"}, "note": "small"},
+            "Climate": {"text": "<p>mild<br>wet &amp; <em>green</em></p>"},
+        },
+        "Government": {"Country name": {"conventional short form": {"text": "none"},
+                                        "conventional long form": {"text": "Land of X"}}},
+    }  # fmt: skip
+    (text,) = texts("factbook", json.dumps(country).encode())
+    assert text.startswith(
+        "Land of X: Geography\n\nArea:\ntotal: 12 sq km\nland: 10 sq km\nnote: small\n\nClimate: mild\nwet"
+    )
+    assert "wet & green" in text
+    assert "<" not in text
+    with pytest.raises(UserError, match=r"x\.json: not JSON"):
+        texts("factbook", b"{", "x.json")
+
+
+def test_html_is_text_without_tags() -> None:
+    assert plain("a<b>b</b> &lt;c&gt;  d<br/><br/>e") == "ab <c> d\ne"
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [("d.jsonl", bytes), ("d.jsonl.gz", gzip.compress), ("d.jsonl.zst", zstandard.ZstdCompressor().compress)],
+)
+def test_json_lines_plain_and_packed(name: str, pack) -> None:  # type: ignore[no-untyped-def]
+    content = b'{"text": "one\\r\\ntwo"}\n\n{"text": "three", "meta": 1}\n'
+    assert list(READERS["jsonl"](name, pack(content))) == [(f"{name}:1", "one\ntwo"), (f"{name}:3", "three")]
+
+
+@pytest.mark.parametrize(
+    ("content", "fact"),
+    [
+        (b'{"text": "a"}\n{"txt": "b"}', r"d\.jsonl:2: expected a JSON object with a string field 'text'"),
+        (b'{"text": "a"}\n{"text": ', r"d\.jsonl:2: not JSON"),
+        (b'{"text": "\\ud800"}', r"d\.jsonl:1: not UTF-8"),
+    ],
+)
+def test_bad_json_lines_are_refused_by_line(content: bytes, fact: str) -> None:
+    with pytest.raises(UserError, match=fact):
+        texts("jsonl", content, "d.jsonl")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress])
+@pytest.mark.parametrize("damage", [lambda b: b[:-3], lambda b: b"nonsense", lambda b: b[:20] + b"x" * 20 + b[40:]])
+def test_damaged_compression_is_refused(pack, damage) -> None:  # type: ignore[no-untyped-def]
+    name = "d.jsonl.gz" if pack is gzip.compress else "d.jsonl.zst"
+    lines = "\n".join(json.dumps({"text": f"{n * n}"}) for n in range(200))
+    assert len(texts("jsonl", pack(lines.encode()), name)) == 200
+    with pytest.raises(UserError, match=rf"{name}: damaged compression"):
+        texts("jsonl", damage(pack(lines.encode())), name)
+
+
+def test_several_zstandard_frames_are_one_file() -> None:
+    pack = zstandard.ZstdCompressor().compress
+    assert texts("jsonl", pack(b'{"text": "a"}\n') + pack(b'{"text": "b"}\n'), "d.jsonl.zst") == ["a", "b"]
+
+
+# --- sections and shares ---------------------------------------------------------------------------
+
+
+@given(text=TEXTS, characters=st.integers(1, 80))
+def test_cutting_loses_only_white_space(text: str, characters: int) -> None:
+    assert "".join("".join(cut(text, characters)).split()) == "".join(text.split())
+
+
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=60), characters=st.integers(50, 200))
+def test_sections_are_about_the_size_asked_for(lengths: list[int], characters: int) -> None:
+    sections = cut("\n\n".join("x" * length for length in lengths), characters)
+    total = sum(lengths) + 2 * (len(lengths) - 1)
+    assert all(len(section) <= 1.25 * characters + 32 for section in sections)
+    assert all(len(section) >= characters / 4 for section in sections) or total < characters / 4
+
+
+def test_texts_without_blank_lines_are_cut_at_line_ends() -> None:
+    text = "\n".join(f"line {n:04}" for n in range(100))
+    sections = cut(text, 200)
+    assert "\n".join(sections) == text
+    assert all(150 <= len(section) <= 250 for section in sections)
+
+
+def test_tidy_keeps_indentation() -> None:
+    assert tidy("\n\n  a  \n\tb\t\n\n") == "  a\n\tb"
+
+
+def test_a_share_is_near_the_size_in_order_and_takes_equal_texts_together() -> None:
+    documents = [document(f"{n % 200:03}" + "y" * 97, f"m{n}") for n in range(400)]
+    taken = take(documents, 10_000)
+    assert sum(len(d.text) for d in taken) == 10_000
+    assert taken == [d for d in documents if d in taken]
+    assert {d.origin for d in taken if int(d.origin[1:]) < 200} == {
+        f"m{int(d.origin[1:]) - 200}" for d in taken if int(d.origin[1:]) >= 200
+    }
+    quarter = [sum(100 * q <= int(d.origin[1:]) < 100 * (q + 1) for d in taken) for q in range(4)]
+    assert min(quarter) > 10
+    assert take(documents, 10**9) == documents
+
+
+def test_documents_are_numbered_sections_and_empty_ones_are_dropped() -> None:
+    contents = [("a.txt", b"  \n\n"), ("b.txt", b"one\n\n" + b"x" * 50 + b"\n\ntwo\n")]
+    made = make_documents("c", component(section_characters=50), contents)
+    assert [(d.origin, d.component) for d in made] == [("b.txt#0", "c")]
+    whole = make_documents("c", component(), contents)
+    assert [d.origin for d in whole] == ["b.txt"]
+    assert whole[0].id == document_id(whole[0].text)
+    with pytest.raises(UserError, match="component c: the chosen members hold no text"):
+        make_documents("c", component(), contents[:1])
+
+
+def test_stored_documents_have_stable_bytes_and_damage_is_named(tmp_path: Path) -> None:
+    documents = [document("ünï\u2028code\n"), document("b", "m#1")]
+    first, second = tmp_path / "1.zst", tmp_path / "2.zst"
+    write_documents(first, documents)
+    write_documents(second, documents)
+    assert first.read_bytes() == second.read_bytes()
+    assert list(read_documents(first)) == documents
+    first.write_bytes(first.read_bytes()[:-8])
+    with pytest.raises(UserError, match=r"1\.zst: damaged"):
+        list(read_documents(first))
+
+
+# --- sources -------------------------------------------------------------------------------------
+
+
+def test_files_on_disk_are_read_sorted_and_json_lines_are_known_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("b.txt").write_text("B")
+    Path("a.jsonl").write_text('{"text": "A"}')
+    chosen = component(files=["*.txt", "*.jsonl", "b.*"])
+    made = make_documents("c", chosen, members("c", chosen))
+    assert [(d.origin, d.text) for d in made] == [("a.jsonl:1", "A"), ("b.txt", "B")]
+    facts = fetch.file_facts("c", chosen)
+    assert facts["b.txt"] == {"bytes": 1, "sha256": "df7e70e5021544f4834bbee64a9e3789febc4be81470df629cad6ddb03320a5c"}
+    with pytest.raises(UserError, match=r"data\.components\.c\.files: no file fits 'z\*'"):
+        fetch.files_of("c", component(files=["z*"]))
+    with pytest.raises(UserError, match=r"b\.txt: sha256 df7e.*\n.*the study says: 0000"):
+        fetch.file_facts("c", component(files=["b.txt"], sha256="0" * 64))
+    with pytest.raises(UserError, match="is for a single file, but `files` names 2"):
+        fetch.file_facts("c", component(files=["b.txt", "a.jsonl"], sha256="0" * 64))
+
+
+def test_an_archive_placed_by_hand_is_kept_if_right_and_refused_if_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    right = "df7e70e5021544f4834bbee64a9e3789febc4be81470df629cad6ddb03320a5c"
+    path = fetch.source_folder("c") / "p.whl"
+    path.parent.mkdir(parents=True)
+    path.write_text("B")
+    wanted = Archive(package="p", version="1", file="p.whl", sha256=right)
+    assert fetch.fetch("c", wanted) == path
+    path.write_text("C")
+    with pytest.raises(UserError, match=f"the study says: {right}") as caught:
+        fetch.fetch("c", wanted)
+    assert "6b23c0d5f35d1b11f9b683f0b0a617355deb11277d91ae091d399c655b87940d" in str(caught.value)
+    assert path.read_text() == "C"
+
+
+def test_an_unreachable_index_is_one_message_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")
+    monkeypatch.setattr(fetch, "FIRST_WAIT", 0.0)
+    wanted = Archive(package="p", version="1", file="p.whl", sha256="0" * 64)
+    with pytest.raises(UserError, match="could not be fetched") as caught:
+        fetch.fetch("c", wanted)
+    assert f"put the file with sha256 {'0' * 64}" in str(caught.value)
+    assert "data/sources/c/p.whl, or take the component c out of the study" in str(caught.value)
+    assert not (tmp_path / "data/sources/c/p.whl").exists()

@@ -1,0 +1,170 @@
+"""The study file: run table, names, schedule, overrides, refusals, generated files."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.common.errors import UserError
+from scripts.common.files import read_yaml
+from scripts.study import schema
+from scripts.study.catalogue import CATALOGUE, padded_vocabulary
+from scripts.study.schedule import in_batches, scheduled_steps
+from scripts.study.study import load, parse, run_name
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDIES = sorted(ROOT.glob("studies/*.yaml")) + [ROOT / "config.yaml"]
+
+
+@pytest.fixture
+def content() -> Any:
+    return read_yaml(ROOT / "config.yaml")
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_shipped_studies_are_valid(path: Path) -> None:
+    study = load(path)
+    assert study.runs
+    for name in study.runs:
+        steps = study.steps(name)
+        assert steps[0] == 0 and steps == sorted(set(steps))
+        assert set(study.optimizer_steps(name)) <= set(steps)
+
+
+def test_default_study_is_what_the_readme_says() -> None:
+    study = load(ROOT / "config.yaml")
+    assert len(study.runs) == 9
+    sizes = {run.size for run in study.runs.values()}
+    counts = sorted(size.non_embedding_parameters for size in sizes)
+    assert len(counts) == 3 and counts[-1] >= 12 * counts[0]
+    assert all(len(study.steps(name)) >= 10 for name in study.runs)
+
+
+def test_pythia_schedule_has_the_published_154_and_20_steps() -> None:
+    study = load(ROOT / "studies/pythia.yaml")
+    steps = study.steps("pythia-70m")
+    assert len(steps) == 154
+    assert steps[:12] == [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000] and steps[-1] == 143000
+    # EleutherAI's cards of the raw checkpoints list these 20
+    late = [1000, 2000, 4000, 8000, 16000, 32000, 64000, 128000, 143000]
+    assert study.optimizer_steps("pythia-70m") == steps[:11] + late
+
+
+def test_polypythias_runs_are_the_published_ones() -> None:
+    runs = load(ROOT / "studies/polypythias.yaml").runs
+    assert len(runs) == 56
+    assert (runs["pythia-160m-data-seed1"].init_seed, runs["pythia-160m-data-seed1"].data_seed) == (1234, 1)
+    assert (runs["pythia-160m-weight-seed2"].init_seed, runs["pythia-160m-weight-seed2"].data_seed) == (2, 1234)
+    assert (runs["pythia-70m-seed3"].init_seed, runs["pythia-70m-seed3"].data_seed) == (3, 3)
+
+
+@pytest.mark.parametrize("name", [name for name, size in CATALOGUE.items() if size.published_total])
+def test_catalogue_counts_equal_the_published_ones(name: str) -> None:
+    size = CATALOGUE[name]
+    vocabulary = padded_vocabulary(50277, size.tensor_parallel)
+    assert size.parameters(vocabulary) == size.published_total
+    assert size.non_embedding_parameters == size.published_non_embedding
+    assert size.width % size.heads == 0 and size.rotary_width % 2 == 0
+
+
+def test_padded_vocabulary_of_the_tensor_parallel_sizes() -> None:
+    assert [padded_vocabulary(50277, parallel) for parallel in (1, 2, 4)] == [50304, 50432, 50688]
+
+
+def test_names_follow_the_published_pattern() -> None:
+    assert run_name("pythia", "70m", "standard", 1234, "both") == "pythia-70m"
+    assert run_name("pythia", "70m", "deduped", 1234, "both") == "pythia-70m-deduped"
+    assert run_name("pythia", "70m", "standard", 3, "both") == "pythia-70m-seed3"
+    assert run_name("pythia", "160m", "standard", 1, "data") == "pythia-160m-data-seed1"
+    assert run_name("pythia", "160m", "standard", 2, "weight") == "pythia-160m-weight-seed2"
+
+
+def test_schedule_edges() -> None:
+    assert scheduled_steps(10, log2_until=0, every=None) == [0, 10]
+    assert scheduled_steps(10, log2_until=64, every=4) == [0, 1, 2, 4, 8, 10]
+    assert scheduled_steps(10, log2_until=2, every=None, extra=[5, 99]) == [0, 1, 2, 5, 10]
+
+
+@pytest.mark.parametrize(("count", "most"), [(154, 11), (12, 16), (7, 3), (1, 1)])
+def test_batches_keep_every_step_in_order(count: int, most: int) -> None:
+    steps = list(range(count))
+    batches = in_batches(steps, most)
+    assert [step for batch in batches for step in batch] == steps
+    assert max(map(len, batches)) <= most and max(map(len, batches)) - min(map(len, batches)) <= 1
+
+
+def test_most_specific_override_wins(content: Any) -> None:
+    content["overrides"] = {
+        "1.7m/deduped": {"learning_rate": {"peak": 3.0e-3}},
+        "1.7m/*": {"learning_rate": {"peak": 2.0e-3}, "steps": 10},
+        "*": {"steps": 20},
+    }
+    runs = parse(content).runs
+    assert runs["pythia-1.7m-deduped"].peak == 3e-3 and runs["pythia-1.7m-deduped"].training.steps == 10
+    assert runs["pythia-1.7m"].peak == 2e-3
+    assert runs["pythia-160k"].training.steps == 20
+    assert runs["pythia-160k"].peak == CATALOGUE["160k"].learning_rate
+
+
+def test_runs_with_other_schedules_get_batches_of_their_own(content: Any) -> None:
+    content["overrides"] = {"1.7m/*": {"steps": 7}}
+    batches = parse(content).batches(parse(content).steps)
+    labels = [batch.label for batch in batches]
+    assert len(set(labels)) == len(labels) == 2
+    assert {run for batch in batches for run in batch.runs} == set(parse(content).runs)
+
+
+REFUSALS = [
+    # path of the key, bad value, what the message must say
+    (["runs", 0, "sizes"], ["460m"], ["'460m'", "460k"]),
+    (["runs", 0, "corpora"], ["standart"], ["'standart'", "corpora: [standard]"]),
+    (["runs", 0, "seeds"], [0], ["runs.0.seeds.0: 0", "more than 0"]),
+    (["runs", 0, "seeds"], [-4], ["-4", "more than 0"]),
+    (["runs", 0, "seeds"], [1234, 1234], ["'pythia-160k'", "second run"]),
+    (["training", "batchsize"], 3, ["training.batchsize", "batch_size: 3"]),
+    (["training", "steps"], "400", ["training.steps", "whole number", "steps: 400"]),
+    (["training", "precision"], "fp31", ["'fp32'", "'bf16'"]),
+    (["training", "optimizer", "epsilon"], "1e-8", ["epsilon: 1.0e-08"]),
+    (["data", "deduplication", "threshold"], 1.2, ["threshold", "at most 1"]),
+    (["data", "deduplication", "threshold"], 0, ["threshold", "more than 0"]),
+    (["data", "components", "legal", "readr"], "x", ["reader: x"]),
+    (["data", "corpora", "standard", "components"], ["legl"], ["legl", "legal"]),
+    (["checkpoints", "schedule", "extra"], [5, 3], ["increase", "[3, 5]"]),
+    (["sizes"], {"x": {"layers": 2, "width": 64, "heads": 5, "learning_rate": 0.1}}, ["heads", "64", "heads: 4"]),
+    (["overrides"], {"1.7m/*": {"learning_rate": {"peek": 1}}}, ["peek", "peak"]),
+    (["overrides"], {"1.8m/*": {"steps": 3}}, ["1.8m/*", "no run"]),
+    (["runtime", "micro_batch"], 3, ["batch_size", "micro_batch: 2"]),
+    (["memorization", "prompt"], 100, ["memorization", "132", "128"]),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "expected"), REFUSALS, ids=lambda value: str(value)[:40])
+def test_mistakes_are_refused_with_the_fix(content: Any, path: list[Any], value: Any, expected: list[str]) -> None:
+    changed = copy.deepcopy(content)
+    place = changed
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(UserError) as refusal:
+        parse(changed)
+    for text in expected:
+        assert text in str(refusal.value)
+
+
+def test_every_science_key_must_stand_in_the_file(content: Any) -> None:
+    del content["training"]["optimizer"]["betas"]
+    with pytest.raises(UserError, match=r"training\.optimizer\.betas: this key is missing"):
+        parse(content)
+
+
+@pytest.mark.parametrize("path", list(schema.FILES), ids=lambda path: path.name)
+def test_generated_files_are_current(path: Path) -> None:
+    assert path.read_text() == schema.FILES[path](), "run `make docs`"
+
+
+def test_shipped_studies_name_the_schema_for_editors() -> None:
+    for path in STUDIES:
+        assert path.read_text().startswith("# yaml-language-server: $schema="), path

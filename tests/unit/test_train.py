@@ -1,0 +1,147 @@
+"""The trainer's model and recipe against independent computations."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+from scripts.convert.neox import config_of, to_transformers
+from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
+from scripts.study.config import LearningRate
+from scripts.train import model
+from scripts.train.recipe import decay_groups, learning_rate
+
+SMALL = Size("small", layers=3, width=64, heads=4, learning_rate=1e-3)
+VOCABULARY, LENGTH = 96, 24
+
+
+def built(size: Size = SMALL, seed: int = 1234) -> list[torch.nn.Module]:
+    modules = model.layers(size, VOCABULARY, LENGTH)
+    model.initialize(modules, size, seed)
+    return modules
+
+
+def logits_of(modules: list[torch.nn.Module], ids: torch.Tensor) -> torch.Tensor:
+    for module in modules:
+        ids = module(ids)
+    return ids
+
+
+def as_transformers(modules: list[torch.nn.Module], size: Size) -> GPTNeoXForCausalLM:
+    shape = {"padded_vocabulary": VOCABULARY, "width": size.width, "layers": size.layers, "heads": size.heads}
+    reference = GPTNeoXForCausalLM(GPTNeoXConfig(**config_of(shape, LENGTH, "float32")))
+    found = {i: m.state_dict() for i, m in enumerate(modules) if isinstance(m, torch.nn.Module)}
+    reference.load_state_dict(to_transformers(found, size.layers), strict=True)
+    return reference
+
+
+@pytest.mark.parametrize("name", [name for name, size in CATALOGUE.items() if size.published_total])
+def test_parameter_counts_equal_the_published_ones(name: str) -> None:
+    size = CATALOGUE[name]
+    with torch.device("meta"):
+        modules = model.layers(size, padded_vocabulary(50277, size.tensor_parallel), 8)
+    counts = [sum(p.numel() for p in m.parameters()) for m in modules if isinstance(m, torch.nn.Module)]
+    assert sum(counts) == size.published_total
+    assert sum(counts[1:-1]) == size.published_non_embedding
+
+
+@pytest.mark.parametrize("size", [SMALL, Size("wide", 2, 80, 2, 1e-3), Size("narrow heads", 1, 32, 4, 1e-3)])
+def test_forward_and_gradients_equal_transformers(size: Size) -> None:
+    modules = built(size)
+    reference = as_transformers(modules, size)
+    ids = torch.randint(0, VOCABULARY, (2, LENGTH + 1), generator=torch.Generator().manual_seed(0))
+    ours = logits_of(modules, ids[:, :-1])
+    theirs = reference(ids[:, :-1]).logits
+    assert (ours - theirs).abs().max() < 1e-5
+    model.loss(ours, ids[:, 1:]).backward()
+    torch.nn.functional.cross_entropy(theirs.flatten(0, 1), ids[:, 1:].flatten()).backward()
+    mine = modules[2].attention.query_key_value.weight.grad
+    assert (mine - reference.gpt_neox.layers[0].attention.query_key_value.weight.grad).abs().max() < 1e-6
+
+
+def test_five_updates_equal_a_plain_loop_on_transformers() -> None:
+    modules = built()
+    reference = as_transformers(modules, SMALL)
+    pipeline = torch.nn.ModuleList([m for m in modules if isinstance(m, torch.nn.Module)])
+    ours = torch.optim.AdamW(decay_groups(pipeline, 0.1), lr=1e-3, betas=(0.9, 0.95), eps=1e-8, fused=True)
+    theirs = torch.optim.AdamW(decay_groups(reference, 0.1), lr=1e-3, betas=(0.9, 0.95), eps=1e-8, foreach=False)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        ids = torch.randint(0, VOCABULARY, (4, LENGTH + 1), generator=generator)
+        mine = model.loss(logits_of(modules, ids[:, :-1]), ids[:, 1:])
+        other = model.loss(reference(ids[:, :-1]).logits, ids[:, 1:])
+        for value, parameters, optimizer in (
+            (mine, pipeline.parameters(), ours),
+            (other, reference.parameters(), theirs),
+        ):
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(list(parameters), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        assert abs(mine.item() - other.item()) < 1e-5
+
+
+def test_initialization_has_the_deviations_of_the_formulas() -> None:
+    size = Size("wide", layers=4, width=256, heads=4, learning_rate=1e-3)
+    modules = built(size)
+    block = modules[3]
+    narrow, residual = math.sqrt(2 / (5 * 256)), 2 / (4 * math.sqrt(256))
+    assert block.attention.query_key_value.weight.std().item() == pytest.approx(narrow, rel=0.02)
+    assert block.mlp.dense_h_to_4h.weight.std().item() == pytest.approx(narrow, rel=0.02)
+    assert block.attention.dense.weight.std().item() == pytest.approx(residual, rel=0.02)
+    assert block.mlp.dense_4h_to_h.weight.std().item() == pytest.approx(residual, rel=0.02)
+    assert block.mlp.dense_4h_to_h.bias.abs().max() == 0 and (block.input_layernorm.weight == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "narrow", "residual"),
+    # facts of the published files and formulas; 6.9b measured at step 0 in EleutherAI/pythia#135
+    [("70m", 0.027951, 0.014731), ("1b", 0.013975, 0.002762), ("6.9b", 0.02, 0.0025), ("12b", 0.02, 0.002357)],
+)
+def test_deviations_of_pythia_sizes(name: str, narrow: float, residual: float) -> None:
+    assert model.deviations(CATALOGUE[name]) == pytest.approx((narrow, residual), abs=1e-6)
+
+
+def test_init_depends_on_the_seed_only() -> None:
+    again, other = built(), built(seed=1)
+    first = built()
+    assert torch.equal(first[0].word_embeddings.weight, again[0].word_embeddings.weight)
+    assert not torch.equal(first[0].word_embeddings.weight, other[0].word_embeddings.weight)
+
+
+def shape(schedule: str) -> LearningRate:
+    return LearningRate(schedule=schedule, warmup_share=0.01, floor_share=0.1)
+
+
+@pytest.mark.parametrize(
+    ("applied", "share"),
+    # gpt-neox v1.0's curve over Pythia's 143,000 steps, computed from its formula
+    [
+        (0, 0.0),
+        (1, 1 / 1430),
+        (715, 0.5),
+        (1430, 1.0),
+        (71_500, 0.5157),
+        (100_000, 0.2199),
+        (115_139, 0.1),
+        (143_000, 0.1),
+    ],
+)
+def test_pythia_learning_rate(applied: int, share: float) -> None:
+    assert learning_rate(applied, 143_000, 2e-4, shape("pythia-v1")) == pytest.approx(2e-4 * share, rel=5e-4)
+
+
+@pytest.mark.parametrize(("applied", "share"), [(71_500, 0.5571), (100_000, 0.2898), (115_139, 0.1833), (143_000, 0.1)])
+def test_usual_cosine(applied: int, share: float) -> None:
+    assert learning_rate(applied, 143_000, 1.0, shape("cosine")) == pytest.approx(share, abs=2e-3)
+
+
+def test_decay_spares_norms_and_biases() -> None:
+    pipeline = torch.nn.ModuleList([m for m in built() if isinstance(m, torch.nn.Module)])
+    decayed, spared = decay_groups(pipeline, 0.1)
+    assert {p.ndim for p in decayed["params"]} == {2} and {p.ndim for p in spared["params"]} == {1}
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
+    assert sum(len(group["params"]) for group in (decayed, spared)) == len(list(pipeline.parameters()))

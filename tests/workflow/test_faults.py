@@ -1,0 +1,188 @@
+"""Kills, damage and mistakes."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.conftest import ROOT, SMOKE, Workflow
+from tests.workflow.hashes import hashes
+
+
+def kill_after(command: list[str], seconds: float, ready: Callable[[], bool]) -> bool:
+    """Start a command in its own process group, SIGKILL the group `seconds` after it is `ready`.
+
+    Returns whether the kill came before the end.
+    """
+    process = subprocess.Popen(
+        command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while process.poll() is None and not ready():
+        time.sleep(0.005)
+    try:
+        process.wait(timeout=seconds)
+        return False
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return True
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_training_ends_in_the_same_bytes(copied: Callable[..., Workflow], seed: int) -> None:
+    workflow = copied()
+    expected = hashes(workflow.folder)
+    run = workflow.folder / "checkpoints/pythia-small"
+    shutil.rmtree(run)
+    delay = random.Random(seed).uniform(0.0, 0.6)
+    ready = (run / "metrics.jsonl").exists  # training has begun
+    assert kill_after(workflow.command("train"), delay, ready)
+    workflow.succeed("--unlock")
+    workflow.succeed("analyze")
+    assert hashes(workflow.folder) == expected
+    assert workflow.planned() == {}
+
+
+@pytest.mark.slow
+def test_ten_kills_of_the_whole_study_change_nothing(finished: Workflow, tmp_path: Path) -> None:
+    workflow = Workflow(tmp_path)
+    shutil.copytree(finished.folder / "data/sources", tmp_path / "data/sources")
+    chance = random.Random(7)
+    for _ in range(10):
+        kill_after(workflow.command(), chance.uniform(3, 12), lambda: True)
+        workflow.succeed("--unlock")
+    workflow.succeed()
+    found = {k: v for k, v in hashes(tmp_path).items() if "sources" not in k}
+    assert found == {k: v for k, v in hashes(finished.folder).items() if "sources" not in k}
+
+
+def damage(path: Path) -> None:
+    """Flip one bit in the middle."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()  # break hard links first: another name of this file must stay whole
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("file", "module", "arguments"),
+    [
+        (
+            "checkpoints/pythia-tiny/global_step4/layer_02-model_00-model_states.pt",
+            "scripts.convert.convert",
+            ["--run", "pythia-tiny", "--steps", "4"],
+        ),
+        (
+            "checkpoints/pythia-tiny/resume/global_step8/zero_pp_rank_0_mp_rank_00_optim_states.pt",
+            "scripts.train.train",
+            ["--run", "pythia-tiny"],
+        ),
+        ("data/standard/tokens.bin", "scripts.train.train", ["--run", "pythia-small"]),
+    ],
+)
+def test_a_flipped_bit_is_refused_and_named(
+    copied: Callable[..., Workflow], file: str, module: str, arguments: list[str]
+) -> None:
+    workflow = copied()
+    damage(workflow.folder / file)
+    before = hashes(workflow.folder)
+    done = workflow.command_line(module, *arguments)
+    assert done.returncode == 2 and Path(file).name in done.stderr and "Traceback" not in done.stderr
+    assert hashes(workflow.folder) == before
+
+
+def test_a_swapped_checkpoint_is_refused(copied: Callable[..., Workflow]) -> None:
+    workflow = copied()
+    root = workflow.folder / "checkpoints/pythia-tiny"
+    shutil.rmtree(root / "global_step4")
+    shutil.copytree(root / "global_step2", root / "global_step4")
+    done = workflow.command_line("scripts.convert.convert", "--run", "pythia-tiny", "--steps", "4")
+    assert done.returncode == 2 and "'step': 2" in done.stderr
+
+
+def test_a_foreign_work_folder_is_refused_before_the_first_job(copied: Callable[..., Workflow]) -> None:
+    changed = copied(("  steps: 8", "  steps: 16"))
+    before = hashes(changed.folder)
+    done = changed.run()
+    assert done.returncode != 0
+    assert "refused before the first job" in done.stderr and "training.steps: 8 there, 16 asked" in done.stderr
+    assert "Traceback" not in done.stderr and hashes(changed.folder) == before
+
+
+MISTAKES = [
+    ("sizes: [tiny, small]", "sizes: [tinny, small]", "sizes: [tiny]"),
+    ("[castalia_last_word,", "[castalia_last_wrod,", "castalia_last_word"),
+    ("seeds: [1234]", "seeds: [0]", "more than 0"),
+    ("  batch_size: 4", "  batchsize: 4", "batch_size: 4"),
+    ("threshold: 0.87", "threshold: 1.87", "at most 1"),
+    ("heads: 2,", "heads: 3,", "heads: 2"),
+    ("micro_batch: null", "micro_batch: 3", "micro_batch: 2"),
+    ("    file: null", "    file: nowhere.json", "nowhere.json does not exist"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "fix"), MISTAKES, ids=[new for _, new, _ in MISTAKES])
+def test_a_mistake_ends_before_the_first_job(tmp_path: Path, old: str, new: str, fix: str) -> None:
+    text = SMOKE.read_text()
+    assert old in text
+    study = tmp_path / "study.yaml"
+    study.write_text(text.replace(old, new, 1))
+    workflow = Workflow(tmp_path / "out", study)
+    workflow.folder.mkdir()
+    done = workflow.run()
+    assert done.returncode != 0 and fix in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (workflow.folder / "data").exists()
+
+
+def test_missing_and_altered_corpus_files_are_refused(tmp_path: Path) -> None:
+    corpus = tmp_path / "own.txt"
+    corpus.write_text("some text\n" * 100)
+    text = SMOKE.read_text()
+    archive = text[text.index("      archive: &corpus") : text.index("      reader: text")]
+    for changed, expected in (
+        (f"      files: ['{tmp_path}/absent.txt']\n", "no file matches"),
+        (f"      files: ['{corpus}']\n      sha256: {'0' * 64}\n", "has sha256"),
+    ):
+        study = tmp_path / "study.yaml"
+        verse = text[text.index("      archive: *corpus") :].split("\n", 1)[0]
+        study.write_text(text.replace(archive, changed).replace(verse, archive.replace("&corpus", "").rstrip()))
+        done = Workflow(tmp_path, study).run()
+        assert done.returncode != 0 and expected in done.stderr, done.stderr
+
+
+def test_an_unwritable_output_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scripts.common.errors import UserError
+    from scripts.study.check import check_writable
+
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere, so ask in the user's place
+    with pytest.raises(UserError, match="not writable"):
+        check_writable(tmp_path)
+
+
+def test_a_disk_too_small_for_the_plan_is_refused(tmp_path: Path) -> None:
+    from scripts.common.errors import UserError
+    from scripts.study.check import bytes_needed, check_room
+    from scripts.study.study import load
+
+    study = load(ROOT / "config.yaml")
+    check_room(study, tmp_path, 2 * bytes_needed(study))
+    with pytest.raises(UserError, match="are free"):
+        check_room(study, tmp_path, bytes_needed(study) // 2)
+
+
+def test_the_same_run_twice_at_once_is_refused(copied: Callable[..., Workflow]) -> None:
+    from scripts.common import lock
+
+    workflow = copied()
+    with lock.hold(workflow.folder / "checkpoints/pythia-tiny"):
+        done = workflow.command_line("scripts.train.train", "--run", "pythia-tiny")
+    assert done.returncode == 2 and f"process {os.getpid()}" in done.stderr

@@ -1,0 +1,38 @@
+"""Every step's model, as a user loads it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from transformers import AutoTokenizer, GPTNeoXForCausalLM
+
+from scripts.convert.neox import read_layers
+from scripts.study.study import load
+from scripts.train import model
+from tests.workflow.conftest import SMOKE, Workflow
+
+STUDY = load(SMOKE)
+CASES = [(run, step) for run in STUDY.runs for step in STUDY.steps(run)]
+
+
+@pytest.mark.parametrize(("run", "step"), CASES)
+def test_model_loads_generates_and_equals_the_trainer(finished: Workflow, run: str, step: int) -> None:
+    folder = finished.folder / f"models/{run}/step{step}"
+    loaded, tokenizer = GPTNeoXForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    inputs = tokenizer("Alice was beginning to get very tired", return_tensors="pt")
+    text = tokenizer.decode(loaded.generate(inputs["input_ids"], do_sample=False, max_new_tokens=5)[0])
+    assert text.startswith("Alice was beginning to get very tired")
+    spec = STUDY.run(run)
+    found = read_layers(finished.folder / f"checkpoints/{run}/global_step{step}", spec.size.layers)
+    states = inputs["input_ids"]
+    with torch.no_grad():
+        modules = model.layers(spec.size, STUDY.padded_vocabulary(run), spec.training.sequence_length)
+        for index, module in enumerate(modules):
+            if isinstance(module, torch.nn.Module):
+                module.load_state_dict(found[index])
+            states = module(states)
+        assert (loaded(inputs["input_ids"]).logits - states).abs().max() < 1e-5
+    facts = json.loads((folder / "manifest.json").read_text())["facts"]
+    assert facts["max_logit_difference"] < 1e-5

@@ -1,0 +1,141 @@
+"""The smoke study end to end, and what reruns when something changes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scripts.study.study import load
+from tests.workflow.conftest import SMOKE, Workflow
+from tests.workflow.hashes import hashes
+
+STUDY = load(SMOKE)
+
+
+def test_everything_is_made(finished: Workflow) -> None:
+    folder = finished.folder
+    for run in STUDY.runs:
+        for step in STUDY.steps(run):
+            assert (folder / f"checkpoints/{run}/global_step{step}/manifest.json").exists()
+            assert (folder / f"models/{run}/step{step}/model.safetensors").exists()
+            scores = json.loads((folder / f"results/evals/{run}/zero-shot/step{step}.json").read_text())
+            assert set(scores["results"]) == set(STUDY.file.evaluation.task_sets["zero-shot"].tasks)
+            assert (folder / f"results/memorization/{run}/step{step}.parquet").exists()
+    assert "vega" in (folder / "results/report.html").read_text()
+    assert (folder / "results/index.html").stat().st_size > 100_000
+
+
+def test_optimizer_state_is_kept_where_the_policy_says(finished: Workflow) -> None:
+    for run in STUDY.runs:
+        found = {
+            int(path.parent.name.removeprefix("global_step"))
+            for path in (finished.folder / "checkpoints" / run).glob("global_step*/zero_pp_rank_*")
+        }
+        assert found == set(STUDY.optimizer_steps(run))
+
+
+def test_the_first_update_changes_nothing_and_the_manifest_says_so(finished: Workflow) -> None:
+    """Pythia's first update has learning rate 0 (EleutherAI/pythia#83)."""
+    root = finished.folder / "models/pythia-tiny"
+    weights = [(root / f"step{step}/model.safetensors").read_bytes() for step in (0, 1, 2)]
+    assert weights[0] == weights[1] != weights[2]
+    first = json.loads((finished.folder / "checkpoints/pythia-tiny/metrics.jsonl").read_text().splitlines()[0])
+    assert (first["step"], first["learning_rate"], first["applied"]) == (1, 0.0, 1)
+
+
+def test_runs_of_one_seed_read_the_same_rows(finished: Workflow) -> None:
+    rows = []
+    for run in ("pythia-tiny", "pythia-small"):
+        lines = (finished.folder / f"checkpoints/{run}/metrics.jsonl").read_text().splitlines()
+        rows.append([json.loads(line)["rows"] for line in lines])
+    assert rows[0] == rows[1] and len(set(rows[0])) == len(rows[0])
+
+
+def test_a_second_run_does_nothing(finished: Workflow) -> None:
+    assert "Nothing to be done" in finished.succeed()
+
+
+def test_a_second_study_from_nothing_gives_the_same_bytes(finished: Workflow, tmp_path: Path) -> None:
+    again = Workflow(tmp_path / "again")
+    again.folder.mkdir()
+    shutil.copytree(finished.folder / "data/sources", again.folder / "data/sources")  # spare the index
+    again.succeed("analyze")
+    expected = {name: value for name, value in hashes(finished.folder).items() if "sources" not in name}
+    found = {name: value for name, value in hashes(again.folder).items() if "sources" not in name}
+    assert found == expected
+
+
+REPORT = {"tables": 1, "timings": 1, "findings": 1, "figures": 1, "index": 1, "page": 1, "all": 1}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("sample_rows: 16", "sample_rows: 12", {"memorize": 3, **REPORT}),
+        ("    items: 10", "    items: 8", {"tasks": 1, "evaluate": 3, **REPORT}),
+        ("batch_size: 32", "batch_size: 16", {"evaluate": 3, **REPORT}),
+        ("study: smoke", "study: smoke-renamed", {}),
+        ("checkpoints_per_batch: 16", "checkpoints_per_batch: 17", {}),
+    ],
+)
+def test_a_changed_key_reruns_what_reads_it(
+    copied: Callable[..., Workflow], old: str, new: str, expected: dict[str, int]
+) -> None:
+    assert copied((old, new)).planned() == expected
+
+
+def test_a_changed_recipe_retrains_its_runs_only(copied: Callable[..., Workflow]) -> None:
+    changed = copied(("overrides: {}", 'overrides: {"small/*": {optimizer: {weight_decay: 0.2}}}'))
+    assert changed.planned() == {"train_run": 1, "convert": 1, "evaluate": 1, "memorize": 1, **REPORT}
+
+
+def test_touching_and_editing_code_reruns_nothing(copied: Callable[..., Workflow]) -> None:
+    workflow = copied()
+    for path in workflow.folder.glob("**/manifest.json"):
+        os.utime(path)
+    assert workflow.planned() == {}
+
+
+def test_deleted_results_come_back_with_the_same_bytes(copied: Callable[..., Workflow]) -> None:
+    workflow = copied()
+    before = hashes(workflow.folder)
+    (workflow.folder / "results/memorization/pythia-tiny/step4.parquet").unlink()
+    (workflow.folder / "checkpoints/pythia-tiny/manifest.json").unlink()
+    workflow.succeed("memorize")
+    assert hashes(workflow.folder) == before
+    assert workflow.planned() == {}
+
+
+def test_a_single_target_runs_only_its_ancestors(tmp_path: Path) -> None:
+    workflow = Workflow(tmp_path)
+    target = "results/evals/pythia-tiny-deduped/zero-shot/step4.json"
+    assert workflow.planned(target) == {
+        "fetch": 2,
+        "documents": 2,
+        "deduplicate": 1,
+        "tokenizer": 1,
+        "tokenize": 2,  # deduped and held-out
+        "order": 1,
+        "tasks": 1,
+        "train_run": 1,
+        "convert": 1,
+        "evaluate": 1,
+    }
+
+
+@pytest.mark.parametrize("phase", ["data", "train", "convert", "evaluate", "memorize", "analyze", "report"])
+def test_phase_targets(finished: Workflow, phase: str) -> None:
+    assert finished.planned(phase) == {}
+
+
+@pytest.mark.parametrize(
+    ("study", "runs"), [("config.yaml", 9), ("studies/pythia.yaml", 16), ("studies/polypythias.yaml", 56)]
+)
+def test_shipped_studies_dry_run(tmp_path: Path, study: str, runs: int) -> None:
+    workflow = Workflow(tmp_path, SMOKE.parents[1] / study)
+    assert workflow.planned()["train_run"] == runs
