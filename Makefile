@@ -43,8 +43,8 @@ format: $(READY) ## format Python and Snakemake files
 docs: $(READY) ## write config.schema.json and docs/config.md from the models
 	@$(RUN) python -m scripts.study.schema
 
-bench: $(READY) ## measure the numbers the README states
-	@$(RUN) python -m tests.benchmarks.run
+bench: $(READY) ## measure the numbers the README states (BENCH=--study: the whole study too)
+	@$(RUN) python -m tests.benchmarks.run $(BENCH)
 
 clean-env: ## remove .venv
 	@rm -rf $(ENV)

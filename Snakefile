@@ -7,7 +7,7 @@ min_version("9.27")
 # A study stands alone: --configfile replaces config.yaml instead of being merged onto it.
 if not workflow.overwrite_configfiles:
 
-    configfile: "config.yaml"
+    configfile: f"{workflow.basedir}/config.yaml"
 
 
 report: "rules/report/workflow.rst"

@@ -168,3 +168,13 @@ def test_generated_files_are_current(path: Path) -> None:
 def test_shipped_studies_name_the_schema_for_editors() -> None:
     for path in STUDIES:
         assert path.read_text().startswith("# yaml-language-server: $schema="), path
+
+
+def test_the_conda_environment_holds_the_pins_of_the_lock() -> None:
+    lock = [line for line in (ROOT / "envs/requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    assert all("==" in pin for pin in lock)
+    environment = read_yaml(ROOT / "envs/workflow.yaml")
+    assert environment["dependencies"][-1]["pip"] == lock
+    asked = [line.split(" #")[0].strip() for line in (ROOT / "envs/requirements.in").read_text().splitlines()]
+    names = {pin.lower().replace("_", "-") for pin in lock}
+    assert {pin.lower() for pin in asked if pin and not pin.startswith("#")} <= names

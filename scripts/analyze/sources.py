@@ -1,0 +1,94 @@
+"""Read what the stages left behind, exactly the runs and steps the study names.
+
+A missing, short or foreign file is a UserError that names the file and the fact: a table with holes
+would look like a result.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from scripts.common import manifest
+from scripts.common.errors import UserError
+from scripts.common.files import read_json
+
+NAMED_AT_MOST = 5
+
+
+def require(paths: Iterable[Path]) -> None:
+    """Raise one UserError that names the files that are missing."""
+    missing = [path for path in paths if not path.exists()]
+    if not missing:
+        return
+    named = ", ".join(map(str, missing[:NAMED_AT_MOST]))
+    more = f" and {len(missing) - NAMED_AT_MOST} more" if len(missing) > NAMED_AT_MOST else ""
+    raise UserError(f"missing: {named}{more}; the study names these runs and steps, so run them first")
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """Every line of a JSON-lines file; a damaged line is a UserError with its number."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    read = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            read.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}, line {number}: not JSON ({error})") from None
+    return read
+
+
+def training_losses(run: str, steps: int) -> list[dict[str, Any]]:
+    """checkpoints/<run>/metrics.jsonl, which must hold steps 1 .. `steps` once each, in order."""
+    path = Path("checkpoints") / run / "metrics.jsonl"
+    require([path.with_name(manifest.NAME), path])
+    manifest.read(path.with_name(manifest.NAME), "run")
+    lines = json_lines(path)
+    found = [line["step"] for line in lines]
+    if found != list(range(1, steps + 1)):
+        odd = next((want for want, have in zip(range(1, steps + 1), found, strict=False) if want != have), None)
+        fact = f"step {odd} is not where it belongs" if odd else f"{len(found)} steps"
+        raise UserError(f"{path}: {fact}; the study asks for steps 1 to {steps}, once each")
+    return lines
+
+
+def held_out_losses(run: str, steps: list[int]) -> list[dict[str, Any]]:
+    """checkpoints/<run>/held_out.jsonl, one line for each saved step, in order."""
+    path = Path("checkpoints") / run / "held_out.jsonl"
+    require([path])
+    lines = {line["step"]: line for line in json_lines(path)}
+    if absent := [step for step in steps if step not in lines]:
+        raise UserError(f"{path}: no line for saved steps {absent}")
+    return [lines[step] for step in steps]
+
+
+def scores(run: str, task_set: str, step: int) -> dict[str, Any]:
+    """results/evals/<run>/<task set>/step<N>.json, checked to be of that run, task set and step."""
+    path = Path("results/evals") / run / task_set / f"step{step}.json"
+    content: dict[str, Any] = _read_json(path)
+    found = (content.get("run"), content.get("task_set"), content.get("step"))
+    if found != (run, task_set, step):
+        raise UserError(f"{path}: holds {found}, expected {(run, task_set, step)}")
+    if not content.get("results"):
+        raise UserError(f"{path}: holds no scores")
+    return content
+
+
+def memorization_path(run: str, step: int) -> Path:
+    """Where a checkpoint's memorization scores lie."""
+    return Path("results/memorization") / run / f"step{step}.parquet"
+
+
+def manifest_facts(path: Path, kind: str) -> dict[str, Any]:
+    """The facts of a finished artefact's manifest."""
+    facts: dict[str, Any] = manifest.read(path, kind)["facts"]
+    return facts
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not JSON ({error})") from None

@@ -1,0 +1,242 @@
+"""Gather a study's results into tidy tables: results/tables/*.parquet and *.csv (docs/formats.md).
+
+Reads exactly the runs and steps the study names; rows are sorted, so equal results give equal bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scripts.analyze import sources
+from scripts.common.errors import run
+from scripts.common.files import atomic
+from scripts.study.study import Run, Study, load
+
+IDENTITY = ["run", "size", "non_embedding", "corpus", "init_seed", "data_seed"]
+TABLES = Path("results/tables")
+
+
+def identity(spec: Run) -> dict[str, Any]:
+    """The run's columns, the same in every table."""
+    return {
+        "run": spec.name,
+        "size": spec.size.name,
+        "non_embedding": spec.size.non_embedding_parameters,
+        "corpus": spec.corpus,
+        "init_seed": spec.init_seed,
+        "data_seed": spec.data_seed,
+    }
+
+
+def tokens_at(spec: Run, step: int) -> int:
+    """Tokens predicted in the first `step` updates."""
+    return step * spec.training.batch_size * spec.training.sequence_length
+
+
+def losses(study: Study) -> pd.DataFrame:
+    """A row a run and update: training loss (nats a token), learning rate, gradient norm."""
+    keys = ("loss", "learning_rate", "gradient_norm")
+    return _frame(
+        {**identity(spec), "step": line["step"], "tokens": tokens_at(spec, line["step"]), **{k: line[k] for k in keys}}
+        for spec in study.runs.values()
+        for line in sources.training_losses(spec.name, spec.training.steps)
+    )
+
+
+def held_out(study: Study) -> pd.DataFrame:
+    """A row a run, saved step and component ("all" first): held-out loss in nats a token."""
+    return _frame(
+        {**identity(spec), "step": line["step"], "tokens": tokens_at(spec, line["step"]), "component": name, "loss": loss}
+        for spec in study.runs.values()
+        for line in sources.held_out_losses(spec.name, study.steps(spec.name))
+        for name, loss in [("all", line["loss"]), *sorted(line["components"].items())]
+    )
+
+
+def evals(study: Study) -> pd.DataFrame:
+    """A row a run, evaluated step, task and metric; `stderr` is null where lm-eval gives none."""
+    asked = [
+        (spec, name, step)
+        for spec in study.runs.values()
+        for name in study.file.evaluation.task_sets
+        for step in study.evaluation_steps(spec.name)
+    ]
+    sources.require(Path("results/evals") / spec.name / name / f"step{step}.json" for spec, name, step in asked)
+    frame = _frame(
+        {**identity(spec), "step": step, "tokens": tokens_at(spec, step), "task_set": name, **row}
+        for spec, name, step in asked
+        for row in score_rows(sources.scores(spec.name, name, step))
+    )
+    return frame.astype({"n": "Int64"})
+
+
+def score_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row a task and metric of a result file; lm-eval names them "<metric>,<filter>"."""
+    rows = []
+    for task, values in sorted(content["results"].items()):
+        for key, value in sorted(values.items()):
+            metric, comma, filtered = key.partition(",")
+            if not comma or metric.endswith("_stderr") or not _is_number(value):
+                continue
+            stderr = values.get(f"{metric}_stderr,{filtered}")
+            rows.append(
+                {
+                    "shots": content["shots"],
+                    "task": task,
+                    "metric": metric if filtered == "none" else f"{metric},{filtered}",
+                    "value": float(value),
+                    "stderr": float(stderr) if _is_number(stderr) else None,
+                    "n": content["n"].get(task),
+                }
+            )
+    return rows
+
+
+def memorization(study: Study) -> pd.DataFrame:
+    """A row a run, scored step, kind of row and whether the checkpoint had seen it."""
+    asked = [(spec, step) for spec in study.runs.values() for step in study.memorization_steps(spec.name)]
+    sources.require(sources.memorization_path(spec.name, step) for spec, step in asked)
+    return _frame(
+        {**identity(spec), "step": step, "tokens": tokens_at(spec, step), **row}
+        for spec, step in asked
+        for row in memorized_rows(pq.read_table(sources.memorization_path(spec.name, step)))
+    )
+
+
+def memorized_rows(scored: pa.Table) -> list[dict[str, Any]]:
+    """Counts of one checkpoint by kind ("sample", "repeated") and `seen`; groups without rows are left out."""
+    frame = scored.select(["chosen", "seen", "memorized", "score"]).to_pandas()
+    return [
+        {
+            "chosen": chosen,
+            "seen": bool(seen),
+            "rows": len(group),
+            "memorized": int(group["memorized"].sum()),
+            "share": float(group["memorized"].mean()),
+            "mean_score": float(group["score"].mean()),
+        }
+        for (chosen, seen), group in frame.groupby(["chosen", "seen"], sort=True)
+    ]
+
+
+def runs(study: Study, train: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
+    """A row a run; the final training loss is the mean of the last twentieth of its updates, single ones are noisy."""
+    rows = []
+    for spec in study.runs.values():
+        last = spec.training.steps
+        of_run = train[train["run"] == spec.name]
+        closing = of_run[of_run["step"] > last - max(1, last // 20)]
+        at_end = held[(held["run"] == spec.name) & (held["step"] == last) & (held["component"] == "all")]
+        rows.append(
+            {
+                **identity(spec),
+                "parameters": spec.size.parameters(study.padded_vocabulary(spec.name)),
+                "steps": last,
+                "checkpoints": len(study.steps(spec.name)),
+                "tokens": tokens_at(spec, last),
+                "training_loss": float(closing["loss"].mean()),
+                "held_out_loss": float(at_end["loss"].iloc[0]),
+            }
+        )
+    return _frame(rows)
+
+
+def corpora(study: Study) -> pd.DataFrame:
+    """A row a corpus and component: documents, tokens, and what deduplication removed.
+
+    `documents_removed` counts near-duplicates left out of the corpus; `tokens_removed` is known where
+    another corpus of the study keeps them, else null.
+    """
+    counted = {
+        name: sources.manifest_facts(Path("data") / name / "manifest.json", "corpus")["components"]
+        for name in study.file.data.corpora
+    }
+    duplicates = _duplicates()
+    whole: dict[str, dict[str, int]] = {}
+    for name, corpus in study.file.data.corpora.items():
+        if not corpus.deduplicated:
+            whole.update(counted[name])
+    rows: list[dict[str, Any]] = []
+    for name, corpus in study.file.data.corpora.items():
+        for component in sorted(corpus.components):
+            kept = counted[name].get(component, {"documents": 0, "tokens": 0})
+            before = whole.get(component) if corpus.deduplicated else kept
+            rows.append(
+                {
+                    "corpus": name,
+                    "deduplicated": corpus.deduplicated,
+                    "component": component,
+                    "documents": kept["documents"],
+                    "tokens": kept["tokens"],
+                    "documents_removed": duplicates.get(component, 0) if corpus.deduplicated else 0,
+                    "tokens_removed": before["tokens"] - kept["tokens"] if before else None,
+                }
+            )
+    return pd.DataFrame(rows).astype({"tokens_removed": "Int64"})
+
+
+def write(name: str, frame: pd.DataFrame, *, parquet: bool = True) -> None:
+    """Write results/tables/<name>.csv, and .parquet beside it, without an index."""
+    with atomic(TABLES / f"{name}.csv") as path:
+        frame.to_csv(path, index=False, lineterminator="\n")
+    if parquet:
+        with atomic(TABLES / f"{name}.parquet") as path:
+            pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path, compression="zstd")
+
+
+def read(name: str) -> pd.DataFrame:
+    """One of the tables written here; raises UserError if it is missing."""
+    path = TABLES / f"{name}.parquet"
+    path = path if path.exists() else path.with_suffix(".csv")
+    sources.require([path])
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+
+
+def _duplicates() -> dict[str, int]:
+    """Held-in documents by component that are not the representative of their cluster."""
+    path = Path("data/clusters/documents.parquet")
+    sources.require([path])
+    frame = pq.read_table(path, columns=["component", "representative", "held_out"]).to_pandas()
+    removed = frame[~frame["representative"] & ~frame["held_out"]]
+    return {str(name): int(count) for name, count in removed["component"].value_counts().items()}
+
+
+def _frame(rows: Any) -> pd.DataFrame:
+    """Rows as a frame, sorted by everything that names a row."""
+    frame = pd.DataFrame(list(rows))
+    keys = ["non_embedding", "corpus", "init_seed", "data_seed", "run", "step", "task_set", "task", "metric"]
+    keys += ["component", "chosen", "seen"]
+    by = [key for key in keys if key in frame.columns]
+    return frame.sort_values(by, kind="stable", ignore_index=True) if by else frame
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    study = load(parser.parse_args().study)
+    train, held = losses(study), held_out(study)
+    made = {
+        "losses": train,
+        "held_out": held,
+        "evals": evals(study),
+        "memorization": memorization(study),
+        "runs": runs(study, train, held),
+    }
+    for name, frame in made.items():
+        write(name, frame)
+    write("corpora", corpora(study), parquet=False)
+    print(", ".join(f"{name}: {len(frame)} rows" for name, frame in made.items()))
+
+
+if __name__ == "__main__":
+    run(main)

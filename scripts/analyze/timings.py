@@ -1,0 +1,66 @@
+"""Gather what each job took from Snakemake's benchmark files into results/timings.csv.
+
+A benchmark lies at <benchmarks>/<rule>/<job>.jsonl with a line an execution; seconds of several lines
+add up and the largest memory counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+from typing import Any
+
+from scripts.analyze.sources import json_lines
+from scripts.common.errors import UserError, run
+from scripts.common.files import atomic
+
+COLUMNS = ["rule", "job", "seconds", "cpu_seconds", "max_rss_mb"]
+
+
+def timing(path: Path, root: Path) -> dict[str, Any]:
+    """One job's row; figures that Snakemake could not measure (jobs too short) are empty."""
+    lines = json_lines(path)
+    if not lines:
+        raise UserError(f"{path}: empty benchmark")
+    relative = path.relative_to(root).with_suffix("")
+    seconds, cpu, memory = ([_number(line.get(key)) for line in lines] for key in ("s", "cpu_time", "max_rss"))
+    return {
+        "rule": relative.parts[0],
+        "job": "/".join(relative.parts[1:]),
+        "seconds": _total(seconds),
+        "cpu_seconds": _total(cpu),
+        "max_rss_mb": max((value for value in memory if value is not None), default=None),
+    }
+
+
+def gather(root: Path) -> list[dict[str, Any]]:
+    """Every job below `root`, sorted by rule and job."""
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; Snakemake writes its benchmarks there")
+    rows = [timing(path, root) for path in root.rglob("*.jsonl")]
+    return sorted(rows, key=lambda row: (row["rule"], row["job"]))
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _total(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(sum(known), 4) if known else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--benchmarks", type=Path, default=Path("benchmarks"), help="folder of the benchmark files")
+    rows = gather(parser.parse_args().benchmarks)
+    with atomic(Path("results/timings.csv")) as path, path.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"{len(rows)} jobs")
+
+
+if __name__ == "__main__":
+    run(main)

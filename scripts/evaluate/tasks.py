@@ -1,0 +1,156 @@
+"""Make the study's own lm-eval tasks in data/tasks/, from the held-out split and from templates."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scripts.common import manifest
+from scripts.common.errors import UserError, run
+from scripts.common.files import write_text
+from scripts.data.store import NAME as DOCUMENTS
+from scripts.data.store import Document, read_documents
+from scripts.evaluate import agreement, passages
+from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY
+from scripts.study.study import load
+
+TASKS = Path("data/tasks")
+HELD_OUT = Path("data/held-out")
+
+
+def metric(name: str, aggregation: str, higher_is_better: bool) -> dict[str, Any]:
+    """One entry of a task's metric_list."""
+    return {"metric": name, "aggregation": aggregation, "higher_is_better": higher_is_better}
+
+
+ACCURACY = metric("acc", "mean", True)
+
+# What lm-eval reads, beside the data; names of a record's fields stand for their content.
+SHAPES: dict[str, dict[str, Any]] = {
+    LAST_WORD: {
+        "output_type": "loglikelihood",
+        "doc_to_text": "context",
+        "doc_to_target": "target",
+        "target_delimiter": "",  # the target begins with its space
+        "fewshot_split": "test",  # the item itself is never among its examples
+        "metric_list": [ACCURACY, metric("perplexity", "perplexity", False)],
+        "metadata": {"version": passages.VERSION},
+    },
+    CONTINUATION: {
+        "output_type": "multiple_choice",
+        "doc_to_text": "context",
+        "doc_to_choice": "choices",
+        "doc_to_target": "label",
+        "target_delimiter": "",
+        "fewshot_split": "test",
+        "metric_list": [ACCURACY, metric("acc_norm", "mean", True)],
+        "metadata": {"version": passages.VERSION},
+    },
+    AGREEMENT: {
+        "output_type": "multiple_choice",
+        "doc_to_text": "",
+        "doc_to_choice": "choices",
+        "doc_to_target": "label",
+        "target_delimiter": "",
+        "num_fewshot": 0,  # whole sentences are compared; examples would make no sense
+        "metric_list": [ACCURACY],
+        "metadata": {"version": agreement.VERSION},
+    },
+    PERPLEXITY: {
+        "output_type": "loglikelihood_rolling",
+        "doc_to_text": "",
+        "doc_to_target": "text",
+        "num_fewshot": 0,
+        "metric_list": [
+            metric("word_perplexity", "weighted_perplexity", False),
+            metric("byte_perplexity", "weighted_perplexity", False),
+            metric("bits_per_byte", "bits_per_byte", False),
+        ],
+        "metadata": {"version": passages.VERSION},
+    },
+}
+
+
+def make(documents: list[Document], items: int, seed: int) -> dict[str, list[dict[str, Any]]]:
+    """The records of every own task; a task of text has none if the held-out split is too small for it."""
+    return {
+        LAST_WORD: passages.last_word_items(documents, items, seed),
+        CONTINUATION: passages.continuation_items(documents, items, seed),
+        AGREEMENT: agreement.agreement_items(items, seed),
+        PERPLEXITY: passages.perplexity_items(documents, items, seed),
+    }
+
+
+def config(name: str) -> dict[str, Any]:
+    """The task's YAML content; its data file is named from the study's folder, like every path here."""
+    data = {"test": (TASKS / f"{name}.jsonl").as_posix()}
+    shape = {"task": name, "dataset_path": "json", "dataset_kwargs": {"data_files": data}, "test_split": "test"}
+    return {**shape, **SHAPES[name]}
+
+
+def write(folder: Path, records: dict[str, list[dict[str, Any]]]) -> list[Path]:
+    """Write <task>.yaml and <task>.jsonl of every task with records, remove those of others; returns the paths."""
+    files = []
+    for name in OWN_TASKS:
+        paths = folder / f"{name}.jsonl", folder / f"{name}.yaml"
+        if not records[name]:
+            for path in paths:
+                path.unlink(missing_ok=True)
+            continue
+        lines = [json.dumps(record, ensure_ascii=False, sort_keys=True) for record in records[name]]
+        write_text(paths[0], "\n".join(lines) + "\n")
+        write_text(paths[1], yaml.safe_dump(config(name), sort_keys=False, allow_unicode=True))
+        files += paths
+    return files
+
+
+def composition(records: list[dict[str, Any]]) -> dict[str, int]:
+    """How many items each component or phenomenon has."""
+    counts = Counter(record.get("component") or record["phenomenon"] for record in records)
+    return dict(sorted(counts.items()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Make the study's own tasks in data/tasks/: lm-eval task files (.yaml) and their items (.jsonl). "
+        f"{LAST_WORD}: the last word of a clause. {CONTINUATION}: which of four passages goes on a text. "
+        f"{AGREEMENT}: which of two sentences is grammatical. {PERPLEXITY}: whole passages. "
+        "Texts are held-out ones; numbers of items and the seed are evaluation.own_tasks."
+    )
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    arguments = parser.parse_args()
+    started = time.time()
+    study = load(arguments.study)
+    own = study.file.evaluation.own_tasks
+    manifest.read(HELD_OUT / manifest.NAME, "corpus")
+    records = make(read_documents(HELD_OUT / DOCUMENTS), own.items, own.seed)
+    asked = {task for tasks in study.file.evaluation.task_sets.values() for task in tasks.tasks}
+    for name in OWN_TASKS:
+        if name in asked and not records[name]:
+            raise UserError(
+                f"{name}: the held-out split ({HELD_OUT}) is too small to make a single item of it\n"
+                "  fix: a larger data.held_out_share, more text, or leave the task out of evaluation.task_sets"
+            )
+    manifest.write(
+        TASKS / manifest.NAME,
+        kind="tasks",
+        subject={"tasks": [name for name in OWN_TASKS if records[name]]},
+        science=study.task_science(),
+        files=write(TASKS, records),
+        parents=[HELD_OUT / manifest.NAME],
+        facts={name: {"items": len(found), "by": composition(found)} for name, found in records.items()},
+        started=started,
+    )
+    for name, found in records.items():
+        few = "" if len(found) == own.items else f" (the held-out text has no more than that; {own.items} asked)"
+        print(f"{name}: {len(found)} items{few}")
+
+
+if __name__ == "__main__":
+    run(main)

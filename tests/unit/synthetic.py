@@ -1,0 +1,165 @@
+"""Results of a study as the stages would leave them, made from formulas: known answers for tables and findings."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scripts.common.files import sha256_file, write_json
+from scripts.study.study import Run, Study
+
+
+def falling(spec: Run) -> float:
+    """Final held-out loss that falls with size, and moves a little with the seed and the corpus."""
+    return 9.0 - 0.4 * math.log(spec.size.non_embedding_parameters) + 0.01 * (spec.init_seed == 1)
+
+
+def growing(spec: Run) -> float:
+    """Memorized share of the sample at the end: grows with size, halved by deduplication."""
+    share = 0.02 * math.log2(spec.size.non_embedding_parameters / 10_000)
+    return share / 2 if spec.corpus == "deduped" else share
+
+
+def above_chance(spec: Run, task: str) -> float:
+    """Final accuracy: agreement is learned, the more the larger; continuation stays at chance."""
+    known = {"castalia_agreement": 0.5 + 0.03 * math.log2(spec.size.non_embedding_parameters / 10_000)}
+    return known.get(task, 0.25)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The answers planted in the results."""
+
+    final_loss: Callable[[Run], float] = falling
+    memorized: Callable[[Run], float] = growing
+    accuracy: Callable[[Run, str], float] = above_chance
+
+
+def make(study: Study, truth: Truth | None = None) -> None:
+    """Write every input of scripts.analyze.tables below the working directory."""
+    truth = truth or Truth()
+    _corpora(study)
+    for spec in study.runs.values():
+        _training(study, spec, truth)
+        for step in study.evaluation_steps(spec.name):
+            for name, chosen in study.file.evaluation.task_sets.items():
+                _scores(spec, name, chosen.tasks, step, truth)
+        for step in study.memorization_steps(spec.name):
+            _memorization(study, spec, step, truth)
+
+
+def learned(spec: Run, step: int) -> float:
+    """Share of the way from start to end after `step` updates; none after the first, whose learning rate is 0."""
+    return math.log1p(max(0, step - 1)) / math.log1p(max(1, spec.training.steps - 1))
+
+
+def loss_at(study: Study, spec: Run, step: int, truth: Truth) -> float:
+    """Held-out loss from ln(vocabulary) + 1/5 (small-init logits) to the planted end."""
+    start = math.log(study.padded_vocabulary(spec.name)) + 0.2
+    return round(start + (truth.final_loss(spec) - start) * learned(spec, step), 6)
+
+
+def _training(study: Study, spec: Run, truth: Truth) -> None:
+    folder = Path("checkpoints") / spec.name
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = spec.training.steps
+    metrics = [
+        {
+            "step": step,
+            "loss": round(loss_at(study, spec, step, truth) + 0.1 * math.sin(7 * step), 6),
+            "learning_rate": spec.peak * (step > 1),
+            "gradient_norm": 0.5,
+            "applied": 1,
+            "rows": "0" * 16,
+        }
+        for step in range(1, steps + 1)
+    ]
+    held_out = []
+    for step in study.steps(spec.name):
+        loss = loss_at(study, spec, step, truth)
+        names = sorted(study.file.data.components)
+        parts = {name: round(loss + 0.05 * (i - (len(names) - 1) / 2), 6) for i, name in enumerate(names)}
+        held_out.append({"step": step, "loss": loss, "components": parts})
+    _lines(folder / "metrics.jsonl", metrics)
+    _lines(folder / "held_out.jsonl", held_out)
+    _manifest(folder / "manifest.json", "run", {})
+
+
+def _scores(spec: Run, task_set: str, tasks: list[str], step: int, truth: Truth) -> None:
+    items, way = 400, learned(spec, step)
+    results: dict[str, dict[str, Any]] = {}
+    for task in tasks:
+        if task == "castalia_perplexity":
+            bits = 8 - 4 * way * (truth.final_loss(spec) / 7)
+            results[task] = {"bits_per_byte,none": bits, "bits_per_byte_stderr,none": "N/A"}
+            continue
+        chance = {"castalia_agreement": 0.5, "castalia_continuation": 0.25}.get(task, 0.0)
+        value = chance + (truth.accuracy(spec, task) - chance) * way
+        stderr = math.sqrt(value * (1 - value) / items)
+        results[task] = {"alias": task, "acc,none": value, "acc_stderr,none": stderr}
+    content = {
+        "run": spec.name, "step": step, "task_set": task_set, "shots": 0, "model": "0" * 64,
+        "results": results, "n": dict.fromkeys(tasks, items), "versions": {},
+    }  # fmt: skip
+    write_json(Path("results/evals") / spec.name / task_set / f"step{step}.json", content)
+
+
+def _memorization(study: Study, spec: Run, step: int, truth: Truth) -> None:
+    asked, total = study.file.memorization, spec.rows
+    places = [total * i // asked.sample_rows for i in range(asked.sample_rows)]
+    places += [total * i // asked.repeated_rows for i in range(asked.repeated_rows)]
+    kinds = ["sample"] * asked.sample_rows + ["repeated"] * asked.repeated_rows
+    share = truth.memorized(spec) * learned(spec, step)
+    by_kind = {"sample": share, "repeated": min(1.0, 4 * share)}
+    index = [*range(asked.sample_rows), *range(asked.repeated_rows)]
+    # i-th row of a kind is memorized if the share's running total passes a whole number there
+    memorized = [
+        math.floor((i + 1) * by_kind[kind]) > math.floor(i * by_kind[kind])
+        for kind, i in zip(kinds, index, strict=True)
+    ]
+    seen_from = [place // spec.training.batch_size + 1 for place in places]
+    columns = {
+        "place": places,
+        "step_seen": seen_from,
+        "seen": [first <= step for first in seen_from],
+        "chosen": kinds,
+        "count": [1 if kind == "sample" else 9 for kind in kinds],
+        "component": [sorted(study.file.data.components)[0]] * len(places),
+        "score": [1.0 if hit else 0.25 for hit in memorized],
+        "memorized": memorized,
+    }
+    path = Path("results/memorization") / spec.name / f"step{step}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+
+
+def _corpora(study: Study) -> None:
+    """Forty documents of a thousand tokens a component; every fourth is a near-duplicate."""
+    rows = [
+        {"id": f"{name}-{i}", "component": name, "representative": i % 4 != 3, "held_out": i >= 40}
+        for name in sorted(study.file.data.components)
+        for i in range(44)
+    ]
+    path = Path("data/clusters/documents.parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    for name, corpus in study.file.data.corpora.items():
+        documents = 30 if corpus.deduplicated else 40
+        counts = {part: {"documents": documents, "tokens": 1000 * documents} for part in corpus.components}
+        _manifest(Path("data") / name / "manifest.json", "corpus", {"components": counts})
+
+
+def _manifest(path: Path, kind: str, facts: dict[str, Any]) -> None:
+    files = {name.name: {"sha256": sha256_file(name)} for name in sorted(path.parent.glob("*.jsonl"))}
+    write_json(path, {"kind": kind, "complete": True, "facts": facts, "files": files})
+
+
+def _lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
