@@ -1,5 +1,5 @@
 # Every target works on a fresh machine with Python 3.11 and make. `make help` lists them.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || echo python3)
 STUDY ?= config.yaml
 DIRECTORY ?= .
 ENV := .venv
@@ -7,7 +7,7 @@ READY := $(ENV)/.ready
 RUN := PATH="$(CURDIR)/$(ENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study test test-all dry-run lint format bench docs clean-env
+.PHONY: help setup study watch test test-all dry-run lint format bench docs clean-env
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,8 +22,11 @@ $(READY): envs/requirements.lock
 	@$(ENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement envs/requirements.lock
 	@touch $@
 
-study: $(READY) ## run the whole default study and open results/index.html (STUDY=..., DIRECTORY=...)
+study: $(READY) ## run the whole default study; then open results/index.html (STUDY=..., DIRECTORY=...)
 	@$(RUN) snakemake --profile profiles/local --configfile $(STUDY) --directory $(DIRECTORY)
+
+watch: $(READY) ## steps and time left of each running job, in a second terminal
+	@$(RUN) python -m scripts.common.watch --logs $(DIRECTORY)/logs
 
 dry-run: $(READY) ## show what would run and why
 	@$(RUN) snakemake --profile profiles/local --configfile $(STUDY) --directory $(DIRECTORY) --dry-run

@@ -32,9 +32,9 @@ rule timings:
         "results/timings.csv",
     log:
         "logs/timings.log",
+    localrule: True
     conda:
         "../envs/workflow.yaml"
-    localrule: True
     message:
         "Gather what each job took"
     shell:

@@ -109,4 +109,4 @@ TABLES = expand(
     table=["runs", "losses", "held_out", "evals", "memorization"],
     form=["parquet", "csv"],
 ) + ["results/tables/corpora.csv"]
-RESULTS = ["results/index.html", "results/timings.csv"]
+RESULTS = ["results/index.html", "results/report.html", "results/timings.csv"]

@@ -1,15 +1,14 @@
-# Figures, findings in words, and the first page.
+# Figures, findings in words, the first page, and Snakemake's own report.
 
-FIGURES = {
-    # name: (category, what it shows)
-    "loss": ("Learning", "Training loss of every run"),
-    "held_out_size": ("Learning", "Held-out loss against size"),
-    "held_out_component": ("Learning", "Held-out loss by kind of text"),
-    "evals": ("Evaluation", "Task scores by step"),
-    "memorization_step": ("Memorization", "Memorized share by step"),
-    "memorization_size": ("Memorization", "Memorized share by size"),
-    "corpora": ("Data", "What the corpora are made of"),
-    "timings": ("Cost", "Time by stage"),
+FIGURES = {  # name: category in the report
+    "loss": "Learning",
+    "held_out_size": "Learning",
+    "held_out_component": "Learning",
+    "evals": "Evaluation",
+    "memorization_step": "Memorization",
+    "memorization_size": "Memorization",
+    "corpora": "Data",
+    "timings": "Cost",
 }
 
 
@@ -30,3 +29,77 @@ rule findings:
         "Say in words what came out"
     shell:
         "python -m scripts.report.findings --study {params.study} > {log} 2>&1"
+
+
+rule figures:
+    input:
+        TABLES,
+        "results/timings.csv",
+    output:
+        [
+            report(
+                f"results/figures/{name}.json",
+                caption=f"report/{name}.rst",
+                category=category,
+                labels={"figure": name.replace("_", " ")},
+            )
+            for name, category in FIGURES.items()
+        ],
+        "results/figures/overview.png",
+    log:
+        "logs/figures.log",
+    benchmark:
+        "benchmarks/figures/all.jsonl"
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        mem_mb=1500,
+    params:
+        study=STUDY_FILE,
+    message:
+        "Draw the figures"
+    shell:
+        "python -m scripts.report.figures --study {params.study} > {log} 2>&1"
+
+
+rule index:
+    input:
+        expand("results/figures/{name}.json", name=FIGURES),
+        "results/findings.json",
+    output:
+        "results/index.html",
+    log:
+        "logs/index.log",
+    benchmark:
+        "benchmarks/index/all.jsonl"
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        mem_mb=1500,
+    params:
+        study=STUDY_FILE,
+    message:
+        "Write the first page, results/index.html"
+    shell:
+        "python -m scripts.report.index --study {params.study} > {log} 2>&1"
+
+
+rule page:
+    # Snakemake reports on a finished graph: everything but this job, whose lock the inner call must not want.
+    input:
+        "results/index.html",
+    output:
+        "results/report.html",
+    log:
+        "logs/page.log",
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    params:
+        study=STUDY_FILE,
+        snakefile=workflow.main_snakefile,
+    message:
+        "Write Snakemake's report, results/report.html"
+    shell:
+        "python -m snakemake --snakefile {params.snakefile} --configfile {params.study} --nolock --cores 1"
+        " --report {output} {input} > {log} 2>&1"

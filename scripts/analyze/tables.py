@@ -6,6 +6,7 @@ Reads exactly the runs and steps the study names; rows are sorted, so equal resu
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,18 +42,27 @@ def tokens_at(spec: Run, step: int) -> int:
 
 def losses(study: Study) -> pd.DataFrame:
     """A row a run and update: training loss (nats a token), learning rate, gradient norm."""
-    keys = ("loss", "learning_rate", "gradient_norm")
-    return _frame(
-        {**identity(spec), "step": line["step"], "tokens": tokens_at(spec, line["step"]), **{k: line[k] for k in keys}}
-        for spec in study.runs.values()
-        for line in sources.training_losses(spec.name, spec.training.steps)
-    )
+    parts = []
+    for spec in study.runs.values():
+        # one run at a time: a full Pythia suite has millions of lines
+        lines = pd.DataFrame(sources.training_losses(spec.name, spec.training.steps))
+        part = lines[["step", "loss", "learning_rate", "gradient_norm"]].assign(**identity(spec))
+        part.insert(1, "tokens", tokens_at(spec, 1) * part["step"])
+        parts.append(part)
+    columns = [*IDENTITY, "step", "tokens", "loss", "learning_rate", "gradient_norm"]
+    return _sorted(pd.concat(parts, ignore_index=True)[columns])
 
 
 def held_out(study: Study) -> pd.DataFrame:
     """A row a run, saved step and component ("all" first): held-out loss in nats a token."""
     return _frame(
-        {**identity(spec), "step": line["step"], "tokens": tokens_at(spec, line["step"]), "component": name, "loss": loss}
+        {
+            **identity(spec),
+            "step": line["step"],
+            "tokens": tokens_at(spec, line["step"]),
+            "component": name,
+            "loss": loss,
+        }
         for spec in study.runs.values()
         for line in sources.held_out_losses(spec.name, study.steps(spec.name))
         for name, loss in [("all", line["loss"]), *sorted(line["components"].items())]
@@ -207,9 +217,12 @@ def _duplicates() -> dict[str, int]:
     return {str(name): int(count) for name, count in removed["component"].value_counts().items()}
 
 
-def _frame(rows: Any) -> pd.DataFrame:
-    """Rows as a frame, sorted by everything that names a row."""
-    frame = pd.DataFrame(list(rows))
+def _frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    return _sorted(pd.DataFrame(list(rows)))
+
+
+def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows sorted by everything that names a row, sizes from small to large."""
     keys = ["non_embedding", "corpus", "init_seed", "data_seed", "run", "step", "task_set", "task", "metric"]
     keys += ["component", "chosen", "seen"]
     by = [key for key in keys if key in frame.columns]

@@ -27,10 +27,12 @@ class Converter:
     def __init__(self, study: Study, name: str) -> None:
         import torch
         from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+        from transformers.utils import logging
 
         from scripts.convert.neox import config_of
         from scripts.train import model
 
+        logging.disable_progress_bar()
         torch.set_num_threads(study.file.runtime.threads)
         self.torch, self.name = torch, name
         self.spec = study.run(name)

@@ -85,8 +85,7 @@ def existential() -> list[Pair]:
 def anaphor_number() -> list[Pair]:
     """A reflexive agrees in number."""
     return [
-        (f"The {one} {action} himself.", f"The {one} {action} themselves.")
-        for one, action in product(MEN, ACTIONS)
+        (f"The {one} {action} himself.", f"The {one} {action} themselves.") for one, action in product(MEN, ACTIONS)
     ] + [
         (f"The {many} {action} themselves.", f"The {many} {action} himself.")
         for (_, many), action in product(PEOPLE, ACTIONS)
@@ -135,7 +134,7 @@ def pronoun_case() -> list[Pair]:
 
 
 def article() -> list[Pair]:
-    """"a" before a consonant's sound, "an" before a vowel's."""
+    """ "a" before a consonant's sound, "an" before a vowel's."""
     frames = ["It is {} {}.", "This is {} {} of the law.", "We have {} {}."]
     nouns = {"a": ["law", "nation", "copy", "friend", "right", "king"], "an": ["act", "army", "end", "enemy", "office"]}
     return [

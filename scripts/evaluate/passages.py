@@ -19,9 +19,9 @@ VERSION = 1  # of the items: raise it when the same text and seed would give oth
 
 LAST_WORD_CHARACTERS = 150  # longest context and target together
 LAST_WORD_CONTEXT = 40  # shortest context
-CONTEXT_CHARACTERS = 70  # of a continuation item
-CONTINUATION_CHARACTERS = 40
-PERPLEXITY_CHARACTERS = 240
+CONTEXT_CHARACTERS = 60  # of a continuation item
+CONTINUATION_CHARACTERS = 18  # short, so that what fits the context outweighs what is likely anywhere
+PERPLEXITY_CHARACTERS = 200
 CHOICES = 4
 MOST_DOCUMENTS = 4  # looked at per component and item asked for, so that a huge held-out split costs little
 
@@ -52,7 +52,8 @@ def cut(document: Document, characters: int) -> list[Passage]:
 
     A word longer than a passage is cut.
     """
-    text, start, passages = document.text, 0, []
+    text, start = document.text, 0
+    passages: list[Passage] = []
     while True:
         start += len(text[start:]) - len(text[start:].lstrip())
         piece = text[start : start + characters + 1]

@@ -49,7 +49,9 @@ SHAPES: dict[str, dict[str, Any]] = {
         "doc_to_target": "label",
         "target_delimiter": "",
         "fewshot_split": "test",
-        "metric_list": [ACCURACY, metric("acc_norm", "mean", True)],
+        # acc_mutual_info scores a choice by what the context adds to it, log p(choice | context) / p(choice): small
+        # models tell the choices apart by that long before the plain likelihood does.
+        "metric_list": [ACCURACY, metric("acc_norm", "mean", True), metric("acc_mutual_info", "mean", True)],
         "metadata": {"version": passages.VERSION},
     },
     AGREEMENT: {
@@ -96,7 +98,7 @@ def config(name: str) -> dict[str, Any]:
 
 def write(folder: Path, records: dict[str, list[dict[str, Any]]]) -> list[Path]:
     """Write <task>.yaml and <task>.jsonl of every task with records, remove those of others; returns the paths."""
-    files = []
+    files: list[Path] = []
     for name in OWN_TASKS:
         paths = folder / f"{name}.jsonl", folder / f"{name}.yaml"
         if not records[name]:

@@ -34,8 +34,7 @@ def window_hashes(tokens: np.ndarray, width: int, axis_rows: bool = False) -> ND
     inverse = np.uint64(pow(int(BASE), -1, 2**64))
     windows = sums[width:] - sums[:-width]
     back = np.cumprod(np.concatenate([np.ones(1, np.uint64), np.full(len(windows) - 1, inverse)]), dtype=np.uint64)
-    hashes = windows * back
-    return hashes
+    return windows * back
 
 
 def counts_in(stream: np.ndarray, rows: np.ndarray) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from scripts.study.schedule import in_batches, scheduled_steps
 from scripts.study.study import load, parse, run_name
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDIES = sorted(ROOT.glob("studies/*.yaml")) + [ROOT / "config.yaml"]
+STUDIES = [*sorted(ROOT.glob("studies/*.yaml")), ROOT / "config.yaml"]
 
 
 @pytest.fixture

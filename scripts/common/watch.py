@@ -1,0 +1,67 @@
+"""Show what each running job of a study is doing: its last line of progress, steps and time left.
+
+Run it in a second terminal beside the workflow; it reads the jobs' logs and changes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from pathlib import Path
+
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from scripts.common.errors import run
+
+LINE = re.compile(
+    r"(?P<title>.+): (?P<done>\d+)/(?P<total>\d+) (?P<unit>\w+), (?P<spent>\d+) s, about (?P<left>\d+) s left"
+)
+FRESH = 60.0  # seconds: a job that wrote nothing for longer is not shown
+
+
+def last_progress(text: str) -> dict[str, str] | None:
+    """The newest progress line of a log (scripts/common/progress.py writes them), or None."""
+    for line in reversed(text.splitlines()):
+        if match := LINE.fullmatch(line.strip()):
+            return match.groupdict()
+    return None
+
+
+def running(logs: Path, now: float) -> list[dict[str, str]]:
+    """Progress of every log touched within the last minute that has not reached its end."""
+    found = []
+    for path in sorted(logs.glob("**/*.log")):
+        progress = last_progress(path.read_text(errors="replace")) if now - path.stat().st_mtime < FRESH else None
+        if progress and progress["done"] != progress["total"]:
+            found.append(progress)
+    return found
+
+
+def table(jobs: list[dict[str, str]]) -> Table:
+    """One line a job."""
+    view = Table("job", "", "done", "left", title="Running jobs" if jobs else "No job has reported yet", expand=True)
+    for job in jobs:
+        bar = ProgressBar(total=int(job["total"]), completed=int(job["done"]))
+        view.add_row(job["title"], bar, f"{job['done']}/{job['total']} {job['unit']}", f"{job['left']} s")
+    return view
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--logs", type=Path, default=Path("logs"), help="the study's log folder (default: logs)")
+    parser.add_argument("--once", action="store_true", help="print once and end")
+    arguments = parser.parse_args()
+    with Live(table(running(arguments.logs, time.time())), refresh_per_second=2) as live:
+        while not arguments.once:
+            time.sleep(1)
+            live.update(table(running(arguments.logs, time.time())))
+
+
+if __name__ == "__main__":
+    try:
+        run(main)
+    except KeyboardInterrupt:  # the way to leave it
+        raise SystemExit(0) from None

@@ -1,0 +1,94 @@
+"""The small tables behind the figures: means over seeds, log-spaced means over steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from scripts.report.finding import CLEAR
+from scripts.report.results import Results
+from scripts.report.theme import ZERO_AT
+
+POINTS_A_CURVE = 60
+ENOUGH_SEEN = 8
+
+
+def spread(frame: pd.DataFrame, keys: list[str], value: str) -> pd.DataFrame:
+    """Mean, lowest and highest of `value` over seeds, and the number of runs, by `keys`."""
+    grouped = frame.groupby(keys, sort=True)[value]
+    made = grouped.agg(mean="mean", lowest="min", highest="max", runs="count").reset_index()
+    return _rounded(made, ["mean", "lowest", "highest"])
+
+
+def log_bins(largest: int) -> np.ndarray:
+    """Last steps of up to `POINTS_A_CURVE` bins, evenly spaced in log step, 1 .. largest; int64."""
+    return np.unique(np.geomspace(1, largest, POINTS_A_CURVE).round().astype(np.int64))
+
+
+def loss_curves(results: Results) -> pd.DataFrame:
+    """Training loss by size, corpus and log-spaced step, mean and range over seeds; `x` is the bin's last step."""
+    parts = []
+    for (_, size, corpus), rows in results.losses.groupby(["run", "size", "corpus"], sort=True):
+        ends = log_bins(int(rows["step"].max()))
+        ends_of = ends[np.searchsorted(ends, rows["step"].to_numpy())]
+        means = rows["loss"].groupby(ends_of).mean()
+        parts.append(pd.DataFrame({"size": size, "corpus": corpus, "x": means.index, "loss": means.to_numpy()}))
+    return spread(pd.concat(parts), ["size", "corpus", "x"], "loss")
+
+
+def score_curves(results: Results) -> pd.DataFrame:
+    """Scores by task, size, corpus and step: mean over seeds and two standard errors (of one run: same items)."""
+    frame = results.spoken
+    keys = ["task_set", "task", "metric", "size", "corpus", "step"]
+    grouped = frame.groupby(keys, sort=True, dropna=False)
+    made = grouped.agg(value=("value", "mean"), stderr=("stderr", "mean"), chance=("chance", "first")).reset_index()
+    band = CLEAR * made["stderr"].fillna(0)
+    made["lowest"], made["highest"] = made["value"] - band, made["value"] + band
+    made["x"] = made["step"].clip(lower=ZERO_AT)
+    return _rounded(made, ["value", "stderr", "lowest", "highest"])
+
+
+def memorized_shares(results: Results, *, final: bool) -> pd.DataFrame:
+    """Memorized share of seen rows by size, corpus, kind (and step), seeds pooled, with Wilson intervals.
+
+    Checkpoints that have seen fewer than `ENOUGH_SEEN` of the scored rows are left out.
+    """
+    frame = results.final(results.memorization) if final else results.memorization
+    if frame.empty:
+        return pd.DataFrame(columns=["size", "corpus", "chosen", "x", "share"])
+    keys = ["size", "non_embedding", "corpus", "chosen", "step"]
+    made = frame[frame["seen"]].groupby(keys, sort=True)[["rows", "memorized"]].sum().reset_index()
+    made = made[made["rows"] >= ENOUGH_SEEN].reset_index(drop=True)
+    made["share"] = made["memorized"] / made["rows"]
+    made["lowest"], made["highest"] = wilson(made["memorized"].to_numpy(), made["rows"].to_numpy())
+    made["x"] = made["step"].clip(lower=ZERO_AT)
+    return _rounded(made, ["share", "lowest", "highest"])
+
+
+def wilson(hits: np.ndarray, rows: np.ndarray, errors: float = CLEAR) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's (1927) interval of a share at `errors` standard errors; float64 like `hits`. Not empty at 0 hits."""
+    share, weight = hits / rows, errors**2 / rows
+    middle = (share + weight / 2) / (1 + weight)
+    half = errors * np.sqrt(share * (1 - share) / rows + weight / (4 * rows)) / (1 + weight)
+    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
+
+
+def component_losses(results: Results) -> pd.DataFrame:
+    """Final held-out loss by kind of text, size and corpus, over seeds."""
+    last = results.final(results.held_out)
+    return spread(last[last["component"] != "all"], ["component", "size", "corpus"], "loss")
+
+
+def stage_times(timings: pd.DataFrame) -> pd.DataFrame:
+    """Seconds of all jobs by rule, longest first."""
+    made = timings.groupby("rule", sort=True).agg(seconds=("seconds", "sum"), jobs=("job", "count"),
+                                                  memory=("max_rss_mb", "max")).reset_index()  # fmt: skip
+    made = made.sort_values(["seconds", "rule"], ascending=[False, True], ignore_index=True)
+    return _rounded(made, ["seconds", "memory"])
+
+
+def _rounded(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Six significant digits: more would only make the figures' files longer."""
+    for column in columns:
+        frame[column] = [float(f"{value:.6g}") if pd.notna(value) else None for value in frame[column]]
+    return frame

@@ -1,0 +1,169 @@
+"""Findings about task scores: against chance, with size, and with deduplication."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from scripts.report.finding import CLEAR, Finding, greater, listed, percent, root_sum
+from scripts.report.results import Results
+
+NO_SCORES = "No task with an accuracy was evaluated."
+
+
+def all_scores(results: Results) -> list[Finding]:
+    """Every finding of this module."""
+    return [against_chance(results), hard_tasks(results), scores_and_size(results), scores_and_deduplication(results)]
+
+
+def final_scores(results: Results) -> list[dict[str, Any]]:
+    """A row a task set, task, corpus and size at the last step: accuracy and its stderr, mean over seeds.
+
+    Seeds answer the same items, so the items' error does not shrink with their number: the stderr is
+    the mean of theirs. `against_chance` is "above", "at" or "below", None where chance is not known.
+    """
+    last = results.final(results.spoken)
+    rows: list[dict[str, Any]] = []
+    if last.empty:
+        return rows
+    accuracies = last[last["metric"].isin(["acc", "exact_match"])]
+    keys = ["task_set", "task", "corpus", "non_embedding", "size"]
+    for (task_set, task, corpus, _, size), group in accuracies.groupby(keys, sort=True):
+        value, stderr = float(group["value"].mean()), float(group["stderr"].mean())
+        level = group["chance"].iloc[0]
+        row = {"task_set": task_set, "task": task, "corpus": corpus, "size": size, "value": value, "stderr": stderr}
+        row["chance"] = None if pd.isna(level) else float(level)
+        row["against_chance"] = None if row["chance"] is None else _side(value - float(level), stderr)
+        rows.append(row)
+    return rows
+
+
+def _side(difference: float, stderr: float) -> str:
+    return {True: "above", False: "below", None: "at"}[greater(difference, stderr)]
+
+
+def against_chance(results: Results) -> Finding:
+    """Each task of known chance at the end, said plainly where it stays at chance."""
+    judged = [row for row in final_scores(results) if row["chance"] is not None]
+    main = [row for row in judged if row["corpus"] == results.main_corpus]
+    if not main:
+        text = "No task with a known chance level was evaluated."
+        return Finding(id="scores_against_chance", text=text, headline=True, short=text)
+    sentences, shorts = [], []
+    for name, rows in _by_task(main).items():
+        scores = ", ".join(f"{percent(row['value'])} ± {percent(row['stderr'])} ({row['size']})" for row in rows)
+        above = [row["size"] for row in rows if row["against_chance"] == "above"]
+        below = [row["size"] for row in rows if row["against_chance"] == "below"]
+        said = "stays at chance for every size" if not above else f"is above chance for {listed(above)}"
+        if above and len(above) + len(below) < len(rows):
+            said += ", at chance for " + listed([row["size"] for row in rows if row["against_chance"] == "at"])
+        if below:
+            said += f", below chance for {listed(below)}" if above else f" or below it ({listed(below)})"
+        sentences.append(f"{name} {said}: {scores}, chance {percent(rows[0]['chance'])}.")
+        largest = rows[-1]
+        verdict = {"above": "above", "at": "at", "below": "below"}[largest["against_chance"]]
+        shorts.append(f"{_plain(name)} {percent(largest['value'])} ({verdict} chance, {percent(largest['chance'])})")
+    return Finding(
+        id="scores_against_chance",
+        text=f"At the end, on {results.main_corpus}, counting {CLEAR:g} standard errors as clear: " + " ".join(sentences),
+        numbers={"scores": judged},
+        headline=True,
+        short=f"{main[-1]['size']} scores " + listed(shorts, most=3),
+    )
+
+
+def hard_tasks(results: Results) -> Finding:
+    """Does the smallest size stay at chance somewhere?"""
+    expectation = "Small models stay at chance on the harder multiple-choice tasks."
+    smallest = results.sizes[0]
+    rows = [
+        row
+        for row in final_scores(results)
+        if row["chance"] is not None and row["size"] == smallest and row["corpus"] == results.main_corpus
+    ]
+    if not rows:
+        return Finding(id="small_models_at_chance", text="No task with a known chance level.", expectation=expectation)
+    at = [row["task"] for row in rows if row["against_chance"] != "above"]
+    text = f"The smallest size, {smallest}, is not above chance on {len(at)} of {len(rows)} multiple-choice tasks"
+    return Finding(
+        id="small_models_at_chance",
+        text=text + (f": {listed(at)}." if at else "."),
+        numbers={"at_chance": at, "tasks": len(rows)},
+        expectation=expectation,
+        holds=bool(at),
+    )
+
+
+def scores_and_size(results: Results) -> Finding:
+    """Is the largest size clearly better than the smallest on some tasks, and on none clearly worse?"""
+    expectation = "Task scores rise with size."
+    better, worse, same, rows = [], [], [], []
+    for name, by_size in _by_task([r for r in final_scores(results) if r["corpus"] == results.main_corpus]).items():
+        small, large = by_size[0], by_size[-1]
+        if small is large:
+            continue
+        difference = large["value"] - small["value"]
+        clear = greater(difference, root_sum(large["stderr"], small["stderr"]))
+        {True: better, False: worse, None: same}[clear].append(f"{name} ({percent(small['value'])} to {percent(large['value'])})")
+        rows.append({"task": name, "difference": difference, "clear": clear})
+    if not rows:
+        return Finding(id="scores_rise_with_size", text=NO_SCORES, expectation=expectation)
+    said = [
+        f"{verb} {listed(tasks)}"
+        for verb, tasks in (("clearly better on", better), ("clearly worse on", worse), ("no clear difference on", same))
+        if tasks
+    ]
+    return Finding(
+        id="scores_rise_with_size",
+        text=f"From {results.sizes[0]} to {results.sizes[-1]} at the end: {'; '.join(said)}.",
+        numbers={"tasks": rows},
+        expectation=expectation,
+        holds=False if worse else (True if better else None),
+    )
+
+
+def scores_and_deduplication(results: Results) -> Finding:
+    """Do scores differ clearly between a corpus and its deduplicated form?"""
+    expectation = "Training on deduplicated text makes no clear difference to task scores."
+    identifier = "deduplication_and_scores"
+    if results.deduplicated_pair is None:
+        text = "The study does not train on a corpus and its deduplicated form."
+        return Finding(id=identifier, text=text, expectation=expectation)
+    whole, reduced = results.deduplicated_pair
+    last = results.final(results.spoken)
+    last = last[last["metric"].isin(["acc", "exact_match"])] if not last.empty else last
+    if last.empty:
+        return Finding(id=identifier, text=NO_SCORES, expectation=expectation)
+    keys = ["size", "init_seed", "data_seed", "task_set", "task"]
+    left, right = (last[last["corpus"] == name][[*keys, "value", "stderr"]] for name in (whole, reduced))
+    rows = []
+    for row in left.merge(right, on=keys, suffixes=("_whole", "_reduced")).to_dict("records"):
+        difference = row["value_reduced"] - row["value_whole"]
+        clear = greater(difference, root_sum(row["stderr_whole"], row["stderr_reduced"]))
+        rows.append({"task": row["task"], "size": row["size"], "difference": difference, "clear": clear})
+    if not rows:
+        return Finding(id=identifier, text=f"No run on {whole} matches one on {reduced}.", expectation=expectation)
+    differing = [f"{row['task']} of {row['size']} ({100 * row['difference']:+.1f} points)" for row in rows if row["clear"] is not None]
+    said = f"differ clearly in {len(differing)} of {len(rows)}" + (f": {listed(differing)}" if differing else "")
+    return Finding(
+        id=identifier,
+        text=f"Of the accuracies on {whole} and {reduced}, same size and seeds, those at the end {said}.",
+        numbers={"differences": rows},
+        expectation=expectation,
+        holds=not differing,
+    )
+
+
+def _by_task(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows by task, named with the task set where there are several."""
+    several = len({row["task_set"] for row in rows}) > 1
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(f"{row['task']} ({row['task_set']})" if several else row["task"], []).append(row)
+    return found
+
+
+def _plain(task: str) -> str:
+    """A task's name without the project's prefix, for a short line."""
+    return task.removeprefix("castalia_")

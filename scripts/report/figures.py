@@ -1,0 +1,164 @@
+"""Draw the figures: results/figures/<name>.json (Vega-Lite) and .svg, and overview.png.
+
+The specifications hold their small aggregated data, so they can be opened, restyled and reused alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import altair as alt
+import pandas as pd
+
+from scripts.common.errors import run
+from scripts.common.files import atomic, write_json, write_text
+from scripts.report import charts, theme
+from scripts.report.claims_learning import loss_and_size
+from scripts.report.claims_memorization import memorization_and_size, memorization_and_training
+from scripts.report.finding import Finding, percent
+from scripts.report.results import Results, load
+from scripts.study.study import load as load_study
+
+FIGURES = Path("results/figures")
+TIMINGS = Path("results/timings.csv")
+SHARES = "Bands and bars: Wilson intervals of two standard errors, seeds pooled."
+
+
+class Figure(NamedTuple):
+    """A chart, a title that says what it shows, computed from the numbers, and how to read it."""
+
+    chart: Any
+    title: str
+    subtitle: str
+
+
+def figures(results: Results, timings: pd.DataFrame | None) -> dict[str, Figure]:
+    """Every figure by name."""
+    makers: dict[str, Callable[[Results], Figure]] = {
+        "loss": _loss,
+        "held_out_size": _held_out_size,
+        "held_out_component": _held_out_component,
+        "evals": _evals,
+        "memorization_step": _memorization_step,
+        "memorization_size": _memorization_size,
+        "corpora": _corpora,
+    }
+    return {**{name: make(results) for name, make in makers.items()}, "timings": _timings(timings)}
+
+
+def _loss(results: Results) -> Figure:
+    runs = results.runs[results.runs["corpus"] == results.main_corpus]
+    ends = runs.groupby("size")["training_loss"].mean()
+    known = [size for size in results.sizes if size in ends.index]
+    told = ", ".join(f"{ends[size]:.2f} ({size})" for size in dict.fromkeys((known[0], known[-1])))
+    how = f"Means over log-spaced steps; band: lowest to highest seed. Ends: last twentieth, {results.main_corpus}."
+    return Figure(charts.loss(results), f"Training loss ends at {told} nats a token", how)
+
+
+def _held_out_size(results: Results) -> Figure:
+    how = "A point a run; line and band: mean, lowest and highest seed."
+    return Figure(charts.held_out_size(results), _claim(loss_and_size(results)), how)
+
+
+def _held_out_component(results: Results) -> Figure:
+    means = results.final(results.held_out)
+    parts = means[means["component"] != "all"].groupby("component")["loss"].mean()
+    title = f"Hardest kind of text: {parts.idxmax()}; easiest: {parts.idxmin()}" if len(parts) > 1 else ""
+    return Figure(charts.held_out_component(results), title or "Held-out loss by kind of text", "Mean over seeds.")
+
+
+def _evals(results: Results) -> Figure:
+    hidden = results.spoken[["task_set", "task"]].drop_duplicates().shape[0] - charts.PANELS_AT_MOST
+    how = "Mean over seeds; band: two standard errors. Dotted: what guessing scores."
+    if hidden > 0:
+        how += f" {hidden} more tasks are in results/tables/evals.csv."
+    return Figure(charts.evals(results), "Task scores in training, against chance", how)
+
+
+def _memorization_step(results: Results) -> Figure:
+    holds = memorization_and_training(results).holds
+    title = {
+        True: "The memorized share of what was seen grows in training",
+        False: "The memorized share of what was seen does not grow in training",
+        None: "Memorized share of what was seen, by step",
+    }[holds]
+    return Figure(charts.memorization_step(results), title, SHARES)
+
+
+def _memorization_size(results: Results) -> Figure:
+    last = memorization_and_size(results)
+    title = {
+        True: "Larger models end with more of the text memorized",
+        False: "Larger models do not end with more of the text memorized",
+        None: "Memorized share at the end, by size",
+    }[last.holds]
+    return Figure(charts.memorization_size(results), title, SHARES)
+
+
+def _corpora(results: Results) -> Figure:
+    table = results.corpora
+    kept, removed = int(table["tokens"].sum()), 0
+    if results.deduplicated_pair:
+        whole, reduced = (int(table[table["corpus"] == name]["tokens"].sum()) for name in results.deduplicated_pair)
+        kept, removed = whole, whole - reduced
+    title = f"Deduplication takes away {percent(removed / kept)} of the tokens" if removed else "Tokens by kind of text"
+    return Figure(charts.corpora(results), title, "Tokens in each corpus; held-out text is in none of them.")
+
+
+def _timings(timings: pd.DataFrame | None) -> Figure:
+    chart = charts.timings(timings)
+    if timings is None or timings.empty:
+        return Figure(chart, "Time by stage", "")
+    by_rule = timings.groupby("rule")["seconds"].sum()
+    share = by_rule.max() / by_rule.sum() if by_rule.sum() else 0.0
+    return Figure(chart, f"{by_rule.idxmax()} takes {percent(share)} of the jobs' time", "Jobs ran side by side.")
+
+
+def _claim(finding: Finding) -> str:
+    """A headline's short line up to its numbers."""
+    return (finding.short or finding.text).partition(":")[0]
+
+
+def write(name: str, specification: dict[str, Any]) -> None:
+    """Write a figure's specification and its picture."""
+    import vl_convert
+
+    write_json(FIGURES / f"{name}.json", specification)
+    svg = vl_convert.vegalite_to_svg(specification, vl_version=_grammar())
+    write_text(FIGURES / f"{name}.svg", svg)
+
+
+def write_png(name: str, specification: dict[str, Any]) -> None:
+    """Write a figure as a picture at twice its size."""
+    import vl_convert
+
+    picture = vl_convert.vegalite_to_png(specification, vl_version=_grammar(), scale=2)
+    with atomic(FIGURES / f"{name}.png") as path:
+        path.write_bytes(picture)
+
+
+def _grammar() -> str:
+    """Vega-Lite's version without its patch number, as vl-convert names it."""
+    return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    study = load_study(parser.parse_args().study)
+    results = load(study)
+    measured = pd.read_csv(TIMINGS) if TIMINGS.exists() else None
+    made = figures(results, measured)
+    for name, figure in made.items():
+        write(name, theme.finish(figure.chart, figure.title, figure.subtitle))
+    main_title = f"The {study.file.study} study: {len(results.runs)} runs of sizes {', '.join(results.sizes)}"
+    how = "Lines: means over seeds. Bands: lowest to highest seed. Bars: two standard errors."
+    write_png("overview", theme.finish(charts.overview(results), main_title, how))
+    print(f"{len(made)} figures")
+
+
+if __name__ == "__main__":
+    run(main)

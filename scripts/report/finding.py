@@ -1,0 +1,74 @@
+"""What a finding is, and the few rules by which findings are decided and worded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+CLEAR = 2.0  # standard errors from which a difference counts as one
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sentence with the numbers it rests on.
+
+    `expectation` is what the Pythia papers lead one to expect, `holds` whether it came out here: None
+    if the numbers can't tell, or if the finding is a plain fact (then `expectation` is None too).
+    Headlines have a `short` line for the closing screen.
+    """
+
+    id: str
+    text: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+    expectation: str | None = None
+    holds: bool | None = None
+    headline: bool = False
+    short: str | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """As results/findings.json holds it; floats to six digits."""
+        return {**asdict(self), "numbers": _rounded(self.numbers)}
+
+
+def greater(difference: float, stderr: float) -> bool | None:
+    """True if clearly above 0, False if clearly below, None within `CLEAR` standard errors of 0."""
+    if abs(difference) <= CLEAR * stderr or difference == 0:
+        return None
+    return difference > 0
+
+
+def shares_differ(hits: tuple[int, int], rows: tuple[int, int]) -> bool | None:
+    """`greater` for two shares of independent rows, with the pooled standard error of their difference."""
+    pooled = sum(hits) / sum(rows)
+    stderr = math.sqrt(pooled * (1 - pooled) * (1 / rows[0] + 1 / rows[1]))
+    return greater(hits[0] / rows[0] - hits[1] / rows[1], stderr)
+
+
+def root_sum(*errors: float) -> float:
+    """Standard error of a difference of independent values."""
+    return math.sqrt(sum(error * error for error in errors))
+
+
+def percent(share: float) -> str:
+    """12.3% (two decimals below one percent)."""
+    return f"{100 * share:.2f}%" if 0 < share < 0.01 else f"{100 * share:.1f}%"
+
+
+def listed(parts: Sequence[str], most: int = 8) -> str:
+    """a, b and c; with more than `most`, how many more."""
+    if len(parts) > most:
+        return ", ".join(parts[:most]) + f" and {len(parts) - most} more"
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+
+
+def _rounded(value: Any) -> Any:
+    """Plain data with floats cut to six significant digits; a value that is not finite becomes None."""
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(inner) for inner in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value

@@ -1,0 +1,85 @@
+"""What a study has made so far: counts from the study and from the disk, without heavy libraries."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.study.study import Study
+
+TIMINGS = Path("results/timings.csv")
+
+
+@dataclass(frozen=True)
+class Made:
+    """Finished artefacts that the study names; `seconds` sums its jobs' times, None if not measured."""
+
+    trained: int
+    tokens: int
+    models: int
+    evaluations: int
+    memorization: int
+    seconds: float | None
+    longest: tuple[str, float] | None
+
+
+def count(study: Study) -> Made:
+    """Look for every artefact the study names."""
+    trained = [name for name in study.runs if Path("checkpoints", name, "manifest.json").exists()]
+    seconds = stage_seconds(TIMINGS)
+    return Made(
+        trained=len(trained),
+        tokens=sum(study.run(name).rows * study.run(name).training.sequence_length for name in trained),
+        models=sum(
+            Path("models", name, f"step{step}", "manifest.json").exists()
+            for name in study.runs
+            for step in study.steps(name)
+        ),
+        evaluations=sum(
+            Path("results/evals", name, task_set, f"step{step}.json").exists()
+            for name in study.runs
+            for task_set in study.file.evaluation.task_sets
+            for step in study.evaluation_steps(name)
+        ),
+        memorization=sum(
+            Path("results/memorization", name, f"step{step}.parquet").exists()
+            for name in study.runs
+            for step in study.memorization_steps(name)
+        ),
+        seconds=sum(seconds.values()) if seconds else None,
+        longest=max(seconds.items(), key=lambda item: item[1]) if seconds else None,
+    )
+
+
+def stage_seconds(path: Path) -> dict[str, float]:
+    """Seconds of all jobs by rule; empty if nothing was measured yet."""
+    if not path.exists():
+        return {}
+    totals: dict[str, float] = {}
+    with path.open(newline="", encoding="utf-8") as handle:
+        for row in csv.DictReader(handle):
+            totals[row["rule"]] = totals.get(row["rule"], 0.0) + float(row["seconds"] or 0)
+    return totals
+
+
+def in_words(study: Study, made: Made) -> str:
+    """One or two sentences on what was made."""
+    sizes = sorted({spec.size for spec in study.runs.values()}, key=lambda size: size.non_embedding_parameters)
+    corpora = list(dict.fromkeys(spec.corpus for spec in study.runs.values()))
+    seeds = {(spec.init_seed, spec.data_seed) for spec in study.runs.values()}
+    return (
+        f"{len(study.runs)} runs: {_counted(len(sizes), 'size')} ({', '.join(size.name for size in sizes)}), "
+        f"{_counted(len(corpora), 'corpus', 'corpora')} ({', '.join(corpora)}), {_counted(len(seeds), 'seed')}. "
+        f"{thousands(made.models)} checkpoints became models, {thousands(made.evaluations)} evaluations and "
+        f"{thousands(made.memorization)} memorization scorings were made of them."
+    )
+
+
+def thousands(number: int) -> str:
+    """1,234."""
+    return f"{number:,}"
+
+
+def _counted(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

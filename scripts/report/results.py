@@ -1,0 +1,86 @@
+"""The tables as findings and figures read them: final values, seeds pooled, sizes in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from scripts.analyze import tables
+from scripts.analyze.chance import chance, speaking_metric
+from scripts.study.study import Study
+
+
+@dataclass(frozen=True)
+class Results:
+    """A study's tables (docs/formats.md)."""
+
+    study: Study
+    losses: pd.DataFrame
+    held_out: pd.DataFrame
+    evals: pd.DataFrame
+    memorization: pd.DataFrame
+    runs: pd.DataFrame
+    corpora: pd.DataFrame
+
+    @cached_property
+    def sizes(self) -> list[str]:
+        """Sizes from small to large."""
+        ordered = self.runs.sort_values(["non_embedding", "size"], kind="stable")
+        return list(dict.fromkeys(ordered["size"]))
+
+    @cached_property
+    def corpus_names(self) -> list[str]:
+        """Corpora that runs were trained on, those with their duplicates first."""
+        corpora = self.study.file.data.corpora
+        return sorted(set(self.runs["corpus"]), key=lambda name: (corpora[name].deduplicated, name))
+
+    @cached_property
+    def main_corpus(self) -> str:
+        """The corpus that findings speak of where one has to do: the first."""
+        return self.corpus_names[0]
+
+    @cached_property
+    def deduplicated_pair(self) -> tuple[str, str] | None:
+        """(corpus with duplicates, same components without), if both were trained on."""
+        corpora = self.study.file.data.corpora
+        for whole in self.corpus_names:
+            for reduced in self.corpus_names:
+                same = set(corpora[whole].components) == set(corpora[reduced].components)
+                if same and not corpora[whole].deduplicated and corpora[reduced].deduplicated:
+                    return whole, reduced
+        return None
+
+    @cached_property
+    def spoken(self) -> pd.DataFrame:
+        """`evals` with one metric a task and a column `chance` (null where a guesser's score is not known)."""
+        return spoken(self.evals, self.study)
+
+    def final(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The rows of each run's last step in this table."""
+        if frame.empty:
+            return frame
+        last: pd.DataFrame = frame[frame["step"] == frame.groupby("run")["step"].transform("max")]
+        return last
+
+
+def spoken(evals: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """One metric a task. Of a group and its members only what the study names, if it was scored by that name."""
+    if evals.empty:
+        return evals.assign(chance=pd.Series(dtype=float))
+    kept = []
+    for (task_set, task), rows in evals.groupby(["task_set", "task"], sort=True):
+        named = study.file.evaluation.task_sets[task_set].tasks
+        scored = set(evals.loc[evals["task_set"] == task_set, "task"])
+        if task not in named and scored & set(named):
+            continue
+        metric = speaking_metric(sorted(set(rows["metric"])))
+        kept.append(rows[rows["metric"] == metric].assign(chance=chance(task, metric)))
+    return pd.concat(kept, ignore_index=True).astype({"chance": float})
+
+
+def load(study: Study) -> Results:
+    """Read results/tables; raises UserError that names a missing table."""
+    names = ("losses", "held_out", "evals", "memorization", "runs", "corpora")
+    return Results(study, **{name: tables.read(name) for name in names})

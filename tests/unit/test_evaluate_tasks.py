@@ -1,0 +1,179 @@
+"""Items made from held-out text and templates."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scripts.common import manifest
+from scripts.common.errors import UserError
+from scripts.data.store import Document, document_id, write_documents
+from scripts.evaluate import agreement, passages, tasks
+from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY
+
+WORDS = [
+    "king",
+    "law",
+    "people",
+    "of",
+    "the",
+    "nation",
+    "and",
+    "great",
+    "power",
+    "shall",
+    "give",
+    "his",
+    "right",
+    "hand",
+    "peace",
+    "war",
+]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def document(text: str, component: str = "drama") -> Document:
+    return Document(id=document_id(text), text=text, component=component, origin="made up")
+
+
+def library(documents: int = 8, sentences: int = 20) -> list[Document]:
+    """Documents of random sentences in two components."""
+    stream = random.Random(5)
+    made = []
+    for number in range(documents):
+        lines = [" ".join(stream.choices(WORDS, k=9)).capitalize() + "." for _ in range(sentences)]
+        made.append(document("\n".join(lines), "drama" if number % 2 else "speeches"))
+    return made
+
+
+@given(st.text(alphabet=st.sampled_from("ab é.\n\t\u2003"), max_size=400), st.integers(4, 60))
+def test_passages_are_disjoint_stretches_of_the_text(text: str, characters: int) -> None:
+    end = 0
+    for passage in passages.cut(document(text), characters):
+        assert text[passage.start : passage.start + len(passage.text)] == passage.text
+        assert characters / 2 <= len(passage.text) + 1 and len(passage.text) <= characters
+        assert passage.text == passage.text.strip() and passage.start >= end
+        end = passage.start + len(passage.text)
+
+
+@given(st.lists(st.text(alphabet="abc", min_size=1, max_size=8), min_size=1, max_size=60), st.integers(8, 40))
+def test_words_that_fit_are_never_cut(words: list[str], characters: int) -> None:
+    for passage in passages.cut(document(" ".join(words)), characters):
+        assert set(passage.text.split()) <= set(words)
+
+
+def test_last_word_prefers_a_word_the_context_holds() -> None:
+    context = "The king gave the crown to the queen, and the people saw the king"
+    item = passages.last_word(passages.Passage("id", "drama", 0, f"{context}, then they went home. And so on"))
+    assert item is not None and item["repeated"]
+    assert item["target"] == " king" and item["context"] == context.removesuffix(" king")
+    plain = passages.last_word(passages.Passage("id", "drama", 0, "x " * 30 + "and then they went home. And so on"))
+    assert plain is not None and plain["target"] == " home" and not plain["repeated"]
+    assert passages.last_word(passages.Passage("id", "drama", 0, "x " * 60)) is None
+
+
+def test_continuation_has_the_truth_at_its_label_and_others_from_elsewhere() -> None:
+    documents = library()
+    texts = {d.id: d for d in documents}
+    items = passages.continuation_items(documents, 30, 3)
+    assert len(items) == 30 and {item["label"] for item in items} == {0, 1, 2, 3}
+    for item in items:
+        mine = texts[item["document"]]
+        assert item["context"] + item["choices"][item["label"]] in mine.text
+        assert len(set(item["choices"])) == passages.CHOICES
+        for number, choice in enumerate(item["choices"]):
+            assert choice[0].isspace() and not choice[1].isspace()
+            if number != item["label"]:
+                others = [d for d in documents if d.component == mine.component and d.id != mine.id]
+                assert any(choice.strip() in d.text for d in others)
+
+
+def test_continuation_needs_other_documents() -> None:
+    assert passages.continuation_items(library(documents=2), 10, 3) == []  # one a component
+
+
+def test_components_take_turns() -> None:
+    documents = [*library(), *(document(" ".join(WORDS * 9) + str(n), "legal") for n in range(2))]
+    items = passages.perplexity_items(documents, 30, 1)
+    by = tasks.composition(items)
+    assert by["legal"] < by["drama"] and abs(by["drama"] - by["speeches"]) <= 1
+
+
+@pytest.mark.parametrize("make", [passages.last_word_items, passages.continuation_items, passages.perplexity_items])
+def test_items_depend_on_the_seed_and_not_on_the_order_of_documents(make) -> None:  # type: ignore[no-untyped-def]
+    documents = library()
+    assert make(documents, 20, 1) == make(documents, 20, 1) != make(documents, 20, 2)
+    if make is not passages.continuation_items:  # whose distractors are drawn by their place in the component
+        assert make(documents[::-1], 20, 1) == make(documents, 20, 1)
+
+
+def test_a_huge_split_is_looked_at_in_part() -> None:
+    few = passages.cut_all(library(documents=40), 100, 2, seed=1)
+    assert len({p.document for p in few}) == 2 * passages.MOST_DOCUMENTS * 2
+
+
+def test_agreement_pairs_differ_in_one_word_and_are_balanced() -> None:
+    items = agreement.agreement_items(90, 1234)
+    assert tasks.composition(items) == dict.fromkeys(sorted(agreement.PHENOMENA), 10)
+    assert len({tuple(sorted(item["choices"])) for item in items}) == 90
+    for item in items:
+        one, other = (choice.split() for choice in item["choices"])
+        assert len(one) == len(other) and sum(a != b for a, b in zip(one, other, strict=True)) == 1
+    assert 30 < sum(item["label"] for item in items) < 60
+
+
+@pytest.mark.parametrize("phenomenon", agreement.PHENOMENA)
+def test_no_sentence_is_good_in_one_pair_and_bad_in_another(phenomenon: str) -> None:
+    pairs = agreement.PHENOMENA[phenomenon]()
+    assert {good for good, _ in pairs}.isdisjoint(bad for _, bad in pairs)
+    assert len(set(pairs)) == len(pairs) >= 30
+
+
+def test_more_pairs_than_there_are_gives_them_all() -> None:
+    total = sum(len(set(pairs())) for pairs in agreement.PHENOMENA.values())
+    assert len(agreement.agreement_items(10**6, 1)) == total
+
+
+def run_tasks(folder: Path, monkeypatch: pytest.MonkeyPatch, documents: list[Document]) -> Path:
+    monkeypatch.chdir(folder)
+    path = folder / "data/held-out/documents.jsonl.zst"
+    write_documents(path, documents)
+    manifest.write(
+        path.with_name(manifest.NAME), kind="corpus", subject={"corpus": "held-out"}, science={}, files=[path]
+    )
+    monkeypatch.setattr("sys.argv", ["tasks", "--study", str(ROOT / "studies/smoke.yaml")])
+    tasks.main()
+    return folder / "data/tasks"
+
+
+def test_the_command_writes_the_same_bytes_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    one = run_tasks(tmp_path / "a", monkeypatch, library())
+    other = run_tasks(tmp_path / "b", monkeypatch, library())
+    names = sorted(path.name for path in one.iterdir())
+    assert names == sorted([f"{t}.{s}" for t in OWN_TASKS for s in ("jsonl", "yaml")] + [manifest.NAME, "record.json"])
+    for name in names:
+        assert name == "record.json" or (one / name).read_bytes() == (other / name).read_bytes()
+    content = manifest.verify(one / manifest.NAME, "tasks")
+    assert content["facts"][AGREEMENT]["items"] == content["science"]["items"] == 10
+    for task in OWN_TASKS:
+        config = yaml.safe_load((one / f"{task}.yaml").read_text())
+        lines = (one / f"{task}.jsonl").read_text().splitlines()
+        fields = {key: config[key] for key in ("doc_to_text", "doc_to_target", "doc_to_choice") if config.get(key)}
+        assert config["task"] == task and set(fields.values()) <= set(json.loads(lines[0]))
+
+
+def test_a_held_out_split_that_is_too_small_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=rf"{LAST_WORD}: the held-out split .* too small"):
+        run_tasks(tmp_path, monkeypatch, [document("Too short a text.")])
+    assert not (tmp_path / "data/tasks").exists()
+
+
+def test_every_task_has_a_shape() -> None:
+    assert set(tasks.SHAPES) == set(OWN_TASKS) == {LAST_WORD, CONTINUATION, AGREEMENT, PERPLEXITY}
