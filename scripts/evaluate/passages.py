@@ -25,6 +25,7 @@ PERPLEXITY_CHARACTERS = 200
 CHOICES = 4
 MOST_DOCUMENTS = 4  # looked at per component and item asked for, so that a huge held-out split costs little
 
+NOT_SPACE = re.compile(r"\S")
 LAST_SPACE = re.compile(r"\s\S*\Z")
 CLAUSE_END = re.compile(r"(?<=\S)( [^\W\d_]{2,})(?=[.,;:!?)]|\n)")
 
@@ -52,18 +53,19 @@ def cut(document: Document, characters: int) -> list[Passage]:
 
     A word longer than a passage is cut.
     """
-    text, start = document.text, 0
+    text = document.text
     passages: list[Passage] = []
-    while True:
-        start += len(text[start:]) - len(text[start:].lstrip())
-        piece = text[start : start + characters + 1]
+    first = NOT_SPACE.search(text)
+    while first:
+        piece = text[first.start() : first.start() + characters + 1]
         if len(piece) > characters:
             space = LAST_SPACE.search(piece)
-            piece = piece[: space.start()] if space and space.start() else piece[:characters]
-        if len(piece) * 2 < characters:
-            return passages
-        passages.append(Passage(document.id, document.component, start, piece.rstrip()))
-        start += len(piece)
+            piece = piece[: space.start()] if space else piece[:characters]
+        piece = piece.rstrip()
+        if len(piece) * 2 >= characters:
+            passages.append(Passage(document.id, document.component, first.start(), piece))
+        first = NOT_SPACE.search(text, first.start() + len(piece))
+    return passages
 
 
 def cut_all(documents: Iterable[Document], characters: int, items: int, seed: int) -> list[Passage]:

@@ -70,7 +70,7 @@ def loss_and_size(results: Results) -> Finding:
             + ", ".join(
                 f"{row['mean']:.2f} ({row['size']})" for row in (main if len(main) < 5 else main[:: len(main) - 1])
             )
-            + " nats a token"
+            + " nats"
         ),
     )
 

@@ -43,7 +43,10 @@ def clear_difference(more: dict[str, Any], less: dict[str, Any]) -> bool | None:
 
 
 def memorization_and_size(results: Results) -> Finding:
-    """Final memorized share of the sample by size, in the main corpus."""
+    """Final memorized share of the sample: largest against smallest size over the corpora and seeds both have.
+
+    Their rows are the same, so the test, which takes them as independent, is careful.
+    """
     expectation = "Larger models memorize a larger share of what they have seen."
     identifier = "memorization_grows_with_size"
     last = results.final(results.memorization)
@@ -51,52 +54,60 @@ def memorization_and_size(results: Results) -> Finding:
     main = [row for row in rows if row["corpus"] == results.main_corpus]
     if not main:
         return Finding(id=identifier, text=NOT_SCORED, expectation=expectation, headline=True, short=NOT_SCORED)
-    told = [f"{percent(row['share'])} of {row['rows']} rows ({row['size']}, {row['corpus']})" for row in rows]
-    clear = clear_difference(main[-1], main[0])
+    by_corpus = [
+        f"{corpus}: " + ", ".join(f"{percent(r['share'])} ({r['size']})" for r in rows if r["corpus"] == corpus)
+        for corpus in results.corpus_names
+    ]
+    small, large = (_matched_total(results, last, size) for size in (results.sizes[0], results.sizes[-1]))
+    clear = clear_difference(large, small) if small["rows"] and large["rows"] else None
+    told = f"{percent(small['share'])} to {percent(large['share'])} of {large['rows']} rows over all runs"
     said = {
-        True: f"is larger for {main[-1]['size']} than for {main[0]['size']}",
-        False: f"is smaller for {main[-1]['size']} than for {main[0]['size']}",
-        None: "does not differ clearly between the smallest and the largest size",
+        True: f"grows from {results.sizes[0]} to {results.sizes[-1]}, {told}",
+        False: f"falls from {results.sizes[0]} to {results.sizes[-1]}, {told}",
+        None: f"does not differ clearly between {results.sizes[0]} and {results.sizes[-1]}, {told}",
     }[clear]
-    nothing = not any(row["memorized"] for row in main)
+    nothing = not any(row["memorized"] for row in rows)
     if nothing:
         said = "is zero for every size: no sampled row is memorized"
-    if len(main) == 1:
+    if len(results.sizes) == 1:
         said, clear = "is known for one size", None
     shares = ", ".join(f"{percent(row['share'])} ({row['size']})" for row in (main if len(main) < 5 else main[:: len(main) - 1]))
     return Finding(
         id=identifier,
-        text=f"The memorized share of sampled training rows at the end {said}: {listed(told, most=16)}.",
+        text=f"The memorized share of sampled training rows at the end {said}. By corpus: {'; '.join(by_corpus)}.",
         numbers={"final": rows},
         expectation=expectation,
-        holds=False if nothing and len(main) > 1 else clear,
+        holds=False if nothing and len(results.sizes) > 1 else clear,
         headline=True,
-        short=f"Memorized share of sampled training rows: {shares}",
+        short=f"Memorized share of sampled rows: {shares}",
     )
 
 
 def memorization_and_training(results: Results) -> Finding:
-    """Memorized share of the largest size's seen rows, first scored checkpoint with seen rows against the last."""
+    """Memorized share of seen rows over all runs: the first checkpoint that has seen enough of them against the last.
+
+    Only steps that every run saves are compared.
+    """
     expectation = "The memorized share of what was seen grows in training."
     identifier = "memorization_grows_in_training"
-    size = results.sizes[-1]
     frame = results.memorization
-    chosen = frame[(frame["size"] == size) & (frame["corpus"] == results.main_corpus)]
-    rows = pooled(results, chosen[chosen["chosen"] == "sample"], ["step"]) if not frame.empty else []
+    if frame.empty:
+        return Finding(id=identifier, text=NOT_SCORED, expectation=expectation)
+    shared = set.intersection(*(set(steps) for _, steps in frame.groupby("run")["step"]))
+    chosen = frame[frame["step"].isin(shared) & (frame["chosen"] == "sample") & frame["seen"]]
+    sums = chosen.groupby("step")[["rows", "memorized"]].sum().reset_index()
+    # the first checkpoints have seen a handful of the rows, whose share says nothing
+    sums = sums[sums["rows"] >= sums["rows"].max() / 10].assign(share=lambda kept: kept["memorized"] / kept["rows"])
+    rows = sums.to_dict("records")
     if len(rows) < 2:
         return Finding(id=identifier, text=NOT_SCORED, expectation=expectation)
-    end = rows[-1]
-    # the first checkpoints have seen a handful of the rows, whose share says nothing
-    rows = [row for row in rows if row["rows"] >= end["rows"] / 10]
-    early = rows[0]
-    told = ", ".join(f"{percent(row['share'])} of {row['rows']} (step {row['step']})" for row in rows)
-    if early is end:
-        return Finding(id=identifier, text=f"Only one checkpoint counts: {told}.", expectation=expectation)
+    early, end = rows[0], rows[-1]
+    told = ", ".join(f"{percent(row['share'])} of {row['rows']:.0f} (step {row['step']:.0f})" for row in rows)
     clear = clear_difference(end, early)
     verb = {True: "grows", False: "falls", None: "does not change clearly"}[clear]
     return Finding(
         id=identifier,
-        text=f"For {size} the memorized share of seen sampled rows {verb} from step {early['step']} to {end['step']}: {told}.",
+        text=f"Over all runs the memorized share of the sampled rows seen so far {verb} in training: {told}.",
         numbers={"by_step": rows},
         expectation=expectation,
         holds=False if not end["memorized"] else clear,
@@ -185,6 +196,17 @@ def memorization_and_deduplication(results: Results) -> Finding:
         expectation=expectation,
         holds=clear,
     )
+
+
+def _matched_total(results: Results, last: pd.DataFrame, size: str) -> dict[str, Any]:
+    """Seen sampled rows of a size, over the corpora and seeds that the smallest and the largest size both have."""
+    keys = ["corpus", "init_seed", "data_seed"]
+    sample = last[(last["chosen"] == "sample") & last["seen"]]
+    ends = [sample[sample["size"] == end][keys].drop_duplicates() for end in (results.sizes[0], results.sizes[-1])]
+    both = ends[0].merge(ends[1], on=keys)
+    rows = sample[sample["size"] == size].merge(both, on=keys)
+    count, memorized = int(rows["rows"].sum()), int(rows["memorized"].sum())
+    return {"rows": count, "memorized": memorized, "share": memorized / count if count else 0.0}
 
 
 def _total(rows: list[dict[str, Any]]) -> dict[str, Any]:

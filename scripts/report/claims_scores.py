@@ -50,7 +50,8 @@ def against_chance(results: Results) -> Finding:
     if not main:
         text = "No task with a known chance level was evaluated."
         return Finding(id="scores_against_chance", text=text, headline=True, short=text)
-    sentences, shorts = [], []
+    sentences: list[str] = []
+    shorts: dict[str, list[str]] = {}
     for name, rows in _by_task(main).items():
         scores = ", ".join(f"{percent(row['value'])} ± {percent(row['stderr'])} ({row['size']})" for row in rows)
         above = [row["size"] for row in rows if row["against_chance"] == "above"]
@@ -61,15 +62,14 @@ def against_chance(results: Results) -> Finding:
         if below:
             said += f", below chance for {listed(below)}" if above else f" or below it ({listed(below)})"
         sentences.append(f"{name} {said}: {scores}, chance {percent(rows[0]['chance'])}.")
-        largest = rows[-1]
-        verdict = {"above": "above", "at": "at", "below": "below"}[largest["against_chance"]]
-        shorts.append(f"{_plain(name)} {percent(largest['value'])} ({verdict} chance, {percent(largest['chance'])})")
+        shorts.setdefault(rows[-1]["against_chance"], []).append(f"{_plain(name)} ({percent(rows[-1]['value'])})")
     return Finding(
         id="scores_against_chance",
         text=f"At the end, on {results.main_corpus}, counting {CLEAR:g} standard errors as clear: " + " ".join(sentences),
         numbers={"scores": judged},
         headline=True,
-        short=f"{main[-1]['size']} scores " + listed(shorts, most=3),
+        short=f"{main[-1]['size']} is "
+        + "; ".join(f"{side} chance on {listed(shorts[side], 3)}" for side in ("above", "at", "below") if side in shorts),
     )
 
 

@@ -48,7 +48,7 @@ def to_open(study: Study) -> list[str]:
     asked = {
         Path("results/index.html"): "the study's first page",
         Path("results/report.html"): "every job, its software and time",
-        model: "a model; AutoModelForCausalLM.from_pretrained loads it",
+        model: "a Transformers model",
     }
     return [f"{path}  {what}" for path, what in asked.items() if path.exists()]
 

@@ -28,7 +28,7 @@ COLUMNS = (
     ("run", False), ("size", False), ("corpus", False), ("init seed", True), ("data seed", True), ("parameters", True),
     ("tokens", True), ("training loss", True), ("held-out loss", True),
 )  # fmt: skip
-MARKS = {True: ("yes", "holds"), False: ("no", "does not hold"), None: ("open", "can't be told")}
+MARKS = {True: ("yes", "holds"), False: ("no", "does not hold"), None: ("open", "undecided")}
 
 
 def page(study: Study, made: Made) -> str:

@@ -57,7 +57,7 @@ def test_passages_are_disjoint_stretches_of_the_text(text: str, characters: int)
     end = 0
     for passage in passages.cut(document(text), characters):
         assert text[passage.start : passage.start + len(passage.text)] == passage.text
-        assert characters / 2 <= len(passage.text) + 1 and len(passage.text) <= characters
+        assert characters / 2 <= len(passage.text) and len(passage.text) <= characters
         assert passage.text == passage.text.strip() and passage.start >= end
         end = passage.start + len(passage.text)
 
@@ -66,6 +66,11 @@ def test_passages_are_disjoint_stretches_of_the_text(text: str, characters: int)
 def test_words_that_fit_are_never_cut(words: list[str], characters: int) -> None:
     for passage in passages.cut(document(" ".join(words)), characters):
         assert set(passage.text.split()) <= set(words)
+
+
+def test_a_long_word_does_not_end_a_document() -> None:
+    found = passages.cut(document(f"short {'x' * 50} then some more words"), 20)
+    assert [p.text for p in found] == ["x" * 20, "x" * 20, "x" * 10, "then some more words"]
 
 
 def test_last_word_prefers_a_word_the_context_holds() -> None:
