@@ -26,7 +26,14 @@ include: "rules/targets.smk"
 
 rule all:
     default_target: True
+    # every phase, so that a deleted model comes back even though the report made from it is still there
     input:
+        DATA,
+        CHECKPOINTS,
+        MODELS,
+        EVALS,
+        MEMORIZATION,
+        TABLES,
         RESULTS,
     localrule: True
     message:

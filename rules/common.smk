@@ -1,6 +1,5 @@
 # Look-ups the rules share. What they return comes from scripts/study; nothing is decided here.
 import sys
-from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
@@ -8,6 +7,7 @@ from scripts.common.environment import prepare
 from scripts.common.errors import UserError
 from scripts.study.check import begin
 from scripts.study.study import parse as parse_study
+from scripts.study.texts import matching
 
 STUDY_FILE = "results/study.json"  # written by onstart; what every command reads
 
@@ -38,7 +38,7 @@ wildcard_constraints:
 def component_files(wildcards):
     """Files on disk a component is made of; an archive has none before it is fetched."""
     patterns = STUDY.file.data.components[wildcards.component].files or []
-    return sorted(str(path) for pattern in patterns for path in Path().glob(pattern))
+    return sorted({str(path) for pattern in patterns for path in matching(pattern)})
 
 
 def component_science(wildcards):

@@ -1,5 +1,6 @@
 # Figures, findings in words, the first page, and Snakemake's own report.
 
+# Snakemake's report shows pictures, so it gets the SVG; the Vega-Lite of the same figure is on the first page.
 FIGURES = {  # name: category in the report
     "loss": "Learning",
     "held_out_size": "Learning",
@@ -38,13 +39,14 @@ rule figures:
     output:
         [
             report(
-                f"results/figures/{name}.json",
+                f"results/figures/{name}.svg",
                 caption=f"report/{name}.rst",
                 category=category,
                 labels={"figure": name.replace("_", " ")},
             )
             for name, category in FIGURES.items()
         ],
+        expand("results/figures/{name}.json", name=FIGURES),
         "results/figures/overview.png",
     log:
         "logs/figures.log",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-ACCURACIES = ("acc", "acc_norm")
+ACCURACIES = ("acc", "acc_norm", "acc_mutual_info")
 LOWER_IS_BETTER = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
-SPEAKING = ("acc", "exact_match", "bits_per_byte", "word_perplexity", "perplexity", "pct_stereotype")
+SPEAKING = ("acc_mutual_info", "acc", "exact_match", "bits_per_byte", "word_perplexity", "perplexity", "pct_stereotype")
 
 # 1 / number of choices; ARC has a few items with three or five, which moves it by less than 0.001
 CHANCE = {

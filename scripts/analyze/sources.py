@@ -16,16 +16,17 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_json
 
 NAMED_AT_MOST = 5
+WHY = "the study names these runs and steps, so run them first"
 
 
-def require(paths: Iterable[Path]) -> None:
-    """Raise one UserError that names the files that are missing."""
+def require(paths: Iterable[Path], why: str = WHY) -> None:
+    """Raise one UserError that names the files that are missing, and why they are needed."""
     missing = [path for path in paths if not path.exists()]
     if not missing:
         return
     named = ", ".join(map(str, missing[:NAMED_AT_MOST]))
     more = f" and {len(missing) - NAMED_AT_MOST} more" if len(missing) > NAMED_AT_MOST else ""
-    raise UserError(f"missing: {named}{more}; the study names these runs and steps, so run them first")
+    raise UserError(f"missing: {named}{more}; {why}")
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:

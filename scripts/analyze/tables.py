@@ -43,6 +43,7 @@ def tokens_at(spec: Run, step: int) -> int:
 def losses(study: Study) -> pd.DataFrame:
     """A row a run and update: training loss (nats a token), learning rate, gradient norm."""
     parts = []
+    sources.require(Path("checkpoints") / name / "manifest.json" for name in study.runs)
     for spec in study.runs.values():
         # one run at a time: a full Pythia suite has millions of lines
         lines = pd.DataFrame(sources.training_losses(spec.name, spec.training.steps))
@@ -204,7 +205,7 @@ def read(name: str) -> pd.DataFrame:
     """One of the tables written here; raises UserError if it is missing."""
     path = TABLES / f"{name}.parquet"
     path = path if path.exists() else path.with_suffix(".csv")
-    sources.require([path])
+    sources.require([path], "scripts.analyze.tables writes it")
     return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
 
 

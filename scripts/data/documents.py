@@ -10,12 +10,13 @@ from pathlib import Path
 from scripts.common import manifest
 from scripts.common.errors import UserError, run
 from scripts.data.archives import read_members
-from scripts.data.fetch import chosen, files_of, source_folder
+from scripts.data.fetch import chosen, source_folder
 from scripts.data.readers import READERS
 from scripts.data.sections import cut, take, tidy
 from scripts.data.store import NAME, Document, document_id, folder_of, write_documents
 from scripts.study.config import Component
 from scripts.study.study import load
+from scripts.study.texts import files_of
 
 
 def members(name: str, component: Component) -> Iterator[tuple[str, bytes]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from scripts.common.files import atomic, sha256_file
 from scripts.common.progress import progress
 from scripts.study.config import Archive, Component
 from scripts.study.study import Study, load
+from scripts.study.texts import files_of
 
 TRIES = 4
 FIRST_WAIT = 2.0  # seconds before the second try, doubled each time
@@ -129,27 +129,9 @@ def _endpoint() -> dict[str, str]:
     return {"endpoint": url} if url else {}
 
 
-def files_of(name: str, component: Component) -> list[Path]:
-    """Files on disk that the component's globs name, sorted; raises UserError for a glob that fits none."""
-    found: set[Path] = set()
-    for pattern in component.files or []:
-        found_here = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207  Path.glob refuses absolute ones
-        fitting = {path for path in found_here if path.is_file()}
-        if not fitting:
-            raise UserError(f"data.components.{name}.files: no file fits {pattern!r} (seen from {Path.cwd()})")
-        found |= fitting
-    return sorted(found)
-
-
 def file_facts(name: str, component: Component) -> dict[str, Any]:
-    """Size, and below 1 GB the sha256, of each file by path; raises UserError if the study's hash differs."""
-    paths = files_of(name, component)
-    if component.sha256:
-        if len(paths) != 1:
-            raise UserError(f"data.components.{name}.sha256: is for a single file, but `files` names {len(paths)}")
-        if (found := sha256_file(paths[0])) != component.sha256:
-            raise UserError(f"{paths[0]}: sha256 {found}\n  the study says: {component.sha256}")
-    return {path.as_posix(): _known(path) for path in paths}
+    """Size, and below 1 GB the sha256, of each file by path; raises UserError as `files_of` does."""
+    return {path.as_posix(): _known(path) for path in files_of(name, component)}
 
 
 def _known(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from scripts.report.results import Results
 from scripts.report.theme import ZERO_AT
 
 POINTS_A_CURVE = 60
-ENOUGH_SEEN = 8
+ENOUGH_SEEN = 16
 
 
 def spread(frame: pd.DataFrame, keys: list[str], value: str) -> pd.DataFrame:
@@ -43,7 +43,7 @@ def score_curves(results: Results) -> pd.DataFrame:
     grouped = frame.groupby(keys, sort=True, dropna=False)
     made = grouped.agg(value=("value", "mean"), stderr=("stderr", "mean"), chance=("chance", "first")).reset_index()
     band = CLEAR * made["stderr"].fillna(0)
-    made["lowest"], made["highest"] = made["value"] - band, made["value"] + band
+    made["lowest"], made["highest"] = (made["value"] - band).clip(lower=0), made["value"] + band
     made["x"] = made["step"].clip(lower=ZERO_AT)
     return _rounded(made, ["value", "stderr", "lowest", "highest"])
 

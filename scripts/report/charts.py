@@ -25,13 +25,18 @@ def loss(results: Results, width: int = 760, height: int = 360, *, legend: bool 
         y=alt.Y("lowest:Q", title=NATS, scale=alt.Scale(zero=False)), y2="highest:Q", detail="corpus:N"
     )
     dash = theme.corpus_dash(results.corpus_names)
-    tooltip = ["size:N", "corpus:N", alt.Tooltip("x:Q", title="step"), alt.Tooltip("mean:Q", title="loss", format=".3f")]
+    tooltip = [
+        "size:N",
+        "corpus:N",
+        alt.Tooltip("x:Q", title="step"),
+        alt.Tooltip("mean:Q", title="loss", format=".3f"),
+    ]
     line = base.mark_line(strokeWidth=2).encode(y=alt.Y("mean:Q", title=NATS), strokeDash=dash)
     touch = base.mark_point(opacity=0, size=80).encode(y="mean:Q", tooltip=[*tooltip, "runs:Q"])
     return (band + line + touch).properties(width=width, height=height)
 
 
-def held_out_size(results: Results, width: int = 560, height: int = 360, *, legend: bool = True) -> Any:
+def held_out_size(results: Results, width: int = 640, height: int = 360, *, legend: bool = True) -> Any:
     """Final held-out loss against non-embedding parameters: a point a run, a line and band over seeds."""
     columns = ["run", "size", "non_embedding", "corpus", "init_seed", "data_seed", "held_out_loss"]
     runs = results.runs[columns].copy()
@@ -62,7 +67,7 @@ def held_out_component(results: Results) -> Any:
     panels = []
     for corpus in results.corpus_names:
         base = alt.Chart(data[data["corpus"] == corpus]).encode(x=x, y=y)
-        rule = base.mark_line(color="#c3c8d0").encode(detail="component:N")
+        rule = base.mark_line(color="#9aa1ab").encode(detail="component:N")
         dots = base.mark_point(filled=True, size=110, opacity=1).encode(
             color=theme.size_colour(results.sizes),
             tooltip=["component:N", "size:N", "corpus:N", alt.Tooltip("mean:Q", format=".3f"), "runs:Q"],
@@ -93,11 +98,20 @@ def _score_panel(results: Results, task: str, task_set: str, rows: pd.DataFrame)
     base = alt.Chart(rows.drop(columns=["task_set", "task", "metric", "chance"])).encode(
         x=theme.step_axis(int(rows["step"].max())), color=theme.size_colour(results.sizes)
     )
-    band = base.mark_area(opacity=0.09).encode(y=alt.Y("lowest:Q", title=y_title), y2="highest:Q", detail="corpus:N")
+    main = alt.datum.corpus == results.main_corpus  # six bands over one another would hide the lines
+    band = (
+        base.transform_filter(main).mark_area(opacity=0.13).encode(y=alt.Y("lowest:Q", title=y_title), y2="highest:Q")
+    )
     dash = theme.corpus_dash(results.corpus_names)
     value = alt.Y("value:Q", title=y_title, axis=axis, scale=alt.Scale(zero=False))
     line = base.mark_line(strokeWidth=2).encode(y=value, strokeDash=dash)
-    tooltip = ["size:N", "corpus:N", "step:Q", alt.Tooltip("value:Q", format=number), alt.Tooltip("stderr:Q", format=number)]
+    tooltip = [
+        "size:N",
+        "corpus:N",
+        "step:Q",
+        alt.Tooltip("value:Q", format=number),
+        alt.Tooltip("stderr:Q", format=number),
+    ]
     points = base.mark_point(filled=True, size=26).encode(y="value:Q", tooltip=tooltip)
     layers = [band, line, points]
     level = rows["chance"].iloc[0]
@@ -137,7 +151,9 @@ def _share_panel(results: Results, rows: pd.DataFrame, largest: int, top: float,
     scale = alt.Scale(domain=[0, top], nice=True)
     axis = alt.Axis(format="~%", tickCount=5)
     y_title = "memorized share of seen rows"
-    band = base.mark_area(opacity=0.09).encode(y=alt.Y("lowest:Q", title=y_title, scale=scale, axis=axis), y2="highest:Q")
+    band = base.mark_area(opacity=0.09).encode(
+        y=alt.Y("lowest:Q", title=y_title, scale=scale, axis=axis), y2="highest:Q"
+    )
     line = base.mark_line(strokeWidth=2).encode(y=alt.Y("share:Q", title=y_title, scale=scale, axis=axis))
     tooltip = ["size:N", "corpus:N", "step:Q", alt.Tooltip("share:Q", format=".2%"), "memorized:Q", "rows:Q"]
     points = base.mark_point(filled=True, size=34).encode(y=alt.Y("share:Q", scale=scale), tooltip=tooltip)
@@ -181,7 +197,13 @@ def corpora(results: Results) -> Any:
             y=alt.Y("component:N", sort=order, title=None),
             yOffset=alt.YOffset("corpus:N", sort=names),
             color=theme.corpus_colour(names),
-            tooltip=["corpus:N", "component:N", alt.Tooltip("tokens:Q", format=","), "documents:Q", "documents_removed:Q"],
+            tooltip=[
+                "corpus:N",
+                "component:N",
+                alt.Tooltip("tokens:Q", format=","),
+                "documents:Q",
+                "documents_removed:Q",
+            ],
         )
         .properties(width=620, height=max(120, 26 * len(order) * len(names)))
     )
@@ -196,7 +218,12 @@ def timings(measured: pd.DataFrame | None) -> Any:
         y=alt.Y("rule:N", sort=data["rule"].tolist(), title=None),
         x=alt.X("seconds:Q", title="seconds, all jobs of the stage together", axis=alt.Axis(tickCount=6)),
     )
-    tooltip = ["rule:N", "jobs:Q", alt.Tooltip("seconds:Q", format=",.1f"), alt.Tooltip("memory:Q", title="most MB", format=",.0f")]
+    tooltip = [
+        "rule:N",
+        "jobs:Q",
+        alt.Tooltip("seconds:Q", format=",.1f"),
+        alt.Tooltip("memory:Q", title="most MB", format=",.0f"),
+    ]
     bars = base.mark_bar(color="#4b7bbf").encode(tooltip=tooltip)
     text = base.mark_text(align="left", dx=5, color="#555d68").encode(text=alt.Text("seconds:Q", format=",.0f"))
     return (bars + text).properties(width=620, height=max(80, 26 * len(data)))

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from scripts.report.finding import Finding, listed
-from scripts.report.results import Results
+from scripts.report.results import Results, records
 
 SMALL_INIT_EXCESS = 0.2
 START_TOLERANCE = 0.1  # nats; one draw of a small model's logits differs by some hundredths
@@ -191,11 +191,11 @@ def corpora_and_loss(results: Results) -> Finding:
             id="deduplication_and_loss", text=f"No run on {whole} has the size and seeds of one on {reduced}."
         )
     pairs["change"] = pairs["held_out_loss_reduced"] - pairs["held_out_loss_whole"]
-    told = ", ".join(f"{row.change:+.3f} ({row.size})" for row in pairs.itertuples())
+    told = ", ".join(f"{row['change']:+.3f} ({row['size']})" for row in records(pairs))
     return Finding(
         id="deduplication_and_loss",
         text=f"Training on {reduced} instead of {whole} changes the final held-out loss by {told} nats a token.",
-        numbers={"change": pairs[["size", "change"]].to_dict("records")},
+        numbers={"change": records(pairs[["size", "change"]])},
     )
 
 
@@ -217,9 +217,9 @@ def deduplication(results: Results) -> Finding:
     """What deduplication took out of the corpora."""
     reduced = results.corpora[results.corpora["deduplicated"] & results.corpora["tokens_removed"].notna()]
     rows = []
-    for row in reduced.itertuples():
-        before = int(row.tokens) + int(row.tokens_removed)
-        rows.append({"component": row.component, "removed": int(row.tokens_removed) / before if before else 0.0})
+    for row in records(reduced):
+        before = row["tokens"] + row["tokens_removed"]
+        rows.append({"component": row["component"], "removed": row["tokens_removed"] / before if before else 0.0})
     removed = [f"{row['component']} {100 * row['removed']:.1f}%" for row in rows if row["removed"] > 0]
     told = (
         f"Deduplication removed of the tokens: {', '.join(removed)}." if removed else "Deduplication removed nothing."

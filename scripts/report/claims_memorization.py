@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from scripts.report.finding import Finding, listed, percent, shares_differ
-from scripts.report.results import Results
+from scripts.report.results import Results, records
 
 NOT_SCORED = "Memorization was not scored on rows that a checkpoint had seen."
 ENOUGH_ROWS = 30
@@ -23,7 +23,7 @@ def all_memorization(results: Results) -> list[Finding]:
     return [*first, memorization_and_repetition(results), memorization_and_deduplication(results)]
 
 
-def pooled(results: Results, frame: pd.DataFrame, keys: list[str]) -> list[dict[str, Any]]:
+def pooled(frame: pd.DataFrame, keys: list[str]) -> list[dict[str, Any]]:
     """Seen rows and memorized ones summed over seeds, by `keys`, sizes from small to large."""
     seen = frame[frame["seen"]]
     if seen.empty:
@@ -33,8 +33,7 @@ def pooled(results: Results, frame: pd.DataFrame, keys: list[str]) -> list[dict[
     sums = sums.sort_values(["non_embedding", *keys], kind="stable", ignore_index=True)
     sums["share"] = sums["memorized"] / sums["rows"]
     sums["mean_score"] = sums["score"] / sums["rows"]
-    rows: list[dict[str, Any]] = sums.drop(columns=["non_embedding", "score"]).to_dict("records")
-    return rows
+    return records(sums.drop(columns=["non_embedding", "score"]))
 
 
 def clear_difference(more: dict[str, Any], less: dict[str, Any]) -> bool | None:
@@ -50,7 +49,7 @@ def memorization_and_size(results: Results) -> Finding:
     expectation = "Larger models memorize a larger share of what they have seen."
     identifier = "memorization_grows_with_size"
     last = results.final(results.memorization)
-    rows = pooled(results, last[last["chosen"] == "sample"], ["corpus", "size"]) if not last.empty else []
+    rows = pooled(last[last["chosen"] == "sample"], ["corpus", "size"]) if not last.empty else []
     main = [row for row in rows if row["corpus"] == results.main_corpus]
     if not main:
         return Finding(id=identifier, text=NOT_SCORED, expectation=expectation, headline=True, short=NOT_SCORED)
@@ -71,7 +70,9 @@ def memorization_and_size(results: Results) -> Finding:
         said = "is zero for every size: no sampled row is memorized"
     if len(results.sizes) == 1:
         said, clear = "is known for one size", None
-    shares = ", ".join(f"{percent(row['share'])} ({row['size']})" for row in (main if len(main) < 5 else main[:: len(main) - 1]))
+    shares = ", ".join(
+        f"{percent(row['share'])} ({row['size']})" for row in (main if len(main) < 5 else main[:: len(main) - 1])
+    )
     return Finding(
         id=identifier,
         text=f"The memorized share of sampled training rows at the end {said}. By corpus: {'; '.join(by_corpus)}.",
@@ -98,7 +99,7 @@ def memorization_and_training(results: Results) -> Finding:
     sums = chosen.groupby("step")[["rows", "memorized"]].sum().reset_index()
     # the first checkpoints have seen a handful of the rows, whose share says nothing
     sums = sums[sums["rows"] >= sums["rows"].max() / 10].assign(share=lambda kept: kept["memorized"] / kept["rows"])
-    rows = sums.to_dict("records")
+    rows = records(sums)
     if len(rows) < 2:
         return Finding(id=identifier, text=NOT_SCORED, expectation=expectation)
     early, end = rows[0], rows[-1]
@@ -122,20 +123,22 @@ def seen_and_unseen(results: Results) -> Finding:
     if frame.empty:
         return Finding(id=identifier, text=text)
     chosen = frame[(frame["size"] == size) & (frame["corpus"] == results.main_corpus) & (frame["chosen"] == "sample")]
-    sums = chosen.groupby(["step", "seen"])[["rows", "memorized"]].sum().unstack("seen", fill_value=0)
-    enough = sums[(sums["rows"] >= ENOUGH_ROWS).all(axis=1)] if sums["rows"].shape[1] == 2 else sums.iloc[:0]
-    if enough.empty:
+    both = [chosen[chosen["seen"] == kind].set_index("step")[["run", "rows", "memorized"]] for kind in (True, False)]
+    sums = pd.concat([part.groupby("step")[["rows", "memorized"]].sum() for part in both], axis=1, join="inner")
+    sums.columns = pd.Index(["seen_rows", "seen", "unseen_rows", "unseen"])
+    enough = records(sums[sums[["seen_rows", "unseen_rows"]].min(axis=1) >= ENOUGH_ROWS].reset_index())
+    if not enough:
         return Finding(id=identifier, text=text)
-    step, last = int(enough.index[-1]), enough.iloc[-1]
-    seen, unseen = (last["memorized"][kind] / last["rows"][kind] for kind in (True, False))
+    last = enough[-1]
+    step, seen, unseen = (last["step"], last["seen"] / last["seen_rows"], last["unseen"] / last["unseen_rows"])
     return Finding(
         id=identifier,
         text=(
-            f"A control: at step {step}, {size} completes {percent(seen)} of the {int(last['rows'][True])} sampled rows "
-            f"it has seen and {percent(unseen)} of the {int(last['rows'][False])} it has not seen yet; text that "
-            "repeats can be completed without having been seen in that place."
+            f"A control: at step {step}, {size} completes {percent(seen)} of the {last['seen_rows']} sampled rows it "
+            f"has seen and {percent(unseen)} of the {last['unseen_rows']} it has not seen yet; text that repeats "
+            "can be completed without having been seen in that place."
         ),
-        numbers={"step": step, "seen": float(seen), "unseen": float(unseen)},
+        numbers={"step": step, "seen": seen, "unseen": unseen},
     )
 
 
@@ -146,7 +149,7 @@ def memorization_and_repetition(results: Results) -> Finding:
     last = results.final(results.memorization)
     size = results.sizes[-1]
     chosen = last[(last["size"] == size) & (last["corpus"] == results.main_corpus)]
-    rows = {row["chosen"]: row for row in (pooled(results, chosen, ["chosen"]) if not last.empty else [])}
+    rows = {row["chosen"]: row for row in (pooled(chosen, ["chosen"]) if not last.empty else [])}
     if not {"sample", "repeated"} <= set(rows):
         text = "The corpus has no repeated rows that were scored."
         return Finding(id=identifier, text=text, expectation=expectation)
@@ -176,7 +179,7 @@ def memorization_and_deduplication(results: Results) -> Finding:
     keys = ["size", "init_seed", "data_seed"]
     on = {name: last[(last["corpus"] == name) & (last["chosen"] == "sample")] for name in (whole, reduced)}
     matched = on[whole][keys].drop_duplicates().merge(on[reduced][keys].drop_duplicates(), on=keys)
-    sides = {name: pooled(results, frame.merge(matched, on=keys), ["size"]) for name, frame in on.items()}
+    sides = {name: pooled(frame.merge(matched, on=keys), ["size"]) for name, frame in on.items()}
     if not sides[whole] or not sides[reduced]:
         return Finding(id=identifier, text=f"No run on {whole} matches one on {reduced}.", expectation=expectation)
     told = [

@@ -7,9 +7,10 @@ from typing import Any
 import pandas as pd
 
 from scripts.report.finding import CLEAR, Finding, greater, listed, percent, root_sum
-from scripts.report.results import Results
+from scripts.report.results import Results, records
 
 NO_SCORES = "No task with an accuracy was evaluated."
+NAMED_IN_SHORT = 3
 
 
 def all_scores(results: Results) -> list[Finding]:
@@ -53,7 +54,8 @@ def against_chance(results: Results) -> Finding:
     sentences: list[str] = []
     shorts: dict[str, list[str]] = {}
     for name, rows in _by_task(main).items():
-        scores = ", ".join(f"{percent(row['value'])} ± {percent(row['stderr'])} ({row['size']})" for row in rows)
+        shown = rows if len(rows) <= NAMED_IN_SHORT else [rows[0], rows[-1]]
+        scores = ", ".join(f"{percent(row['value'])} ± {percent(row['stderr'])} ({row['size']})" for row in shown)
         above = [row["size"] for row in rows if row["against_chance"] == "above"]
         below = [row["size"] for row in rows if row["against_chance"] == "below"]
         said = "stays at chance for every size" if not above else f"is above chance for {listed(above)}"
@@ -65,12 +67,21 @@ def against_chance(results: Results) -> Finding:
         shorts.setdefault(rows[-1]["against_chance"], []).append(f"{_plain(name)} ({percent(rows[-1]['value'])})")
     return Finding(
         id="scores_against_chance",
-        text=f"At the end, on {results.main_corpus}, counting {CLEAR:g} standard errors as clear: " + " ".join(sentences),
+        text=f"At the end, on {results.main_corpus}, counting {CLEAR:g} standard errors as clear: "
+        + " ".join(sentences),
         numbers={"scores": judged},
         headline=True,
-        short=f"{main[-1]['size']} is "
-        + "; ".join(f"{side} chance on {listed(shorts[side], 3)}" for side in ("above", "at", "below") if side in shorts),
+        short=f"{main[-1]['size']} is {_short(shorts)}",
     )
+
+
+def _short(tasks: dict[str, list[str]]) -> str:
+    """above chance on a (70.0%); at chance on b (25.0%): by name if the tasks are few, else counted."""
+    total = sum(map(len, tasks.values()))
+    sides = [side for side in ("above", "at", "below") if side in tasks]
+    if total <= NAMED_IN_SHORT:
+        return "; ".join(f"{side} chance on {listed(tasks[side])}" for side in sides)
+    return ", ".join(f"{side} chance on {len(tasks[side])}" for side in sides) + f" of {total} tasks"
 
 
 def hard_tasks(results: Results) -> Finding:
@@ -84,7 +95,7 @@ def hard_tasks(results: Results) -> Finding:
     ]
     if not rows:
         return Finding(id="small_models_at_chance", text="No task with a known chance level.", expectation=expectation)
-    at = [row["task"] for row in rows if row["against_chance"] != "above"]
+    at = [name for name, (row, *_) in _by_task(rows).items() if row["against_chance"] != "above"]
     text = f"The smallest size, {smallest}, is not above chance on {len(at)} of {len(rows)} multiple-choice tasks"
     return Finding(
         id="small_models_at_chance",
@@ -98,20 +109,29 @@ def hard_tasks(results: Results) -> Finding:
 def scores_and_size(results: Results) -> Finding:
     """Is the largest size clearly better than the smallest on some tasks, and on none clearly worse?"""
     expectation = "Task scores rise with size."
-    better, worse, same, rows = [], [], [], []
+    better: list[str] = []
+    worse: list[str] = []
+    same: list[str] = []
+    rows = []
     for name, by_size in _by_task([r for r in final_scores(results) if r["corpus"] == results.main_corpus]).items():
         small, large = by_size[0], by_size[-1]
         if small is large:
             continue
         difference = large["value"] - small["value"]
         clear = greater(difference, root_sum(large["stderr"], small["stderr"]))
-        {True: better, False: worse, None: same}[clear].append(f"{name} ({percent(small['value'])} to {percent(large['value'])})")
+        {True: better, False: worse, None: same}[clear].append(
+            f"{name} ({percent(small['value'])} to {percent(large['value'])})"
+        )
         rows.append({"task": name, "difference": difference, "clear": clear})
     if not rows:
         return Finding(id="scores_rise_with_size", text=NO_SCORES, expectation=expectation)
     said = [
         f"{verb} {listed(tasks)}"
-        for verb, tasks in (("clearly better on", better), ("clearly worse on", worse), ("no clear difference on", same))
+        for verb, tasks in (
+            ("clearly better on", better),
+            ("clearly worse on", worse),
+            ("no clear difference on", same),
+        )
         if tasks
     ]
     return Finding(
@@ -138,13 +158,17 @@ def scores_and_deduplication(results: Results) -> Finding:
     keys = ["size", "init_seed", "data_seed", "task_set", "task"]
     left, right = (last[last["corpus"] == name][[*keys, "value", "stderr"]] for name in (whole, reduced))
     rows = []
-    for row in left.merge(right, on=keys, suffixes=("_whole", "_reduced")).to_dict("records"):
+    for row in records(left.merge(right, on=keys, suffixes=("_whole", "_reduced"))):
         difference = row["value_reduced"] - row["value_whole"]
         clear = greater(difference, root_sum(row["stderr_whole"], row["stderr_reduced"]))
         rows.append({"task": row["task"], "size": row["size"], "difference": difference, "clear": clear})
     if not rows:
         return Finding(id=identifier, text=f"No run on {whole} matches one on {reduced}.", expectation=expectation)
-    differing = [f"{row['task']} of {row['size']} ({100 * row['difference']:+.1f} points)" for row in rows if row["clear"] is not None]
+    differing = [
+        f"{row['task']} of {row['size']} ({100 * row['difference']:+.1f} points)"
+        for row in rows
+        if row["clear"] is not None
+    ]
     said = f"differ clearly in {len(differing)} of {len(rows)}" + (f": {listed(differing)}" if differing else "")
     return Finding(
         id=identifier,

@@ -36,8 +36,11 @@ def lines(study: Study, made: Made, found: list[dict[str, Any]]) -> list[Text]:
         shown += [_headline(finding) for finding in headlines]
         against = next((f["numbers"] for f in found if f["id"] == "not_as_in_pythia"), None)
         if against:
-            shown.append(Text(f"  {against['came_out']} of {against['expectations']} expectations from Pythia came out"))
-    shown += [Text(""), Text("Open", style="bold"), *(Text(f"  {path}") for path in to_open(study))]
+            shown.append(
+                Text(f"  {against['came_out']} of {against['expectations']} expectations from Pythia came out")
+            )
+    if paths := to_open(study):
+        shown += [Text(""), Text("Open", style="bold"), *(Text(f"  {path}") for path in paths)]
     return shown
 
 

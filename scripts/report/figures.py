@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import altair as alt
 import pandas as pd
 
 from scripts.common.errors import run
@@ -72,7 +71,7 @@ def _held_out_component(results: Results) -> Figure:
 
 def _evals(results: Results) -> Figure:
     hidden = results.spoken[["task_set", "task"]].drop_duplicates().shape[0] - charts.PANELS_AT_MOST
-    how = "Mean over seeds; band: two standard errors. Dotted: what guessing scores."
+    how = f"Mean over seeds; band: two standard errors ({results.main_corpus}). Dotted: what guessing scores."
     if hidden > 0:
         how += f" {hidden} more tasks are in results/tables/evals.csv."
     return Figure(charts.evals(results), "Task scores in training, against chance", how)
@@ -127,7 +126,7 @@ def write(name: str, specification: dict[str, Any]) -> None:
     import vl_convert
 
     write_json(FIGURES / f"{name}.json", specification)
-    svg = vl_convert.vegalite_to_svg(specification, vl_version=_grammar())
+    svg = vl_convert.vegalite_to_svg(specification, vl_version=theme.grammar())
     write_text(FIGURES / f"{name}.svg", svg)
 
 
@@ -135,14 +134,9 @@ def write_png(name: str, specification: dict[str, Any]) -> None:
     """Write a figure as a picture at twice its size."""
     import vl_convert
 
-    picture = vl_convert.vegalite_to_png(specification, vl_version=_grammar(), scale=2)
+    picture = vl_convert.vegalite_to_png(specification, vl_version=theme.grammar(), scale=2)
     with atomic(FIGURES / f"{name}.png") as path:
         path.write_bytes(picture)
-
-
-def _grammar() -> str:
-    """Vega-Lite's version without its patch number, as vl-convert names it."""
-    return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
@@ -70,7 +71,8 @@ def spoken(evals: pd.DataFrame, study: Study) -> pd.DataFrame:
     if evals.empty:
         return evals.assign(chance=pd.Series(dtype=float))
     kept = []
-    for (task_set, task), rows in evals.groupby(["task_set", "task"], sort=True):
+    for key, rows in evals.groupby(["task_set", "task"], sort=True):
+        task_set, task = map(str, key)
         named = study.file.evaluation.task_sets[task_set].tasks
         scored = set(evals.loc[evals["task_set"] == task_set, "task"])
         if task not in named and scored & set(named):
@@ -78,6 +80,11 @@ def spoken(evals: pd.DataFrame, study: Study) -> pd.DataFrame:
         metric = speaking_metric(sorted(set(rows["metric"])))
         kept.append(rows[rows["metric"] == metric].assign(chance=chance(task, metric)))
     return pd.concat(kept, ignore_index=True).astype({"chance": float})
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain dictionaries."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def load(study: Study) -> Results:

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 
 # light to dark with size; distinct in lightness and hue, so also without colour vision
-SIZE_STOPS = ("#f2b134", "#e4572e", "#a4277f", "#4b2a9b")
+SIZE_STOPS = ("#f2b134", "#e9663a", "#c13f8f", "#5b3fc0")
 CORPUS_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  # Okabe & Ito 2008
 FONT = "Inter, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 ZERO_AT = 0.5  # where a logarithmic axis shows step 0
@@ -47,7 +47,7 @@ def size_colours(sizes: list[str]) -> list[str]:
 def size_colour(sizes: list[str], *, legend: bool = True) -> alt.Color:
     """Colour by size."""
     scale = alt.Scale(domain=sizes, range=size_colours(sizes))
-    return alt.Color("size:N", title="size", scale=scale, sort=sizes, legend=_legend() if legend else None)
+    return alt.Color("size:N", title="size", scale=scale, sort=sizes, legend=_legend(5) if legend else None)
 
 
 def corpus_colour(corpora: list[str], *, legend: bool = True) -> alt.Color:
@@ -57,9 +57,9 @@ def corpus_colour(corpora: list[str], *, legend: bool = True) -> alt.Color:
     return alt.Color("corpus:N", title="corpus", scale=scale, sort=corpora, legend=_legend() if legend else None)
 
 
-def _legend() -> alt.Legend:
+def _legend(columns: int = 3) -> alt.Legend:
     """Full colours in the legend, where layers of bands would show through."""
-    return alt.Legend(symbolOpacity=1, symbolType="circle", symbolStrokeWidth=0)
+    return alt.Legend(symbolOpacity=1, symbolType="circle", symbolStrokeWidth=0, columns=columns)
 
 
 def corpus_dash(corpora: list[str]) -> alt.StrokeDash:
@@ -75,7 +75,9 @@ def step_axis(largest: int, *, zero: bool = True) -> alt.X:
     ticks = [*([ZERO_AT] if zero else []), *powers]
     if largest > 1.7 * powers[-1]:
         ticks.append(largest)
-    label = f"datum.value == {ZERO_AT} ? '0' : datum.value >= 1000 ? format(datum.value / 1000, '~r') + 'k' : datum.value"
+    label = (
+        f"datum.value == {ZERO_AT} ? '0' : datum.value >= 1000 ? format(datum.value / 1000, '~r') + 'k' : datum.value"
+    )
     axis = alt.Axis(values=ticks, labelExpr=label, grid=False)
     scale = alt.Scale(type="log", domain=[ticks[0], largest], nice=False)
     return alt.X("x:Q", title="step (log)", axis=axis, scale=scale)
@@ -83,7 +85,9 @@ def step_axis(largest: int, *, zero: bool = True) -> alt.X:
 
 def parameter_axis(values: list[int]) -> alt.X:
     """A logarithmic axis of non-embedding parameters, with a tick a size."""
-    axis = alt.Axis(values=values, format=".2~s", grid=False, labelOverlap=True)
+    axis = alt.Axis(
+        values=values, labelExpr="replace(format(datum.value, '.2~s'), 'G', 'B')", grid=False, labelOverlap=True
+    )
     domain = [min(values) / 1.4, max(values) * 1.4]
     scale = alt.Scale(type="log", domain=domain, nice=False)
     return alt.X("non_embedding:Q", title="non-embedding parameters (log)", axis=axis, scale=scale)
@@ -91,14 +95,14 @@ def parameter_axis(values: list[int]) -> alt.X:
 
 def panel(text: str, subtitle: str | None = None) -> alt.TitleParams:
     """Title of one panel of a figure, quieter than the figure's."""
-    asked = {} if subtitle is None else {"subtitle": subtitle, "subtitleFontSize": 11}
-    return alt.TitleParams(text=text, fontSize=13, offset=8, **asked)
+    return alt.TitleParams(text=text, subtitle=subtitle or "", subtitleFontSize=11, fontSize=13, offset=8)
 
 
 def empty(text: str) -> alt.Chart:
     """A panel that says why there is nothing to see."""
     shown = alt.Chart(alt.Data(values=[{"text": text}])).mark_text(fontSize=13, color="#555d68")
-    return shown.encode(text="text:N").properties(width=320, height=80)
+    drawn: alt.Chart = shown.encode(text="text:N").properties(width=320, height=80)
+    return drawn
 
 
 def finish(chart: Any, title: str, subtitle: str) -> dict[str, Any]:
@@ -106,3 +110,8 @@ def finish(chart: Any, title: str, subtitle: str) -> dict[str, Any]:
     titled = chart.properties(title=alt.TitleParams(text=title, subtitle=subtitle))
     specification: dict[str, Any] = titled.to_dict()
     return {**specification, "config": CONFIG}  # whole, since altair does not know Vega's legend.layout
+
+
+def grammar() -> str:
+    """Vega-Lite's version without its patch number, as vl-convert names it."""
+    return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])

@@ -11,8 +11,9 @@ from typing import Any
 
 from scripts.common import manifest
 from scripts.common.errors import UserError, run
-from scripts.common.files import digest_of, read_json, sha256_file, write_json
+from scripts.common.files import digest_of, read_json, write_json
 from scripts.study.study import Study, load, parse
+from scripts.study.texts import check_hash, files_of
 
 MARGIN = 1.2  # headroom on the disk estimate
 
@@ -56,29 +57,17 @@ def check_writable(root: Path) -> None:
             raise UserError(f"{folder.resolve()}: not writable\n  write:   --directory with a folder you own")
 
 
-def check_files(study: Study, root: Path) -> None:
+def check_files(study: Study) -> None:
     """Refuse components and tokenizers whose files are missing or, where a hash is given, others."""
-    data = study.file.data
-    for name, component in data.components.items():
-        key = f"data.components.{name}.files"
-        for pattern in component.files or []:
-            found = sorted(root.glob(pattern)) if not Path(pattern).is_absolute() else [Path(pattern)]
-            if not any(path.exists() for path in found):
-                raise UserError(f"{key}: no file matches {pattern!r} below {root.resolve()}")
-            if component.sha256:
-                check_hash(key, found[0], component.sha256)
-    if data.tokenizer.file:
-        path = root / data.tokenizer.file
+    for name, component in study.file.data.components.items():
+        files_of(name, component)
+    tokenizer = study.file.data.tokenizer
+    if tokenizer.file:
+        path = Path(tokenizer.file)
         if not path.exists():
             raise UserError(f"data.tokenizer.file: {path} does not exist")
-        if data.tokenizer.sha256:
-            check_hash("data.tokenizer.file", path, data.tokenizer.sha256)
-
-
-def check_hash(key: str, path: Path, expected: str) -> None:
-    """Refuse a file with another sha256."""
-    if (found := sha256_file(path)) != expected:
-        raise UserError(f"{key}: {path} has sha256 {found}\n  allowed: {expected}")
+        if tokenizer.sha256:
+            check_hash("data.tokenizer.file", path, tokenizer.sha256)
 
 
 def check_checkpoints(study: Study, root: Path) -> None:
@@ -107,7 +96,7 @@ def check_all(study: Study, root: Path) -> None:
 
     check_tasks([task for tasks in study.file.evaluation.task_sets.values() for task in tasks.tasks])
     check_writable(root)
-    check_files(study, root)
+    check_files(study)
     check_checkpoints(study, root)
     check_room(study, root, shutil.disk_usage(root).free)
 

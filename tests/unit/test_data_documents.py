@@ -20,6 +20,7 @@ from scripts.data.readers import READERS, plain
 from scripts.data.sections import cut, take, tidy
 from scripts.data.store import Document, document_id, read_documents, write_documents
 from scripts.study.config import Archive, Component
+from scripts.study.texts import files_of
 
 TEXTS = st.text(alphabet="ab \n", max_size=400)
 
@@ -256,9 +257,9 @@ def test_files_on_disk_are_read_sorted_and_json_lines_are_known_by_name(
     assert [(d.origin, d.text) for d in made] == [("a.jsonl:1", "A"), ("b.txt", "B")]
     facts = fetch.file_facts("c", chosen)
     assert facts["b.txt"] == {"bytes": 1, "sha256": "df7e70e5021544f4834bbee64a9e3789febc4be81470df629cad6ddb03320a5c"}
-    with pytest.raises(UserError, match=r"data\.components\.c\.files: no file fits 'z\*'"):
-        fetch.files_of("c", component(files=["z*"]))
-    with pytest.raises(UserError, match=r"b\.txt: sha256 df7e.*\n.*the study says: 0000"):
+    with pytest.raises(UserError, match=r"data\.components\.c\.files: no file matches 'z\*'"):
+        files_of("c", component(files=["z*"]))
+    with pytest.raises(UserError, match=r"b\.txt has sha256 df7e.*\n.*allowed: 0000"):
         fetch.file_facts("c", component(files=["b.txt"], sha256="0" * 64))
     with pytest.raises(UserError, match="is for a single file, but `files` names 2"):
         fetch.file_facts("c", component(files=["b.txt", "a.jsonl"], sha256="0" * 64))

@@ -1,0 +1,161 @@
+"""Findings say what was planted, and say so when it does not come out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scripts.analyze import tables
+from scripts.common.files import canonical, read_yaml
+from scripts.report.finding import Finding, greater, listed, percent, shares_differ
+from scripts.report.findings import findings
+from scripts.report.results import Results
+from scripts.study.study import Run, Study, parse
+from tests.unit import synthetic
+
+ROOT = Path(__file__).parents[2]
+
+
+def small_study() -> Study:
+    """The default study with few steps, so that it is made in a moment."""
+    content = read_yaml(ROOT / "config.yaml")
+    content["training"]["steps"] = 64
+    content["checkpoints"]["schedule"] = {"log2_until": 1, "every": 32, "extra": []}
+    content["checkpoints"]["optimizer_states"] = {"log2_until": 0, "every": None, "extra": []}
+    content["evaluation"]["steps"] = [0, 64]
+    content["memorization"]["steps"] = [0, 32, 64]
+    return parse(content)
+
+
+def gathered(study: Study) -> Results:
+    train, held = tables.losses(study), tables.held_out(study)
+    made = {
+        "losses": train,
+        "held_out": held,
+        "runs": tables.runs(study, train, held),
+        "corpora": tables.corpora(study),
+    }
+    return Results(study, evals=tables.evals(study), memorization=tables.memorization(study), **made)
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[synthetic.Truth], dict[str, Finding]]:
+    monkeypatch.chdir(tmp_path)
+
+    def tell(truth: synthetic.Truth) -> dict[str, Finding]:
+        study = small_study()
+        synthetic.make(study, truth)
+        return {finding.id: finding for finding in findings(gathered(study))}
+
+    return tell
+
+
+def test_planted_truths_come_out(told: Callable[[synthetic.Truth], dict[str, Finding]]) -> None:
+    found = told(synthetic.Truth())
+    expected = (
+        "loss_falls_with_size", "largest_learned", "seeds_matter_less_than_size", "untrained_loss",
+        "first_update_changes_nothing", "small_models_at_chance", "scores_rise_with_size",
+        "memorization_grows_with_size",
+        "repeated_text_is_memorized_more", "deduplication_reduces_memorization", "deduplication_and_scores",
+    )  # fmt: skip
+    assert {name: found[name].holds for name in expected} == dict.fromkeys(expected, True)
+    shorts = [finding.short for finding in found.values() if finding.headline]
+    assert len(shorts) == 3
+    assert all(short and len(short) <= 90 for short in shorts)
+    rows = found["loss_falls_with_size"].numbers["final_held_out_loss"]["standard"]
+    planted = [9.0 - 0.4 * synthetic.math.log(row["non_embedding"]) + 0.005 for row in rows]
+    assert [row["mean"] for row in rows] == pytest.approx(planted, abs=1e-5)
+    assert found["deduplication_removed"].numbers["components"][0]["removed"] == 0.25
+    canonical([finding.plain() for finding in found.values()])  # plain data without NaN
+
+
+def test_a_loss_that_rises_with_size_is_told(told: Callable[[synthetic.Truth], dict[str, Finding]]) -> None:
+    found = told(synthetic.Truth(final_loss=lambda spec: 3.0 + 1e-6 * spec.size.non_embedding_parameters))
+    claim = found["loss_falls_with_size"]
+    assert claim.holds is False
+    assert "does not fall with size" in claim.text
+    assert "loss_falls_with_size" in found["not_as_in_pythia"].numbers["did_not"]
+    assert "lower loss" in found["not_as_in_pythia"].text
+
+
+def test_seeds_further_apart_than_sizes_are_told(told: Callable[[synthetic.Truth], dict[str, Finding]]) -> None:
+    def noisy(spec: Run) -> float:
+        return synthetic.falling(spec) + 1.5 * (spec.init_seed == 1)
+
+    assert told(synthetic.Truth(final_loss=noisy))["seeds_matter_less_than_size"].holds is False
+
+
+def test_memorization_that_does_not_grow_is_told(told: Callable[[synthetic.Truth], dict[str, Finding]]) -> None:
+    shrinking = told(synthetic.Truth(memorized=lambda spec: 0.2 - synthetic.growing(spec)))
+    assert shrinking["memorization_grows_with_size"].holds is False
+    nothing = told(synthetic.Truth(memorized=lambda spec: 0.0))
+    assert nothing["memorization_grows_with_size"].holds is False
+    assert "no sampled row is memorized" in nothing["memorization_grows_with_size"].text
+    assert nothing["deduplication_reduces_memorization"].holds is None
+
+
+def test_deduplication_that_increases_memorization_is_told(
+    told: Callable[[synthetic.Truth], dict[str, Finding]],
+) -> None:
+    def reverse(spec: Run) -> float:
+        return 0.3 if spec.corpus == "deduped" else 0.1
+
+    found = told(synthetic.Truth(memorized=reverse))
+    assert found["deduplication_reduces_memorization"].holds is False
+    assert "increases" in found["deduplication_reduces_memorization"].text
+
+
+def test_tasks_at_chance_are_said_plainly(told: Callable[[synthetic.Truth], dict[str, Finding]]) -> None:
+    chance = {"castalia_agreement": 0.5, "castalia_continuation": 0.25}
+    found = told(synthetic.Truth(accuracy=lambda spec, task: chance.get(task, 0.0)))
+    text = found["scores_against_chance"].text
+    assert "castalia_agreement stays at chance for every size" in text
+    assert "castalia_continuation stays at chance for every size" in text
+    assert found["scores_rise_with_size"].holds is None
+    high = told(synthetic.Truth(accuracy=lambda spec, task: 0.9))
+    assert "is above chance for 160k, 460k and 1.7m" in high["scores_against_chance"].text
+    assert high["small_models_at_chance"].holds is False
+
+
+def test_a_first_update_that_changes_something_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = small_study()
+    synthetic.make(study)
+    results = gathered(study)
+    held = results.held_out.copy()
+    held.loc[(held["run"] == "pythia-160k") & (held["step"] == 1), "loss"] += 1e-6
+    found = {finding.id: finding for finding in findings(replace(results, held_out=held))}
+    assert found["first_update_changes_nothing"].holds is False
+    assert found["first_update_changes_nothing"].numbers["differing"] == ["pythia-160k"]
+
+
+def test_one_size_one_seed_one_corpus_leaves_questions_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = read_yaml(ROOT / "studies/smoke.yaml")
+    content["runs"] = [{"sizes": ["tiny"], "corpora": ["standard"], "seeds": [1234], "vary": "both"}]
+    study = parse(content)
+    synthetic.make(study)
+    found = {finding.id: finding for finding in findings(gathered(study))}
+    open_ = (
+        "loss_falls_with_size", "seeds_matter_less_than_size", "scores_rise_with_size",
+        "memorization_grows_with_size", "deduplication_and_scores", "deduplication_reduces_memorization",
+    )  # fmt: skip
+    assert {name: found[name].holds for name in open_} == dict.fromkeys(open_)
+
+
+def test_rules_of_judgement() -> None:
+    assert (greater(0.3, 0.1), greater(-0.3, 0.1), greater(0.19, 0.1), greater(0.0, 0.0)) == (True, False, None, None)
+    assert shares_differ((30, 10), (100, 100)) is True
+    assert shares_differ((10, 30), (100, 100)) is False
+    assert shares_differ((12, 10), (100, 100)) is None
+    assert shares_differ((0, 0), (100, 100)) is None
+    assert (percent(0.0), percent(0.0042), percent(0.123)) == ("0.0%", "0.42%", "12.3%")
+    assert (listed([]), listed(["a"]), listed(["a", "b", "c"]), listed(list("abc"), 2)) == (
+        "",
+        "a",
+        "a, b and c",
+        "a, b and 1 more",
+    )

@@ -1,0 +1,171 @@
+"""Figures, first page and closing screen of a small study."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scripts.analyze import tables
+from scripts.common.errors import UserError
+from scripts.common.files import read_json, read_yaml, write_json
+from scripts.report import aggregate, closing, figures, index, theme
+from scripts.report.findings import findings
+from scripts.report.made import count
+from scripts.report.results import load
+from scripts.study.study import Study, parse
+from tests.unit import synthetic
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study]:
+    """A finished study but for its page, made once."""
+    folder = tmp_path_factory.mktemp("study")
+    study = parse(read_yaml(ROOT / "studies/smoke.yaml"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        synthetic.make(study)
+        train, held = tables.losses(study), tables.held_out(study)
+        for name, frame in (
+            ("losses", train), ("held_out", held), ("runs", tables.runs(study, train, held)),
+            ("evals", tables.evals(study)), ("memorization", tables.memorization(study)),
+        ):  # fmt: skip
+            tables.write(name, frame)
+        tables.write("corpora", tables.corpora(study), parquet=False)
+        results = load(study)
+        write_json(Path("results/findings.json"), [finding.plain() for finding in findings(results)])
+        rows = [{"rule": "train", "job": "a", "seconds": 90.0, "cpu_seconds": 80.0, "max_rss_mb": 500.0}]
+        with Path("results/timings.csv").open("w", newline="") as handle:
+            writer = csv.DictWriter(handle, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        for name, figure in figures.figures(results, pd.read_csv("results/timings.csv")).items():
+            write_json(Path(f"results/figures/{name}.json"), theme.finish(figure.chart, figure.title, figure.subtitle))
+    return folder, study
+
+
+@pytest.fixture
+def study(made: tuple[Path, Study], monkeypatch: pytest.MonkeyPatch) -> Study:
+    monkeypatch.chdir(made[0])
+    return made[1]
+
+
+def test_every_figure_is_valid_has_a_caption_and_fetches_nothing(study: Study) -> None:
+    names = {path.stem for path in Path("results/figures").glob("*.json")}
+    assert names == set(index.FIGURES) == {path.stem for path in index.CAPTIONS.glob("*.rst")} - {"workflow"}
+    for name in sorted(names):
+        specification = read_json(Path(f"results/figures/{name}.json"))
+        without = {**specification, "config": {}}  # the configuration uses Vega's own legend.layout
+        alt.Chart.from_dict(without)  # raises on what Vega-Lite does not know
+        assert specification["title"]["text"]
+        assert '"url"' not in json.dumps(specification)
+
+
+def test_figures_are_drawn_and_repeat_their_bytes(study: Study) -> None:
+    results = load(study)
+    figure = figures.figures(results, None)["held_out_size"]
+    digests = set()
+    for _ in range(2):
+        figures.write("again", theme.finish(figure.chart, figure.title, figure.subtitle))
+        figures.write_png("again", theme.finish(figure.chart, figure.title, figure.subtitle))
+        files = [Path("results/figures/again").with_suffix(end) for end in (".json", ".svg", ".png")]
+        digests.add(hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest())
+        assert files[2].read_bytes().startswith(b"\x89PNG")
+        for file in files:
+            file.unlink()
+    assert len(digests) == 1
+
+
+def test_missing_timings_and_scores_give_a_panel_that_says_so(study: Study) -> None:
+    results = load(study)
+    empty = type(results)(
+        **{**vars(results), "evals": results.evals.iloc[:0], "memorization": results.memorization.iloc[:0]}
+    )
+    drawn = figures.figures(empty, None)
+    for name in ("evals", "memorization_step", "memorization_size", "timings"):
+        text = json.dumps(theme.finish(drawn[name].chart, drawn[name].title, drawn[name].subtitle))
+        assert "No " in text
+
+
+def test_the_page_is_whole_and_asks_the_network_for_nothing(study: Study) -> None:
+    text = index.page(study, count(study))
+    assert text == index.page(study, count(study))
+    own = text.replace(index._bundle(), "")
+    assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", own)
+    for finding in read_json(Path("results/findings.json")):
+        if finding["id"] != "not_as_in_pythia":
+            assert f'id="{finding["id"]}"' in text
+    assert all(f'data-figure="{name}"' in text for name in index.FIGURES)
+    assert all(f"<td>{name}</td>" in text for name in study.runs)
+    assert text.count("<script") - own.count("<script") <= text.count("<script")
+    assert own.count("</script>") == len(index.FIGURES) + 2
+
+
+def test_text_of_the_study_is_escaped(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = read_json(Path("results/findings.json"))
+    found[0]["text"] = "<img src=x onerror=alert(1)>"
+    monkeypatch.setattr(index, "read_json", lambda path: found if path.name == "findings.json" else read_json(path))
+    assert "<img src=x" not in index.page(study, count(study))
+
+
+def test_a_missing_figure_is_named(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "FIGURES", ("loss", "absent"))
+    with pytest.raises(UserError, match=r"figures/absent\.json|absent\.rst"):
+        index.page(study, count(study))
+
+
+def test_closing_says_counts_and_headlines_in_twenty_lines(study: Study) -> None:
+    found = read_json(Path("results/findings.json"))
+    lines = [str(line) for line in closing.lines(study, count(study), found)]
+    assert len(lines) <= 20
+    text = "\n".join(lines)
+    assert f"{len(study.runs)} of {len(study.runs)} runs" in text
+    assert all(finding["short"] in text for finding in found if finding["headline"])
+    assert "train 90 s" in text
+
+
+def test_closing_of_an_unfinished_study_claims_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: Study
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "\n".join(str(line) for line in closing.lines(study, count(study), []))
+    assert f"0 of {len(study.runs)} runs" in text
+    assert "What came out" not in text
+    assert "results/index.html" not in text
+
+
+@given(st.integers(1, 143_000))
+def test_loss_bins_cover_every_step(largest: int) -> None:
+    ends = aggregate.log_bins(largest)
+    assert ends[0] == 1
+    assert ends[-1] == largest
+    assert (np.diff(ends) > 0).all()
+    assert len(ends) <= aggregate.POINTS_A_CURVE
+
+
+@given(st.integers(1, 500), st.data())
+def test_wilson_interval_holds_the_share(rows: int, data: st.DataObject) -> None:
+    hits = data.draw(st.integers(0, rows))
+    low, high = aggregate.wilson(np.array([hits]), np.array([rows]))
+    assert 0 <= low[0] <= hits / rows + 1e-12
+    assert hits / rows - 1e-12 <= high[0] <= 1
+    assert high[0] > low[0]
+
+
+def test_sizes_get_distinct_colours_from_light_to_dark() -> None:
+    colours = theme.size_colours([str(i) for i in range(10)])
+    light = [sum(w * int(c[i : i + 2], 16) for w, i in ((0.2126, 1), (0.7152, 3), (0.0722, 5))) for c in colours]
+    assert light == sorted(light, reverse=True)
+    assert len(set(colours)) == 10
+    assert theme.size_colours(["one"]) == [theme.SIZE_STOPS[0]]
