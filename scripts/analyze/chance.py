@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 ACCURACIES = ("acc", "acc_norm", "acc_mutual_info")
+SHARES = (*ACCURACIES, "exact_match")  # metrics that are a share of items
 LOWER_IS_BETTER = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
 SPEAKING = ("acc_mutual_info", "acc", "exact_match", "bits_per_byte", "word_perplexity", "perplexity", "pct_stereotype")
 

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from scripts.analyze import sources
 from scripts.common.errors import run
 from scripts.common.files import atomic
-from scripts.study.study import Run, Study, load
+from scripts.study.runs import Run
+from scripts.study.study import Study, load
 
 IDENTITY = ["run", "size", "non_embedding", "corpus", "init_seed", "data_seed"]
 TABLES = Path("results/tables")

@@ -27,14 +27,15 @@ def window_hashes(tokens: np.ndarray, width: int, axis_rows: bool = False) -> ND
     """
     mixed = _mix(tokens)
     if axis_rows:
-        hashes: NDArray[np.uint64] = (mixed * _powers(width)).sum(axis=1, dtype=np.uint64)
-        return hashes
+        of_rows: NDArray[np.uint64] = (mixed * _powers(width)).sum(axis=1, dtype=np.uint64)
+        return of_rows
     powers = _powers(len(mixed))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed * powers, dtype=np.uint64)])
     inverse = np.uint64(pow(int(BASE), -1, 2**64))
     windows = sums[width:] - sums[:-width]
     back = np.cumprod(np.concatenate([np.ones(1, np.uint64), np.full(len(windows) - 1, inverse)]), dtype=np.uint64)
-    return windows * back
+    of_windows: NDArray[np.uint64] = windows * back
+    return of_windows
 
 
 def counts_in(stream: np.ndarray, rows: np.ndarray) -> NDArray[np.int64]:
@@ -45,7 +46,8 @@ def counts_in(stream: np.ndarray, rows: np.ndarray) -> NDArray[np.int64]:
     known = np.sort(window_hashes(stream, rows.shape[1]))
     asked = window_hashes(rows, rows.shape[1], axis_rows=True)
     found = np.searchsorted(known, asked, "right") - np.searchsorted(known, asked, "left")
-    return np.maximum(found, 1).astype(np.int64)
+    counts: NDArray[np.int64] = np.maximum(found, 1).astype(np.int64)
+    return counts
 
 
 def choose(rows: np.ndarray, stream: np.ndarray, sample: int, repeated: int, seed: int) -> Chosen:

@@ -94,7 +94,13 @@ def _score_panel(results: Results, task: str, task_set: str, rows: pd.DataFrame)
     metric = str(rows["metric"].iloc[0])
     number = ".1%" if metric.startswith("acc") else ".3f"
     axis = alt.Axis(format="%" if metric.startswith("acc") else "~s")
-    y_title = "accuracy" if metric == "acc" else metric.replace("_", " ")
+    y_title = (
+        "accuracy"
+        if metric == "acc"
+        else "accuracy (mutual information)"
+        if metric == "acc_mutual_info"
+        else metric.replace("_", " ")
+    )
     base = alt.Chart(rows.drop(columns=["task_set", "task", "metric", "chance"])).encode(
         x=theme.step_axis(int(rows["step"].max())), color=theme.size_colour(results.sizes)
     )

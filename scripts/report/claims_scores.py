@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from scripts.analyze.chance import SHARES
 from scripts.report.finding import CLEAR, Finding, greater, listed, percent, root_sum
 from scripts.report.results import Results, records
 
@@ -28,7 +29,7 @@ def final_scores(results: Results) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     if last.empty:
         return rows
-    accuracies = last[last["metric"].isin(["acc", "exact_match"])]
+    accuracies = last[last["metric"].isin(SHARES)]
     keys = ["task_set", "task", "corpus", "non_embedding", "size"]
     for (task_set, task, corpus, _, size), group in accuracies.groupby(keys, sort=True):
         value, stderr = float(group["value"].mean()), float(group["stderr"].mean())
@@ -96,7 +97,8 @@ def hard_tasks(results: Results) -> Finding:
     if not rows:
         return Finding(id="small_models_at_chance", text="No task with a known chance level.", expectation=expectation)
     at = [name for name, (row, *_) in _by_task(rows).items() if row["against_chance"] != "above"]
-    text = f"The smallest size, {smallest}, is not above chance on {len(at)} of {len(rows)} multiple-choice tasks"
+    where = f"is not above chance on {len(at)} of" if at else "is above chance on all of"
+    text = f"The smallest size, {smallest}, {where} {len(rows)} multiple-choice tasks"
     return Finding(
         id="small_models_at_chance",
         text=text + (f": {listed(at)}." if at else "."),
@@ -152,7 +154,7 @@ def scores_and_deduplication(results: Results) -> Finding:
         return Finding(id=identifier, text=text, expectation=expectation)
     whole, reduced = results.deduplicated_pair
     last = results.final(results.spoken)
-    last = last[last["metric"].isin(["acc", "exact_match"])] if not last.empty else last
+    last = last[last["metric"].isin(SHARES)] if not last.empty else last
     if last.empty:
         return Finding(id=identifier, text=NO_SCORES, expectation=expectation)
     keys = ["size", "init_seed", "data_seed", "task_set", "task"]

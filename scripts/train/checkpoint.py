@@ -20,7 +20,7 @@ import yaml
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.files import write_text
-from scripts.study.study import BASE_SEED, Run
+from scripts.study.runs import BASE_SEED, Run
 
 OPTIMIZER_FILES = "zero_pp_rank_*"
 SAVING = ".saving"

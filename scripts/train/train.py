@@ -18,7 +18,8 @@ from scripts.common.errors import UserError, run
 from scripts.common.files import sha256_file
 from scripts.common.progress import progress
 from scripts.data.order import Rows
-from scripts.study.study import Run, Study, load
+from scripts.study.runs import Run
+from scripts.study.study import Study, load
 from scripts.train import checkpoint, engine, held_out
 from scripts.train.logbook import EXACT, TIMING, Logbook
 from scripts.train.recipe import learning_rate

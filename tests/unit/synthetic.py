@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scripts.common.files import sha256_file, write_json
-from scripts.study.study import Run, Study
+from scripts.study.runs import Run
+from scripts.study.study import Study
 
 
 def falling(spec: Run) -> float:

@@ -13,7 +13,8 @@ from scripts.common.files import canonical, read_yaml
 from scripts.report.finding import Finding, greater, listed, percent, shares_differ
 from scripts.report.findings import findings
 from scripts.report.results import Results
-from scripts.study.study import Run, Study, parse
+from scripts.study.runs import Run
+from scripts.study.study import Study, parse
 from tests.unit import synthetic
 
 ROOT = Path(__file__).parents[2]

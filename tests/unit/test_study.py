@@ -12,8 +12,9 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
 from scripts.study import schema
 from scripts.study.catalogue import CATALOGUE, padded_vocabulary
+from scripts.study.runs import run_name
 from scripts.study.schedule import in_batches, scheduled_steps
-from scripts.study.study import load, parse, run_name
+from scripts.study.study import load, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = [*sorted(ROOT.glob("studies/*.yaml")), ROOT / "config.yaml"]

@@ -1,0 +1,150 @@
+"""The run table: every combination of sizes, corpora and seeds that a study asks for, with its recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pydantic import ValidationError
+
+from scripts.common.errors import UserError, explain, near
+from scripts.study.catalogue import Size
+from scripts.study.config import StudyFile, Training
+from scripts.study.explain import explain_all
+
+UNNAMED_CORPUS = "standard"  # left out of run names, as Pythia's standard Pile is
+BASE_SEED = 1234  # gpt-neox's default seed: the published runs without "-seed" in their name
+
+
+@dataclass(frozen=True)
+class Run:
+    """Size x corpus x seeds, with the recipe after overrides."""
+
+    name: str
+    size: Size
+    corpus: str
+    init_seed: int
+    data_seed: int
+    training: Training
+
+    @property
+    def rows(self) -> int:
+        """Rows the whole run consumes."""
+        return self.training.batch_size * self.training.steps
+
+    @property
+    def peak(self) -> float:
+        """Peak learning rate: the study's if it names one, else the catalogue's."""
+        return self.training.learning_rate.peak or self.size.learning_rate
+
+
+def run_table(file: StudyFile, sizes: dict[str, Size]) -> dict[str, Run]:
+    """Every run by name; raises UserError where a name is unknown or taken twice, or a recipe can't be."""
+    _check_names(file)
+    runs = _runs(file, sizes)
+    _check_patterns(file, runs)
+    _check_micro_batch(file, runs)
+    return runs
+
+
+def _runs(file: StudyFile, sizes: dict[str, Size]) -> dict[str, Run]:
+    corpora = list(file.data.corpora)
+    mistakes: list[str] = []
+    runs: dict[str, Run] = {}
+    for index, group in enumerate(file.runs):
+        for key, names, known in (("sizes", group.sizes, list(sizes)), ("corpora", group.corpora, corpora)):
+            for name in names:
+                if name not in known:
+                    guess = near(name, known)
+                    fix = f"{key}: [{guess}]" if guess else None
+                    mistakes.append(explain(f"runs[{index}].{key}", name, ", ".join(known), fix))
+        if mistakes:
+            continue
+        for size in group.sizes:
+            for corpus in group.corpora:
+                training = _training(file, f"{size}/{corpus}")
+                for seed in group.seeds:
+                    name = run_name(file.family, size, corpus, seed, group.vary)
+                    if name in runs:
+                        mistakes.append(f"runs[{index}]: a second run would be named {name!r}; remove one of them")
+                        continue
+                    runs[name] = Run(
+                        name=name,
+                        size=sizes[size],
+                        corpus=corpus,
+                        init_seed=BASE_SEED if group.vary == "data" else seed,
+                        data_seed=BASE_SEED if group.vary == "weight" else seed,
+                        training=training,
+                    )
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    return runs
+
+
+def run_name(family: str, size: str, corpus: str, seed: int, vary: str) -> str:
+    """The published naming pattern: pythia-70m, -70m-deduped, -70m-seed3, -160m-data-seed1."""
+    parts = [family, size] + ([corpus] if corpus != UNNAMED_CORPUS else [])
+    if seed != BASE_SEED:
+        parts += {"both": [], "data": ["data"], "weight": ["weight"]}[vary] + [f"seed{seed}"]
+    return "-".join(parts)
+
+
+def _training(file: StudyFile, subject: str) -> Training:
+    """`training` after the overrides whose pattern fits "size/corpus", the most specific last."""
+    content = file.training.model_dump()
+    fitting = [p for p in file.overrides if fnmatchcase(subject, p)]
+    for pattern in sorted(fitting, key=_specificity):
+        content = _merged(content, file.overrides[pattern], f"overrides.{pattern}")
+    try:
+        return Training.model_validate(content)
+    except ValidationError as error:
+        raise UserError(explain_all(error, prefix=f"overrides for {subject}: training")) from None
+
+
+def _specificity(pattern: str) -> tuple[int, int]:
+    """Literal parts first, then literal characters: "160m/*" beats "*/*", "160m/standard" beats both."""
+    literal = sum("*" not in part and "?" not in part for part in pattern.split("/"))
+    return literal, sum(character not in "*?" for character in pattern)
+
+
+def _merged(base: dict[str, Any], change: dict[str, Any], where: str) -> dict[str, Any]:
+    """A deep merge of `change` onto `base`; a key that `base` lacks is refused."""
+    result = dict(base)
+    for key, value in change.items():
+        if key not in base:
+            known = list(base)
+            raise UserError(explain(f"{where}.{key}", key, ", ".join(known), near(key, known)))
+        nested = isinstance(value, dict) and isinstance(base[key], dict)
+        result[key] = _merged(base[key], value, f"{where}.{key}") if nested else value
+    return result
+
+
+def _check_names(file: StudyFile) -> None:
+    """Refuse a corpus of unknown components."""
+    known = list(file.data.components)
+    for corpus, chosen in file.data.corpora.items():
+        for name in chosen.components:
+            if name not in known:
+                raise UserError(explain(f"data.corpora.{corpus}.components", name, ", ".join(known), near(name, known)))
+
+
+def _check_patterns(file: StudyFile, runs: dict[str, Run]) -> None:
+    """Refuse an override that no run fits, which would be a silent mistake."""
+    subjects = sorted({f"{run.size.name}/{run.corpus}" for run in runs.values()})
+    for pattern in file.overrides:
+        if not any(fnmatchcase(subject, pattern) for subject in subjects):
+            guess = near(pattern, subjects)
+            raise UserError(explain(f"overrides.{pattern} (no run fits)", pattern, ", ".join(subjects), guess))
+
+
+def _check_micro_batch(file: StudyFile, runs: dict[str, Run]) -> None:
+    """Refuse a micro-batch that a run's batch can't be made of."""
+    rows = file.runtime.micro_batch
+    for name, run in runs.items():
+        batch = run.training.batch_size
+        if rows and batch % rows:
+            divisors = [n for n in range(1, batch + 1) if batch % n == 0]
+            best = min(divisors, key=lambda n: abs(n - rows))
+            allowed = f"a divisor of {name}'s batch_size {batch}: {', '.join(map(str, divisors))}"
+            raise UserError(explain("runtime.micro_batch", rows, allowed, f"micro_batch: {best}"))
