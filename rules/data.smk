@@ -16,6 +16,8 @@ rule fetch:
     params:
         study=STUDY_FILE,
         science=component_science,
+    resources:
+        mem_mb=500,
     message:
         "Fetch the source of {wildcards.component} and check its hash"
     shell:

@@ -26,6 +26,8 @@ rule findings:
         "../envs/workflow.yaml"
     params:
         study=STUDY_FILE,
+    resources:
+        mem_mb=1000,
     message:
         "Say in words what came out"
     shell:

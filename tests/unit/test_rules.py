@@ -1,0 +1,41 @@
+"""House rules of the Snakemake files, read as text."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "rules").glob("*.smk"))
+JOBS = [
+    (path.name, body)
+    for path in FILES
+    for body in re.split(r"^\s*rule\b", path.read_text(), flags=re.MULTILINE)[1:]
+    if "shell:" in body
+]
+
+
+@pytest.mark.parametrize(("file", "body"), JOBS, ids=[f"{f}:{b.strip().splitlines()[0]}" for f, b in JOBS])
+def test_every_job_has_log_benchmark_message_resources_and_environment(file: str, body: str) -> None:
+    for directive in ("log:", "benchmark:", "message:", "resources:", "conda:"):
+        assert re.search(rf"^\s+{directive}", body, flags=re.MULTILINE), directive
+    assert ".jsonl" in body and "mem_mb" in body
+    assert body.count("python -m ") == 1, "a rule calls one command"
+
+
+def test_rule_files_stay_readable() -> None:
+    assert len((ROOT / "Snakefile").read_text().splitlines()) <= 70
+    assert all(len(path.read_text().splitlines()) <= 200 for path in FILES)
+    assert len(JOBS) >= 15
+
+
+def test_scripts_never_import_snakemake() -> None:
+    for path in (ROOT / "scripts").glob("**/*.py"):
+        assert not re.search(r"^\s*(from|import) snakemake", path.read_text(), flags=re.MULTILINE), path
+
+
+def test_modules_stay_below_three_hundred_lines() -> None:
+    for path in (ROOT / "scripts").glob("**/*.py"):
+        assert len(path.read_text().splitlines()) <= 300, path
