@@ -117,8 +117,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", required=True, help="saved steps to convert")
     arguments = parser.parse_args()
     study = load(arguments.study)
-    if unknown := set(arguments.steps) - set(study.steps(arguments.run)):
-        raise UserError(f"--steps: {sorted(unknown)} are not saved\n  allowed: {study.steps(arguments.run)}")
+    study.check_steps(arguments.run, arguments.steps)
     manifest.read(TOKENIZER / manifest.NAME, "tokenizer")
     converter = Converter(study, arguments.run)
     with progress(f"convert {arguments.run}", len(arguments.steps), "checkpoints") as tell:

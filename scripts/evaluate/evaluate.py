@@ -126,8 +126,7 @@ def check(study: Study, name: str, task_set: str, steps: list[int]) -> None:
     known = list(study.file.evaluation.task_sets)
     if task_set not in known:
         raise UserError(explain("--task-set", task_set, ", ".join(known), near(task_set, known)))
-    if unknown := set(steps) - set(study.steps(name)):
-        raise UserError(f"--steps: {sorted(unknown)} are not saved\n  allowed: {study.steps(name)}")
+    study.check_steps(name, steps)
     check_tasks(study.file.evaluation.task_sets[task_set].tasks)
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scripts.common import manifest
-from scripts.common.errors import UserError, run
+from scripts.common.errors import run
 from scripts.common.files import atomic, canonical, sha256_file
 from scripts.common.progress import progress
 from scripts.data.order import Rows
@@ -105,8 +105,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", required=True, help="saved steps to score")
     arguments = parser.parse_args()
     study = load(arguments.study)
-    if unknown := set(arguments.steps) - set(study.steps(arguments.run)):
-        raise UserError(f"--steps: {sorted(unknown)} are not saved\n  allowed: {study.steps(arguments.run)}")
+    study.check_steps(arguments.run, arguments.steps)
     score_steps(study, arguments.run, arguments.steps)
 
 

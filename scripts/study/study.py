@@ -52,6 +52,11 @@ class Study:
         """Every saved step."""
         return _expand(self.file.checkpoints.schedule, self.run(run).training.steps)
 
+    def check_steps(self, run: str, asked: list[int]) -> None:
+        """Refuse steps that the run doesn't save; raises UserError with those it does."""
+        if unknown := set(asked) - set(self.steps(run)):
+            raise UserError(f"--steps: {sorted(unknown)} are not saved\n  allowed: {self.steps(run)}")
+
     def optimizer_steps(self, run: str) -> list[int]:
         """Saved steps that keep their optimizer state."""
         asked = _expand(self.file.checkpoints.optimizer_states, self.run(run).training.steps)

@@ -179,3 +179,10 @@ def test_the_conda_environment_holds_the_pins_of_the_lock() -> None:
     asked = [line.split(" #")[0].strip() for line in (ROOT / "envs/requirements.in").read_text().splitlines()]
     names = {pin.lower().replace("_", "-") for pin in lock}
     assert {pin.lower() for pin in asked if pin and not pin.startswith("#")} <= names
+
+
+def test_steps_that_are_not_saved_are_refused() -> None:
+    study = load(ROOT / "config.yaml")
+    study.check_steps("pythia-160k", [0, 64])
+    with pytest.raises(UserError, match=r"\[3, 5\] are not saved"):
+        study.check_steps("pythia-160k", [5, 64, 3])
