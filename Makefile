@@ -23,7 +23,7 @@ $(READY): envs/requirements.lock
 	@touch $@
 
 study: $(READY) ## run the whole default study; then open results/index.html (STUDY=..., DIRECTORY=...)
-	@$(RUN) snakemake --profile profiles/local --configfile $(STUDY) --directory $(DIRECTORY)
+	@$(RUN) python -m scripts.study.start --directory $(DIRECTORY) -- --profile profiles/local --configfile $(STUDY)
 
 watch: $(READY) ## steps and time left of each running job, in a second terminal
 	@$(RUN) python -m scripts.common.watch --logs $(DIRECTORY)/logs

@@ -43,6 +43,7 @@ rule all:
 onstart:
     # Disk, output folder, source files, foreign checkpoints: refused here, before the first job.
     begin(STUDY_FILE, config)
+    record()
     print("Steps and time left of each job: make watch, in a second terminal", file=sys.stderr)
 
 

@@ -32,9 +32,13 @@ rule timings:
         "results/timings.csv",
     log:
         "logs/timings.log",
+    benchmark:
+        "benchmarks/timings/all.jsonl"
     localrule: True
     conda:
         "../envs/workflow.yaml"
+    resources:
+        mem_mb=500,
     message:
         "Gather what each job took"
     shell:

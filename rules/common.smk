@@ -6,6 +6,7 @@ sys.path.insert(0, workflow.basedir)
 from scripts.common.environment import prepare
 from scripts.common.errors import UserError
 from scripts.study.check import begin
+from scripts.study.start import record
 from scripts.study.study import parse as parse_study
 from scripts.study.texts import matching
 
@@ -23,6 +24,7 @@ CORPORA = list(STUDY.file.data.corpora)
 COMPONENTS = list(STUDY.file.data.components)
 TASK_SETS = list(STUDY.file.evaluation.task_sets)
 THREADS = STUDY.file.runtime.threads
+FIRST = 10**15  # priority of the data, which every run waits for; runs come by their parameters
 GPUS = int(STUDY.file.runtime.device == "cuda")
 
 

@@ -10,14 +10,15 @@ rule fetch:
         "logs/fetch/{component}.log",
     benchmark:
         "benchmarks/fetch/{component}.jsonl"
+    priority: FIRST
     localrule: True
     conda:
         "../envs/workflow.yaml"
+    resources:
+        mem_mb=500,
     params:
         study=STUDY_FILE,
         science=component_science,
-    resources:
-        mem_mb=500,
     message:
         "Fetch the source of {wildcards.component} and check its hash"
     shell:
@@ -33,6 +34,7 @@ rule documents:
         "logs/documents/{component}.log",
     benchmark:
         "benchmarks/documents/{component}.jsonl"
+    priority: FIRST
     conda:
         "../envs/workflow.yaml"
     resources:
@@ -55,6 +57,7 @@ rule deduplicate:
         "logs/deduplicate.log",
     benchmark:
         "benchmarks/deduplicate/all.jsonl"
+    priority: FIRST
     conda:
         "../envs/workflow.yaml"
     resources:
@@ -78,6 +81,7 @@ rule tokenizer:
         "logs/tokenizer.log",
     benchmark:
         "benchmarks/tokenizer/all.jsonl"
+    priority: FIRST
     conda:
         "../envs/workflow.yaml"
     resources:
@@ -102,6 +106,7 @@ rule tokenize:
         "logs/tokenize/{corpus}.log",
     benchmark:
         "benchmarks/tokenize/{corpus}.jsonl"
+    priority: FIRST
     conda:
         "../envs/workflow.yaml"
     resources:
@@ -124,6 +129,7 @@ rule order:
         "logs/order/{corpus}-{seed}.log",
     benchmark:
         "benchmarks/order/{corpus}-{seed}.jsonl"
+    priority: FIRST
     conda:
         "../envs/workflow.yaml"
     resources:

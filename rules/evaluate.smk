@@ -10,6 +10,7 @@ rule tasks:
         "logs/tasks.log",
     benchmark:
         "benchmarks/tasks/all.jsonl"
+    priority: FIRST
     conda:
         "../envs/workflow.yaml"
     resources:

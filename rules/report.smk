@@ -24,10 +24,10 @@ rule findings:
         "benchmarks/findings/all.jsonl"
     conda:
         "../envs/workflow.yaml"
-    params:
-        study=STUDY_FILE,
     resources:
         mem_mb=1000,
+    params:
+        study=STUDY_FILE,
     message:
         "Say in words what came out"
     shell:
@@ -96,9 +96,13 @@ rule page:
         "results/report.html",
     log:
         "logs/page.log",
+    benchmark:
+        "benchmarks/page/all.jsonl"
     localrule: True
     conda:
         "../envs/workflow.yaml"
+    resources:
+        mem_mb=1000,
     params:
         study=STUDY_FILE,
         snakefile=workflow.main_snakefile,

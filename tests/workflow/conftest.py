@@ -23,11 +23,11 @@ class Workflow:
     """The study in a folder, and how to run it."""
 
     def __init__(self, folder: Path, study: Path = SMOKE) -> None:
-        self.folder, self.study = folder, study
+        self.folder, self.study_file = folder, study
 
     def command(self, *arguments: str) -> list[str]:
         base = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), *OPTIONS, *TRIGGERS]
-        return [*base, "--configfile", str(self.study), "--directory", str(self.folder), *arguments]
+        return [*base, "--configfile", str(self.study_file), "--directory", str(self.folder), *arguments]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(self.command(*arguments), cwd=ROOT, capture_output=True, text=True, check=False)
@@ -36,6 +36,11 @@ class Workflow:
         done = self.run(*arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
+
+    def study(self) -> list[str]:
+        """What `make study` calls."""
+        arguments = [*OPTIONS, *TRIGGERS, "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(self.study_file)]
+        return [sys.executable, "-m", "scripts.study.start", "--directory", str(self.folder), "--", *arguments]
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Jobs by rule that a dry run would do; rules of batches under their stage's name."""

@@ -44,9 +44,8 @@ def test_killed_training_ends_in_the_same_bytes(copied: Callable[..., Workflow],
     shutil.rmtree(run)
     delay = random.Random(seed).uniform(0.0, 0.6)
     ready = (run / "metrics.jsonl").exists  # training has begun
-    assert kill_after(workflow.command("train"), delay, ready)
-    workflow.succeed("--unlock")
-    workflow.succeed()
+    assert kill_after(workflow.study(), delay, ready)
+    subprocess.run(workflow.study(), cwd=ROOT, check=True, capture_output=True)
     assert hashes(workflow.folder) == expected
     assert workflow.planned() == {}
 
@@ -61,9 +60,8 @@ def test_ten_kills_of_the_whole_study_change_nothing(tmp_path: Path, study: Path
     undisturbed.succeed()
     chance, kills = random.Random(7), 0
     for _ in range(10):
-        kills += kill_after(killed.command(), chance.uniform(3, longest), lambda: True)
-        killed.succeed("--unlock")
-    killed.succeed()
+        kills += kill_after(killed.study(), chance.uniform(3, longest), lambda: True)
+    subprocess.run(killed.study(), cwd=ROOT, check=True, capture_output=True)
     assert kills >= 8  # the last ones may come after the end
     assert hashes(killed.folder) == hashes(undisturbed.folder)
 

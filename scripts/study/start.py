@@ -1,0 +1,66 @@
+"""Start Snakemake in a folder, also after it was killed there.
+
+A killed Snakemake leaves its folder locked. This command knows who locked it (the owner is written down
+here and by the workflow's start), unlocks the folder if that process is gone, says so if it still runs, and then
+becomes Snakemake. Arguments after `--` go to Snakemake.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from scripts.common import lock
+from scripts.common.errors import UserError, run
+from scripts.common.files import read_json, write_json
+
+OWNER = Path(".snakemake/castalia-owner.json")
+LOCKS = Path(".snakemake/locks")
+
+
+def record(folder: Path = Path()) -> None:
+    """Write down that this process runs the workflow in `folder`."""
+    write_json(folder / OWNER, lock.owner_now())
+
+
+def must_unlock(folder: Path) -> bool:
+    """Whether a dead owner's lock is in the way; raises UserError if the owner lives or is not known."""
+    locked = any((folder / LOCKS).glob("*"))
+    try:
+        owner = read_json(folder / OWNER)
+    except (FileNotFoundError, json.JSONDecodeError):
+        if locked:
+            raise UserError(
+                f"{folder.resolve()} is locked by a Snakemake that left no name; see that none runs there, then\n"
+                "  write:   snakemake --profile profiles/local --unlock"
+            ) from None
+        return False
+    if lock.alive(owner) and owner["pid"] != os.getpid():
+        job = f", Slurm job {owner['job']}" if owner["job"] else ""
+        raise UserError(
+            f"{folder.resolve()}: the study runs already, process {owner['pid']} on {owner['host']}{job}\n"
+            "  write:   make watch, to see what it does"
+        )
+    return locked
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--directory", type=Path, default=Path(), help="where the study is made (default: here)")
+    parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENT", help="passed to Snakemake")
+    given = parser.parse_args()
+    given.directory.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "snakemake", "--directory", str(given.directory), *given.arguments]
+    if must_unlock(given.directory):
+        print(f"{given.directory.resolve()}: unlocked; the Snakemake that locked it is gone", flush=True)
+        subprocess.run([*command, "--unlock"], check=True, capture_output=True)
+    record(given.directory)
+    os.execv(command[0], command)  # same process, so the owner written down stays true
+
+
+if __name__ == "__main__":
+    run(main)
