@@ -22,7 +22,9 @@ COMMANDS = [
     if line.split("#")[0].strip()
 ]
 BIN = str(Path(sys.executable).parent)
-ENVIRONMENT = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+# as from a user's shell, not from the `make test` that may have started these tests
+OUTSIDE = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+ENVIRONMENT = {**OUTSIDE, "PATH": f"{BIN}:{os.environ['PATH']}"}
 
 
 def execute(command: list[str], cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
