@@ -26,7 +26,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 STARTS = {
     "train": "torch, deepspeed, deepspeed.pipe",
     "convert": "torch; from transformers import GPTNeoXConfig, GPTNeoXForCausalLM",
-    "evaluate": "scripts.evaluate.evaluate as e; from lm_eval.models.huggingface import HFLM",
+    "evaluate": "scripts.evaluate.scorer",
     "memorize": "torch; from transformers import GPTNeoXForCausalLM",
 }
 
