@@ -15,6 +15,7 @@ report: "rules/report/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/data.smk"
+include: "rules/deduplicate.smk"
 include: "rules/train.smk"
 include: "rules/convert.smk"
 include: "rules/evaluate.smk"

@@ -1,10 +1,12 @@
 # Look-ups the rules share. What they return comes from scripts/study; nothing is decided here.
 import sys
+from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
 from scripts.common.environment import prepare
 from scripts.common.errors import UserError
+from scripts.common.files import read_yaml
 from scripts.study.check import begin
 from scripts.study.start import record
 from scripts.study.study import parse as parse_study
@@ -13,6 +15,8 @@ from scripts.study.texts import matching
 STUDY_FILE = "results/study.json"  # written by onstart; what every command reads
 
 try:
+    for file in workflow.overwrite_configfiles or [f"{workflow.basedir}/config.yaml"]:
+        read_yaml(Path(file))  # refuses what Snakemake's own reading lets pass: a key that stands twice
     STUDY = parse_study(config)
 except UserError as error:
     sys.exit(f"error in the study file:\n{error}")
@@ -22,6 +26,8 @@ prepare(workflow.basedir, STUDY.file.runtime.threads)
 RUNS = list(STUDY.runs)
 CORPORA = list(STUDY.file.data.corpora)
 COMPONENTS = list(STUDY.file.data.components)
+PARTS = list(range(STUDY.part_count))
+DOCUMENTS = [f"{block.folder}/manifest.json" for block in STUDY.blocks()]
 TASK_SETS = list(STUDY.file.evaluation.task_sets)
 THREADS = STUDY.file.runtime.threads
 FIRST = 10**15  # priority of the data, which every run waits for; runs come by their parameters
@@ -34,6 +40,8 @@ wildcard_constraints:
     component="|".join(map(re.escape, COMPONENTS)),
     task_set="|".join(map(re.escape, TASK_SETS)),
     seed=r"\d+",
+    part=r"\d+",
+    group=r"\d+",
     step=r"\d+",
 
 
@@ -45,6 +53,20 @@ def component_files(wildcards):
 
 def component_science(wildcards):
     return STUDY.component_science(wildcards.component)
+
+
+def part_documents(wildcards):
+    """What the documents of one part are read from."""
+    return [f"{block.folder}/manifest.json" for block in STUDY.blocks() if block.part == int(wildcards.part)]
+
+
+def corpus_sources(wildcards):
+    """What a corpus is joined from: published files, or the pieces of its parts and what they were made from."""
+    corpus = STUDY.file.data.corpora.get(wildcards.corpus)  # the held-out split is none of them
+    if corpus and corpus.published:
+        return [f"data/published/{wildcards.corpus}/manifest.json"]
+    pieces = expand("data/{corpus}/pieces/part-{part}", corpus=wildcards.corpus, part=PARTS)
+    return [*pieces, *DOCUMENTS, "data/clusters/manifest.json", "data/tokenizer/manifest.json"]
 
 
 def corpus_science(wildcards):
@@ -111,4 +133,4 @@ TABLES = expand(
     table=["runs", "losses", "held_out", "evals", "memorization"],
     form=["parquet", "csv"],
 ) + ["results/tables/corpora.csv"]
-RESULTS = ["results/index.html", "results/report.html", "results/timings.csv"]
+RESULTS = ["results/index.html", "results/data.html", "results/report.html", "results/timings.csv"]

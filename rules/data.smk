@@ -29,34 +29,11 @@ rule documents:
     input:
         "data/sources/{component}/manifest.json",
     output:
-        "data/documents/{component}/manifest.json",
+        "data/documents/{component}/part-{part}/manifest.json",
     log:
-        "logs/documents/{component}.log",
+        "logs/documents/{component}-{part}.log",
     benchmark:
-        "benchmarks/documents/{component}.jsonl"
-    priority: FIRST
-    conda:
-        "../envs/workflow.yaml"
-    resources:
-        mem_mb=1000,
-    params:
-        study=STUDY_FILE,
-        science=component_science,
-    message:
-        "Read the documents of {wildcards.component}"
-    shell:
-        "python -m scripts.data.documents --study {params.study} --component {wildcards.component} > {log} 2>&1"
-
-
-rule deduplicate:
-    input:
-        expand("data/documents/{component}/manifest.json", component=COMPONENTS),
-    output:
-        "data/clusters/manifest.json",
-    log:
-        "logs/deduplicate.log",
-    benchmark:
-        "benchmarks/deduplicate/all.jsonl"
+        "benchmarks/documents/{component}-{part}.jsonl"
     priority: FIRST
     conda:
         "../envs/workflow.yaml"
@@ -64,16 +41,16 @@ rule deduplicate:
         mem_mb=1500,
     params:
         study=STUDY_FILE,
-        science=STUDY.cluster_science(),
+        science=component_science,
     message:
-        "Cluster near-duplicates and choose the held-out split"
+        "Read the documents of {wildcards.component}, part {wildcards.part}"
     shell:
-        "python -m scripts.data.deduplicate --study {params.study} > {log} 2>&1"
+        "python -m scripts.data.documents --study {params.study} --component {wildcards.component} --part {wildcards.part} > {log} 2>&1"
 
 
 rule tokenizer:
     input:
-        expand("data/documents/{component}/manifest.json", component=COMPONENTS),
+        DOCUMENTS,
         "data/clusters/manifest.json",
     output:
         "data/tokenizer/manifest.json",
@@ -85,7 +62,7 @@ rule tokenizer:
     conda:
         "../envs/workflow.yaml"
     resources:
-        mem_mb=1500,
+        mem_mb=2000,
     params:
         study=STUDY_FILE,
         science=STUDY.tokenizer_science(),
@@ -97,27 +74,73 @@ rule tokenizer:
 
 rule tokenize:
     input:
-        expand("data/documents/{component}/manifest.json", component=COMPONENTS),
+        DOCUMENTS,
         "data/clusters/manifest.json",
         "data/tokenizer/manifest.json",
     output:
-        "data/{corpus}/manifest.json",
+        temp(directory("data/{corpus}/pieces/part-{part}")),
     log:
-        "logs/tokenize/{corpus}.log",
+        "logs/tokenize/{corpus}-{part}.log",
     benchmark:
-        "benchmarks/tokenize/{corpus}.jsonl"
+        "benchmarks/tokenize/{corpus}-{part}.jsonl"
     priority: FIRST
     conda:
         "../envs/workflow.yaml"
+    threads: THREADS
     resources:
-        mem_mb=1500,
+        mem_mb=2000,
     params:
         study=STUDY_FILE,
         science=corpus_science,
     message:
-        "Tokenize {wildcards.corpus}"
+        "Tokenize {wildcards.corpus}, part {wildcards.part}"
     shell:
-        "python -m scripts.data.tokenize --study {params.study} --corpus {wildcards.corpus} > {log} 2>&1"
+        "python -m scripts.data.tokenize --study {params.study} --corpus {wildcards.corpus} --part {wildcards.part} > {log} 2>&1"
+
+
+rule published:
+    output:
+        "data/published/{corpus}/manifest.json",
+    log:
+        "logs/published/{corpus}.log",
+    benchmark:
+        "benchmarks/published/{corpus}.jsonl"
+    priority: FIRST
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        study=STUDY_FILE,
+        science=corpus_science,
+    message:
+        "Get the published tokens of {wildcards.corpus}"
+    shell:
+        "python -m scripts.data.published --study {params.study} --corpus {wildcards.corpus} > {log} 2>&1"
+
+
+rule join:
+    input:
+        corpus_sources,
+    output:
+        "data/{corpus}/manifest.json",
+    log:
+        "logs/join/{corpus}.log",
+    benchmark:
+        "benchmarks/join/{corpus}.jsonl"
+    priority: FIRST
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        mem_mb=3000,
+    params:
+        study=STUDY_FILE,
+        science=corpus_science,
+    message:
+        "Join the tokens of {wildcards.corpus}"
+    shell:
+        "python -m scripts.data.join --study {params.study} --corpus {wildcards.corpus} > {log} 2>&1"
 
 
 rule order:
@@ -132,11 +155,13 @@ rule order:
     priority: FIRST
     conda:
         "../envs/workflow.yaml"
+    threads: THREADS
     resources:
-        mem_mb=1500,
+        mem_mb=2000,
     params:
         study=STUDY_FILE,
         science=order_science,
+        most_epochs=STUDY.file.data.most_epochs,  # a refusal, not science
     message:
         "Order the rows of {wildcards.corpus} by data seed {wildcards.seed}"
     shell:

@@ -70,8 +70,11 @@ rule index:
     input:
         expand("results/figures/{name}.json", name=FIGURES),
         "results/findings.json",
+        "data/clusters/manifest.json",
+        DATA,
     output:
         "results/index.html",
+        "results/data.html",
     log:
         "logs/index.log",
     benchmark:
@@ -83,7 +86,7 @@ rule index:
     params:
         study=STUDY_FILE,
     message:
-        "Write the first page, results/index.html"
+        "Write the first page, results/index.html, and that on the data"
     shell:
         "python -m scripts.report.index --study {params.study} > {log} 2>&1"
 

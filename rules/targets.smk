@@ -9,6 +9,14 @@ rule data:
         "Tokens and row orders of {STUDY.file.study} are ready"
 
 
+rule deduplicate:
+    input:
+        "data/clusters/manifest.json",
+    localrule: True
+    message:
+        "Duplicates and held-out text of {STUDY.file.study} are known"
+
+
 rule train:
     input:
         CHECKPOINTS,

@@ -6,6 +6,7 @@ Reads exactly the runs and steps the study names; rows are sorted, so equal resu
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -138,12 +139,16 @@ def memorized_rows(scored: pa.Table) -> list[dict[str, Any]]:
 
 
 def runs(study: Study, train: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
-    """A row a run; the final training loss is the mean of the last twentieth of its updates, single ones are noisy."""
+    """A row a run; the final training loss is the mean of the last twentieth of its updates, single ones are noisy.
+
+    `rows_digest` is that of the row digests of all updates: equal if the same rows were read in the same order.
+    """
     rows = []
     for spec in study.runs.values():
         last = spec.training.steps
         of_run = train[train["run"] == spec.name]
         closing = of_run[of_run["step"] > last - max(1, last // 20)]
+        read = "".join(line["rows"] for line in sources.training_losses(spec.name, last))
         at_end = held[(held["run"] == spec.name) & (held["step"] == last) & (held["component"] == "all")]
         rows.append(
             {
@@ -154,6 +159,7 @@ def runs(study: Study, train: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
                 "tokens": tokens_at(spec, last),
                 "training_loss": float(closing["loss"].mean()),
                 "held_out_loss": float(at_end["loss"].iloc[0]),
+                "rows_digest": hashlib.sha256(read.encode()).hexdigest()[:16],
             }
         )
     return _frame(rows)
@@ -169,14 +175,14 @@ def corpora(study: Study) -> pd.DataFrame:
         name: sources.manifest_facts(Path("data") / name / "manifest.json", "corpus")["components"]
         for name in study.file.data.corpora
     }
-    duplicates = _duplicates()
+    duplicates = _duplicates(study)
     whole: dict[str, dict[str, int]] = {}
     for name, corpus in study.file.data.corpora.items():
         if not corpus.deduplicated:
             whole.update(counted[name])
     rows: list[dict[str, Any]] = []
     for name, corpus in study.file.data.corpora.items():
-        for component in sorted(corpus.components):
+        for component in sorted(counted[name]):
             kept = counted[name].get(component, {"documents": 0, "tokens": 0})
             before = whole.get(component) if corpus.deduplicated else kept
             rows.append(
@@ -210,13 +216,12 @@ def read(name: str) -> pd.DataFrame:
     return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
 
 
-def _duplicates() -> dict[str, int]:
-    """Held-in documents by component that are not the representative of their cluster."""
-    path = Path("data/clusters/documents.parquet")
-    sources.require([path])
-    frame = pq.read_table(path, columns=["component", "representative", "held_out"]).to_pandas()
-    removed = frame[~frame["representative"] & ~frame["held_out"]]
-    return {str(name): int(count) for name, count in removed["component"].value_counts().items()}
+def _duplicates(study: Study) -> dict[str, int]:
+    """Held-in documents by component that are not the first of their cluster."""
+    if not any(corpus.deduplicated for corpus in study.file.data.corpora.values()):
+        return {}
+    facts = sources.manifest_facts(Path("data/clusters/manifest.json"), "clusters")
+    return {name: counts["removed_documents"] for name, counts in facts["components"].items()}
 
 
 def _frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:

@@ -15,5 +15,5 @@ def prepare(root: str, threads: int) -> None:
     """
     os.environ["PYTHONPATH"] = root
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    for library in ("OMP", "MKL", "OPENBLAS"):
+    for library in ("OMP", "MKL", "OPENBLAS", "RAYON"):
         os.environ[f"{library}_NUM_THREADS"] = str(threads)

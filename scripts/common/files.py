@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from scripts.common.errors import UserError
+
 BLOCK = 1 << 20
 
 
@@ -67,6 +69,20 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+class _OnceLoader(yaml.SafeLoader):
+    """The safe loader, refusing a key that stands twice in a mapping, where YAML's users silently lose the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+                line = key.start_mark.line + 1
+                raise UserError(f"{self.name}: line {line}: the key {key.value!r} stands there twice; rename one")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file with the safe loader."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    """Read a YAML file with the safe loader; raises UserError for a key that stands twice in a mapping."""
+    with path.open(encoding="utf-8") as stream:
+        return yaml.load(stream, _OnceLoader)

@@ -26,10 +26,14 @@ NAME = "manifest.json"
 PACKAGES = ("torch", "deepspeed", "transformers", "tokenizers", "lm-eval", "snakemake", "numpy")
 
 
-def describe(files: list[Path], root: Path) -> dict[str, dict[str, Any]]:
-    """Hash and size of each file, by its path below `root`."""
+def describe(files: list[Path], root: Path, known: dict[Path, str] | None = None) -> dict[str, dict[str, Any]]:
+    """Hash and size of each file, by its path below `root`; files in `known` have that hash and are not read again."""
+    sums = known or {}
     return {
-        file.relative_to(root).as_posix(): {"sha256": sha256_file(file), "bytes": file.stat().st_size}
+        file.relative_to(root).as_posix(): {
+            "sha256": sums[file] if file in sums else sha256_file(file),
+            "bytes": file.stat().st_size,
+        }
         for file in sorted(files)
     }
 
@@ -44,11 +48,13 @@ def write(
     parents: list[Path] | None = None,
     facts: dict[str, Any] | None = None,
     started: float | None = None,
+    known: dict[Path, str] | None = None,
 ) -> None:
     """Write `path` (a manifest.json) last and atomically, and record.json just before it.
 
     `files` lie below the manifest's folder; `parents` are the manifests this artefact was made from,
-    named by path relative to the working directory.
+    named by path relative to the working directory. `known` holds the sha256 of files that were hashed while
+    they were written: a corpus of hundreds of gigabytes is not read a second time for its manifest.
     """
     record = {"host": socket.gethostname(), **_execution(started)}
     write_json(path.with_name("record.json"), record)
@@ -60,7 +66,7 @@ def write(
         "science": science,
         "fingerprint": digest_of(science),
         "parents": {parent.as_posix(): sha256_file(parent) for parent in parents or []},
-        "files": describe(files, path.parent),
+        "files": describe(files, path.parent, known),
         "facts": facts or {},
     }
     write_json(path, content)

@@ -1,88 +1,129 @@
-"""Turn one component's archive or files into documents: data/documents/<component>/documents.jsonl.zst."""
+"""Turn a part of one component's archive or files into documents: data/documents/<component>/part-<n>/."""
 
 from __future__ import annotations
 
 import argparse
+import io
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
 
 from scripts.common import manifest
 from scripts.common.errors import UserError, run
 from scripts.data.archives import read_members
 from scripts.data.fetch import chosen, source_folder
-from scripts.data.readers import READERS
-from scripts.data.sections import cut, take, tidy
-from scripts.data.store import NAME, Document, document_id, folder_of, write_documents
-from scripts.study.config import Component
+from scripts.data.readers import READERS, reader_for
+from scripts.data.sections import chosen_share, cut, tidy
+from scripts.data.store import NAME, Document, document_id, write_documents
+from scripts.data.tables import TableWriter
+from scripts.study.config_data import Component
 from scripts.study.study import load
-from scripts.study.texts import files_of
+from scripts.study.texts import Block, files_of, share
+
+TABLE = "documents.parquet"
+SCHEMA = pa.schema(
+    [("id", pa.string()), ("component", pa.string()), ("origin", pa.string()), ("characters", pa.int32())]
+)
+Members = Iterable[tuple[str, BinaryIO]]
 
 
-def members(name: str, component: Component) -> Iterator[tuple[str, bytes]]:
-    """(name, bytes) of every member of the archive, or of every file, sorted by name."""
+def members(name: str, component: Component, part: int = 0, parts: int = 1) -> Iterator[tuple[str, BinaryIO]]:
+    """(name, bytes) of every member of the archive, or of every file of the part, sorted by name."""
     if component.archive:
-        yield from read_members(source_folder(name) / component.archive.file, component.members).items()
+        for member, content in read_members(source_folder(name) / component.archive.file, component.members).items():
+            yield member, io.BytesIO(content)
         return
-    for path in files_of(name, component):
-        yield path.as_posix(), path.read_bytes()
+    for path in share(files_of(name, component), part, parts):
+        with path.open("rb") as handle:
+            yield path.as_posix(), handle
 
 
-def make_documents(name: str, component: Component, contents: Iterable[tuple[str, bytes]]) -> list[Document]:
-    """Documents of the contents in reading order: read, tidied, cut, empty ones dropped, a share taken.
-
-    Raises UserError if nothing is left.
-    """
-    made: list[Document] = []
-    for member, content in contents:
-        reader = _reader(component, member)
-        for origin, text in READERS[reader](member, content):
-            made += _sections(name, origin, tidy(text), component.section_characters)
-    if not made:
-        raise UserError(f"component {name}: the chosen members hold no text")
-    return take(made, component.take_characters) if component.take_characters else made
+def documents_of(name: str, component: Component, contents: Members) -> Iterator[Document]:
+    """Documents of the contents in reading order: read, tidied, cut, empty ones dropped."""
+    for member, stream in contents:
+        for text in READERS[reader_for(member, component)](member, stream, component):
+            yield from _sections(text.component or name, text.origin, tidy(text.text), component.section_characters)
 
 
-def _reader(component: Component, member: str) -> str:
-    """The component's reader; files on disk named *.jsonl* are JSON lines without being told."""
-    lines = component.files is not None and component.reader == "text" and ".jsonl" in Path(member).name
-    return "jsonl" if lines else component.reader
-
-
-def _sections(component: str, origin: str, text: str, characters: int | None) -> list[Document]:
+def _sections(component: str, origin: str, text: str, characters: int | None) -> Iterator[Document]:
     if not text.strip():
-        return []
+        return
     if characters is None:
-        return [Document(document_id(text), text, component, origin)]
-    pieces = cut(text, characters)
-    return [Document(document_id(piece), piece, component, f"{origin}#{n}") for n, piece in enumerate(pieces)]
+        yield Document(document_id(text), text, component, origin)
+        return
+    for number, piece in enumerate(cut(text, characters)):
+        yield Document(document_id(piece), piece, component, f"{origin}#{number}")
+
+
+def taken(name: str, component: Component, part: int = 0, parts: int = 1) -> Iterator[Document]:
+    """A part's documents; where only a share is taken, the source is read once more to know which."""
+
+    def read() -> Iterator[Document]:
+        return documents_of(name, component, members(name, component, part, parts))
+
+    if component.take_characters is None:
+        yield from read()
+        return
+    ids = chosen_share(((document.id, len(document.text)) for document in read()), component.take_characters)
+    yield from (document for document in read() if document.id in ids)
+
+
+def write_block(folder: Path, documents: Iterable[Document]) -> dict[str, Any]:
+    """Write documents.jsonl.zst and the table of what is in it; returns counts, in all and by component."""
+    counts, characters = Counter[str](), Counter[str]()
+    with closing(TableWriter(folder / TABLE, SCHEMA)) as table:
+
+        def noted() -> Iterator[Document]:
+            for document in documents:
+                length = len(document.text)
+                table.add(document.id, document.component, document.origin, length)
+                counts[document.component] += 1
+                characters[document.component] += length
+                yield document
+
+        write_documents(folder / NAME, noted())
+        table.finish()
+    return {
+        "documents": counts.total(),
+        "characters": characters.total(),
+        "components": {name: {"documents": counts[name], "characters": characters[name]} for name in sorted(counts)},
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Read one component's archive members or files and cut them into documents."
+        description="Read one part of a component's archive members or files and cut them into documents."
     )
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--component", required=True, help="name of a component of the study")
+    parser.add_argument("--part", type=int, default=0, help="which of runtime.data_parts (default: 0)")
     arguments = parser.parse_args()
     started = time.time()
     study = load(arguments.study)
-    component = chosen(study, arguments.component)
-    made = make_documents(arguments.component, component, members(arguments.component, component))
-    path = folder_of(arguments.component) / NAME
-    write_documents(path, made)
-    facts = {"documents": len(made), "characters": sum(len(document.text) for document in made)}
+    name, part = arguments.component, arguments.part
+    component, parts = chosen(study, name), study.parts(name)
+    if not 0 <= part < parts:
+        raise UserError(f"--part: component {name} has parts 0 to {parts - 1}")
+    folder = Block(name, part).folder
+    facts = write_block(folder, taken(name, component, part, parts))
+    if parts == 1 and not facts["documents"]:
+        raise UserError(f"component {name}: the chosen members hold no text")
     manifest.write(
-        path.with_name(manifest.NAME),
+        folder / manifest.NAME,
         kind="documents",
-        subject={"component": arguments.component},
-        science=study.component_science(arguments.component),
-        files=[path],
-        parents=[source_folder(arguments.component) / manifest.NAME],
+        subject={"component": name, "part": part},
+        science=study.component_science(name),
+        files=[folder / NAME, folder / TABLE],
+        parents=[source_folder(name) / manifest.NAME],
         facts=facts,
         started=started,
     )
-    print(f"{path}: {facts['documents']} documents, {facts['characters']} characters")
+    print(f"{folder}: {facts['documents']} documents, {facts['characters']} characters")
 
 
 if __name__ == "__main__":

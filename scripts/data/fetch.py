@@ -14,7 +14,7 @@ from scripts.common import manifest
 from scripts.common.errors import UserError, explain, near, run
 from scripts.common.files import atomic, sha256_file
 from scripts.common.progress import progress
-from scripts.study.config import Archive, Component
+from scripts.study.config_data import Archive, Component
 from scripts.study.study import Study, load
 from scripts.study.texts import files_of
 

@@ -1,12 +1,21 @@
-"""Near-duplicate clusters by MinHash and locality-sensitive hashing, with datatrove's stages in one process."""
+"""Near-duplicates by MinHash and locality-sensitive hashing: datatrove's stages, one job at a time.
+
+Signatures of each part -> pairs that share a band, of each group of bands -> clusters. A document is named by
+(part, its number in the part).
+"""
 
 from __future__ import annotations
 
 import os
-import struct
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.study.config_data import Deduplication
 
 USED_SHARE = 0.9  # a split that leaves more hashes unused bends at the right place but less sharply
 
@@ -32,20 +41,30 @@ def bend(bands: int, rows: int) -> float:
     return float((1 / bands) ** (1 / rows))
 
 
-def cluster_numbers(texts: Sequence[str], *, bands: int, rows: int, ngram: int, seed: int) -> list[int | None]:
-    """For each text the number of its cluster of near-duplicates, or None if it has none.
+@dataclass(frozen=True)
+class Hashing:
+    """How documents are compared: Jaccard index of their sets of word n-grams, by `bands` x `rows` hashes."""
 
-    Similarity is the Jaccard index of the sets of word n-grams, words being what white space separates after
-    datatrove's simplification (lower case, no punctuation or accents). Texts with fewer than `ngram` words are in
-    no cluster.
+    bands: int
+    rows: int
+    ngram: int
+    seed: int
+
+    @classmethod
+    def of(cls, wanted: Deduplication) -> Hashing:
+        """The study's wish, with the hashes split so that the curve bends at its threshold."""
+        bands, rows = split_bands(wanted.hashes, wanted.threshold)
+        return cls(bands, rows, wanted.ngram, wanted.seed)
+
+
+def write_signatures(texts: Iterable[str], folder: Path, part: int, hashing: Hashing) -> None:
+    """Write a part's signatures to `folder`/bucket_*/; texts with fewer than `ngram` words have none.
+
+    Words are what white space separates after datatrove's simplification (lower case, no punctuation or accents).
     """
-    os.environ.setdefault("TQDM_DISABLE", "1")
+    minhash, config = _datatrove(hashing)
     from datatrove.data import Document
-    from datatrove.pipeline.dedup import minhash
-    from datatrove.utils.hashing import HashConfig
-    from datatrove.utils.text import TextNormConfig
     from datatrove.utils.word_tokenizers import WordTokenizer
-    from loguru import logger
 
     class Words(WordTokenizer):
         """Words between white space: datatrove's own tokenizers want language data that is downloaded."""
@@ -59,28 +78,74 @@ def cluster_numbers(texts: Sequence[str], *, bands: int, rows: int, ngram: int, 
         def span_tokenize(self, text: str) -> list[tuple[int, int]]:
             raise NotImplementedError("MinHash signatures need words only")
 
+    documents = (Document(text=text, id=str(number)) for number, text in enumerate(texts))
+    minhash.MinhashDedupSignature(str(folder), config, language=Words("words")).run(documents, part)
+
+
+def write_pairs(signatures: Sequence[Path], folder: Path, bands: Iterable[int], hashing: Hashing) -> None:
+    """Write the pairs that share one of these bands, from the signatures of all parts, to `folder`/*.dups."""
+    minhash, config = _datatrove(hashing)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
+        together = Path(name).resolve()
+        for path in (file for part in signatures for file in sorted(part.glob("bucket_*/*.minhash.sig"))):
+            _link(path, together / path.parent.name)
+        stage = minhash.MinhashDedupBuckets(str(together), str(folder), config=config)
+        for band in bands:
+            stage.run(None, band, hashing.bands)
+
+
+def read_clusters(pairs: Sequence[Path], hashing: Hashing) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """By part: numbers of the documents that have near-duplicates and the number of each one's cluster.
+
+    datatrove joins the pairs in memory, about 0.5 kB a document that has a near-duplicate.
+    """
+    minhash, config = _datatrove(hashing)
+    with tempfile.TemporaryDirectory(dir=pairs[0].parent) as name:
+        together, clusters = Path(name).resolve() / "pairs", Path(name).resolve() / "clusters"
+        together.mkdir()
+        for path in (file for group in pairs for file in sorted(group.glob("*.dups"))):
+            _link(path, together)
+        minhash.MinhashDedupCluster(str(together), str(clusters), config=config, save_cluster_id=True).run()
+        found = {}
+        for path in sorted(clusters.glob("*.clusters")):  # none at all if no document has a near-duplicate
+            both = np.fromfile(path, dtype="<u4").reshape(-1, 2)
+            found[int(path.stem)] = both[:, 0].astype(np.int64), both[:, 1].astype(np.int64)
+        return found
+
+
+def similarity(first: str, second: str, ngram: int) -> float:
+    """Jaccard index of the two texts' sets of word n-grams, which the hashes estimate."""
+    from datatrove.utils.text import TextNormConfig, simplify_text
+
+    def shingles(text: str) -> set[tuple[str, ...]]:
+        words = simplify_text(text, TextNormConfig(norm_numbers=False)).split()
+        return {tuple(words[start : start + ngram]) for start in range(len(words) - ngram + 1)}
+
+    one, other = shingles(first), shingles(second)
+    return len(one & other) / len(one | other) if one | other else float(first == second)
+
+
+def _link(path: Path, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / path.name).symlink_to(path.resolve())
+
+
+def _datatrove(hashing: Hashing) -> tuple[Any, Any]:
+    """datatrove's MinHash module and its settings; imported late, because that takes a second."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from datatrove.pipeline.dedup import minhash
+    from datatrove.utils.hashing import HashConfig
+    from datatrove.utils.text import TextNormConfig
+    from loguru import logger
+
     logger.disable("datatrove")
-    # sha1 comes with Python; datatrove 0.10 hands str to xxhash, which from version 4 on takes bytes only
-    hashing = HashConfig(precision=64, hash_fc="sha1")
-    config = minhash.MinhashConfig(
-        n_grams=ngram,
-        num_buckets=bands,
-        hashes_per_bucket=rows,
-        seed=seed,
+    return minhash, minhash.MinhashConfig(
+        n_grams=hashing.ngram,
+        num_buckets=hashing.bands,
+        hashes_per_bucket=hashing.rows,
+        seed=hashing.seed,
         norm_config=TextNormConfig(norm_numbers=False),  # else tables of different numbers would count as equal
-        hash_config=hashing,
+        # sha1 comes with Python; datatrove 0.10 hands str to xxhash, which from version 4 on takes bytes only
+        hash_config=HashConfig(precision=64, hash_fc="sha1"),
     )
-    with tempfile.TemporaryDirectory() as name:
-        signatures, pairs, clusters = (Path(name) / stage for stage in ("signatures", "pairs", "clusters"))
-        documents = (Document(text=text, id=str(number)) for number, text in enumerate(texts))
-        minhash.MinhashDedupSignature(str(signatures), config, language=Words("words")).run(documents)
-        for band in range(bands):
-            minhash.MinhashDedupBuckets(str(signatures), str(pairs), config=config).run(None, band, bands)
-        minhash.MinhashDedupCluster(str(pairs), str(clusters), config=config, save_cluster_id=True).run()
-        found = dict(_pairs(clusters / "000000.clusters"))
-    return [found.get(number) for number in range(len(texts))]
-
-
-def _pairs(path: Path) -> list[tuple[int, int]]:
-    """(document, cluster) pairs of uint32; the file is missing if no document has a near-duplicate."""
-    return list(struct.iter_unpack("<2I", path.read_bytes())) if path.exists() else []

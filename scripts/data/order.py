@@ -1,200 +1,87 @@
-"""Row order of a corpus and data seed: the index maps GPT-NeoX builds, and the reader of rows in that order.
-
-The stream of a run is its documents, once an epoch, shuffled over all epochs together (`doc_idx`), laid end to
-end and cut every sequence_length tokens (`sample_idx`); `shuffle_idx` says which cut stands at which place.
-Equal to gpt-neox v1.0 (megatron/data/gpt2_dataset.py, helpers.cpp) and so to the published index maps.
-"""
+"""Put the rows of a corpus into the order of a data seed, and digest them: data/<corpus>/order-<seed>/."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import math
+import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from scripts.common import manifest
 from scripts.common.errors import UserError, explain, run
-from scripts.common.files import atomic
-from scripts.data.indexed import Tokens, open_tokens
+from scripts.common.files import atomic, sha256_file
+from scripts.common.folders import made
+from scripts.common.growing import STATE, Growing
+from scripts.common.progress import progress
+from scripts.data.indexed import Tokens, fixed_length, open_tokens
+from scripts.data.indexmaps import build_maps, epochs_needed, rows_to_build
+from scripts.data.rows import MAPS, Rows, placed
 from scripts.study.study import Study, load
 
-MAPS = ("doc_idx", "sample_idx", "shuffle_idx")
-BLOCK = 1 << 20  # cuts placed at a time; bounds the memory of a corpus of any size
-DIGEST_ROWS = 4096
-MARGIN = 1.005  # NeoX builds half a percent more samples than the run asks for
+DIGEST_ROWS = 1024  # rows a block: a step of Pythia's
+BLOCKS_TOGETHER = 128  # digested between two commits
+LARGEST_SEED = 2**32 - 1  # of numpy's legacy generator
 
 
-def rows_to_build(rows: int) -> int:
-    """Samples NeoX provides for, ceil(rows * 1.005) in double precision (megatron/data/data_utils.py)."""
-    return math.ceil(rows * 1.0 * MARGIN)
+def layout_of(study: Study, corpus: str, tokens: Tokens, sequence_length: int) -> str:
+    """How the corpus's rows are placed: "preshuffled" if its published file holds rows, else the study's data.order.
 
-
-def epochs_needed(tokens: int, sequence_length: int, samples: int) -> int:
-    """Smallest e with (e * tokens - 1) // sequence_length >= samples; raises ValueError for no tokens."""
-    if tokens < 1:
-        raise ValueError("a corpus without tokens has no rows")
-    return max(1, -(-(samples * sequence_length + 1) // tokens))
-
-
-def build_doc_idx(documents: int, epochs: int, random: np.random.RandomState) -> np.ndarray:
-    """Documents 0..n-1 once an epoch, shuffled over all epochs together; int32 [documents * epochs].
-
-    Raises OverflowError where sample_idx, which is int32, could not point into it.
+    Raises UserError for a file of rows of another length.
     """
-    if documents * epochs > np.iinfo(np.int32).max:
-        raise OverflowError(f"{documents} documents x {epochs} epochs are more than NeoX's int32 index holds")
-    doc_idx = np.tile(np.arange(documents, dtype=np.int32), epochs)
-    random.shuffle(doc_idx)
-    return doc_idx
+    file = study.file.data
+    if file.corpora[corpus].published is None or (width := fixed_length(tokens)) is None or len(tokens) == 1:
+        return file.order
+    if width == sequence_length + 1:
+        return "preshuffled"
+    raise UserError(
+        f"data/{corpus}/tokens.idx: a preshuffled file of rows of {width} tokens, which are for sequence_length "
+        f"{width - 1}\n" + explain("training.sequence_length", sequence_length, str(width - 1), f"{width - 1}")
+    )
 
 
-def build_sample_idx(sizes: np.ndarray, doc_idx: np.ndarray, sequence_length: int) -> np.ndarray:
-    """Where each row begins: int32 [N + 1, 2] of (index into doc_idx, offset in that document).
-
-    N = (tokens in the stream - 1) // sequence_length. Neighbours in the stream share one token: row k begins at
-    the stream's token k * sequence_length, which is where NeoX's greedy walk arrives one sample at a time.
-    """
-    lengths = sizes[doc_idx].astype(np.int64)
-    ends = np.cumsum(lengths)
-    samples = (int(ends[-1]) - 1) // sequence_length
-    sample_idx = np.empty((samples + 1, 2), dtype=np.int32)
-    for start in range(0, samples + 1, BLOCK):
-        stop = min(start + BLOCK, samples + 1)
-        at = np.arange(start, stop, dtype=np.int64) * sequence_length
-        places = np.searchsorted(ends, at, side="right")
-        sample_idx[start:stop, 0] = places
-        sample_idx[start:stop, 1] = at - (ends[places] - lengths[places])
-    sample_idx[0] = 0  # the walk starts at the first document even if that is empty
-    return sample_idx
+def epochs_of(layout: str, tokens: Tokens, sequence_length: int, rows: int) -> int:
+    """Passes over the corpus that an order of so many rows is made of; raises UserError if it has no row at all."""
+    total = len(tokens.flat)
+    if total <= sequence_length:
+        raise UserError(f"a corpus of {total} tokens has no row of {sequence_length + 1}; give it more text")
+    if layout == "neox":
+        return epochs_needed(total, sequence_length, rows_to_build(rows))
+    return 1 if layout == "preshuffled" else -(-rows // ((total - 1) // sequence_length))
 
 
-def build_shuffle_idx(samples: int, random: np.random.RandomState) -> np.ndarray:
-    """All samples in random order; uint32, or int64 from 2^32 - 2 samples on; [samples]."""
-    dtype = np.int64 if samples >= np.iinfo(np.uint32).max - 1 else np.uint32
-    shuffle_idx = np.arange(samples, dtype=dtype)
-    random.shuffle(shuffle_idx)
-    return shuffle_idx
-
-
-def build_maps(sizes: np.ndarray, sequence_length: int, rows: int, seed: int) -> tuple[dict[str, np.ndarray], int]:
-    """The three maps by name, and the number of epochs; one random state serves both shuffles, in this order."""
-    samples = rows_to_build(rows)
-    epochs = epochs_needed(int(sizes.sum(dtype=np.int64)), sequence_length, samples)
-    random = np.random.RandomState(seed)
-    doc_idx = build_doc_idx(len(sizes), epochs, random)
-    sample_idx = build_sample_idx(sizes, doc_idx, sequence_length)
-    shuffle_idx = build_shuffle_idx(len(sample_idx) - 1, random)
-    return {"doc_idx": doc_idx, "sample_idx": sample_idx, "shuffle_idx": shuffle_idx}, epochs
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows of a corpus by place in the order; `folder` holds the corpus's documents.parquet."""
-
-    tokens: Tokens
-    doc_idx: np.ndarray
-    sample_idx: np.ndarray
-    shuffle_idx: np.ndarray
-    sequence_length: int
-    folder: Path | None = None
-
-    @classmethod
-    def open(cls, corpus: Path, data_seed: int) -> Rows:
-        """Map a corpus folder and its order; raises UserError if they don't belong together."""
-        folder = corpus / f"order-{data_seed}"
-        content = manifest.read(folder / manifest.NAME, "order")
-        for name in MAPS:
-            if not (folder / f"{name}.npy").is_file():
-                raise UserError(f"{folder / name}.npy: named by {folder / manifest.NAME} but missing")
-        doc_idx, sample_idx, shuffle_idx = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in MAPS)
-        tokens = open_tokens(corpus / "tokens")
-        facts = content["facts"]
-        if (len(tokens), len(tokens.flat)) != (facts["documents"], facts["tokens"]):
+def check_rows(study: Study, corpus: str, layout: str, tokens: Tokens, science: dict[str, Any], epochs: int) -> None:
+    """Refuse more epochs than the study allows, and what a preshuffled file can't give."""
+    asked, most = science["rows"], study.file.data.most_epochs
+    readers = {name: run for name, run in study.runs.items() if run.corpus == corpus}
+    longest = ", ".join(name for name, run in readers.items() if run.rows == asked)
+    if layout == "preshuffled":
+        if asked > len(tokens):
             raise UserError(
-                f"{folder}: built for {facts['documents']} documents with {facts['tokens']} tokens, {corpus} has "
-                f"{len(tokens)} with {len(tokens.flat)}; make the order again"
+                f"data/{corpus}/tokens.idx: a preshuffled file of {len(tokens)} rows, {longest} asks for {asked}; "
+                f"training.steps x training.batch_size may be at most {len(tokens)}"
             )
-        return cls(tokens, doc_idx, sample_idx, shuffle_idx, content["science"]["sequence_length"], corpus)
-
-    def __len__(self) -> int:
-        """Rows there are: one less than samples, as NeoX loses the last (GPT2Dataset.__len__)."""
-        return min(len(self.shuffle_idx), len(self.sample_idx)) - 1
-
-    def row(self, place: int) -> np.ndarray:
-        """One row, [sequence_length + 1] in the tokens' dtype."""
-        row: np.ndarray = self.at([place])[0]
-        return row
-
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows at places [start, stop), [stop - start, sequence_length + 1] in the tokens' dtype."""
-        return self.at(np.arange(start, stop))
-
-    def at(self, places: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Rows at any places, [n, sequence_length + 1] in the tokens' dtype; raises IndexError."""
-        asked = self._checked(places)
-        width = self.sequence_length + 1
-        if not len(asked):
-            return np.empty((0, width), dtype=self.tokens.flat.dtype)
-        samples = self.shuffle_idx[asked].astype(np.int64)
-        first, last = self.sample_idx[samples].astype(np.int64), self.sample_idx[samples + 1].astype(np.int64)
-        pieces = last[:, 0] - first[:, 0] + 1
-        numbers = np.repeat(first[:, 0], pieces) + _counting(pieces)
-        documents = self.doc_idx[numbers]
-        ends_at = np.cumsum(pieces) - 1
-        begins = np.zeros(len(numbers), dtype=np.int64)
-        begins[ends_at - pieces + 1] = first[:, 1]
-        stops = self.tokens.sizes[documents].astype(np.int64)
-        stops[ends_at] = last[:, 1] + 1  # the last token of a row is the first of its neighbour
-        lengths = stops - begins
-        where = np.repeat(self.tokens.offsets[documents] + begins, lengths) + _counting(lengths)
-        rows: np.ndarray = np.asarray(self.tokens.flat[where]).reshape(len(asked), width)
-        return rows
-
-    def origin(self, places: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Number (in the corpus) of the document each row's first token comes from, int32 [n]."""
-        samples = self.shuffle_idx[self._checked(places)]
-        documents: np.ndarray = np.asarray(self.doc_idx[self.sample_idx[samples, 0]])
-        return documents
-
-    def row_origin(self, place: int) -> str:
-        """Component of the document the row's first token comes from."""
-        return self.components[int(self.origin([place])[0])]
-
-    @cached_property
-    def components(self) -> list[str]:
-        """Component of every document of the corpus."""
-        import pyarrow.parquet as pq
-
-        assert self.folder is not None
-        names: list[str] = pq.read_table(self.folder / "documents.parquet", columns=["component"])[0].to_pylist()
-        return names
-
-    def _checked(self, places: Sequence[int] | np.ndarray) -> np.ndarray:
-        asked = np.asarray(places, dtype=np.int64)
-        if len(asked) and not 0 <= int(asked.min()) <= int(asked.max()) < len(self):
-            raise IndexError(f"places {asked.min()}..{asked.max()} of {len(self)} rows")
-        return asked
-
-
-def rows_digest(rows: Rows, count: int) -> str:
-    """Hex sha256 over the bytes of rows [0, count) in the tokens' dtype: that of a preshuffled .bin of them."""
-    digest = hashlib.sha256()
-    for start in range(0, count, DIGEST_ROWS):
-        digest.update(rows.rows(start, min(start + DIGEST_ROWS, count)).tobytes())
-    return digest.hexdigest()
-
-
-def _counting(lengths: np.ndarray) -> np.ndarray:
-    """0..length-1 for each length, end to end: [2, 3] gives 0 1 0 1 2."""
-    starts = np.cumsum(lengths) - lengths
-    counting: np.ndarray = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
-    return counting
+        by_seed = {run.data_seed: name for name, run in readers.items()}
+        if len(by_seed) > 1:
+            (first, one), (second, other), *_ = by_seed.items()
+            raise UserError(
+                f"data/{corpus}/tokens.idx: a preshuffled file has one order, so {one} (data seed {first}) and {other} "
+                f"(data seed {second}) would read the same rows; keep one data seed, or write: vary: weight"
+            )
+    elif most is not None and epochs > most:
+        length, total = science["sequence_length"], len(tokens.flat)
+        more = " (GPT-NeoX lays out half a percent more rows than asked)" if layout == "neox" else ""
+        raise UserError(
+            f"corpus {corpus}: {longest} asks for {asked} rows of {length} tokens; its {total} tokens give them in "
+            f"{epochs} epochs{more}\n"
+            + explain(
+                "data.most_epochs", most, f"{epochs} or more; or more text, or fewer steps", f"most_epochs: {epochs}"
+            )
+        )
 
 
 def known_order(study: Study, corpus: str, data_seed: int) -> None:
@@ -205,49 +92,112 @@ def known_order(study: Study, corpus: str, data_seed: int) -> None:
         raise UserError(explain("order", f"{corpus} with seed {data_seed}", f"{allowed}; no other is read by a run"))
 
 
+def write_maps(folder: Path, tokens: Tokens, science: dict[str, Any]) -> None:
+    """Build GPT-NeoX's index maps and write them into the folder, each atomically; raises UserError."""
+    seed = science["data_seed"]
+    if seed > LARGEST_SEED:
+        raise UserError(explain("data seed", seed, f"1 to {LARGEST_SEED}, as GPT-NeoX's generator takes no other"))
+    try:
+        maps = build_maps(tokens.sizes, science["sequence_length"], science["rows"], seed)
+    except OverflowError as error:
+        raise UserError(f"corpus {science['corpus']}: {error}; write: order: counter") from None
+    for name, values in zip(MAPS, maps, strict=True):
+        with atomic(folder / f"{name}.npy") as temporary, temporary.open("wb") as handle:
+            np.save(handle, values)
+
+
+def block_digest(rows: Rows, block: int, count: int) -> bytes:
+    """sha256 over the bytes, in the tokens' dtype, of rows [block * 1024, (block + 1) * 1024) or up to `count`."""
+    start = block * DIGEST_ROWS
+    return hashlib.sha256(rows.rows(start, min(start + DIGEST_ROWS, count)).data).digest()
+
+
+def write_digests(rows: Rows, count: int, folder: Path, work: Growing, threads: int, title: str) -> str:
+    """Digest rows [0, count) block by block into <folder>/digests.npy, uint8 [blocks, 32]; returns the order's digest.
+
+    That is the hex sha256 over the blocks' digests. `work` keeps those done when this is killed. The number of
+    threads changes nothing.
+    """
+    blocks = -(-count // DIGEST_ROWS)
+    done = work.progress["blocks"]
+    with ThreadPoolExecutor(threads) as pool, progress(title, count, "rows", done * DIGEST_ROWS) as tell:
+        for start in range(done, blocks, BLOCKS_TOGETHER):
+            stop = min(start + BLOCKS_TOGETHER, blocks)
+            for digest in pool.map(lambda block: block_digest(rows, block, count), range(start, stop)):
+                work.write("digests", digest)
+            work.commit({"blocks": stop})
+            tell(min(stop * DIGEST_ROWS, count))
+    digests = np.fromfile(work.folder / "digests", dtype=np.uint8).reshape(blocks, -1)
+    with atomic(folder / "digests.npy") as temporary, temporary.open("wb") as handle:
+        np.save(handle, digests)
+    return hashlib.sha256(digests.data).hexdigest()
+
+
+def write_order(study: Study, corpus: str, science: dict[str, Any], started: float) -> dict[str, Any]:
+    """Make data/<corpus>/order-<seed>/, its manifest last; returns the manifest's facts. Raises UserError."""
+    home, seed, length, asked = Path("data") / corpus, science["data_seed"], science["sequence_length"], science["rows"]
+    manifest.read(home / manifest.NAME, "corpus")
+    tokens = open_tokens(home / "tokens", thorough=True)
+    layout = layout_of(study, corpus, tokens, length)
+    epochs = epochs_of(layout, tokens, length, asked)
+    check_rows(study, corpus, layout, tokens, science, epochs)
+    subject = {"science": science, "corpus": sha256_file(home / manifest.NAME)}
+    with made(home / f"order-{seed}", resume=True) as draft:
+        with Growing(draft / "digesting", ["digests"], subject) as work:
+            if "blocks" not in work.progress:
+                if layout == "neox":
+                    write_maps(draft, tokens, science)
+                work.commit({"blocks": 0})
+            rows = Rows(tokens, placed(layout, tokens, draft, length, seed, epochs))
+            digest = write_digests(rows, asked, draft, work, study.file.runtime.threads, f"order {corpus}-{seed}")
+        for leftover in draft.glob(".*.tmp"):  # of a killed try
+            leftover.unlink()
+        facts = {
+            "layout": layout,
+            "documents": len(tokens),
+            "tokens": len(tokens.flat),
+            "epochs": epochs,
+            "rows": asked,
+            "rows_available": len(rows),
+            "digest": digest,
+            "digest_block_rows": DIGEST_ROWS,
+        }
+        names = [*MAPS, "digests"] if layout == "neox" else ["digests"]
+        manifest.write(
+            draft / manifest.NAME,
+            kind="order",
+            subject={"corpus": corpus, "data_seed": seed},
+            science=science,
+            files=[draft / f"{name}.npy" for name in names],
+            parents=[home / manifest.NAME],
+            facts=facts,
+            started=started,
+        )
+        (work.folder / STATE).unlink()  # first, so that a try killed here is not taken for damaged
+        shutil.rmtree(work.folder)
+    return facts
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Build the row order of a corpus for one data seed, long enough for its longest run: "
-        "data/<corpus>/order-<seed>/{doc_idx,sample_idx,shuffle_idx}.npy as GPT-NeoX builds them."
+        description="Put the rows of a corpus into the order of one data seed, long enough for its longest run: "
+        "data/<corpus>/order-<seed>/ with digests.npy (a hash of every 1024 rows) and, for data.order: neox, the "
+        "doc_idx, sample_idx and shuffle_idx that GPT-NeoX builds."
     )
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--corpus", required=True, help="name of a corpus of the study")
     parser.add_argument("--seed", type=int, required=True, help="data seed, e.g. 1234")
     arguments = parser.parse_args()
     started = time.time()
-    corpus = Path("data") / arguments.corpus
-    folder = corpus / f"order-{arguments.seed}"
     study = load(arguments.study)
     known_order(study, arguments.corpus, arguments.seed)
     science = study.order_science(arguments.corpus, arguments.seed)
-    tokens = open_tokens(corpus / "tokens")
-    if not len(tokens.flat):
-        raise UserError(f"{corpus}: no tokens, so no rows")
-    maps, epochs = build_maps(tokens.sizes, science["sequence_length"], science["rows"], arguments.seed)
-    for name, values in maps.items():
-        with atomic(folder / f"{name}.npy") as temporary, temporary.open("wb") as handle:
-            np.save(handle, values)
-    rows = Rows(tokens, maps["doc_idx"], maps["sample_idx"], maps["shuffle_idx"], science["sequence_length"])
-    facts = {
-        "documents": len(tokens),
-        "tokens": len(tokens.flat),
-        "epochs": epochs,
-        "rows": science["rows"],
-        "rows_available": len(rows),
-        "digest": rows_digest(rows, science["rows"]),
-    }
-    manifest.write(
-        folder / manifest.NAME,
-        kind="order",
-        subject={"corpus": arguments.corpus, "data_seed": arguments.seed},
-        science=science,
-        files=[folder / f"{name}.npy" for name in MAPS],
-        parents=[corpus / manifest.NAME],
-        facts=facts,
-        started=started,
+    facts = write_order(study, arguments.corpus, science, started)
+    used = facts["rows"] * science["sequence_length"] / facts["tokens"]
+    print(
+        f"data/{arguments.corpus}/order-{arguments.seed}: {facts['layout']}, {facts['rows']} of "
+        f"{facts['rows_available']} rows, {used:.2f} epochs of {facts['tokens']} tokens"
     )
-    used = science["rows"] * science["sequence_length"] / len(tokens.flat)
-    print(f"{folder}: {science['rows']} of {len(rows)} rows, {used:.2f} epochs of {len(tokens.flat)} tokens")
 
 
 if __name__ == "__main__":

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
-from typing import Any
-
-import zstandard
+from typing import Any, BinaryIO, NamedTuple
 
 from scripts.common.errors import UserError
-from scripts.data.store import decompress
+from scripts.data.streams import lines, whole
+from scripts.study.config_data import Component
 
-Texts = Iterator[tuple[str, str]]  # (origin, text)
+ROWS_TOGETHER = 1024  # rows of a parquet file in memory at a time
+
+
+class Text(NamedTuple):
+    """One text; `component` is None where the source doesn't name it."""
+
+    origin: str
+    text: str
+    component: str | None = None
+
+
+Texts = Iterator[Text]
 
 
 def decode(name: str, content: bytes) -> str:
@@ -27,73 +35,107 @@ def decode(name: str, content: bytes) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_text(name: str, content: bytes) -> Texts:
+def read_text(name: str, stream: BinaryIO, _: Component) -> Texts:
     """A plain text as it stands; also source code."""
-    yield name, decode(name, content)
+    yield Text(name, decode(name, whole(name, stream)))
 
 
-def read_licence(name: str, content: bytes) -> Texts:
+def read_licence(name: str, stream: BinaryIO, _: Component) -> Texts:
     """A licence text without the YAML head between its "---" lines, a line a paragraph.
 
     How found copies are wrapped and indented is an accident; without it, equal words are equal texts.
     """
-    text = re.sub(r"\A---\n.*?^---\n", "", decode(name, content), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"\A---\n.*?^---\n", "", decode(name, whole(name, stream)), flags=re.DOTALL | re.MULTILINE)
     paragraphs = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text))
-    yield name, "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+    yield Text(name, "\n\n".join(paragraph for paragraph in paragraphs if paragraph))
 
 
-def read_gutenberg(name: str, content: bytes) -> Texts:
+def read_gutenberg(name: str, stream: BinaryIO, _: Component) -> Texts:
     """A Project Gutenberg text; what stands outside its START and END marks, if it has any, is dropped."""
-    text = decode(name, content)
+    text = decode(name, whole(name, stream))
     mark = r"^\*\*\* ?{} OF (?:THE|THIS) PROJECT GUTENBERG.*$"
     if start := re.search(mark.format("START"), text, flags=re.MULTILINE | re.IGNORECASE):
         text = text[start.end() :]
     if end := re.search(mark.format("END"), text, flags=re.MULTILINE | re.IGNORECASE):
         text = text[: end.start()]
-    yield name, text
+    yield Text(name, text)
 
 
-def read_factbook(name: str, content: bytes) -> Texts:
+def read_factbook(name: str, stream: BinaryIO, _: Component) -> Texts:
     """A country of the World Factbook: its sections with the fields' titles, HTML taken out."""
-    fields = _json(name, decode(name, content))
+    fields = _json(name, decode(name, whole(name, stream)))
     if not isinstance(fields, dict):
         raise UserError(f"{name}: expected a JSON object of sections, found {type(fields).__name__}")
     country = _country(fields)
     sections = (f"{country}: {title}\n\n{_section(section)}" for title, section in fields.items())
-    yield name, "\n\n".join(sections)
+    yield Text(name, "\n\n".join(sections))
 
 
-def read_jsonl(name: str, content: bytes) -> Texts:
-    """JSON lines, plain or under gzip or Zstandard, with the text in field `text`; origin is the line's number."""
-    for number, line in enumerate(decode(name, _unpacked(name, content)).split("\n"), start=1):
-        if not line.strip():
-            continue
+def read_jsonl(name: str, stream: BinaryIO, component: Component) -> Texts:
+    """JSON lines, plain or under gzip or Zstandard; the origin is the line's number."""
+    for number, line in lines(name, stream):
         where = f"{name}:{number}"
-        value = _json(where, line)
-        if not isinstance(value, dict) or not isinstance(value.get("text"), str):
-            raise UserError(f"{where}: expected a JSON object with a string field 'text'")
-        yield where, decode(where, value["text"].encode("utf-8", "surrogatepass"))
+        if not (content := decode(where, line)).strip():
+            continue
+        value = _json(where, content)
+        text = _field(where, value, component.text_field)
+        named = _field(where, value, component.component_field) if component.component_field else None
+        yield Text(where, decode(where, text.encode("utf-8", "surrogatepass")), named)
 
 
-READERS: dict[str, Callable[[str, bytes], Texts]] = {
+def read_parquet(name: str, stream: BinaryIO, component: Component) -> Texts:
+    """A column of a parquet file; the origin is the row's number, from 1."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    wanted = [column for column in (component.text_field, component.component_field) if column]
+    try:
+        table = pq.ParquetFile(stream)
+        if absent := [column for column in wanted if column.split(".")[0] not in table.schema_arrow.names]:
+            there = ", ".join(table.schema_arrow.names)
+            raise UserError(f"{name}: no column {absent[0]!r}; it has {there}")
+        number = 0
+        for batch in table.iter_batches(ROWS_TOGETHER, columns=wanted):
+            for row in batch.to_pylist():
+                number += 1
+                where = f"{name}:{number}"
+                text = _field(where, row, component.text_field)
+                named = _field(where, row, component.component_field) if component.component_field else None
+                yield Text(where, decode(where, text.encode()), named)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{name}: not a readable parquet file ({error})") from None
+
+
+READERS: dict[str, Callable[[str, BinaryIO, Component], Texts]] = {
     "text": read_text,
     "python": read_text,
     "licence": read_licence,
     "factbook": read_factbook,
     "gutenberg": read_gutenberg,
     "jsonl": read_jsonl,
+    "parquet": read_parquet,
 }
 
 
-def _unpacked(name: str, content: bytes) -> bytes:
-    try:
-        if name.endswith(".gz"):
-            return gzip.decompress(content)
-        if name.endswith(".zst"):
-            return decompress(content)
-    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
-        raise UserError(f"{name}: damaged compression ({error})") from None
-    return content
+def reader_for(name: str, component: Component) -> str:
+    """The component's reader; files on disk named *.jsonl* and *.parquet are known without being told."""
+    if component.files is None or component.reader != "text":
+        return component.reader
+    last = name.rpartition("/")[2]
+    if ".jsonl" in last:
+        return "jsonl"
+    return "parquet" if last.endswith(".parquet") else "text"
+
+
+def _field(where: str, value: Any, field: str) -> str:
+    """A string field of a JSON object; dots lead into nested ones."""
+    found = value
+    for key in field.split("."):
+        found = found.get(key) if isinstance(found, dict) else None
+    if not isinstance(found, str):
+        keys = ", ".join(value) if isinstance(value, dict) else f"a {type(value).__name__}"
+        raise UserError(f"{where}: expected a JSON object with a string field {field!r}; found {keys}")
+    return found
 
 
 def _json(where: str, text: str) -> Any:

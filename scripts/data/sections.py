@@ -6,8 +6,6 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-from scripts.data.store import Document
-
 
 def tidy(text: str) -> str:
     """The text without blank lines at its ends and without trailing spaces on its lines."""
@@ -45,25 +43,25 @@ def _gather(parts: Iterable[str], characters: int, glue: str) -> list[str]:
     return [glue.join(piece) for piece in pieces]
 
 
-def take(documents: list[Document], characters: int) -> list[Document]:
-    """About `characters` characters of the documents, in their old order.
+def chosen_share(lengths: Iterable[tuple[str, int]], characters: int) -> set[str]:
+    """Ids of documents of about `characters` characters in all, given (id, characters) of each.
 
     They are chosen in the order of a hash of their id, which has nothing to do with where they stand: the
     share is even over all documents, does not depend on other components, and takes equal texts together.
     """
-    if sum(len(document.text) for document in documents) <= characters:
-        return documents
+    by_id: dict[str, int] = {}
+    for key, length in lengths:
+        by_id[key] = by_id.get(key, 0) + length
+    if sum(by_id.values()) <= characters:
+        return set(by_id)
     chosen: set[str] = set()
     total = 0
-    lengths: dict[str, int] = {}
-    for document in documents:
-        lengths[document.id] = lengths.get(document.id, 0) + len(document.text)
-    for key in sorted(lengths, key=_rank):
-        if abs(total - characters) <= abs(total + lengths[key] - characters):
+    for key in sorted(by_id, key=_rank):
+        if abs(total - characters) <= abs(total + by_id[key] - characters):
             break
         chosen.add(key)
-        total += lengths[key]
-    return [document for document in documents if document.id in chosen]
+        total += by_id[key]
+    return chosen
 
 
 def _rank(key: str) -> bytes:

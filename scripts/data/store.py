@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import zstandard
 
 from scripts.common.errors import UserError
 from scripts.common.files import atomic
+from scripts.data.streams import lines
 
 NAME = "documents.jsonl.zst"
 LEVEL = 3
@@ -32,11 +33,6 @@ def document_id(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def folder_of(component: str) -> Path:
-    """Where a component's documents lie."""
-    return Path("data/documents") / component
-
-
 def write_documents(path: Path, documents: Iterable[Document]) -> None:
     """Write documents atomically, one JSON object a line."""
     with (
@@ -49,27 +45,13 @@ def write_documents(path: Path, documents: Iterable[Document]) -> None:
             packed.write(line.encode() + b"\n")
 
 
-def read_documents(path: Path) -> list[Document]:
+def read_documents(path: Path) -> Iterator[Document]:
     """The documents of a file in order; raises UserError if it is missing, truncated or damaged."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; the step that writes it has not finished")
     try:
-        lines = decompress(path.read_bytes()).decode().split("\n")
-        return [Document(**json.loads(line)) for line in lines if line]
-    except (zstandard.ZstdError, json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+        with path.open("rb") as handle:
+            for _, line in lines(str(path), handle):
+                yield Document(**json.loads(line))
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error}); delete its folder to have it made again") from None
-
-
-def decompress(packed: bytes) -> bytes:
-    """All Zstandard frames of `packed`; raises ZstdError also if the last one is cut short.
-
-    The library's stream reader takes a cut frame for the end, which would lose text without a word.
-    """
-    parts: list[bytes] = []
-    while packed:
-        frame = zstandard.ZstdDecompressor().decompressobj()
-        parts.append(frame.decompress(packed))
-        if not frame.eof:
-            raise zstandard.ZstdError("the file ends within a compressed frame")
-        packed = frame.unused_data
-    return b"".join(parts)

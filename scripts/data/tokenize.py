@@ -1,159 +1,186 @@
-"""Encode a corpus, or the held-out split, into Megatron token files: data/<corpus>/."""
+"""Encode one part of a corpus, or of the held-out split, into pieces of token files: data/<corpus>/pieces/part-<n>/."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from scripts.common import manifest
 from scripts.common.errors import UserError, explain, near, run
-from scripts.common.files import atomic
-from scripts.data import store
-from scripts.data.deduplicate import FOLDER as CLUSTERS
-from scripts.data.deduplicate import Clustered, read_all, read_rows
-from scripts.data.indexed import bin_path, idx_path, write_tokens
-from scripts.data.store import Document, folder_of
+from scripts.common.files import sha256_file
+from scripts.common.folders import made
+from scripts.common.growing import Growing
+from scripts.common.progress import progress
+from scripts.data import clusters, store
+from scripts.data.assign import chosen
+from scripts.data.documents import TABLE
+from scripts.data.indexed import token_dtype
+from scripts.data.signatures import documents_in
+from scripts.data.store import NAME, Document, read_documents, write_documents
 from scripts.data.tokenizer import FOLDER as TOKENIZER
 from scripts.data.tokenizer import load_tokenizer
-from scripts.study.study import Study, load
+from scripts.study.study import HELD_OUT, Study, load
+from scripts.study.texts import Block
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-HELD_OUT = "held-out"
 END_OF_DOCUMENT = 0
-ENCODED_TOGETHER = 1024
+TOKENS, SIZES = "tokens", "sizes"
+BATCH_CHARACTERS = 1 << 21  # encoded together: enough for every core to have work until the last one is done
+COMMIT_SECONDS = 10.0  # a killed job loses at most about as much
 
 
-def select(rows: Sequence[Clustered], components: set[str], *, held_out: bool, deduplicated: bool) -> list[int]:
-    """Numbers of the rows a corpus is made of.
+def folder_of(corpus: str, part: int) -> Path:
+    """Where the pieces of a part of a corpus lie until they are joined."""
+    return Path("data") / corpus / "pieces" / f"part-{part}"
 
-    Deduplicated keeps the first document of each cluster among the corpus's own components, which is the
-    cluster's representative if the corpus has them all.
+
+def select(study: Study, science: dict[str, Any], block: Block) -> np.ndarray:
+    """Whether each document of a block belongs to the corpus, bool [n].
+
+    Deduplicated keeps the first document of each cluster (or with equal text) among the corpus's own
+    components, which may stand in an earlier block. Held-out text belongs to the held-out split and nothing else.
     """
-    chosen: list[int] = []
-    clusters: set[str] = set()
-    for number, row in enumerate(rows):
-        if row.component not in components or row.held_out != held_out:
-            continue
-        if deduplicated and row.cluster in clusters:
-            continue
-        clusters.add(row.cluster)
-        chosen.append(number)
-    return chosen
+    keep, held_out, count = science["deduplicate"], science["corpus"] == HELD_OUT, documents_in(block)
+    if keep == "none":
+        mine: np.ndarray = clusters.held_out_of(block) == held_out
+        return mine
+    blocks = [other for other in study.blocks(science["components"]) if other <= block]
+    ids, cluster, is_held_out = clusters.read_columns(blocks)
+    first = chosen(ids if keep == "exact" else cluster, is_held_out == held_out)
+    return first[len(first) - count :]
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[str], append_eod: bool) -> Iterator[list[int]]:
+def encode(tokenizer: Tokenizer, texts: Sequence[str], append_eod: bool) -> list[list[int]]:
     """Token ids of each text, in order; `append_eod` ends every text that has tokens with token 0."""
     ending = [END_OF_DOCUMENT] if append_eod else []
-    for start in range(0, len(texts), ENCODED_TOGETHER):
-        together = list(texts[start : start + ENCODED_TOGETHER])
-        for encoding in tokenizer.encode_batch_fast(together, add_special_tokens=False):
-            yield encoding.ids + ending if encoding.ids else []
+    return [
+        encoding.ids + ending if encoding.ids else []
+        for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    ]
 
 
-def document_table(rows: Sequence[Clustered], sizes: Sequence[int]) -> dict[str, list[Any]]:
-    """Columns of documents.parquet; `offset` is the document's first token in the .bin."""
-    ends = np.cumsum(np.asarray(sizes, dtype=np.int64))
-    return {
-        "id": [row.id for row in rows],
-        "component": [row.component for row in rows],
-        "origin": [row.origin for row in rows],
-        "tokens": list(sizes),
-        "offset": [int(end) - size for end, size in zip(ends, sizes, strict=True)],
-        "cluster": [row.cluster for row in rows],
-        "cluster_size": [row.cluster_size for row in rows],
+def batches(documents: Iterator[Document], characters: int) -> Iterator[list[str]]:
+    """Texts in order, together as many as make about `characters` characters."""
+    together: list[str] = []
+    length = 0
+    for document in documents:
+        together.append(document.text)
+        length += len(document.text)
+        if length >= characters:
+            yield together
+            together, length = [], 0
+    if together:
+        yield together
+
+
+def encoded(tokenizer: Tokenizer, texts: Iterator[list[str]], append_eod: bool) -> Iterator[list[list[int]]]:
+    """Ids of each batch; while one is encoded the next is read and the last one written."""
+    with ThreadPoolExecutor(1) as encoder:
+        waiting = None
+        for batch in chain(texts, [None]):
+            ready, waiting = waiting, batch and encoder.submit(encode, tokenizer, batch, append_eod)
+            if ready:
+                yield ready.result()
+
+
+def encode_block(grown: Growing, tokenizer: Tokenizer, block: Block, keep: np.ndarray, append_eod: bool) -> None:
+    """Append the tokens and sizes (int32) of a block's kept documents, going on after what is committed."""
+    dtype = token_dtype(tokenizer.get_vocab_size())
+    done, total = int(grown.progress.get("documents", 0)), int(keep.sum())
+    last = time.monotonic()
+    documents = (document for document, kept in zip(read_documents(block.folder / NAME), keep, strict=True) if kept)
+    for _ in range(done):
+        next(documents)
+    with progress(f"tokens of {block.source} {block.part}", total, "documents", done) as tell:
+        for batch in encoded(tokenizer, batches(documents, BATCH_CHARACTERS), append_eod):
+            sizes = np.fromiter(map(len, batch), dtype="<i4", count=len(batch))
+            ids = np.fromiter(chain.from_iterable(batch), dtype=dtype, count=int(sizes.sum(dtype=np.int64)))
+            grown.write(TOKENS, ids.tobytes())
+            grown.write(SIZES, sizes.tobytes())
+            done += len(batch)
+            tell(done)
+            if time.monotonic() - last > COMMIT_SECONDS:
+                grown.commit({"documents": done})
+                last = time.monotonic()
+    grown.commit({"documents": done})
+
+
+def document_table(block: Block, keep: np.ndarray, sizes: np.ndarray) -> pa.Table:
+    """id, component, origin, cluster, cluster_size and tokens of the kept documents that have tokens."""
+    described = pq.read_table(block.folder / TABLE, columns=["id", "component", "origin"])
+    clustered = pq.read_table(clusters.table_of(block), columns=["cluster", "cluster_size"])
+    for name in clustered.column_names:
+        described = described.append_column(name, clustered[name])
+    kept = described.filter(pa.array(keep)).append_column("tokens", pa.array(sizes, pa.int32()))
+    return kept.filter(pa.array(sizes > 0))
+
+
+def make_piece(study: Study, science: dict[str, Any], block: Block, tokenizer: Tokenizer, folder: Path) -> None:
+    """One block's piece: tokens, sizes, documents.parquet, and for the held-out split the documents themselves."""
+    keep = select(study, science, block)
+    subject = {
+        "science": science,
+        "block": [block.source, block.part],
+        "made from": {path.as_posix(): sha256_file(path) for path in made_from(block)},
     }
+    with Growing(folder, [TOKENS, SIZES], subject) as grown:
+        encode_block(grown, tokenizer, block, keep, science["append_eod"])
+    sizes = np.fromfile(folder / SIZES, dtype="<i4")
+    pq.write_table(document_table(block, keep, sizes), folder / TABLE, compression="zstd")
+    if science["corpus"] == HELD_OUT:
+        with_tokens = keep.copy()
+        with_tokens[keep] = sizes > 0
+        documents = zip(read_documents(block.folder / store.NAME), with_tokens, strict=True)
+        write_documents(folder / store.NAME, (document for document, kept in documents if kept))
 
 
-def corpus_facts(rows: Sequence[Clustered], sizes: Sequence[int], skipped: int) -> dict[str, Any]:
-    """Documents and tokens, in all and by component."""
-    documents, tokens = Counter(row.component for row in rows), Counter[str]()
-    for row, size in zip(rows, sizes, strict=True):
-        tokens[row.component] += size
-    return {
-        "documents": len(rows),
-        "tokens": sum(sizes),
-        "documents_without_tokens": skipped,
-        "components": {name: {"documents": documents[name], "tokens": tokens[name]} for name in sorted(documents)},
-    }
-
-
-def write_corpus(folder: Path, rows: Sequence[Clustered], ids: Sequence[Sequence[int]], vocabulary: int) -> list[Path]:
-    """Write tokens.bin, tokens.idx and documents.parquet; returns their paths."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    prefix = folder / "tokens"
-    write_tokens(prefix, ids, vocabulary)
-    with atomic(folder / "documents.parquet") as temporary:
-        table = pa.table(document_table(rows, [len(document) for document in ids]))
-        pq.write_table(table, temporary, compression="zstd")
-    return [bin_path(prefix), idx_path(prefix), folder / "documents.parquet"]
+def made_from(block: Block) -> list[Path]:
+    """The manifests a piece rests on."""
+    return [block.folder / manifest.NAME, clusters.FOLDER / manifest.NAME, TOKENIZER / manifest.NAME]
 
 
 def corpus_science(study: Study, corpus: str) -> dict[str, Any]:
-    """What determines the corpus; raises UserError for an unknown name."""
-    known = [*study.file.data.corpora, HELD_OUT]
+    """What determines a corpus made here; raises UserError for an unknown or a published one."""
+    known = [name for name, text in study.file.data.corpora.items() if text.components] + [HELD_OUT]
     if corpus not in known:
         raise UserError(explain("corpus", corpus, ", ".join(known), near(corpus, known)))
     return study.corpus_science(corpus)
 
 
-def matched(documents: Sequence[Document], rows: Sequence[Clustered]) -> None:
-    """Refuse clusters that were made from other documents."""
-    if [document.id for document in documents] != [row.id for row in rows]:
-        raise UserError(f"{CLUSTERS}: made from other documents than data/documents holds; make the clusters again")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Encode the documents of a corpus into data/<corpus>/tokens.{bin,idx} (Megatron format) with a "
-        'table of its documents. The corpus "held-out" is the held-out split of all components.'
+        description="Encode one part of the documents of a corpus into pieces of a Megatron token file, which "
+        f'scripts.data.join puts together. The corpus "{HELD_OUT}" is the held-out split of all components.'
     )
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--corpus", required=True, help=f'name of a corpus of the study, or "{HELD_OUT}"')
+    parser.add_argument("--part", type=int, default=0, help="which of runtime.data_parts (default: 0)")
     arguments = parser.parse_args()
-    started = time.time()
     study = load(arguments.study)
+    os.environ["RAYON_NUM_THREADS"] = str(study.file.runtime.threads)  # read when tokenizers is first used
     science = corpus_science(study, arguments.corpus)
-    documents, rows = read_all(study), read_rows()
-    matched(documents, rows)
-    held_out = arguments.corpus == HELD_OUT
-    numbers = select(rows, set(science["components"]), held_out=held_out, deduplicated=science["deduplicated"])
+    manifest.read(clusters.FOLDER / manifest.NAME, "clusters")
+    blocks = [block for block in study.blocks(science["components"]) if block.part == arguments.part]
+    if not 0 <= arguments.part < study.part_count:
+        raise UserError(f"--part: there are parts 0 to {study.part_count - 1}")
     tokenizer = load_tokenizer()
-    encoded = list(encode(tokenizer, [documents[n].text for n in numbers], science["append_eod"]))
-    kept = [(n, ids) for n, ids in zip(numbers, encoded, strict=True) if ids]
-    if not kept:
-        raise UserError(
-            f"corpus {arguments.corpus}: no document has a token; give more text"
-            + (" or a larger data.held_out_share" if held_out else "")
-        )
-    mine, ids = [rows[n] for n, _ in kept], [ids for _, ids in kept]
-    folder = Path("data") / arguments.corpus
-    files = write_corpus(folder, mine, ids, tokenizer.get_vocab_size())
-    if held_out:
-        store.write_documents(folder / store.NAME, [documents[n] for n, _ in kept])
-        files.append(folder / store.NAME)
-    facts = corpus_facts(mine, [len(document) for document in ids], len(numbers) - len(kept))
-    sources = [folder_of(name) / manifest.NAME for name in sorted(study.file.data.components)]
-    manifest.write(
-        folder / manifest.NAME,
-        kind="corpus",
-        subject={"corpus": arguments.corpus},
-        science=science,
-        files=files,
-        parents=[CLUSTERS / manifest.NAME, TOKENIZER / manifest.NAME, *sources],
-        facts=facts,
-        started=started,
-    )
-    print(f"{folder}: {facts['documents']} documents, {facts['tokens']} tokens")
+    folder = folder_of(arguments.corpus, arguments.part)
+    with made(folder, resume=True) as draft:
+        for block in blocks:
+            make_piece(study, science, block, tokenizer, draft / block.source)
+    print(f"{folder}: pieces of {', '.join(block.source for block in blocks) or 'nothing'}")
 
 
 if __name__ == "__main__":

@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scripts.common import manifest
 from scripts.common.errors import UserError, explain, run
 from scripts.common.files import sha256_file, write_json, write_text
-from scripts.data.deduplicate import FOLDER as CLUSTERS
-from scripts.data.deduplicate import read_all, read_rows
-from scripts.data.store import folder_of
-from scripts.study.config import Tokenizer as Wanted
+from scripts.data import clusters
+from scripts.data.store import NAME, read_documents
+from scripts.data.symbols import BYTE_OF_SYMBOL, NOT_IN_UTF8
+from scripts.study.config_data import Tokenizer as Wanted
 from scripts.study.study import Study, load
 
 if TYPE_CHECKING:
@@ -26,19 +26,12 @@ END_OF_TEXT = "<|endoftext|>"
 PADDING = "<|padding|>"
 LONGEST_SPACES = 24
 SPACES = [" " * count for count in range(LONGEST_SPACES, 1, -1)]
-NOT_IN_UTF8 = {0xC0, 0xC1, *range(0xF5, 0x100)}  # bytes that no valid UTF-8 holds; the 20B vocabulary has none of them
 NO_LIMIT = int(1e30)  # transformers' "no maximum known": the model, not the tokenizer, limits the length
 
 
 def alphabet() -> list[str]:
     """The 243 byte symbols of the 20B vocabulary, sorted."""
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]  # GPT-2's byte symbols: these stand for
-    moved = [byte for byte in range(256) if byte not in printable]  # themselves, the others from U+0100 on
-    symbols = {byte: chr(byte) for byte in printable} | {byte: chr(0x100 + n) for n, byte in enumerate(moved)}
-    assert set(symbols.values()) == set(ByteLevel.alphabet())
-    return sorted(symbol for byte, symbol in symbols.items() if byte not in NOT_IN_UTF8)
+    return sorted(symbol for symbol, byte in BYTE_OF_SYMBOL.items() if byte not in NOT_IN_UTF8)
 
 
 def train(texts: Iterable[str], vocabulary: int) -> Tokenizer:
@@ -132,10 +125,11 @@ def save(tokenizer: Tokenizer, folder: Path) -> list[Path]:
     return [folder / name for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")]
 
 
-def held_in_texts(study: Study) -> list[str]:
+def held_in_texts(study: Study) -> Iterator[str]:
     """Text of every document that is not held out, duplicates included."""
-    pairs = zip(read_all(study), read_rows(), strict=True)
-    return [document.text for document, row in pairs if not row.held_out]
+    for block in study.blocks():
+        documents = zip(read_documents(block.folder / NAME), clusters.held_out_of(block), strict=True)
+        yield from (document.text for document, held_out in documents if not held_out)
 
 
 def main() -> None:
@@ -148,8 +142,7 @@ def main() -> None:
     started = time.time()
     study = load(arguments.study)
     wanted = study.file.data.tokenizer
-    texts = [] if wanted.file else held_in_texts(study)
-    tokenizer = take_file(wanted) if wanted.file else train(texts, wanted.vocabulary)
+    tokenizer = take_file(wanted) if wanted.file else train(held_in_texts(study), wanted.vocabulary)
     files = save(tokenizer, FOLDER)
     merges = len(json.loads(tokenizer.to_str())["model"]["merges"])
     manifest.write(
@@ -159,15 +152,14 @@ def main() -> None:
         science=study.tokenizer_science(),
         files=files,
         parents=[] if wanted.file else _parents(study),
-        facts={"vocabulary": tokenizer.get_vocab_size(), "merges": merges, "trained_on_documents": len(texts)},
+        facts={"vocabulary": tokenizer.get_vocab_size(), "merges": merges},
         started=started,
     )
     print(f"{FOLDER}: {tokenizer.get_vocab_size()} tokens")
 
 
 def _parents(study: Study) -> list[Path]:
-    components = [folder_of(name) / manifest.NAME for name in sorted(study.file.data.components)]
-    return [CLUSTERS / manifest.NAME, *components]
+    return [clusters.FOLDER / manifest.NAME, *(block.folder / manifest.NAME for block in study.blocks())]
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def main() -> None:
     study = load(arguments.study)
     own = study.file.evaluation.own_tasks
     manifest.read(HELD_OUT / manifest.NAME, "corpus")
-    records = make(read_documents(HELD_OUT / DOCUMENTS), own.items, own.seed)
+    records = make(list(read_documents(HELD_OUT / DOCUMENTS)), own.items, own.seed)
     asked = {task for tasks in study.file.evaluation.task_sets.values() for task in tasks.tasks}
     for name in OWN_TASKS:
         if name in asked and not records[name]:

@@ -19,7 +19,7 @@ from scripts.common import manifest
 from scripts.common.errors import run
 from scripts.common.files import atomic, canonical, sha256_file
 from scripts.common.progress import progress
-from scripts.data.order import Rows
+from scripts.data.rows import Rows
 from scripts.memorize.rows import Chosen, choose
 from scripts.study.study import Study, load
 

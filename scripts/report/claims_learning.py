@@ -16,7 +16,7 @@ START_TOLERANCE = 0.1  # nats; one draw of a small model's logits differs by som
 def all_learning(results: Results) -> list[Finding]:
     """Every finding of this module."""
     claims = (loss_and_size, largest_learned, seeds_and_sizes, untrained_loss, first_update, corpora_and_loss)
-    return [*(claim(results) for claim in claims), components(results), deduplication(results)]
+    return [*(claim(results) for claim in claims), same_order(results), components(results), deduplication(results)]
 
 
 def final_losses(results: Results) -> dict[str, list[dict[str, Any]]]:
@@ -196,6 +196,30 @@ def corpora_and_loss(results: Results) -> Finding:
         id="deduplication_and_loss",
         text=f"Training on {reduced} instead of {whole} changes the final held-out loss by {told} nats a token.",
         numbers={"change": records(pairs[["size", "change"]])},
+    )
+
+
+def same_order(results: Results) -> Finding:
+    """Were runs of one corpus, data seed and length given the same rows at every update?"""
+    alike = results.runs.groupby(["corpus", "data_seed", "steps"])["rows_digest"].agg(["size", "nunique"])
+    groups = [
+        {key: row[key] for key in ("corpus", "data_seed", "steps")} | {"runs": row["size"], "orders": row["nunique"]}
+        for row in records(alike.reset_index())
+    ]
+    several = [group for group in groups if group["runs"] > 1]
+    if not several:
+        return Finding(id="same_order", text="No two runs of the study read the same corpus with the same data seed.")
+    told = listed([f"{g['runs']} of {g['corpus']} with data seed {g['data_seed']}" for g in several])
+    wrong = [group for group in several if group["orders"] > 1]
+    return Finding(
+        id="same_order",
+        text=(
+            f"Digests of the rows of every update, logged while training, {'differ' if wrong else 'agree'} "
+            f"among the runs: {told}."
+        ),
+        numbers={"groups": groups},
+        expectation="All sizes saw the same rows in the same order.",
+        holds=not wrong,
     )
 
 

@@ -1,4 +1,4 @@
-"""Write results/index.html: the study's first page, in one file that opens without a network.
+"""Write results/index.html: the study's first page, in one file that opens without a network, and results/data.html.
 
 What was made, the findings in words with those that did not hold, the figures, the runs, and how to go on.
 """
@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 
 from scripts.common.errors import UserError, run
 from scripts.common.files import read_json, write_text
+from scripts.report.data_page import STYLE, data_page
 from scripts.report.made import Made, count, in_words, thousands
 from scripts.report.theme import grammar
 from scripts.study.study import Study, load
@@ -39,6 +40,7 @@ def page(study: Study, made: Made) -> str:
     template = environment.from_string(PAGE.read_text(encoding="utf-8"))
     run_name = _model_to_show(study)
     text: str = template.render(
+        style=Markup(STYLE.read_text(encoding="utf-8")),
         study=study.file.study,
         lead=in_words(study, made),
         tiles=tiles(study, made),
@@ -168,8 +170,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     study = load(parser.parse_args().study)
+    found = read_json(_present(RESULTS / "findings.json"))
+    write_text(RESULTS / "data.html", data_page(study, _present(RESULTS / "tables/corpora.csv"), found))
     write_text(RESULTS / "index.html", page(study, count(study)))
-    print("results/index.html")
+    print("results/index.html, results/data.html")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class Results:
         corpora = self.study.file.data.corpora
         for whole in self.corpus_names:
             for reduced in self.corpus_names:
-                same = set(corpora[whole].components) == set(corpora[reduced].components)
+                same = set(corpora[whole].components or []) == set(corpora[reduced].components or [])
                 if same and not corpora[whole].deduplicated and corpora[reduced].deduplicated:
                     return whole, reduced
         return None

@@ -12,6 +12,7 @@ from typing import Any
 from scripts.common import manifest
 from scripts.common.errors import UserError, run
 from scripts.common.files import digest_of, read_json, write_json
+from scripts.study.config_data import Published
 from scripts.study.study import Study, load, parse
 from scripts.study.texts import check_hash, files_of
 
@@ -61,6 +62,9 @@ def check_files(study: Study) -> None:
     """Refuse components and tokenizers whose files are missing or, where a hash is given, others."""
     for name, component in study.file.data.components.items():
         files_of(name, component)
+    for name, corpus in study.file.data.corpora.items():
+        if corpus.published:
+            check_published(f"data.corpora.{name}.published", corpus.published)
     tokenizer = study.file.data.tokenizer
     if tokenizer.file:
         path = Path(tokenizer.file)
@@ -68,6 +72,19 @@ def check_files(study: Study) -> None:
             raise UserError(f"data.tokenizer.file: {path} does not exist")
         if tokenizer.sha256:
             check_hash("data.tokenizer.file", path, tokenizer.sha256)
+
+
+def check_published(key: str, wanted: Published) -> None:
+    """Refuse published tokens on disk whose folder, shards, index or hash list is not there."""
+    if wanted.folder:
+        folder = Path(wanted.folder)
+        if not folder.is_dir():
+            raise UserError(f"{key}.folder: {folder} does not exist (seen from {Path.cwd()})")
+        for field, pattern in (("shards", wanted.shards), ("index", wanted.index)):
+            if not any(folder.glob(pattern)):
+                raise UserError(f"{key}.{field}: {folder} holds no file that fits {pattern!r}")
+    if wanted.hashes and not Path(wanted.hashes).is_file():
+        raise UserError(f"{key}.hashes: {wanted.hashes} does not exist")
 
 
 def check_checkpoints(study: Study, root: Path) -> None:

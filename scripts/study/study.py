@@ -19,6 +19,9 @@ from scripts.study.config import Schedule, StudyFile
 from scripts.study.explain import explain_all
 from scripts.study.runs import Run, run_table
 from scripts.study.schedule import in_batches, scheduled_steps
+from scripts.study.texts import Block
+
+HELD_OUT = "held-out"
 
 
 @dataclass(frozen=True)
@@ -86,18 +89,40 @@ class Study:
         saved = self.steps(run)
         return saved if asked is None else [step for step in saved if step in set(asked)]
 
+    # --- blocks of documents ----------------------------------------------------------------------
+
+    def parts(self, component: str) -> int:
+        """Jobs that read a component: one for an archive, or where a share is taken over all of it."""
+        text = self.file.data.components[component]
+        return 1 if text.archive or text.take_characters else self.file.runtime.data_parts
+
+    @property
+    def part_count(self) -> int:
+        """Parts of the component that has most."""
+        return max(map(self.parts, self.file.data.components), default=0)
+
+    def blocks(self, components: list[str] | None = None) -> list[Block]:
+        """Blocks of these components, or of all, in the order of the corpora: by component, then part."""
+        names = sorted(self.file.data.components if components is None else components)
+        return [Block(name, part) for name in names for part in range(self.parts(name))]
+
     # --- what a stage reads: the params of its rule and the science of its manifest ---------------
 
     def component_science(self, component: str) -> dict[str, Any]:
         """Key data.components.<component>."""
         return self.file.data.components[component].model_dump()
 
+    def hashing_science(self) -> dict[str, Any]:
+        """How near-duplicates are found, and among which components."""
+        data = self.file.data
+        return {"components": sorted(data.components), "deduplication": data.deduplication.model_dump()}
+
     def cluster_science(self) -> dict[str, Any]:
         """Near-duplicate clusters and the held-out split."""
         data = self.file.data
         return {
-            "components": sorted(data.components),
-            "deduplication": data.deduplication.model_dump(),
+            **self.hashing_science(),
+            "held_out_components": sorted(name for name, text in data.components.items() if text.held_out),
             "held_out_share": data.held_out_share,
         }
 
@@ -109,11 +134,16 @@ class Study:
     def corpus_science(self, corpus: str) -> dict[str, Any]:
         """Key data.corpora.<corpus>; the corpus "held-out" is all components' held-out documents."""
         data = self.file.data
-        if corpus == "held-out":
-            chosen: dict[str, Any] = {"components": sorted(data.components), "deduplicated": True}
-        else:
-            chosen = data.corpora[corpus].model_dump()
-        return {"corpus": corpus, **chosen, "append_eod": data.append_eod}
+        if corpus == HELD_OUT:
+            return {
+                "corpus": corpus,
+                "components": sorted(data.components),
+                "deduplicate": "near",
+                "append_eod": data.append_eod,
+            }
+        chosen = data.corpora[corpus].model_dump(exclude_none=True)
+        own = {"vocabulary": data.tokenizer.vocabulary} if "published" in chosen else {"append_eod": data.append_eod}
+        return {"corpus": corpus, **chosen, **own}
 
     def order_science(self, corpus: str, data_seed: int) -> dict[str, Any]:
         """Row order of one corpus and data seed, long enough for the longest run that reads it."""
@@ -126,6 +156,7 @@ class Study:
             "data_seed": data_seed,
             "sequence_length": lengths.pop(),
             "rows": max(r.rows for r in readers),
+            "order": self.file.data.order,
         }
 
     def train_science(self, name: str) -> dict[str, Any]:

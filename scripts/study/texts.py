@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import glob
+from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_file
-from scripts.study.config import Component
+from scripts.study.config_data import Component
+
+
+@dataclass(frozen=True, order=True)
+class Block:
+    """What one job reads: one part of the files of one entry of data.components."""
+
+    source: str
+    part: int
+
+    @property
+    def folder(self) -> Path:
+        """Where its documents lie."""
+        return Path("data/documents") / self.source / f"part-{self.part}"
+
+
+def share(files: list[Path], part: int, parts: int) -> list[Path]:
+    """The files of one part: consecutive ones, as evenly as their number allows, so maybe none."""
+    return files[part * len(files) // parts : (part + 1) * len(files) // parts]
 
 
 def matching(pattern: str) -> list[Path]:

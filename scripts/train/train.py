@@ -17,7 +17,7 @@ from scripts.common import lock, manifest
 from scripts.common.errors import UserError, run
 from scripts.common.files import sha256_file
 from scripts.common.progress import progress
-from scripts.data.order import Rows
+from scripts.data.rows import Rows
 from scripts.study.runs import Run
 from scripts.study.study import Study, load
 from scripts.train import checkpoint, engine, held_out

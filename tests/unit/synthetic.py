@@ -143,14 +143,8 @@ def _memorization(study: Study, spec: Run, step: int, truth: Truth) -> None:
 
 def _corpora(study: Study) -> None:
     """Forty documents of a thousand tokens a component; every fourth is a near-duplicate."""
-    rows = [
-        {"id": f"{name}-{i}", "component": name, "representative": i % 4 != 3, "held_out": i >= 40}
-        for name in sorted(study.file.data.components)
-        for i in range(44)
-    ]
-    path = Path("data/clusters/documents.parquet")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows), path)
+    removed = {name: {"removed_documents": 10} for name in study.file.data.components}
+    _manifest(Path("data/clusters/manifest.json"), "clusters", {"components": removed})
     for name, corpus in study.file.data.corpora.items():
         documents = 30 if corpus.deduplicated else 40
         counts = {part: {"documents": documents, "tokens": 1000 * documents} for part in corpus.components}

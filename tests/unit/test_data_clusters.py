@@ -1,33 +1,53 @@
-"""Near-duplicates, the held-out split, the tokenizer and what a corpus is made of."""
+"""Near-duplicates, clusters, the held-out split."""
 
 import random
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.common.errors import UserError
-from scripts.data.deduplicate import Clustered, assign, examples, held_out_clusters, removal_facts
-from scripts.data.minhash import bend, cluster_numbers, split_bands
-from scripts.data.store import Document, document_id
-from scripts.data.tokenize import corpus_facts, document_table, encode, select
-from scripts.data.tokenizer import SPACES, alphabet, save, take_file, train
-from scripts.study.config import Tokenizer as Wanted
+from scripts.data.assign import SINGLE, Clusters, Documents, assign, chosen, removal_facts
+from scripts.data.clusters import example_pairs
+from scripts.data.minhash import (
+    Hashing,
+    bend,
+    read_clusters,
+    similarity,
+    split_bands,
+    write_pairs,
+    write_signatures,
+)
+from scripts.data.store import document_id
+from scripts.data.tables import ids_to_numbers, numbers_to_ids
 
 WORDS = [f"word{n}" for n in range(2000)]
+HASHING = Hashing(bands=13, rows=18, ngram=5, seed=1)
 
 
 def text(seed: int, words: int = 200) -> str:
     return " ".join(random.Random(seed).choices(WORDS, k=words))
 
 
-def document(content: str, component: str = "a", origin: str = "m") -> Document:
-    return Document(document_id(content), content, component, origin)
-
-
-def clusters(texts: list[str]) -> list[int | None]:
-    return cluster_numbers(texts, bands=13, rows=18, ngram=5, seed=1)
+def clusters(parts: list[list[str]], folder: Path, groups: int = 1) -> list[int]:
+    """Cluster of each text of all parts, or SINGLE, through the three stages."""
+    signatures = [folder / f"signatures-{part}" for part in range(len(parts))]
+    for part, texts in enumerate(parts):
+        write_signatures(texts, signatures[part], part, HASHING)
+    pairs = [folder / f"pairs-{group}" for group in range(groups)]
+    for group, pair in enumerate(pairs):
+        write_pairs(signatures, pair, range(group, HASHING.bands, groups), HASHING)
+    found = read_clusters(pairs, HASHING)
+    numbers = []
+    for part, texts in enumerate(parts):
+        mine = np.full(len(texts), SINGLE)
+        documents, cluster = found.get(part, (np.array([], int), np.array([], int)))
+        mine[documents] = cluster
+        numbers += mine.tolist()
+    return numbers
 
 
 # --- near-duplicates -------------------------------------------------------------------------------
@@ -47,167 +67,120 @@ def test_a_split_fits_the_hashes_and_none_is_nearer(hashes: int, threshold: floa
             assert abs(bend(bands, rows) - threshold) <= abs(bend(other, hashes // other) - threshold)
 
 
-def test_near_copies_share_a_cluster_and_others_do_not() -> None:
-    base = text(1, 400)
-    near = " ".join([*base.split()[:-2], "other", "end"])  # 4 or so of 396 shingles differ
-    half = " ".join([*base.split()[:200], *text(2, 200).split()])
-    found = clusters([base, text(3), near.upper() + "!", half, base])
-    assert found[0] is not None
-    assert found[0] == found[2] == found[4]
-    assert found[1] is None
-    assert found[3] is None
-    assert clusters([base, text(3), near.upper() + "!", half, base]) == found
+BASE = text(1, 400)
+NEAR = " ".join([*BASE.split()[:-2], "other", "end"])  # 4 or so of 396 shingles differ
+HALF = " ".join([*BASE.split()[:200], *text(2, 200).split()])
+TEXTS = [BASE, text(3), NEAR.upper() + "!", HALF, BASE, "too short", ""]
 
 
-def test_tables_that_differ_in_their_numbers_are_not_copies() -> None:
+def test_near_copies_share_a_cluster_and_others_do_not(tmp_path: Path) -> None:
+    found = clusters([TEXTS], tmp_path)
+    assert found[0] == found[2] == found[4] != SINGLE
+    assert found[1] == found[3] == SINGLE
+    assert found[5] == found[6] == SINGLE
+    assert similarity(BASE, NEAR, 5) > 0.95
+    assert 0.2 < similarity(BASE, HALF, 5) < 0.5
+
+
+@pytest.mark.parametrize(("cuts", "groups"), [([0, 3, 7], 2), ([0, 1, 1, 5, 7], 4), ([0, 0, 7], 20)])
+def test_clusters_do_not_depend_on_the_number_of_jobs(cuts: list[int], groups: int, tmp_path: Path) -> None:
+    parts = [TEXTS[begin:end] for begin, end in pairwise(cuts)]
+    assert clusters(parts, tmp_path, groups) == clusters([TEXTS], tmp_path / "one")
+
+
+def test_tables_that_differ_in_their_numbers_are_not_copies(tmp_path: Path) -> None:
     tables = [" ".join(f"row {random.Random(seed + n).randint(0, 10**6)}" for n in range(100)) for seed in (1, 1000)]
-    assert clusters(tables) == [None, None]
+    assert clusters([tables], tmp_path) == [SINGLE, SINGLE]
 
 
-def test_texts_too_short_for_a_shingle_are_in_no_cluster() -> None:
-    assert clusters(["one two", "one two", ""]) == [None, None, None]
+# --- clusters and the held-out split ---------------------------------------------------------------
+
+
+def documents(
+    texts: list[str], near: list[int] | None = None, components: str | None = None, reserved: str = ""
+) -> Documents:
+    """Documents of one-letter components, `a` where nothing is said."""
+    letters = list(components or "a" * len(texts))
+    names = sorted(set(letters))
+    return Documents(
+        ids=np.array([int(document_id(t), 16) for t in texts], dtype=np.uint64),
+        near=np.array(near or [SINGLE] * len(texts), dtype=np.int64),
+        component=np.array([names.index(letter) for letter in letters], dtype=np.int32),
+        names=names,
+        characters=np.array([len(t) for t in texts]),
+        reserved=np.array([letter in reserved for letter in letters]),
+    )
+
+
+def names(found: Clusters) -> list[str]:
+    return [str(name) for name in numbers_to_ids(found.cluster).to_pylist()]
 
 
 def test_clusters_are_named_by_their_first_document_and_equal_short_texts_share_one() -> None:
-    documents = [document("short"), document("x"), document("short", "b"), document("y", "b"), document("z", "b")]
-    rows = assign(documents, [None, 7, None, 7, None], 0.0)
-    assert [row.cluster for row in rows] == [document_id(t) for t in ("short", "x", "short", "x", "z")]
-    assert [row.cluster_size for row in rows] == [2, 2, 2, 2, 1]
-    assert [row.representative for row in rows] == [True, True, False, False, True]
-    assert not any(row.held_out for row in rows)
-    facts = removal_facts(documents, rows)
-    assert facts["b"]["documents"] == 3
-    assert facts["b"]["clusters"] == 1
+    given_texts = documents(["short", "x", "short", "y", "z"], [SINGLE, 7, SINGLE, 7, SINGLE], "aabbb")
+    found = assign(given_texts, 0.0)
+    assert names(found) == [document_id(t) for t in ("short", "x", "short", "x", "z")]
+    assert found.size.tolist() == [2, 2, 2, 2, 1]
+    assert found.first.tolist() == [True, True, False, False, True]
+    assert not found.held_out.any()
+    facts = removal_facts(given_texts, found)
+    assert (facts["b"]["documents"], facts["b"]["clusters"], facts["b"]["removed_documents"]) == (3, 1, 2)
     assert facts["b"]["removed_share"] == round(1 - 1 / 7, 4)
-    assert {(e["size"], e["kept"], e["duplicate"]) for e in examples(rows)} == {(2, "m", "m")}
+    assert facts["a"]["clusters_of_several"] == 2
+    assert example_pairs(given_texts, found, np.ones(5, dtype=bool)) == [(1, 3)]  # equal texts need no looking at
+    assert example_pairs(given_texts, found, np.array([True, True, True, False, True])) == []
 
 
 def test_whole_clusters_are_held_out_and_every_component_gives_some() -> None:
-    documents = [document(f"{n // 2}", "ab"[n % 40 == 0], f"m{n}") for n in range(400)]
-    rows = assign(documents, [None] * 400, 0.03)
+    many = documents([f"{n // 2}" for n in range(400)], components="".join("ab"[n % 40 == 0] for n in range(400)))
+    found = assign(many, 0.03)
     sides: dict[str, set[bool]] = {}
-    for row in rows:
-        sides.setdefault(row.cluster, set()).add(row.held_out)
+    for name, side in zip(names(found), found.held_out.tolist(), strict=True):
+        sides.setdefault(name, set()).add(side)
     assert all(len(side) == 1 for side in sides.values())
-    first = {row.cluster: row.component for row in rows if row.representative}
-    held = held_out_clusters(first, 0.03)
-    assert sum(first[c] == "a" for c in held) == 6  # of 190, rounded up
-    assert sum(first[c] == "b" for c in held) == 1  # of 10
-    assert held_out_clusters(first, 0.0) == set()
-    assert held <= held_out_clusters(first, 0.05)  # a larger share only adds
+    held = found.first & found.held_out
+    assert int((held & (many.component == 0)).sum()) == 6  # of 190, rounded up
+    assert int((held & (many.component == 1)).sum()) == 1  # of 10
+    assert not assign(many, 0.0).held_out.any()
+    assert assign(many, 0.05).held_out[found.held_out].all()  # a larger share only adds
 
 
-# --- what a corpus is made of ------------------------------------------------------------------------
+def test_what_is_near_reserved_text_is_held_out_too_and_gives_no_share() -> None:
+    texts = ["x1", "v1", "y", "x2", "v2"]
+    found = assign(documents(texts, [3, 3, SINGLE, 4, SINGLE], "avaav", reserved="v"), 0.0)
+    assert found.held_out.tolist() == [True, True, False, False, True]
+    found = assign(documents(texts, [3, 3, SINGLE, 4, SINGLE], "avaav", reserved="v"), 0.5)
+    assert found.held_out.sum() == 4  # one of the two clusters that are left to component a
 
 
-def row(name: str, component: str, cluster: str, representative: bool, held_out: bool = False) -> Clustered:
-    return Clustered(name, component, name, cluster, 2, representative, held_out)
-
-
-ROWS = [
-    row("1", "a", "1", True),
-    row("2", "a", "1", False),
-    row("3", "b", "1", False),
-    row("4", "b", "4", True, held_out=True),
-    row("5", "b", "4", False, held_out=True),
-    row("6", "b", "6", True),
-]
-
-
-@pytest.mark.parametrize(
-    ("components", "held_out", "deduplicated", "wanted"),
-    [
-        ("ab", False, False, [0, 1, 2, 5]),
-        ("ab", False, True, [0, 5]),
-        ("ab", True, True, [3]),
-        ("b", False, True, [2, 5]),  # the representative stands in a component this corpus does not have
-    ],
+@given(
+    near=st.lists(st.integers(-1, 3), min_size=1, max_size=30),
+    data=st.data(),
 )
-def test_selection(components: str, held_out: bool, deduplicated: bool, wanted: list[int]) -> None:
-    assert select(ROWS, set(components), held_out=held_out, deduplicated=deduplicated) == wanted
+def test_assignment_against_a_slow_reference(near: list[int], data: st.DataObject) -> None:
+    texts = data.draw(st.lists(st.sampled_from("pqrst"), min_size=len(near), max_size=len(near)))
+    by_text = dict(zip(reversed(texts), reversed(near), strict=True))
+    near = [by_text[t] for t in texts]  # equal texts have equal signatures, so they are together or in none
+    found = assign(documents(texts, near), 0.0)
+    for place, (content, number) in enumerate(zip(texts, near, strict=True)):
+        same = [p for p in range(len(texts)) if (near[p] == number != SINGLE) or texts[p] == content]
+        assert found.size[place] == len(same)
+        assert found.first[place] == (place == same[0])
+        assert names(found)[place] == document_id(texts[same[0]])
 
 
-def test_document_table_counts_offsets_and_facts_count_components() -> None:
-    table = document_table(ROWS[:3], [4, 1, 7])
-    assert table["offset"] == [0, 4, 5]
-    facts = corpus_facts(ROWS[:3], [4, 1, 7], 2)
-    assert (facts["documents"], facts["tokens"], facts["documents_without_tokens"]) == (3, 12, 2)
-    assert facts["components"] == {"a": {"documents": 2, "tokens": 5}, "b": {"documents": 1, "tokens": 7}}
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=40))
+def test_the_first_eligible_of_each_key_is_chosen(pairs: list[tuple[int, bool]]) -> None:
+    keys, eligible = np.array([k for k, _ in pairs], np.uint64), np.array([e for _, e in pairs], bool)
+    seen: set[int] = set()
+    for key, fits, kept in zip(keys.tolist(), eligible.tolist(), chosen(keys, eligible).tolist(), strict=True):
+        assert kept == (fits and key not in seen)
+        if fits:
+            seen.add(key)
 
 
-# --- tokenizer -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def corpus() -> list[str]:
-    return [text(seed) + "\n    indented = 1\n" for seed in range(30)]
-
-
-def test_training_twice_gives_the_same_files_that_transformers_loads(corpus: list[str], tmp_path: Path) -> None:
-    from transformers import AutoTokenizer
-
-    for name in ("1", "2"):
-        files = save(train(corpus, 400), tmp_path / name)
-    for file in files:
-        assert (tmp_path / "1" / file.name).read_bytes() == file.read_bytes()
-    loaded = AutoTokenizer.from_pretrained(tmp_path / "1")
-    assert len(loaded) == 400
-    assert (loaded.bos_token_id, loaded.eos_token_id, loaded.unk_token_id, loaded.pad_token_id) == (0, 0, 0, 1)
-    sentence = "word1   and\n\n        x = 'ü' # 日本 🙂"
-    ids = loaded(sentence)
-    assert set(ids) == {"input_ids", "attention_mask"}
-    assert loaded.decode(ids["input_ids"]) == sentence
-
-
-def test_the_vocabulary_is_laid_out_as_the_20b_one(corpus: list[str]) -> None:
-    tokenizer = train(corpus, 400)
-    assert tokenizer.get_vocab_size() == 400
-    assert tokenizer.get_vocab_size(with_added_tokens=False) == 400 - 23
-    assert [tokenizer.id_to_token(n) for n in (0, 1)] == ["<|endoftext|>", "<|padding|>"]
-    assert [tokenizer.id_to_token(n) for n in range(377, 400)] == SPACES
-    assert len(alphabet()) == 243
-    assert tokenizer.encode("a" + " " * 24 + "b").ids[1] == 377
-
-
-@given(st.text(max_size=60))
-def test_text_survives_up_to_nfc(content: str) -> None:
-    import unicodedata
-
-    tokenizer = _trained()
-    ids = tokenizer.encode(content, add_special_tokens=False).ids
-    assert tokenizer.decode(ids, skip_special_tokens=False) == unicodedata.normalize("NFC", content)
-
-
-_CACHE: list = []
-
-
-def _trained():  # type: ignore[no-untyped-def]
-    if not _CACHE:
-        _CACHE.append(train([text(seed) for seed in range(30)], 400))
-    return _CACHE[0]
-
-
-def test_end_of_document_follows_texts_that_have_tokens_only() -> None:
-    without = list(encode(_trained(), ["word1", "", "word2"], append_eod=False))
-    assert list(encode(_trained(), ["word1", "", "word2"], append_eod=True)) == [[*without[0], 0], [], [*without[2], 0]]
-
-
-def test_vocabularies_the_pipeline_or_the_text_cannot_give_are_refused(corpus: list[str]) -> None:
-    with pytest.raises(UserError, match=r"data\.tokenizer\.vocabulary: 200 is not allowed\n  allowed: more than 268"):
-        train(corpus, 200)
-    with pytest.raises(UserError, match=r"the text gives only .* tokens, 50000 are asked for"):
-        train(["a few words"], 50_000)
-
-
-def test_a_given_file_must_have_the_hash_and_size_the_study_says(corpus: list[str], tmp_path: Path) -> None:
-    path = save(train(corpus, 400), tmp_path)[0]
-    assert take_file(Wanted(vocabulary=400, file=str(path))).get_vocab_size() == 400
-    with pytest.raises(UserError, match="allowed: 400, the tokens of"):
-        take_file(Wanted(vocabulary=401, file=str(path)))
-    with pytest.raises(UserError, match="the study says: 0000"):
-        take_file(Wanted(vocabulary=400, file=str(path), sha256="0" * 64))
-    with pytest.raises(UserError, match="no such file"):
-        take_file(Wanted(vocabulary=400, file=str(tmp_path / "none.json")))
-    path.write_text("{}")
-    with pytest.raises(UserError, match=r"tokenizer\.json: not a tokenizer\.json"):
-        take_file(Wanted(vocabulary=400, file=str(path)))
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=20))
+def test_ids_are_numbers_and_back(numbers: list[int]) -> None:
+    column = numbers_to_ids(np.array(numbers, dtype=np.uint64))
+    assert column.to_pylist() == [f"{n:016x}" for n in numbers]
+    assert ids_to_numbers(pa.chunked_array([column, column])).tolist() == numbers * 2

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from scripts.common.errors import UserError
 from scripts.data import fetch
 from scripts.data.archives import glob_regex, read_members, select
-from scripts.data.documents import make_documents, members
-from scripts.data.readers import READERS, plain
-from scripts.data.sections import cut, take, tidy
+from scripts.data.documents import documents_of, taken, write_block
+from scripts.data.readers import READERS, Text, plain
+from scripts.data.sections import chosen_share, cut, tidy
 from scripts.data.store import Document, document_id, read_documents, write_documents
-from scripts.study.config import Archive, Component
-from scripts.study.texts import files_of
+from scripts.study.config_data import Archive, Component
+from scripts.study.texts import files_of, share
 
 TEXTS = st.text(alphabet="ab \n", max_size=400)
 
@@ -97,8 +97,8 @@ def test_damaged_archives_are_refused_by_name(name: str, damage, tmp_path: Path)
 # --- readers -------------------------------------------------------------------------------------
 
 
-def texts(reader: str, content: bytes, name: str = "m") -> list[str]:
-    return [text for _, text in READERS[reader](name, content)]
+def texts(reader: str, content: bytes, name: str = "m", **changes: object) -> list[str]:
+    return [text.text for text in READERS[reader](name, io.BytesIO(content), component(**changes))]
 
 
 def test_line_ends_are_one_kind_and_bad_utf8_is_refused_by_member() -> None:
@@ -149,13 +149,14 @@ def test_html_is_text_without_tags() -> None:
 )
 def test_json_lines_plain_and_packed(name: str, pack) -> None:  # type: ignore[no-untyped-def]
     content = b'{"text": "one\\r\\ntwo"}\n\n{"text": "three", "meta": 1}\n'
-    assert list(READERS["jsonl"](name, pack(content))) == [(f"{name}:1", "one\ntwo"), (f"{name}:3", "three")]
+    read = list(READERS["jsonl"](name, io.BytesIO(pack(content)), component()))
+    assert read == [Text(f"{name}:1", "one\ntwo"), Text(f"{name}:3", "three")]
 
 
 @pytest.mark.parametrize(
     ("content", "fact"),
     [
-        (b'{"text": "a"}\n{"txt": "b"}', r"d\.jsonl:2: expected a JSON object with a string field 'text'"),
+        (b'{"text": "a"}\n{"txt": "b"}', r"d\.jsonl:2: expected a JSON object with a string field 'text'; found txt"),
         (b'{"text": "a"}\n{"text": ', r"d\.jsonl:2: not JSON"),
         (b'{"text": "\\ud800"}', r"d\.jsonl:1: not UTF-8"),
     ],
@@ -178,6 +179,72 @@ def test_damaged_compression_is_refused(pack, damage) -> None:  # type: ignore[n
 def test_several_zstandard_frames_are_one_file() -> None:
     pack = zstandard.ZstdCompressor().compress
     assert texts("jsonl", pack(b'{"text": "a"}\n') + pack(b'{"text": "b"}\n'), "d.jsonl.zst") == ["a", "b"]
+
+
+def test_the_piles_layout_keeps_its_components() -> None:
+    content = b'{"text": "a", "meta": {"pile_set_name": "Pile-CC"}}\n{"text": "b", "meta": {}}\n'
+    pile = component(component_field="meta.pile_set_name")
+    read = READERS["jsonl"]("00.jsonl", io.BytesIO(content), pile)
+    assert next(read) == Text("00.jsonl:1", "a", "Pile-CC")
+    with pytest.raises(UserError, match=r"00\.jsonl:2: .* string field 'meta\.pile_set_name'; found text, meta"):
+        next(read)
+
+
+def test_parquet_rows_and_an_absent_column(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"body": ["a\r\nb", "c"], "meta": [{"set": "x"}, {"set": "y"}]}), tmp_path / "d.parquet")
+    chosen = component(files=[str(tmp_path / "*.parquet")], text_field="body", component_field="meta.set")
+    name = (tmp_path / "d.parquet").as_posix()
+    read = [(d.origin, d.text, d.component) for d in taken("c", chosen)]
+    assert read == [(f"{name}:1", "a\nb", "x"), (f"{name}:2", "c", "y")]
+    with pytest.raises(UserError, match=r"d\.parquet: no column 'text'; it has body, meta"):
+        list(taken("c", component(files=[name])))
+    (tmp_path / "d.parquet").write_bytes(b"PAR1 and nothing more")
+    with pytest.raises(UserError, match=r"d\.parquet: not a readable parquet file"):
+        list(taken("c", component(files=[name])))
+
+
+@pytest.mark.parametrize("name", ["b.jsonl.zst", "b.jsonl.gz"])
+def test_a_bomb_is_refused_in_bounded_memory(name: str, tmp_path: Path) -> None:
+    """A gigabyte of one letter under a hundred kilobytes or so."""
+    import resource
+    import subprocess
+    import sys
+
+    letters = b"x" * (1 << 24)
+    with (tmp_path / name).open("wb") as packed:
+        if name.endswith(".gz"):
+            with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1) as stream:
+                for _ in range(64):
+                    stream.write(letters)
+        else:
+            with zstandard.ZstdCompressor().stream_writer(packed) as stream:
+                for _ in range(64):
+                    stream.write(letters)
+    code = (
+        "import sys; from pathlib import Path; from scripts.data.documents import taken\n"
+        "from scripts.study.config_data import Component\n"
+        "from scripts.common.errors import UserError\n"
+        "try: list(taken('c', Component(files=[sys.argv[1]])))\n"
+        "except UserError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / name)], capture_output=True, text=True, check=True
+    )
+    assert f"{name}:1: a line of more than 256 MiB" in done.stdout
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1_000_000  # kB; of any child so far
+
+
+@given(
+    files=st.lists(st.integers(), max_size=20).map(lambda numbers: [Path(str(n)) for n in numbers]),
+    parts=st.integers(1, 8),
+)
+def test_parts_share_the_files_out_in_order(files: list[Path], parts: int) -> None:
+    shares = [share(files, part, parts) for part in range(parts)]
+    assert [path for mine in shares for path in mine] == files
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 # --- sections and shares ---------------------------------------------------------------------------
@@ -209,26 +276,45 @@ def test_tidy_keeps_indentation() -> None:
 
 def test_a_share_is_near_the_size_in_order_and_takes_equal_texts_together() -> None:
     documents = [document(f"{n % 200:03}" + "y" * 97, f"m{n}") for n in range(400)]
-    taken = take(documents, 10_000)
+    ids = chosen_share(((d.id, len(d.text)) for d in documents), 10_000)
+    taken = [d for d in documents if d.id in ids]
     assert sum(len(d.text) for d in taken) == 10_000
-    assert taken == [d for d in documents if d in taken]
     assert {d.origin for d in taken if int(d.origin[1:]) < 200} == {
         f"m{int(d.origin[1:]) - 200}" for d in taken if int(d.origin[1:]) >= 200
     }
     quarter = [sum(100 * q <= int(d.origin[1:]) < 100 * (q + 1) for d in taken) for q in range(4)]
     assert min(quarter) > 10
-    assert take(documents, 10**9) == documents
+    assert chosen_share(((d.id, len(d.text)) for d in documents), 10**9) == {d.id for d in documents}
 
 
 def test_documents_are_numbered_sections_and_empty_ones_are_dropped() -> None:
     contents = [("a.txt", b"  \n\n"), ("b.txt", b"one\n\n" + b"x" * 50 + b"\n\ntwo\n")]
-    made = make_documents("c", component(section_characters=50), contents)
-    assert [(d.origin, d.component) for d in made] == [("b.txt#0", "c")]
-    whole = make_documents("c", component(), contents)
+
+    def made(chosen: Component) -> list[Document]:
+        return list(documents_of("c", chosen, [(name, io.BytesIO(content)) for name, content in contents]))
+
+    assert [(d.origin, d.component) for d in made(component(section_characters=50))] == [("b.txt#0", "c")]
+    whole = made(component())
     assert [d.origin for d in whole] == ["b.txt"]
     assert whole[0].id == document_id(whole[0].text)
-    with pytest.raises(UserError, match="component c: the chosen members hold no text"):
-        make_documents("c", component(), contents[:1])
+
+
+def test_a_block_is_its_documents_and_a_table_of_them(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    written = [Document("1" * 16, "one", "a", "m#0"), Document("2" * 16, "second", "b", "m#1")]
+    facts = write_block(tmp_path, written)
+    assert list(read_documents(tmp_path / "documents.jsonl.zst")) == written
+    assert pq.read_table(tmp_path / "documents.parquet").to_pylist() == [
+        {"id": "1" * 16, "component": "a", "origin": "m#0", "characters": 3},
+        {"id": "2" * 16, "component": "b", "origin": "m#1", "characters": 6},
+    ]
+    assert facts == {
+        "documents": 2,
+        "characters": 9,
+        "components": {"a": {"documents": 1, "characters": 3}, "b": {"documents": 1, "characters": 6}},
+    }
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["documents.jsonl.zst", "documents.parquet"]
 
 
 def test_stored_documents_have_stable_bytes_and_damage_is_named(tmp_path: Path) -> None:
@@ -253,7 +339,7 @@ def test_files_on_disk_are_read_sorted_and_json_lines_are_known_by_name(
     Path("b.txt").write_text("B")
     Path("a.jsonl").write_text('{"text": "A"}')
     chosen = component(files=["*.txt", "*.jsonl", "b.*"])
-    made = make_documents("c", chosen, members("c", chosen))
+    made = list(taken("c", chosen))
     assert [(d.origin, d.text) for d in made] == [("a.jsonl:1", "A"), ("b.txt", "B")]
     facts = fetch.file_facts("c", chosen)
     assert facts["b.txt"] == {"bytes": 1, "sha256": "df7e70e5021544f4834bbee64a9e3789febc4be81470df629cad6ddb03320a5c"}

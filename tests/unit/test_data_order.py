@@ -1,133 +1,328 @@
-"""Row order: the vectorised maps against a plain walk, NeoX's worked numbers, and the reader."""
+"""The order of a corpus and data seed: what the command writes, refuses and resumes, and NeoX's names for it."""
 
+from __future__ import annotations
+
+import copy
 import hashlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from scripts.data.indexed import Tokens
-from scripts.data.order import (
-    Rows,
-    build_maps,
-    build_sample_idx,
-    epochs_needed,
-    rows_digest,
-    rows_to_build,
-)
+from scripts.common import manifest
+from scripts.common.errors import UserError
+from scripts.common.files import read_json, read_yaml
+from scripts.common.growing import Growing
+from scripts.data import cache_names, order
+from scripts.data.indexed import write_tokens
+from scripts.data.order import known_order, write_order
+from scripts.data.rows import Rows
+from scripts.study.study import Study, parse
 
-# lengths of documents, empty ones included; at least one has a token
-LENGTHS = st.lists(st.integers(0, 12), min_size=1, max_size=12).filter(any)
+ROOT = Path(__file__).resolve().parents[2]
+TOKENS = {"folder": "x", "shards": "x.bin", "index": "x.idx"}
 
 
-def walk(sizes: list[int], doc_idx: list[int], sequence_length: int, samples: int) -> list[tuple[int, int]]:
-    """The walk as told in words: every row takes sequence_length + 1 tokens, the next starts at its last one."""
-    places = [(0, 0)]
-    at, offset = 0, 0
-    for _ in range(samples):
-        needed = sequence_length + 1
-        while needed:
-            there = sizes[doc_idx[at]] - offset
-            if there >= needed:
-                offset += needed - 1
-                needed = 0
-            else:
-                needed -= there
-                at, offset = at + 1, 0
-        places.append((at, offset))
-    return places
+@pytest.fixture(autouse=True, scope="module")
+def small_blocks() -> object:
+    """Every loop over blocks has several of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache_names, "BLOCK", 5)
+        patch.setattr(order, "DIGEST_ROWS", 7)
+        patch.setattr(order, "BLOCKS_TOGETHER", 2)
+        yield
 
 
-def tokens_of(sizes: list[int]) -> Tokens:
-    """A corpus whose token ids are their places in it."""
-    wide = np.array(sizes, dtype=np.int64)
-    return Tokens(
-        flat=np.arange(wide.sum(), dtype=np.uint16),
-        sizes=wide.astype(np.int32),
-        pointers=(np.cumsum(wide) - wide) * 2,
-        doc_idx=np.arange(len(sizes) + 1),
+def study_of(change: Callable[[dict[str, Any]], object] = lambda content: None) -> Study:
+    """One run, pythia-160k of seed 1234: 13 steps of 4 rows of 8 tokens of corpus `standard`."""
+    content: dict[str, Any] = copy.deepcopy(read_yaml(ROOT / "config.yaml"))
+    content["runs"] = [{"sizes": ["160k"], "corpora": ["standard"], "seeds": [1234], "vary": "both"}]
+    content["training"] |= {"sequence_length": 8, "batch_size": 4, "steps": 13}
+    content["memorization"] |= {"prompt": 4, "continuation": 4}
+    content["data"] |= {"order": "neox", "most_epochs": None}
+    change(content)
+    return parse(content)
+
+
+def published(content: dict[str, Any]) -> None:
+    content["data"]["corpora"]["standard"] = {"deduplicate": "none", "published": TOKENS}
+
+
+def counter(content: dict[str, Any]) -> None:
+    content["data"]["order"] = "counter"
+
+
+def published_counter(content: dict[str, Any]) -> None:
+    published(content)
+    counter(content)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[int]], Path]:
+    """Writes data/standard/ with documents of these sizes, below the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(manifest, "code_revision", lambda: None)
+
+    def write(sizes: list[int]) -> Path:
+        folder = Path("data/standard")
+        random = np.random.default_rng(0)
+        write_tokens(folder / "tokens", (random.integers(0, 2048, size) for size in sizes), 2048)
+        manifest.write(folder / manifest.NAME, kind="corpus", subject={}, science={}, files=[])
+        return folder
+
+    return write
+
+
+SIZES = [30, 1, 0, 44, 25, 80, 7, 13]  # 200 tokens, 24 whole rows
+
+
+def make(study: Study) -> dict[str, Any]:
+    """What the command does for corpus `standard` and seed 1234; returns the facts."""
+    return write_order(study, "standard", study.order_science("standard", 1234), time.time())
+
+
+@pytest.mark.parametrize("mode", ["neox", "counter"])
+def test_the_order_folder_says_what_it_holds(mode: str, corpus: Callable[[list[int]], Path]) -> None:
+    folder = corpus(SIZES)
+    facts = make(study_of(counter if mode == "counter" else lambda content: None))
+    content = manifest.verify(folder / "order-1234/manifest.json", "order")
+    maps = {"doc_idx.npy", "sample_idx.npy", "shuffle_idx.npy"} if mode == "neox" else set()
+    assert set(content["files"]) == {"digests.npy", *maps}
+    assert {path.name for path in (folder / "order-1234").iterdir()} == {
+        *content["files"],
+        "manifest.json",
+        "record.json",
+    }
+    assert content["facts"] == facts
+    assert content["science"]["order"] == facts["layout"] == mode
+    assert (facts["documents"], facts["tokens"], facts["rows"], facts["epochs"]) == (8, 200, 52, 3)
+    assert facts["rows_available"] == {"neox": (3 * 200 - 1) // 8 - 1, "counter": 3 * 24}[mode]
+    assert not list(folder.glob(".order*"))
+
+
+@pytest.mark.parametrize("mode", ["neox", "counter"])
+def test_digests_are_those_of_the_rows_in_blocks(mode: str, corpus: Callable[[list[int]], Path]) -> None:
+    folder = corpus(SIZES)
+    facts = make(study_of(counter if mode == "counter" else lambda content: None))
+    rows = Rows.open(folder, 1234).rows(0, 52)
+    wanted = [hashlib.sha256(rows[start : start + 7].astype("<u2").tobytes()).digest() for start in range(0, 52, 7)]
+    digests = np.load(folder / "order-1234/digests.npy")
+    assert (digests.dtype, digests.shape) == (np.uint8, (8, 32))  # seven blocks of 7 rows and one of 3
+    assert digests.tobytes() == b"".join(wanted)
+    assert facts["digest"] == hashlib.sha256(b"".join(wanted)).hexdigest()
+    assert facts["digest_block_rows"] == 7
+
+
+def test_the_order_of_a_seed_is_the_same_for_every_size_and_runtime(corpus: Callable[[list[int]], Path]) -> None:
+    """Sizes, devices, threads and micro-batches enter nowhere: the manifest, digests included, is the same bytes."""
+
+    def more_sizes(content: dict[str, Any]) -> None:
+        content["runs"][0]["sizes"] = ["160k", "460k", "1.7m"]
+
+    def other_runtime(content: dict[str, Any]) -> None:
+        content["runtime"] |= {"micro_batch": 2, "threads": 3, "zero_stage": 0, "data_parts": 2}
+
+    def other_batches(content: dict[str, Any]) -> None:
+        content["training"] |= {"batch_size": 2, "steps": 26}
+
+    folder = corpus(SIZES)
+    found = set()
+    for change in (lambda content: None, more_sizes, other_runtime, other_batches):
+        make(study_of(change))
+        found.add((folder / "order-1234/manifest.json").read_bytes())
+    assert len(found) == 1
+    rows = Rows.open(folder, 1234)
+    for together in (1, 5, 52):  # in whatever portions it is read
+        portions = [rows.rows(start, min(start + together, 52)) for start in range(0, 52, together)]
+        assert np.concatenate(portions).tolist() == rows.rows(0, 52).tolist()
+
+
+def die_at_second_commit(study: Study) -> None:
+    """Makes the order and kills its own process in the middle of the second commit."""
+    original, commits = Growing.commit, iter(range(10))
+
+    def commit(work: Growing, progress: dict[str, Any]) -> None:
+        if next(commits) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        original(work, progress)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Growing, "commit", commit)
+        make(study)
+
+
+@pytest.mark.parametrize("mode", ["neox", "counter"])
+def test_a_killed_digest_goes_on_where_it_was(
+    mode: str, corpus: Callable[[list[int]], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = corpus(SIZES)
+    study = study_of(counter if mode == "counter" else lambda content: None)
+    make(study)
+    whole = (folder / "order-1234/manifest.json").read_bytes()
+    (folder / "order-1234/manifest.json").unlink()
+    child = multiprocessing.get_context("fork").Process(target=die_at_second_commit, args=(study,))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    left = folder / ".order-1234.work/draft"
+    assert read_json(left / "digesting/progress.json")["progress"] == {"blocks": 2}
+    (left / ".doc_idx.npy.1.tmp").touch()
+    blocks: list[int] = []
+    original = order.block_digest
+
+    def counted(rows: Rows, block: int, count: int) -> bytes:
+        blocks.append(block)
+        return original(rows, block, count)
+
+    monkeypatch.setattr(order, "block_digest", counted)
+    monkeypatch.setattr(order, "write_maps", lambda *arguments: pytest.fail("the maps were there"))
+    make(study)
+    assert sorted(blocks) == [2, 3, 4, 5, 6, 7]
+    assert (folder / "order-1234/manifest.json").read_bytes() == whole
+    assert not list(folder.glob("**/.*"))
+
+
+def test_unfinished_work_on_another_order_is_refused(corpus: Callable[[list[int]], Path]) -> None:
+    folder = corpus(SIZES)
+    child = multiprocessing.get_context("fork").Process(target=die_at_second_commit, args=(study_of(),))
+    child.start()
+    child.join()
+    with pytest.raises(
+        UserError, match=r"unfinished work on something else:\n  science\.order: 'neox' there, 'counter'"
+    ):
+        make(study_of(counter))
+    assert not (folder / "order-1234").exists()
+
+
+@pytest.mark.parametrize("mode", ["neox", "counter"])
+def test_more_epochs_than_allowed_are_refused(mode: str, corpus: Callable[[list[int]], Path]) -> None:
+    folder = corpus(SIZES)
+
+    def at_most(most: int) -> Callable[[dict[str, Any]], None]:
+        return lambda content: content["data"].update(order=mode, most_epochs=most)
+
+    with pytest.raises(UserError) as caught:
+        make(study_of(at_most(2)))
+    more = " (GPT-NeoX lays out half a percent more rows than asked)" if mode == "neox" else ""
+    assert str(caught.value) == (
+        f"corpus standard: pythia-160k asks for 52 rows of 8 tokens; its 200 tokens give them in 3 epochs{more}\n"
+        "data.most_epochs: 2 is not allowed\n"
+        "  allowed: 3 or more; or more text, or fewer steps\n"
+        "  write:   most_epochs: 3"
     )
+    assert not (folder / "order-1234").exists()
+    assert make(study_of(at_most(3)))["epochs"] == 3
 
 
-def rows_of(sizes: list[int], sequence_length: int, rows: int, seed: int) -> tuple[Rows, int]:
-    tokens = tokens_of(sizes)
-    maps, epochs = build_maps(tokens.sizes, sequence_length, rows, seed)
-    return Rows(tokens, maps["doc_idx"], maps["sample_idx"], maps["shuffle_idx"], sequence_length), epochs
+def test_too_little_text_for_a_row_is_refused(corpus: Callable[[list[int]], Path]) -> None:
+    for sizes in ([8], [0, 0]):
+        corpus(sizes)
+        for change in (lambda content: None, counter):
+            with pytest.raises(UserError, match=f"a corpus of {sum(sizes)} tokens has no row of 9"):
+                make(study_of(change))
 
 
-def test_the_published_orders_have_the_published_numbers() -> None:
-    assert rows_to_build(143_000 * 1024) == 147_164_160
-    assert epochs_needed(207_170_414_058, 2048, 147_164_160) == 2  # deduplicated Pile
-    assert (2 * 207_170_414_058 - 1) // 2048 == 202_314_857
-    assert epochs_needed(332_300_000_000, 2048, 147_164_160) == 1  # standard Pile
+def test_damaged_tokens_are_refused(corpus: Callable[[list[int]], Path]) -> None:
+    folder = corpus(SIZES)
+    index = folder / "tokens.idx"
+    content = bytearray(index.read_bytes())
+    content[34] += 1
+    index.write_bytes(content)
+    with pytest.raises(UserError, match=r"tokens\.idx: pointer 1 is 60, the sizes before it add up to 62"):
+        make(study_of())
 
 
-@given(tokens=st.integers(1, 500), sequence_length=st.integers(1, 40), samples=st.integers(1, 200))
-def test_epochs_are_the_fewest_that_give_enough_samples(tokens: int, sequence_length: int, samples: int) -> None:
-    epochs = epochs_needed(tokens, sequence_length, samples)
-    assert (epochs * tokens - 1) // sequence_length >= samples
-    assert epochs == 1 or ((epochs - 1) * tokens - 1) // sequence_length < samples
+def test_a_seed_that_neox_cannot_take_is_refused(corpus: Callable[[list[int]], Path]) -> None:
+    corpus(SIZES)
+    study = study_of()
+    science = study.order_science("standard", 1234) | {"data_seed": 2**32}
+    with pytest.raises(UserError, match="data seed: 4294967296 is not allowed"):
+        write_order(study, "standard", science, time.time())
 
 
-@given(sizes=LENGTHS, sequence_length=st.integers(1, 9), epochs=st.integers(1, 4), seed=st.integers(1, 2**32 - 1))
-def test_sample_idx_is_the_walk(sizes: list[int], sequence_length: int, epochs: int, seed: int) -> None:
-    doc_idx = np.tile(np.arange(len(sizes), dtype=np.int32), epochs)
-    np.random.RandomState(seed).shuffle(doc_idx)
-    found = build_sample_idx(np.array(sizes, dtype=np.int32), doc_idx, sequence_length)
-    samples = (sum(sizes) * epochs - 1) // sequence_length
-    assert found.dtype == np.int32
-    assert [tuple(row) for row in found.tolist()] == walk(sizes, doc_idx.tolist(), sequence_length, samples)
+def test_a_preshuffled_corpus_is_read_in_its_own_order(corpus: Callable[[list[int]], Path]) -> None:
+    folder = corpus([9] * 60)
+    for change in (published, published_counter):
+        facts = make(study_of(change))
+        assert (facts["layout"], facts["epochs"], facts["rows"], facts["rows_available"]) == ("preshuffled", 1, 52, 60)
+        rows = Rows.open(folder, 1234)
+        assert rows.rows(0, 60).ravel().tolist() == rows.tokens.flat.tolist()
+    assert make(study_of())["layout"] == "neox"  # documents made here may happen to be equally long
 
 
-@settings(deadline=None)
-@given(sizes=LENGTHS, sequence_length=st.integers(1, 9), rows=st.integers(1, 20), seed=st.integers(1, 1000))
-def test_rows_are_cuts_of_the_shuffled_stream(sizes: list[int], sequence_length: int, rows: int, seed: int) -> None:
-    made, epochs = rows_of(sizes, sequence_length, rows, seed)
-    random = np.random.RandomState(seed)  # the same one for both shuffles, documents first
-    order = np.tile(np.arange(len(sizes), dtype=np.int32), epochs)
-    random.shuffle(order)
-    stream = [token for document in order for token in made.tokens[int(document)]]
-    samples = (len(stream) - 1) // sequence_length
-    places = np.arange(samples, dtype=np.uint32)
-    random.shuffle(places)
-    wanted = [stream[p * sequence_length :][: sequence_length + 1] for p in places.tolist()]
-    assert len(made) == samples - 1 >= rows
-    assert made.rows(0, len(made)).tolist() == wanted[:-1]
-    assert made.at([rows - 1, 0]).tolist() == [wanted[rows - 1], wanted[0]]
-    assert made.row(0).tolist() == wanted[0]
-    assert rows_digest(made, rows) == hashlib.sha256(np.array(wanted[:rows], dtype=np.uint16).tobytes()).hexdigest()
+def test_a_preshuffled_corpus_of_other_rows_is_refused(corpus: Callable[[list[int]], Path]) -> None:
+    corpus([12] * 60)
+    with pytest.raises(UserError, match=r"tokens\.idx: .* rows of 12 tokens, which are for sequence_length 11"):
+        make(study_of(published))
+    corpus([9] * 51)
+    with pytest.raises(UserError, match=r"file of 51 rows, pythia-160k asks for 52; .* at most 51"):
+        make(study_of(published))
 
 
-def test_both_copies_of_two_epochs_are_mixed_from_the_start() -> None:
-    made, epochs = rows_of([10] * 100, 10, 150, seed=1234)
-    assert epochs == 2
-    assert len(set(made.doc_idx[:100].tolist())) < 100  # NeoX has no separate last epoch
-    assert sorted(made.doc_idx.tolist()) == sorted([*range(100)] * 2)
+def test_a_second_seed_of_a_preshuffled_corpus_is_refused(corpus: Callable[[list[int]], Path]) -> None:
+    corpus([9] * 60)
+
+    def two_seeds(content: dict[str, Any]) -> None:
+        published(content)
+        content["runs"][0]["seeds"] = [1234, 7]
+
+    with pytest.raises(
+        UserError, match=r"one order, so pythia-160k \(data seed 1234\) and pythia-160k-seed7 \(data seed 7\)"
+    ):
+        make(study_of(two_seeds))
 
 
-def test_shuffles_are_those_of_the_legacy_generator() -> None:
-    made, _ = rows_of([5] * 8, 4, 6, seed=1234)
-    assert made.doc_idx.tolist() == [2, 1, 6, 0, 4, 5, 3, 7]
-    assert made.shuffle_idx.dtype == np.uint32
+def test_an_order_that_no_run_reads_is_refused() -> None:
+    with pytest.raises(UserError, match="standard with seed 5"):
+        known_order(study_of(), "standard", 5)
 
 
-def test_origin_names_the_document_of_the_first_token() -> None:
-    made, _ = rows_of([3, 0, 8, 5, 9], 4, 5, seed=7)
-    for place in range(len(made)):
-        document = int(made.origin([place])[0])
-        assert made.row(place)[0] in made.tokens[document]
+def test_cache_names_are_the_published_ones() -> None:
+    """As in the hub's dataset EleutherAI/pile-preshuffled-seeds."""
+    science = {"rows": 143_000 * 1024, "sequence_length": 2048, "data_seed": 1234}
+    names = cache_names.cache_names("pile_20B_tokenizer_text_document", science)
+    assert names["doc_idx"] == "pile_20B_tokenizer_text_document_train_0_indexmap_147164160ns_2048sl_1234s_doc_idx.npy"
+    assert sorted(names) == ["doc_idx", "sample_idx", "shuffle_idx"]
 
 
-def test_places_outside_the_order_are_refused() -> None:
-    made, _ = rows_of([50, 60], 10, 8, seed=1)
-    with pytest.raises(IndexError, match="of 9 rows"):
-        made.rows(5, 11)
-    with pytest.raises(IndexError):
-        made.row(-1)
-    assert made.rows(3, 3).shape == (0, 11)
+def test_maps_get_cache_names_and_are_compared(corpus: Callable[[list[int]], Path], tmp_path: Path) -> None:
+    folder = corpus(SIZES) / "order-1234"
+    make(study_of())
+    names = cache_names.cache_names("pile", cache_names.read_science(folder))
+    target = tmp_path / "cache"
+    target.mkdir()
+    for name, cached in names.items():
+        for _ in range(2):  # a second time changes nothing
+            cache_names.place(folder / f"{name}.npy", target / cached)
+    assert all((target / cached).samefile(folder / f"{name}.npy") for name, cached in names.items())
+    assert cache_names.compare(folder, target, "pile") == []
+    samples = np.load(target / names["sample_idx"])
+    samples[6, 1] += 1
+    (target / names["sample_idx"]).unlink()
+    np.save(target / names["sample_idx"], samples)
+    (target / names["doc_idx"]).unlink()
+    np.save(target / names["doc_idx"], np.load(folder / "doc_idx.npy").astype(np.int64))
+    first, second = cache_names.compare(folder, target, "pile")
+    assert first.endswith("doc_idx.npy: int64 (24,), ours is int32 (24,)")
+    ours = np.load(folder / "sample_idx.npy")[6].tolist()
+    assert second.endswith(f"sample_idx.npy: entry 6 is {[ours[0], ours[1] + 1]}, ours is {ours}")
+    with pytest.raises(UserError, match=r"sample_idx\.npy: is there already and is not"):
+        cache_names.place(folder / "sample_idx.npy", target / names["sample_idx"])
+    with pytest.raises(UserError, match="no such file; did you mean --prefix for pile_train_0"):
+        cache_names.compare(folder, target, "pail")
+    (target / names["doc_idx"]).write_bytes((folder / "doc_idx.npy").read_bytes()[:-4])
+    with pytest.raises(UserError, match="not a whole"):
+        cache_names.compare(folder, target, "pile")
 
 
-def test_a_corpus_without_tokens_is_refused() -> None:
-    with pytest.raises(ValueError, match="no rows"):
-        epochs_needed(0, 10, 5)
+def test_an_order_without_maps_has_no_cache_names(corpus: Callable[[list[int]], Path]) -> None:
+    folder = corpus(SIZES) / "order-1234"
+    make(study_of(counter))
+    with pytest.raises(UserError, match="layout is 'counter', which has no index maps"):
+        cache_names.read_science(folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -13,9 +12,7 @@ from scripts.evaluate import names
 
 
 def test_known_tasks_holds_ours_and_pythias() -> None:
-    started = time.perf_counter()
     known = set(names.known_tasks())
-    assert time.perf_counter() - started < 5  # 0.3 s on an idle machine; the whole of lm-eval's index takes over 10
     published = {"lambada_openai", "piqa", "winogrande", "wsc", "arc_easy", "arc_challenge", "sciq", "logiqa", "mmlu"}
     assert published | {"blimp", "ai2_arc", "crows_pairs_english"} | set(names.OWN_TASKS) <= known
 

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
+from scripts.common.files import read_yaml
 from tests.workflow.conftest import ROOT, SMOKE, Workflow
 from tests.workflow.hashes import hashes
 
@@ -148,17 +150,25 @@ def test_a_mistake_ends_before_the_first_job(tmp_path: Path, old: str, new: str,
 def test_missing_and_altered_corpus_files_are_refused(tmp_path: Path) -> None:
     corpus = tmp_path / "own.txt"
     corpus.write_text("some text\n" * 100)
-    text = SMOKE.read_text()
-    archive = text[text.index("      archive: &corpus") : text.index("      reader: text")]
     for changed, expected in (
-        (f"      files: ['{tmp_path}/absent.txt']\n", "no file matches"),
-        (f"      files: ['{corpus}']\n      sha256: {'ab' * 32}\n", "has sha256"),
+        ({"files": [f"{tmp_path}/absent.txt"]}, "no file matches"),
+        ({"files": [str(corpus)], "sha256": "ab" * 32}, "has sha256"),
     ):
+        content = read_yaml(SMOKE)
+        content["data"]["components"]["novels"] = changed
         study = tmp_path / "study.yaml"
-        verse = text[text.index("      archive: *corpus") :].split("\n", 1)[0]
-        study.write_text(text.replace(archive, changed).replace(verse, archive.replace("&corpus", "").rstrip()))
+        study.write_text(yaml.safe_dump(content))
         done = Workflow(tmp_path, study).run()
         assert done.returncode != 0 and expected in done.stderr, done.stderr
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    """Two components with one name: YAML's users, Snakemake among them, silently take the last."""
+    study = tmp_path / "study.yaml"
+    study.write_text(SMOKE.read_text().replace("    verse:", "    novels:", 1))
+    done = Workflow(tmp_path, study).run()
+    assert done.returncode != 0
+    assert "the key 'novels' stands there twice" in done.stderr
 
 
 def test_an_unwritable_output_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

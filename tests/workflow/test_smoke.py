@@ -118,9 +118,12 @@ def test_a_single_target_runs_only_its_ancestors(tmp_path: Path) -> None:
     assert workflow.planned(target) == {
         "fetch": 2,
         "documents": 2,
-        "deduplicate": 1,
+        "signatures": 1,
+        "pairs": 1,
+        "clusters": 1,
         "tokenizer": 1,
         "tokenize": 2,  # deduped and held-out
+        "join": 2,
         "order": 1,
         "tasks": 1,
         "train_run": 1,

@@ -1,0 +1,56 @@
+"""Second stage of deduplication: pairs of documents that share a band, of one group of bands: data/pairs/group-<n>/."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from scripts.common import manifest
+from scripts.common.errors import UserError, run
+from scripts.common.folders import made
+from scripts.data import signatures
+from scripts.data.minhash import Hashing, write_pairs
+from scripts.study.study import load
+
+
+def folder_of(group: int) -> Path:
+    """Where a group's pairs lie until the clusters are known."""
+    return Path("data/pairs") / f"group-{group}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Find the pairs of documents whose signatures agree in one of a group of bands. "
+        "There are as many groups as runtime.data_parts; group g has every so many-th band from g on."
+    )
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser.add_argument("--group", type=int, default=0, help="which group of bands (default: 0)")
+    arguments = parser.parse_args()
+    started = time.time()
+    study = load(arguments.study)
+    groups, hashing = study.part_count, Hashing.of(study.file.data.deduplication)
+    if not 0 <= arguments.group < groups:
+        raise UserError(f"--group: there are groups 0 to {groups - 1}")
+    parts = [signatures.folder_of(part) for part in range(groups)]
+    if missing := [str(part) for part in parts if not part.is_dir()]:
+        raise UserError(f"{missing[0]}: no such folder; the job that writes it has not finished")
+    folder = folder_of(arguments.group)
+    bands = range(arguments.group, hashing.bands, groups)
+    with made(folder) as draft:
+        write_pairs(parts, draft, bands, hashing)
+        manifest.write(
+            draft / manifest.NAME,
+            kind="pairs",
+            subject={"group": arguments.group},
+            science=study.hashing_science(),
+            files=sorted(draft.glob("*.dups")),
+            parents=[block.folder / manifest.NAME for block in study.blocks()],
+            facts={"bands": list(bands)},
+            started=started,
+        )
+    print(f"{folder}: pairs of bands {', '.join(map(str, bands)) or 'none'}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,125 @@
+"""The pieces of a corpus that tokenization made, put together: the way of `scripts.data.join` for own text."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scripts.common import manifest
+from scripts.common.errors import UserError
+from scripts.common.files import atomic
+from scripts.data import clusters, store, tokenize
+from scripts.data.documents import TABLE
+from scripts.data.indexed import index_blocks, token_dtype
+from scripts.data.join import Piece, joined
+from scripts.data.tables import ROW_GROUP, TableWriter
+from scripts.data.tokenizer import FOLDER as TOKENIZER
+from scripts.data.tokenizer import load_tokenizer
+from scripts.study.study import HELD_OUT, Study
+from scripts.study.texts import Block
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("component", pa.string()),
+        ("origin", pa.string()),
+        ("tokens", pa.int32()),
+        ("offset", pa.int64()),
+        ("cluster", pa.string()),
+        ("cluster_size", pa.int32()),
+    ]
+)
+
+
+def pieces_of(study: Study, corpus: str) -> list[tuple[Block, Path]]:
+    """Every block of a corpus and the folder of its piece, in the order of the corpus."""
+    science = tokenize.corpus_science(study, corpus)
+    found = []
+    for block in study.blocks(science["components"]):
+        folder = tokenize.folder_of(corpus, block.part) / block.source
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; the job that writes it has not finished")
+        found.append((block, folder))
+    return found
+
+
+def sizes_of(folders: list[Path]) -> tuple[np.ndarray, int]:
+    """Sizes of the documents that have tokens, int32 [n], and how many had none."""
+    sizes = np.concatenate([np.fromfile(folder / tokenize.SIZES, dtype="<i4") for folder in folders])
+    return sizes[sizes > 0], int((sizes == 0).sum())
+
+
+def write_table(folders: list[Path], path: Path) -> dict[str, dict[str, int]]:
+    """Join the pieces' tables, `offset` being a document's first token; returns documents and tokens by component."""
+    documents, tokens = Counter[str](), Counter[str]()
+    offset = 0
+    with closing(TableWriter(path, SCHEMA)) as writer:
+        for folder in folders:
+            for batch in pq.ParquetFile(folder / TABLE).iter_batches(ROW_GROUP):
+                table = pa.Table.from_batches([batch])
+                sizes = table["tokens"].to_numpy().astype(np.int64)
+                ends = offset + np.cumsum(sizes)
+                writer.add_table(table.append_column("offset", pa.array(ends - sizes)))
+                offset += int(sizes.sum())
+                for row in table.group_by("component").aggregate([("tokens", "sum"), ("tokens", "count")]).to_pylist():
+                    documents[row["component"]] += row["tokens_count"]
+                    tokens[row["component"]] += row["tokens_sum"]
+        writer.finish()
+    return {name: {"documents": documents[name], "tokens": tokens[name]} for name in sorted(documents)}
+
+
+def write_held_out(folders: list[Path], path: Path) -> None:
+    """The held-out documents of all pieces in one file."""
+    store.write_documents(
+        path, (document for folder in folders for document in store.read_documents(folder / store.NAME))
+    )
+
+
+def from_pieces(study: Study, corpus: str) -> None:
+    """Make data/<corpus>/ of the pieces of all its blocks; raises UserError if no document has a token."""
+    started = time.time()
+    science = tokenize.corpus_science(study, corpus)
+    found = pieces_of(study, corpus)
+    folders = [folder for _, folder in found]
+    sizes, without_tokens = sizes_of(folders)
+    if not len(sizes):
+        more = " or a larger data.held_out_share" if corpus == HELD_OUT else ""
+        raise UserError(f"corpus {corpus}: no document has a token; give more text{more}")
+    vocabulary, folder = load_tokenizer().get_vocab_size(), Path("data") / corpus
+    dtype, pieces = token_dtype(vocabulary), [Piece(folder / tokenize.TOKENS) for folder in folders]
+    with joined(pieces, folder, "tokens.bin", dtype=dtype, limit=vocabulary) as (draft, result):
+        with atomic(draft / "tokens.idx") as temporary, temporary.open("wb") as index:
+            index.writelines(index_blocks(sizes, dtype))
+        components = write_table(folders, draft / TABLE)
+        files = [draft / name for name in ("tokens.bin", "tokens.idx", TABLE)]
+        if corpus == HELD_OUT:
+            write_held_out(folders, draft / store.NAME)
+            files.append(draft / store.NAME)
+        manifest.write(
+            draft / manifest.NAME,
+            kind="corpus",
+            subject={"corpus": corpus},
+            science=science,
+            files=files,
+            parents=[
+                clusters.FOLDER / manifest.NAME,
+                TOKENIZER / manifest.NAME,
+                *(block.folder / manifest.NAME for block, _ in found),
+            ],
+            facts={
+                "documents": len(sizes),
+                "tokens": int(sizes.sum(dtype="int64")),
+                "documents_without_tokens": without_tokens,
+                "largest_token": result.largest_token,
+                "end_of_document_tokens": result.zeros,
+                "components": components,
+            },
+            started=started,
+            known={draft / "tokens.bin": result.sha256},
+        )

@@ -1,0 +1,252 @@
+"""What stands at which place of an order: GPT-NeoX's index maps, or rows cut from the token file where it lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from scripts.data.indexed import Tokens, last_that
+
+BLOCK = 1 << 22  # entries of an index map looked through at a time
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What rows are made of, end to end: `counts` int64 [rows] pieces each, the others int64 [pieces].
+
+    A piece is tokens [begins, ends) of a document, by its number in the corpus; a piece may be empty.
+    """
+
+    counts: np.ndarray
+    documents: np.ndarray
+    begins: np.ndarray
+    ends: np.ndarray
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where spans of documents stand, int64 [n] each: `place` holds tokens [begin, end) of the document of span
+    number `span`, from its own token `row_begin` on."""
+
+    span: np.ndarray
+    place: np.ndarray
+    row_begin: np.ndarray
+    begin: np.ndarray
+    end: np.ndarray
+
+
+class Placement(Protocol):
+    """An order: rows of sequence_length + 1 tokens by place 0, 1, …; places are int64 [n] in [0, len)."""
+
+    @property
+    def sequence_length(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """Rows, [n, sequence_length + 1] in the tokens' dtype."""
+
+    def pieces(self, places: np.ndarray) -> Pieces:
+        """What the rows are made of, in order."""
+
+    def find(self, documents: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> Found:
+        """Every appearance of tokens [begins, ends) of the documents, int64 [spans] each, none empty."""
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """GPT-NeoX's order: documents as in `doc_idx`, cut at `sample_idx`, the cuts in the order of `shuffle_idx`."""
+
+    tokens: Tokens
+    doc_idx: np.ndarray
+    sample_idx: np.ndarray
+    shuffle_idx: np.ndarray
+    sequence_length: int
+
+    def __len__(self) -> int:
+        """One less than there are samples, as NeoX loses the last (GPT2Dataset.__len__)."""
+        return min(len(self.shuffle_idx), len(self.sample_idx)) - 1
+
+    def at(self, places: np.ndarray) -> np.ndarray:
+        pieces = self.pieces(places)
+        offsets = self.tokens.begin_of(pieces.documents)
+        flat = self.tokens.gather(offsets + pieces.begins, offsets + pieces.ends)
+        return flat.reshape(len(places), self.sequence_length + 1)
+
+    def pieces(self, places: np.ndarray) -> Pieces:
+        samples = self.shuffle_idx[places].astype(np.int64)
+        first, last = self._starts(samples), self._starts(samples + 1)
+        counts = last[:, 0] - first[:, 0] + 1
+        documents = self.doc_idx[np.repeat(first[:, 0], counts) + counting(counts)].astype(np.int64)
+        ends_at = np.cumsum(counts) - 1
+        begins = np.zeros(len(documents), dtype=np.int64)
+        begins[ends_at - counts + 1] = first[:, 1]
+        ends = self.tokens.sizes[documents].astype(np.int64)
+        ends[ends_at] = last[:, 1] + 1  # the last token of a row is the first of its neighbour in the stream
+        return Pieces(counts, documents, begins, ends)
+
+    def find(self, documents: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> Found:
+        stream, span = self._copies(documents)  # place of a document in the stream, and which span that is of
+        begin, end = begins[span], ends[span]
+        first, last = self._sample_of(stream, begin), self._sample_of(stream, end - 1)
+        starts = self._starts(first)
+        shared = (starts[:, 0] == stream) & (starts[:, 1] == begin) & (first > 0)
+        first = first - shared  # a row's first token is also the last one of its neighbour
+        counts = np.maximum(np.minimum(last, len(self.sample_idx) - 2) - first + 1, 0)
+        which, samples = np.repeat(np.arange(len(span)), counts), np.repeat(first, counts) + counting(counts)
+        places = self._places_of(samples)
+        which, samples, places = which[places >= 0], samples[places >= 0], places[places >= 0]
+        stream, begin, end = stream[which], begin[which], end[which]
+        starts, stops = self._starts(samples), self._starts(samples + 1)
+        begin = np.where(starts[:, 0] == stream, np.maximum(begin, starts[:, 1]), begin)
+        end = np.where(stops[:, 0] == stream, np.minimum(end, stops[:, 1] + 1), end)
+        row_begin = self._tokens_between(starts[:, 0], stream) - starts[:, 1] + begin
+        return Found(span[which], places, row_begin, begin, end)
+
+    def _starts(self, samples: np.ndarray) -> np.ndarray:
+        """Where samples begin, int64 [n, 2]: (place in doc_idx, token of that document)."""
+        starts: np.ndarray = self.sample_idx[samples].astype(np.int64)
+        return starts
+
+    def _copies(self, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Every place in doc_idx that holds one of the documents, once for each span of that document."""
+        known, span = np.unique(documents, return_inverse=True)
+        at, number = occurrences(self.doc_idx, known, len(self.tokens))
+        by_document = np.argsort(span, kind="stable")
+        spans = np.bincount(span, minlength=len(known))
+        counts = spans[number]
+        begins = (np.cumsum(spans) - spans)[number]
+        return np.repeat(at, counts), by_document[np.repeat(begins, counts) + counting(counts)]
+
+    def _sample_of(self, stream: np.ndarray, token: np.ndarray) -> np.ndarray:
+        """The last sample that begins at or before a token of the document at a place of the stream, int64 [n]."""
+
+        def begins_before(samples: np.ndarray) -> np.ndarray:
+            starts = self._starts(samples)
+            before: np.ndarray = (starts[:, 0] < stream) | ((starts[:, 0] == stream) & (starts[:, 1] <= token))
+            return before
+
+        return last_that(begins_before, len(stream), len(self.sample_idx))
+
+    def _places_of(self, samples: np.ndarray) -> np.ndarray:
+        """Place of each sample, int64 [n]; -1 for the one that has none."""
+        known = np.unique(samples)
+        at, number = occurrences(self.shuffle_idx[: len(self)], known, len(self.sample_idx))
+        places = np.full(len(known), -1, dtype=np.int64)
+        places[number] = at
+        found: np.ndarray = places[np.searchsorted(known, samples)]
+        return found
+
+    def _tokens_between(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """Tokens of the documents at places [first, last) of the stream, int64 [n]."""
+        counts = last - first
+        sizes = self.tokens.sizes[self.doc_idx[np.repeat(first, counts) + counting(counts)]].astype(np.int64)
+        sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+        ends = np.cumsum(counts)
+        between: np.ndarray = sums[ends] - sums[ends - counts]
+        return between
+
+
+class Numbering(Protocol):
+    """Which row of a cut token file stands at which place, and back."""
+
+    def rows_at(self, places: np.ndarray) -> np.ndarray:
+        """Row numbers int64 [n]."""
+
+    def places_of(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Places int64 [n] of the rows, once for each time the order runs through them."""
+
+
+class InFileOrder:
+    """A preshuffled file: row p stands at place p."""
+
+    def rows_at(self, places: np.ndarray) -> np.ndarray:
+        return places
+
+    def places_of(self, rows: np.ndarray) -> list[np.ndarray]:
+        return [rows]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Rows of a token file as it lies: row j is the sequence_length + 1 tokens from token j * stride on."""
+
+    tokens: Tokens
+    sequence_length: int
+    stride: int
+    count: int
+    numbering: Numbering
+
+    def __len__(self) -> int:
+        return self.count
+
+    def at(self, places: np.ndarray) -> np.ndarray:
+        begins, width = self._begins(places), self.sequence_length + 1
+        return self.tokens.gather(begins, begins + width).reshape(len(places), width)
+
+    def pieces(self, places: np.ndarray) -> Pieces:
+        begins = self._begins(places)
+        ends = begins + self.sequence_length + 1
+        first, last = self.tokens.document_at(begins), self.tokens.document_at(ends - 1)
+        counts = last - first + 1
+        documents = np.repeat(first, counts) + counting(counts)
+        offsets = self.tokens.begin_of(documents)
+        sizes = self.tokens.sizes[documents]
+        return Pieces(
+            counts,
+            documents,
+            np.maximum(np.repeat(begins, counts) - offsets, 0),
+            np.minimum(np.repeat(ends, counts) - offsets, sizes),
+        )
+
+    def find(self, documents: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> Found:
+        offsets = self.tokens.begin_of(documents)
+        width = self.sequence_length + 1
+        first = np.maximum(-(-(offsets + begins - width + 1) // self.stride), 0)
+        last = np.minimum((offsets + ends - 1) // self.stride, self._rows - 1)
+        counts = np.maximum(last - first + 1, 0)
+        span, rows = np.repeat(np.arange(len(documents)), counts), np.repeat(first, counts) + counting(counts)
+        begin = np.maximum(rows * self.stride - offsets[span], begins[span])
+        end = np.minimum(rows * self.stride + width - offsets[span], ends[span])
+        row_begin = offsets[span] + begin - rows * self.stride
+        found = [
+            Found(span[kept], places[kept], row_begin[kept], begin[kept], end[kept])
+            for places in self.numbering.places_of(rows)
+            for kept in [places < len(self)]
+        ]
+        return Found(*(np.concatenate([getattr(part, name) for part in found]) for name in Found.__annotations__))
+
+    @property
+    def _rows(self) -> int:
+        """Rows the file is cut into."""
+        return (len(self.tokens.flat) - self.sequence_length - 1) // self.stride + 1
+
+    def _begins(self, places: np.ndarray) -> np.ndarray:
+        return self.numbering.rows_at(places) * self.stride
+
+
+def counting(lengths: np.ndarray) -> np.ndarray:
+    """0..length-1 for each length, end to end: [2, 3] gives 0 1 0 1 2."""
+    starts = np.cumsum(lengths) - lengths
+    numbers: np.ndarray = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
+    return numbers
+
+
+def occurrences(values: np.ndarray, known: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where any of the `known` numbers (sorted, distinct, below `limit`) stand in `values`, in one streamed pass.
+
+    Returns (where in `values`, which of `known`), int64 [n] each. Takes `limit` bytes of memory.
+    """
+    wanted = np.zeros(limit, dtype=np.bool_)
+    wanted[known] = True
+    hits = []
+    for start in range(0, len(values), BLOCK):
+        block = values[start : start + BLOCK]
+        here = np.flatnonzero(wanted[block])
+        hits.append((here + start, np.searchsorted(known, block[here])))
+    if not hits:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    at, number = zip(*hits, strict=True)
+    return np.concatenate(at), np.concatenate(number)

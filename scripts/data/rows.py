@@ -1,0 +1,247 @@
+"""Rows of a corpus in the order a run sees them, what they are made of, and where a text stands in the order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.common import manifest
+from scripts.common.errors import UserError
+from scripts.data.counter import Counter
+from scripts.data.indexed import Tokens, fixed_length, idx_path, open_tokens
+from scripts.data.placement import Cut, InFileOrder, Mapped, Placement
+
+MAPS = ("doc_idx", "sample_idx", "shuffle_idx")
+TABLE = "documents.parquet"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Tokens [begin, end) of a document, by its number in the corpus."""
+
+    document: int
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """The row at `place` holds tokens [begin, end) of a document, from its own token `row_begin` on."""
+
+    place: int
+    row_begin: int
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A document's row in documents.parquet."""
+
+    id: str
+    component: str
+    origin: str
+
+
+class Components(Sequence[str]):
+    """Component of every document of a corpus, as small numbers into the few names there are."""
+
+    def __init__(self, names: list[str], codes: np.ndarray) -> None:
+        self.names, self.codes = names, codes
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self.names[code] for code in self.codes[number]]
+        return self.names[self.codes[number]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows by place in the order; `folder` holds the corpus's documents.parquet, if there is one."""
+
+    tokens: Tokens
+    placement: Placement
+    folder: Path | None = None
+
+    @classmethod
+    def open(cls, corpus: Path, data_seed: int) -> Rows:
+        """Map a corpus folder and its order; raises UserError if they don't belong together."""
+        folder = corpus / f"order-{data_seed}"
+        content = manifest.read(folder / manifest.NAME, "order")
+        facts, length = content["facts"], content["science"]["sequence_length"]
+        tokens = open_tokens(corpus / "tokens")
+        if (len(tokens), len(tokens.flat)) != (facts["documents"], facts["tokens"]):
+            raise UserError(
+                f"{folder}: built for {facts['documents']} documents with {facts['tokens']} tokens, {corpus} has "
+                f"{len(tokens)} with {len(tokens.flat)}; make the order again"
+            )
+        placement = placed(facts.get("layout"), tokens, folder, length, data_seed, facts["epochs"])
+        return cls(tokens, placement, corpus)
+
+    @classmethod
+    def of_file(cls, prefix: Path) -> Rows:
+        """Rows of a preshuffled token file by itself; raises UserError if its sequences differ in length."""
+        tokens = open_tokens(prefix)
+        width = fixed_length(tokens)
+        if width is None or width < 2:
+            raise UserError(
+                f"{idx_path(prefix)}: no preshuffled file, as its sequences are not all of one length, two tokens or "
+                "more: it is a corpus of documents; give its order too: data/<corpus>/order-<seed>"
+            )
+        return cls(tokens, Cut(tokens, width - 1, width, len(tokens), InFileOrder()), prefix.parent)
+
+    def __len__(self) -> int:
+        """Rows there are; more than a run asks for."""
+        return len(self.placement)
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens predicted a row, which holds one more."""
+        return self.placement.sequence_length
+
+    def row(self, place: int) -> np.ndarray:
+        """One row, [sequence_length + 1] in the tokens' dtype."""
+        row: np.ndarray = self.at([place])[0]
+        return row
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows at places [start, stop), [stop - start, sequence_length + 1] in the tokens' dtype."""
+        return self.at(np.arange(start, stop))
+
+    def at(self, places: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Rows at any places, [n, sequence_length + 1] in the tokens' dtype; raises IndexError."""
+        asked = self._checked(places)
+        if not len(asked):
+            return np.empty((0, self.sequence_length + 1), dtype=self.tokens.flat.dtype)
+        return self.placement.at(asked)
+
+    def pieces(self, place: int) -> list[Piece]:
+        """What the row at a place is made of, in order; the lengths add up to sequence_length + 1."""
+        found = self.placement.pieces(self._checked([place]))
+        every = zip(found.documents.tolist(), found.begins.tolist(), found.ends.tolist(), strict=True)
+        return [Piece(document, begin, end) for document, begin, end in every if begin < end]
+
+    def places_of(self, document: int, begin: int, end: int) -> list[Sighting]:
+        """Every row that holds any of tokens [begin, end) of a document, by place; raises IndexError."""
+        return self.places_of_many([(document, begin, end)])[0]
+
+    def places_of_many(self, spans: Sequence[tuple[int, int, int]]) -> list[list[Sighting]]:
+        """`places_of` for many (document, begin, end) at the cost of one: each map is read through once.
+
+        A token at the border of two rows is in both. The row that NeoX loses has no place.
+        """
+        sightings: list[list[Sighting]] = [[] for _ in spans]
+        if not spans or not len(self):
+            return sightings
+        documents, begins, ends = np.array(spans, dtype=np.int64).T
+        self._check_spans(documents, begins, ends)
+        found = self.placement.find(documents, begins, ends)
+        by_place = np.lexsort((found.row_begin, found.place))
+        columns = (found.span, found.place, found.row_begin, found.begin, found.end)
+        for span, *sighting in zip(*(column[by_place].tolist() for column in columns), strict=True):
+            sightings[span].append(Sighting(*sighting))
+        return sightings
+
+    def origin(self, places: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Number (in the corpus) of the document each row's first token comes from, int64 [n]."""
+        pieces = self.placement.pieces(self._checked(places))
+        row, filled = np.repeat(np.arange(len(pieces.counts)), pieces.counts), pieces.begins < pieces.ends
+        first = np.searchsorted(row[filled], np.arange(len(pieces.counts)))
+        documents: np.ndarray = pieces.documents[filled][first]
+        return documents
+
+    def row_origin(self, place: int) -> str:
+        """Component of the document the row's first token comes from."""
+        return str(self.components[int(self.origin([place])[0])])
+
+    @cached_property
+    def components(self) -> Components:
+        """Component of every document; without documents.parquet, all are of one named as the corpus's folder."""
+        if (path := self._table) is None:
+            return Components([self._name], np.broadcast_to(np.zeros(1, np.int8), (len(self.tokens),)))
+        import pyarrow.parquet as pq
+
+        column = pq.read_table(path, columns=["component"], read_dictionary=["component"])[0]
+        column = column.unify_dictionaries().combine_chunks()
+        names = column.dictionary.to_pylist()
+        return Components(names, column.indices.to_numpy().astype(np.min_scalar_type(len(names))))
+
+    def documents(self, numbers: Sequence[int]) -> list[Entry]:
+        """What documents.parquet says of documents, reading only the row groups they are in."""
+        if (path := self._table) is None:
+            return [Entry("", self._name, f"document {number}") for number in numbers]
+        import pyarrow.parquet as pq
+
+        file = pq.ParquetFile(path)
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+        ends = np.cumsum(sizes)
+        asked = np.asarray(numbers, dtype=np.int64)
+        groups = np.searchsorted(ends, asked, side="right")
+        found: dict[int, Entry] = {}
+        for group in np.unique(groups).tolist():
+            mine = np.unique(asked[groups == group])
+            table = file.read_row_group(group, columns=["id", "component", "origin"])
+            picked = table.take(mine - (ends[group] - sizes[group])).to_pylist()
+            found |= {int(number): Entry(**entry) for number, entry in zip(mine, picked, strict=True)}
+        return [found[int(number)] for number in numbers]
+
+    @property
+    def _name(self) -> str:
+        """Name of the corpus's folder."""
+        return "" if self.folder is None else self.folder.resolve().name
+
+    @cached_property
+    def _table(self) -> Path | None:
+        """The corpus's documents.parquet, if it has one; raises UserError if that is of another corpus."""
+        if self.folder is None or not (path := self.folder / TABLE).is_file():
+            return None
+        import pyarrow.parquet as pq
+
+        if (found := pq.read_metadata(path).num_rows) != len(self.tokens):
+            raise UserError(f"{path}: {found} documents, the tokens beside it have {len(self.tokens)}")
+        return path
+
+    def _checked(self, places: Sequence[int] | np.ndarray) -> np.ndarray:
+        asked = np.asarray(places, dtype=np.int64)
+        if len(asked) and not 0 <= int(asked.min()) <= int(asked.max()) < len(self):
+            raise IndexError(f"places {asked.min()}..{asked.max()} of {len(self)} rows")
+        return asked
+
+    def _check_spans(self, documents: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> None:
+        if not 0 <= int(documents.min()) <= int(documents.max()) < len(self.tokens):
+            raise IndexError(f"documents {documents.min()}..{documents.max()} of {len(self.tokens)}")
+        wrong = np.flatnonzero((begins < 0) | (begins >= ends) | (ends > self.tokens.sizes[documents]))
+        if len(wrong):
+            at = int(wrong[0])
+            size = int(self.tokens.sizes[documents[at]])
+            raise IndexError(f"tokens [{begins[at]}, {ends[at]}) of document {documents[at]}, which has {size}")
+
+
+def placed(
+    layout: str | None, tokens: Tokens, folder: Path, sequence_length: int, data_seed: int, epochs: int
+) -> Placement:
+    """The order of a layout; `folder` holds the index maps of "neox". Raises UserError if one of them is missing.
+
+    "counter" cuts the corpus's own stream every sequence_length tokens and permutes the rows in each epoch;
+    the rows of "preshuffled" are the file's sequences.
+    """
+    if layout == "counter":
+        count = (len(tokens.flat) - 1) // sequence_length
+        return Cut(tokens, sequence_length, sequence_length, count * epochs, Counter(data_seed, count, epochs))
+    if layout == "preshuffled":
+        return Cut(tokens, sequence_length, sequence_length + 1, len(tokens), InFileOrder())
+    if layout != "neox":
+        raise UserError(f"{folder / manifest.NAME}: layout {layout!r} is not known; make the order again")
+    for name in MAPS:
+        if not (folder / f"{name}.npy").is_file():
+            raise UserError(f"{folder / name}.npy: named by {folder / manifest.NAME} but missing")
+    doc_idx, sample_idx, shuffle_idx = (np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in MAPS)
+    return Mapped(tokens, doc_idx, sample_idx, shuffle_idx, sequence_length)

@@ -1,0 +1,65 @@
+"""First stage of deduplication: MinHash signatures of one part of every component: data/signatures/part-<n>/."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from scripts.common import manifest
+from scripts.common.errors import UserError, run
+from scripts.common.folders import made
+from scripts.common.progress import progress
+from scripts.data.minhash import Hashing, write_signatures
+from scripts.data.store import NAME, read_documents
+from scripts.study.study import Study, load
+from scripts.study.texts import Block
+
+HASHED_BELOW = 10**6  # bytes; a larger file is known by its size, and its compression ends with a checksum
+
+
+def folder_of(part: int) -> Path:
+    """Where a part's signatures lie until the clusters are known."""
+    return Path("data/signatures") / f"part-{part}"
+
+
+def blocks_of(study: Study, part: int) -> list[Block]:
+    """The blocks a part's documents are numbered over, one after the other."""
+    return [block for block in study.blocks() if block.part == part]
+
+
+def documents_in(block: Block) -> int:
+    """Documents a block's manifest counts; raises UserError if the block is not as it says."""
+    path = block.folder / manifest.NAME
+    count: int = manifest.verify(path, "documents", hash_below=HASHED_BELOW)["facts"]["documents"]
+    return count
+
+
+def texts(blocks: list[Block]) -> Iterator[str]:
+    """Texts of the blocks' documents, with progress."""
+    done, total = 0, sum(map(documents_in, blocks))
+    with progress("signatures", total, "documents") as tell:
+        for block in blocks:
+            for document in read_documents(block.folder / NAME):
+                yield document.text
+                done += 1
+                tell(done)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compute the MinHash signatures of one part of all documents.")
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser.add_argument("--part", type=int, default=0, help="which of runtime.data_parts (default: 0)")
+    arguments = parser.parse_args()
+    study = load(arguments.study)
+    blocks = blocks_of(study, arguments.part)
+    if not blocks:
+        raise UserError(f"--part: no component has a part {arguments.part}; runtime.data_parts says how many there are")
+    folder = folder_of(arguments.part)
+    with made(folder) as draft:  # datatrove sorts its files at the end, so a half-done part is done again
+        write_signatures(texts(blocks), draft, arguments.part, Hashing.of(study.file.data.deduplication))
+    print(f"{folder}: signatures of {', '.join(block.source for block in blocks)}")
+
+
+if __name__ == "__main__":
+    run(main)

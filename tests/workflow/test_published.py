@@ -1,0 +1,120 @@
+"""Published tokens as corpora: shards with hashes, and a preshuffled file, must train the very same models."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts.common.files import read_json, read_yaml
+from tests.workflow.conftest import ROOT, SMOKE, Workflow
+
+SEED = 1234
+
+
+def command(folder: Path, module: str, *arguments: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", f"scripts.data.{module}", *arguments], cwd=folder, env=environment(), check=True
+    )
+
+
+def environment() -> dict[str, str]:
+    import os
+
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def published(finished: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """A study of the smoke study's text whose corpora are that study's tokens, in shards and in order."""
+    folder = tmp_path_factory.mktemp("published")
+    subprocess.run(["cp", "-a", str(finished.folder / "data"), str(folder / "data")], check=True)
+    source = finished.folder / "data/standard"
+    command(folder, "shard", "--tokens", str(source / "tokens"), "--shard-bytes", "20000", "--out", "shards")
+    study = ["--study", "results/study.json", "--corpus", "standard", "--seed", str(SEED)]
+    command(finished.folder, "export", *study, "--steps", "8", "--out", str(folder / "rows"))
+    content = read_yaml(SMOKE)
+    shards = {
+        "folder": "shards",
+        "shards": "tokens-*.bin",
+        "index": "tokens.idx",
+        "hashes": "shards/sha256sum.txt",
+        "sha256": read_json(source / "manifest.json")["files"]["tokens.bin"]["sha256"],
+    }
+    rows = {
+        "folder": "rows",
+        "shards": "document.bin",
+        "index": "document.idx",
+        "hashes": "rows/sha256sum.txt",
+    }
+    content["data"]["corpora"] = {
+        "shards": {"published": shards, "deduplicate": "none"},
+        "rows": {"published": rows, "deduplicate": "none"},
+    }
+    content["runs"] = [{"sizes": ["tiny"], "corpora": ["shards", "rows"], "seeds": [SEED], "vary": "both"}]
+    file = folder / "study.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return Workflow(folder, file)
+
+
+def test_published_tokens_train_the_same_model_as_the_text_they_were_made_of(
+    published: Workflow, finished: Workflow
+) -> None:
+    published.succeed("train")
+    wanted = (finished.folder / "checkpoints/pythia-tiny/metrics.jsonl").read_bytes()
+    for name in ("shards", "rows"):
+        assert (published.folder / f"checkpoints/pythia-tiny-{name}/metrics.jsonl").read_bytes() == wanted
+    weights = "global_step8/layer_02-model_00-model_states.pt"
+    layers = {name: read_json(published.folder / f"checkpoints/pythia-tiny-{name}/global_step8/manifest.json")
+              for name in ("shards", "rows")}  # fmt: skip
+    hashes = {layer["files"][weights.partition("/")[2]]["sha256"] for layer in layers.values()}
+    assert len(hashes) == 1
+
+    facts = {name: read_json(published.folder / f"data/{name}/manifest.json")["facts"] for name in ("shards", "rows")}
+    assert facts["rows"]["rows_of"] == 65
+    assert facts["shards"]["rows_of"] is None
+    assert facts["shards"]["end_of_document_tokens"] == facts["rows"]["end_of_document_tokens"] == 0
+    orders = [read_json(published.folder / f"data/{name}/order-{SEED}/manifest.json")["facts"] for name in facts]
+    assert [order["layout"] for order in orders] == ["neox", "preshuffled"]
+    assert orders[0]["digest"] == orders[1]["digest"]
+
+
+@pytest.mark.parametrize(
+    ("change", "fact"),
+    [
+        (("folder: shards", "folder: shard"), "data.corpora.shards.published.folder: shard does not exist"),
+        (("tokens-*.bin", "token-*.bin"), "holds no file that fits 'token-*.bin'"),
+        (("hashes: shards/sha256sum.txt", "hashes: none.txt"), "published.hashes: none.txt does not exist"),
+    ],
+)
+def test_missing_published_files_are_refused_before_the_first_job(
+    change: tuple[str, str], fact: str, published: Workflow, tmp_path: Path
+) -> None:
+    text = published.study_file.read_text()
+    assert change[0] in text
+    study = tmp_path / "study.yaml"
+    study.write_text(text.replace(*change))
+    done = Workflow(published.folder, study).run("data")
+    assert done.returncode != 0
+    assert "refused before the first job" in done.stderr
+    assert fact in done.stderr
+
+
+def test_a_changed_shard_ends_the_join_and_leaves_the_corpus(published: Workflow) -> None:
+    published.succeed("data")
+    folder = published.folder
+    shard = sorted((folder / "shards").glob("tokens-*.bin"))[1]
+    kept = shard.read_bytes()
+    corpus = (folder / "data/shards/tokens.bin").read_bytes()
+    try:
+        shard.write_bytes(bytes([kept[0] ^ 1]) + kept[1:])
+        done = published.command_line("scripts.data.join", "--corpus", "shards")
+        assert done.returncode == 2
+        assert f"shards/{shard.name}" in done.stderr
+        assert "sha256" in done.stderr
+        assert (folder / "data/shards/tokens.bin").read_bytes() == corpus
+    finally:
+        shard.write_bytes(kept)
