@@ -1,6 +1,7 @@
 """`make bench`: the numbers the README states, measured side by side on this machine.
 
-python -m tests.benchmarks.run            start-up, dry run, trainer against a plain loop
+python -m tests.benchmarks.run            start-up, dry run, trainer, data at the Pile's size (about ten minutes)
+python -m tests.benchmarks.run --only train    one part: start, train, tokenization, join, view, index-maps, study
 python -m tests.benchmarks.run --study    also the default study from nothing in a scratch folder (minutes)
 """
 
@@ -19,6 +20,8 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
+from tests.benchmarks import index_maps, join, tokenization, view
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = ["--profile", str(ROOT / "profiles/local"), "--snakefile", str(ROOT / "Snakefile")]
@@ -104,7 +107,7 @@ def alternating(ours: Callable[[], None], theirs: Callable[[], None], tokens: in
     return first, second
 
 
-def whole_study() -> dict[str, str]:
+def whole_study() -> list[tuple[str, str]]:
     """Wall time, peak memory and start-up share of the default study, and the time of a second call."""
     with tempfile.TemporaryDirectory() as folder:
         first = timed(snakemake(Path(folder)))
@@ -114,26 +117,50 @@ def whole_study() -> dict[str, str]:
     total = sum(float(job["seconds"]) for job in jobs)
     start_up = {stage: timed([sys.executable, "-c", f"import {what}"]) for stage, what in STARTS.items()}
     share = sum(start_up.get(job["rule"], 0.0) for job in jobs) / total
-    return {
-        "make study, from nothing": f"{first:.0f} s",
-        "make study, again": f"{again:.1f} s",
-        "largest process": f"{peak:.2f} GB (two run side by side)",
-        "imports of torch, transformers, lm-eval": f"{share:.0%} of {total:.0f} s job time",
-    }
+    return [
+        ("make study, from nothing", f"{first:.0f} s"),
+        ("make study, again", f"{again:.1f} s"),
+        ("largest process", f"{peak:.2f} GB (two run side by side)"),
+        ("imports of torch, transformers, lm-eval", f"{share:.0%} of {total:.0f} s job time"),
+    ]
+
+
+def start_up() -> list[tuple[str, str]]:
+    """How long it takes until work begins."""
+    rows = [("dry run of the default study", f"{dry_run():.1f} s")]
+    for stage, what in STARTS.items():
+        rows.append((f"imports of {stage}", f"{timed([sys.executable, '-c', f'import {what}']):.1f} s"))
+    return rows
+
+
+def training() -> list[tuple[str, str]]:
+    """The trainer beside a plain loop."""
+    return [
+        (f"training {name}", f"{ours:,.0f} tokens/s, {ours / theirs:.2f}x a plain Transformers loop")
+        for name, (ours, theirs) in throughput().items()
+    ]
+
+
+PARTS: dict[str, Callable[[], list[tuple[str, str]]]] = {
+    "start": start_up,
+    "train": training,
+    "tokenization": tokenization.measure,
+    "join": join.measure,
+    "view": view.measure,
+    "index-maps": index_maps.measure,
+    "study": whole_study,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", action="store_true", help="also run the default study from nothing")
+    parser.add_argument("--only", choices=PARTS, help="one part")
     arguments = parser.parse_args()
+    chosen = [arguments.only] if arguments.only else [name for name in PARTS if name != "study" or arguments.study]
     table = Table("what", "measured")
-    table.add_row("dry run of the default study", f"{dry_run():.1f} s")
-    for stage, what in STARTS.items():
-        table.add_row(f"imports of {stage}", f"{timed([sys.executable, '-c', f'import {what}']):.1f} s")
-    for name, (ours, theirs) in throughput().items():
-        table.add_row(f"training {name}", f"{ours:,.0f} tokens/s, {ours / theirs:.2f}x a plain Transformers loop")
-    if arguments.study:
-        for what, measured in whole_study().items():
+    for name in chosen:
+        for what, measured in PARTS[name]():
             table.add_row(what, measured)
     Console().print(table)
 
