@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from scripts.common.errors import UserError
+from scripts.data.streams import LARGEST
 
 
 @lru_cache(maxsize=256)
@@ -37,7 +38,7 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
 
 
 def select(names: list[str], patterns: list[str], where: str) -> list[str]:
-    """Names that fit a pattern, sorted; raises UserError naming a pattern that fits none."""
+    """Names that fit a pattern, sorted; raises UserError for a pattern that fits none or a name with a way out."""
     chosen: set[str] = set()
     for pattern in patterns:
         fitting = [name for name in names if glob_regex(pattern).fullmatch(name)]
@@ -45,6 +46,9 @@ def select(names: list[str], patterns: list[str], where: str) -> list[str]:
             some = ", ".join(sorted(names)[:3]) or "nothing at all"
             raise UserError(f"{where}: nothing in it fits {pattern!r}; it holds {len(names)} files, such as {some}")
         chosen.update(fitting)
+    for name in sorted(chosen):
+        if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+            raise UserError(f"{where}: its member {name!r} names a place outside the archive; it is not to be trusted")
     return sorted(chosen)
 
 
@@ -65,8 +69,11 @@ def read_members(archive: Path, patterns: list[str]) -> dict[str, bytes]:
 
 def _zip_members(archive: Path, patterns: list[str]) -> dict[str, bytes]:
     with zipfile.ZipFile(archive) as packed:
-        names = [info.filename for info in packed.infolist() if not info.is_dir()]
-        return {name: packed.read(name) for name in select(names, patterns, str(archive))}
+        sizes = {info.filename: info.file_size for info in packed.infolist() if not info.is_dir()}
+        chosen = select(list(sizes), patterns, str(archive))
+        for name in chosen:
+            _check_size(archive, name, sizes[name])
+        return {name: packed.read(name) for name in chosen}
 
 
 def _tar_members(archive: Path, patterns: list[str]) -> dict[str, bytes]:
@@ -79,7 +86,15 @@ def _tar_members(archive: Path, patterns: list[str]) -> dict[str, bytes]:
                 continue
             names.append(info.name)
             if any(glob_regex(pattern).fullmatch(info.name) for pattern in patterns):
+                _check_size(archive, info.name, info.size)
                 stream = packed.extractfile(info)
                 assert stream is not None  # a plain file always has one
                 contents[info.name] = stream.read()
     return {name: contents[name] for name in select(names, patterns, str(archive))}
+
+
+def _check_size(archive: Path, member: str, size: int) -> None:
+    if size > LARGEST:
+        raise UserError(
+            f"{archive}: its member {member} has {size} bytes; more than {LARGEST} is no text to read at once"
+        )

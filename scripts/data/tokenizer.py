@@ -68,11 +68,27 @@ def train(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
+def downloaded(wanted: Wanted) -> Path:
+    """tokenizer.json of the hub's `repo`, in the hub library's cache; raises UserError if it can't be had."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HFValidationError, HTTPError
+
+    assert wanted.repo is not None
+    try:
+        return Path(hf_hub_download(wanted.repo, "tokenizer.json", revision=wanted.revision))
+    except (OSError, HTTPError, HFValidationError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+    raise UserError(
+        f"data.tokenizer.repo: tokenizer.json of {wanted.repo} at {wanted.revision} could not be downloaded\n"
+        f"  because: {reason}\n  put the file anywhere and write: file: <its path>, repo: null"
+    )
+
+
 def take_file(wanted: Wanted) -> Tokenizer:
     """The tokenizer of a given tokenizer.json; raises UserError if its hash, size or first token is another."""
     from tokenizers import Tokenizer
 
-    path = Path(wanted.file or "")
+    path = downloaded(wanted) if wanted.repo else Path(wanted.file or "")
     if not path.is_file():
         raise UserError(f"data.tokenizer.file: {path}: no such file")
     if wanted.sha256 and (found := sha256_file(path)) != wanted.sha256:
@@ -142,7 +158,8 @@ def main() -> None:
     started = time.time()
     study = load(arguments.study)
     wanted = study.file.data.tokenizer
-    tokenizer = take_file(wanted) if wanted.file else train(held_in_texts(study), wanted.vocabulary)
+    given = bool(wanted.file or wanted.repo)
+    tokenizer = take_file(wanted) if given else train(held_in_texts(study), wanted.vocabulary)
     files = save(tokenizer, FOLDER)
     merges = len(json.loads(tokenizer.to_str())["model"]["merges"])
     manifest.write(
@@ -151,7 +168,7 @@ def main() -> None:
         subject={"stage": "tokenizer"},
         science=study.tokenizer_science(),
         files=files,
-        parents=[] if wanted.file else _parents(study),
+        parents=[] if given else _parents(study),
         facts={"vocabulary": tokenizer.get_vocab_size(), "merges": merges},
         started=started,
     )

@@ -69,8 +69,20 @@ class Tokenizer(Strict):
     """Number of tokens, special and white-space tokens included. The model pads it to a multiple of 128."""
     file: str | None = None
     """A tokenizer.json to use instead of training one (Pythia: 20B_tokenizer.json)."""
+    repo: str | None = None
+    """Model on the hub whose tokenizer.json to use (EleutherAI/gpt-neox-20b), instead of a file."""
+    revision: str | None = None
+    """Commit of `repo`."""
     sha256: Sha256 | None = None
-    """Expected hash of `file`."""
+    """Expected hash of the tokenizer.json."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Tokenizer:
+        if self.file is not None and self.repo is not None:
+            raise ValueError("give `file` or `repo`, not both")
+        if self.repo is not None and self.revision is None:
+            raise ValueError("a repo needs its revision; write: revision: <commit>")
+        return self
 
 
 class Deduplication(Strict):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.common.errors import UserError
-from scripts.data import fetch
+from scripts.data import archives, fetch
 from scripts.data.archives import glob_regex, read_members, select
 from scripts.data.documents import documents_of, taken, write_block
 from scripts.data.readers import READERS, Text, plain
@@ -81,8 +81,20 @@ def archive(path: Path, contents: dict[str, bytes]) -> Path:
 def test_members_are_read_in_place_and_in_order(name: str, tmp_path: Path) -> None:
     path = archive(tmp_path / name, {"p/b.txt": b"B", "../../evil.txt": b"E", "p/a.txt": b"A", "p/x.py": b"X"})
     assert list(read_members(path, ["p/*.txt"]).items()) == [("p/a.txt", b"A"), ("p/b.txt", b"B")]
-    assert read_members(path, ["**/evil.txt"]) == {"../../evil.txt": b"E"}  # a name, never a path to write
+    with pytest.raises(UserError, match=r"its member '\.\./\.\./evil\.txt' names a place outside the archive"):
+        read_members(path, ["**/evil.txt"])
     assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["p.whl", "p.tar.gz"])
+def test_a_member_too_large_for_a_text_is_refused_unread(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "LARGEST", 10)
+    path = archive(tmp_path / name, {"p/a.txt": b"x" * 11, "p/b.txt": b"y"})
+    assert read_members(path, ["b.txt"]) == {"p/b.txt": b"y"}
+    with pytest.raises(UserError, match=r"its member p/a\.txt has 11 bytes"):
+        read_members(path, ["*.txt"])
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"nonsense"])

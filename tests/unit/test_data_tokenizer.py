@@ -3,18 +3,23 @@
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.pre_tokenizers import ByteLevel
 
 from scripts.common.errors import UserError
+from scripts.data import tokenize
 from scripts.data.store import Document
 from scripts.data.symbols import BYTE_OF_SYMBOL
 from scripts.data.tokenize import batches, encode, encoded
 from scripts.data.tokenizer import SPACES, alphabet, save, take_file, train
 from scripts.study.config_data import Tokenizer as Wanted
+from scripts.study.study import load
+from scripts.study.texts import Block
 
+ROOT = Path(__file__).resolve().parents[2]
 WORDS = [f"word{n}" for n in range(2000)]
 
 
@@ -106,3 +111,47 @@ def test_a_given_file_must_have_the_hash_and_size_the_study_says(corpus: list[st
     path.write_text("{}")
     with pytest.raises(UserError, match=r"tokenizer\.json: not a tokenizer\.json"):
         take_file(Wanted(vocabulary=400, file=str(path)))
+
+
+def test_a_tokenizer_of_the_hub_is_checked_as_a_file_is(
+    corpus: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The download itself is the hub library's; no hub is reached here."""
+    import huggingface_hub
+
+    path, asked = save(train(corpus, 400), tmp_path)[0], []
+
+    def download(*where: str, revision: str) -> str:
+        asked.append((*where, revision))
+        return str(path)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    wanted = Wanted(vocabulary=400, repo="EleutherAI/gpt-neox-20b", revision="abc")
+    assert take_file(wanted).get_vocab_size() == 400
+    assert asked == [("EleutherAI/gpt-neox-20b", "tokenizer.json", "abc")]
+    with pytest.raises(UserError, match="the study says: 0000"):
+        take_file(wanted.model_copy(update={"sha256": "0" * 64}))
+
+    def fails(*where: str, revision: str) -> str:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fails)
+    with pytest.raises(UserError, match=r"(?s)gpt-neox-20b at abc could not be downloaded.*no route.*write: file:"):
+        take_file(wanted)
+
+
+@pytest.mark.parametrize(
+    ("keep", "wanted"),
+    [("none", [True, True, False, True]), ("exact", [False, True, False, True]), ("near", [False, False, False, True])],
+)
+def test_what_a_block_gives_a_corpus(keep: str, wanted: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents a b | a A x c: equal texts share an id, A is near a, x is held out; the second block is asked for."""
+    ids = np.array([1, 2, 1, 3, 4, 5], dtype=np.uint64)
+    cluster = np.array([1, 2, 1, 1, 4, 5], dtype=np.uint64)
+    held_out = np.array([False, False, False, False, True, False])
+    monkeypatch.setattr(tokenize, "documents_in", lambda block: 4)
+    monkeypatch.setattr(tokenize.clusters, "read_columns", lambda blocks: (ids, cluster, held_out))
+    monkeypatch.setattr(tokenize.clusters, "held_out_of", lambda block: held_out[2:])
+    study = load(ROOT / "config.yaml")
+    science = {"corpus": "c", "components": ["code", "drama"], "deduplicate": keep}
+    assert tokenize.select(study, science, Block("drama", 0)).tolist() == wanted
