@@ -41,6 +41,7 @@ wildcard_constraints:
     task_set="|".join(map(re.escape, TASK_SETS)),
     seed=r"\d+",
     part=r"\d+",
+    leg=r"\d+",
     group=r"\d+",
     step=r"\d+",
 
@@ -92,6 +93,11 @@ def corpus_manifest(wildcards):
 def order_manifest(wildcards):
     run = STUDY.run(wildcards.run)
     return f"data/{run.corpus}/order-{run.data_seed}/manifest.json"
+
+
+def leg_before(run, leg):
+    """The leg a leg goes on from; the first has none."""
+    return [f"checkpoints/{run}/legs/leg-{leg - 1}/manifest.json"] if leg > 1 else []
 
 
 def largest_first(wildcards):

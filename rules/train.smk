@@ -1,5 +1,33 @@
-# One job a run. Its checkpoints are no declared outputs, so that a failed job leaves them to resume from;
+# One job a leg, so one a run if it has one leg. Its checkpoints are no declared outputs, so that a failed job leaves them to resume from;
 # the run's manifest, written last, is.
+
+
+rule train_leg:
+    input:
+        corpus_manifest,
+        order_manifest,
+        "data/held-out/manifest.json",
+        lambda wildcards: leg_before(wildcards.run, int(wildcards.leg)),
+    output:
+        "checkpoints/{run}/legs/leg-{leg}/manifest.json",
+    log:
+        "logs/train/{run}-leg{leg}.log",
+    benchmark:
+        "benchmarks/train/{run}-leg{leg}.jsonl"
+    priority: largest_first
+    conda:
+        "../envs/workflow.yaml"
+    threads: THREADS
+    resources:
+        mem_mb=training_memory,
+        gpu=GPUS,
+    params:
+        study=STUDY_FILE,
+        science=train_science,
+    message:
+        "Train leg {wildcards.leg} of {wildcards.run}"
+    shell:
+        "python -m scripts.train.train --study {params.study} --run {wildcards.run} --leg {wildcards.leg} > {log} 2>&1"
 
 
 rule train_run:
@@ -7,6 +35,7 @@ rule train_run:
         corpus_manifest,
         order_manifest,
         "data/held-out/manifest.json",
+        lambda wildcards: leg_before(wildcards.run, STUDY.file.runtime.legs),
     output:
         "checkpoints/{run}/manifest.json",
     log:

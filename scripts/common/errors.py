@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -32,3 +33,9 @@ def run(main: Callable[[], None]) -> None:
         raise SystemExit(2) from None
     except BrokenPipeError:  # `… --help | head` is not a mistake
         raise SystemExit(0) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror}; make room and run it again, finished work is kept", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from scripts.study.config_data import Data, Name, Positive, Strict
+from scripts.study.config_data import Data, Name, Positive, Share, Strict
 
 
 class Schedule(Strict):
@@ -39,14 +39,23 @@ class Checkpoints(Strict):
 class LearningRate(Strict):
     """Peak by size from the catalogue (or `peak` here), shape as named."""
 
-    schedule: Literal["pythia-v1", "cosine", "constant"]
-    """pythia-v1: the curve Pythia trained with (first update at 0; cosine to 0 clipped at the floor)."""
+    schedule: Literal["pythia-v1", "cosine", "wsd", "constant"]
+    """pythia-v1: the curve Pythia trained with (first update at 0; cosine to 0 clipped at the floor); cosine: to the
+    floor at the last update; wsd: at the peak, then on a line to the floor over the last `decay_share`."""
     warmup_share: Annotated[float, Field(ge=0, lt=1)]
     """Share of the steps with linear warm-up."""
     floor_share: Annotated[float, Field(ge=0, le=1)]
     """Lowest learning rate as a share of the peak."""
     peak: Annotated[float, Field(gt=0)] | None = None
     """Instead of the catalogue's peak; for overrides."""
+    decay_share: Share | None = None
+    """Share of the steps over which wsd decays; for wsd only."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> LearningRate:
+        if (self.schedule == "wsd") != (self.decay_share is not None):
+            raise ValueError("`decay_share` goes with schedule: wsd, and with no other; write: decay_share: 0.1")
+        return self
 
 
 class Optimizer(Strict):
@@ -160,6 +169,10 @@ class Runtime(Strict):
     """DeepSpeed's partitioning of the optimizer state."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
+    legs: Positive = 1
+    """Training jobs a run is cut into, one after the other, for clusters that limit a job's time."""
+    save_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Save the state to resume from at least this often, beside the scheduled steps; null: at those only."""
     data_parts: Positive = 1
     """Jobs that reading, deduplication and tokenization are spread over; the files of a component are shared out."""
     checkpoints_per_batch: Positive

@@ -65,6 +65,11 @@ class Study:
         asked = _expand(self.file.checkpoints.optimizer_states, self.run(run).training.steps)
         return sorted(set(asked) & set(self.steps(run)))
 
+    def leg_ends(self, run: str) -> list[int]:
+        """Last step of each leg, as even in length as can be; that of the last leg is the run's."""
+        total, legs = self.run(run).training.steps, self.file.runtime.legs
+        return [total * leg // legs for leg in range(1, legs + 1)]
+
     def evaluation_steps(self, run: str) -> list[int]:
         """Steps whose model is evaluated."""
         return self._among(run, self.file.evaluation.steps)
@@ -178,7 +183,7 @@ class Study:
             },
             "training": {
                 **run.training.model_dump(),
-                "learning_rate": {**run.training.learning_rate.model_dump(), "peak": run.peak},
+                "learning_rate": {**run.training.learning_rate.model_dump(exclude_none=True), "peak": run.peak},
             },
             "steps": self.steps(name),
             "optimizer_steps": self.optimizer_steps(name),

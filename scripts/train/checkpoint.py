@@ -8,6 +8,7 @@ leaves one whole resume state, and nothing half-written carries a manifest.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from scripts.study.runs import BASE_SEED, Run
 
 OPTIMIZER_FILES = "zero_pp_rank_*"
 SAVING = ".saving"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def step_folder(root: Path, step: int) -> Path:
@@ -58,7 +60,27 @@ class Checkpoints:
         return step, manifest.verify(path, "resume")
 
     def save(self, engine: Any, step: int, facts: dict[str, Any]) -> None:
-        """Write the complete native state of `step` under resume/, manifest last. Every rank calls this."""
+        """Write the complete native state of `step` under resume/, manifest last. Every rank calls this.
+
+        Raises UserError if the disk is full; the state before is whole then.
+        """
+        try:
+            self._save(engine, step, facts)
+        except (OSError, RuntimeError) as error:  # torch's writer tells a full disk as a RuntimeError
+            if getattr(error, "errno", None) not in FULL and shutil.disk_usage(self.root).free > self._last_size():
+                raise
+            shutil.rmtree(self.resume / SAVING, ignore_errors=True)
+            found = self.newest_resume()
+            kept = f"the state of step {found[0]} is whole" if found else "nothing is saved yet"
+            raise UserError(
+                f"{self.resume}: the disk is full, step {step} could not be saved; {kept}\n  make room and run it again"
+            ) from None
+
+    def _last_size(self) -> int:
+        """Bytes of the resume states there are; 1 MB if there is none."""
+        return sum(path.stat().st_size for path in self.resume.rglob("*") if path.is_file()) or 10**6
+
+    def _save(self, engine: Any, step: int, facts: dict[str, Any]) -> None:
         saving = self.resume / SAVING
         if self.rank == 0:
             shutil.rmtree(saving, ignore_errors=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,13 @@ import numpy as np
 import torch
 
 from scripts.common import lock, manifest
-from scripts.common.errors import UserError, run
+from scripts.common.errors import UserError, explain, run
 from scripts.common.files import sha256_file
 from scripts.common.progress import progress
 from scripts.data.rows import Rows
 from scripts.study.runs import Run
 from scripts.study.study import Study, load
-from scripts.train import checkpoint, engine, held_out
+from scripts.train import checkpoint, engine, held_out, stop
 from scripts.train.logbook import EXACT, TIMING, Logbook
 from scripts.train.recipe import learning_rate
 
@@ -139,16 +141,36 @@ class Trainer:
             self.checkpoints.publish(step, step in self.optimizer_steps, facts)
             self.checkpoints.drop_resume_before(step)
 
-    def train(self) -> None:
-        """Run to the last step."""
-        total = self.spec.training.steps
+    def keep(self, step: int) -> None:
+        """Save the state to resume from between scheduled steps."""
+        self.checkpoints.save(self.engine, step, {"lengths": self.logbook.lengths()})
+        if self.world.rank == 0:
+            self.checkpoints.drop_resume_before(step)
+
+    def train(self, until: int, save_seconds: float | None) -> None:
+        """Run to step `until` and save there; a signal that asks for the end before saves and raises SystemExit(75)."""
         self.start()
-        with progress(f"train {self.spec.name}", total, "steps", self.engine.global_steps) as tell:
-            while self.engine.global_steps < total:
+        total = self.spec.training.steps
+        with (
+            stop.Watch(self.world, save_seconds) as watch,
+            progress(f"train {self.spec.name}", total, "steps", self.engine.global_steps) as tell,
+        ):
+            while (step := self.engine.global_steps) < until:
                 self.step()
-                if self.engine.global_steps in self.steps:
-                    self.save(self.engine.global_steps)
-                tell(self.engine.global_steps)
+                step += 1
+                due, end = watch.look()
+                if step in self.steps:
+                    self.save(step)
+                    watch.just_saved()
+                elif due or step == until:
+                    self.keep(step)
+                    watch.just_saved()
+                tell(step)
+                if end and step < until:
+                    if self.world.rank == 0:
+                        name = self.spec.name
+                        print(f"{name}: asked to end; saved at step {step} of {total}, run it again", file=sys.stderr)
+                    raise SystemExit(stop.EXIT_SAVED)
 
 
 def refuse_foreign(root: Path, science: dict[str, Any]) -> None:
@@ -161,6 +183,29 @@ def refuse_foreign(root: Path, science: dict[str, Any]) -> None:
                     f"{root} holds checkpoints of another science config:\n  {listed}\n"
                     f"  keep them: mv {root} {root}-kept\n  or drop them: rm -r {root}"
                 )
+
+
+def finish_leg(trainer: Trainer, study: Study, leg: int, started: float) -> None:
+    """Write a leg's manifest: which steps it covers and the rows they read."""
+    ends = study.leg_ends(trainer.spec.name)
+    begin, end = (ends[leg - 2] if leg > 1 else 0), ends[leg - 1]
+    digest, applied = trainer.logbook.rows_between(begin, end)
+    earlier = [leg_manifest(trainer.root, leg - 1)] if leg > 1 else trainer.checkpoints.parents
+    manifest.write(
+        leg_manifest(trainer.root, leg),
+        kind="leg",
+        subject={"run": trainer.spec.name, "leg": leg},
+        science=trainer.science,
+        files=[],
+        parents=earlier,
+        facts={"steps": [begin, end], "rows": digest, "updates_applied": applied},
+        started=started,
+    )
+
+
+def leg_manifest(root: Path, leg: int) -> Path:
+    """Where the manifest of a leg lies; the last leg's is the run's own."""
+    return root / "legs" / f"leg-{leg}" / manifest.NAME
 
 
 def finish(trainer: Trainer, study: Study, started: float) -> None:
@@ -184,25 +229,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", required=True, help="name of the run, e.g. pythia-460k-seed1")
+    parser.add_argument("--leg", type=int, help="train up to the end of this leg, from 1 (default: the last)")
     arguments = parser.parse_args()
     started = time.time()
     study = load(arguments.study)
     spec = study.run(arguments.run)
+    legs = study.file.runtime.legs
+    leg = legs if arguments.leg is None else arguments.leg
+    if not 1 <= leg <= legs:
+        raise UserError(explain("--leg", leg, f"1 to {legs} (runtime.legs)"))
     root = Path("checkpoints") / spec.name
     world = engine.join_world(study.file.runtime)
-    if world.rank == 0:
-        with lock.hold(root):
-            _train(study, spec, world, root, started)
-    else:
-        _train(study, spec, world, root, started)
-    torch.distributed.destroy_process_group()
+    try:
+        with lock.hold(root) if world.rank == 0 else nullcontext():
+            _train(study, spec, leg, world, root, started)
+    finally:
+        torch.distributed.destroy_process_group()
 
 
-def _train(study: Study, spec: Run, world: engine.World, root: Path, started: float) -> None:
+def _train(study: Study, spec: Run, leg: int, world: engine.World, root: Path, started: float) -> None:
     trainer = Trainer(study, spec, world, root)
     refuse_foreign(root, trainer.science)
-    trainer.train()
-    if world.rank == 0:
+    minutes = study.file.runtime.save_minutes
+    trainer.train(study.leg_ends(spec.name)[leg - 1], None if minutes is None else 60 * minutes)
+    if world.rank:
+        return
+    if leg < study.file.runtime.legs:
+        finish_leg(trainer, study, leg, started)
+    else:
         finish(trainer, study, started)
 
 

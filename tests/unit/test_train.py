@@ -118,6 +118,22 @@ def shape(schedule: str) -> LearningRate:
 
 @pytest.mark.parametrize(
     ("applied", "share"),
+    [(0, 0.0), (5, 0.5), (10, 1.0), (500, 1.0), (800, 1.0), (850, 0.775), (900, 0.55), (1000, 0.1), (1200, 0.1)],
+)
+def test_wsd_is_flat_and_then_a_line_to_the_floor(applied: int, share: float) -> None:
+    wsd = LearningRate(schedule="wsd", warmup_share=0.01, floor_share=0.1, decay_share=0.2)
+    assert learning_rate(applied, 1000, 2e-3, wsd) == pytest.approx(2e-3 * share)
+
+
+def test_a_decay_share_belongs_to_wsd_alone() -> None:
+    with pytest.raises(ValueError, match="goes with schedule: wsd"):
+        LearningRate(schedule="wsd", warmup_share=0.01, floor_share=0.1)
+    with pytest.raises(ValueError, match="goes with schedule: wsd"):
+        LearningRate(schedule="cosine", warmup_share=0.01, floor_share=0.1, decay_share=0.2)
+
+
+@pytest.mark.parametrize(
+    ("applied", "share"),
     # gpt-neox v1.0's curve over Pythia's 143,000 steps, computed from its formula
     [
         (0, 0.0),

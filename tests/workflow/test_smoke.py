@@ -143,3 +143,14 @@ def test_phase_targets(finished: Workflow, phase: str) -> None:
 def test_shipped_studies_dry_run(tmp_path: Path, study: str, runs: int) -> None:
     workflow = Workflow(tmp_path, SMOKE.parents[1] / study)
     assert workflow.planned()["train_run"] == runs
+
+
+def test_cutting_a_finished_study_into_legs_changes_nothing(copied: Callable[..., Workflow]) -> None:
+    """The legs' manifests are new; the trainer sees that everything is there."""
+    workflow = copied(("runtime:", "runtime:\n  legs: 2"))
+    before = hashes(workflow.folder)
+    assert workflow.planned("train") == {"train_leg": 3, "train_run": 3, "train": 1}
+    workflow.succeed("train")
+    assert hashes(workflow.folder) == before
+    assert len(list(workflow.folder.glob("checkpoints/*/legs/leg-1/manifest.json"))) == 3
+    assert workflow.planned() == {}
