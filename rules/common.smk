@@ -27,6 +27,7 @@ RUNS = list(STUDY.runs)
 CORPORA = list(STUDY.file.data.corpora)
 COMPONENTS = list(STUDY.file.data.components)
 PARTS = list(range(STUDY.part_count))
+TOKENIZER_FILE = [str(path) for path in matching(STUDY.file.data.tokenizer.file or "")]
 DOCUMENTS = [f"{block.folder}/manifest.json" for block in STUDY.blocks()]
 TASK_SETS = list(STUDY.file.evaluation.task_sets)
 THREADS = STUDY.file.runtime.threads
@@ -56,6 +57,10 @@ def component_science(wildcards):
     return STUDY.component_science(wildcards.component)
 
 
+def component_parts(wildcards):
+    return STUDY.parts(wildcards.component)
+
+
 def part_documents(wildcards):
     """What the documents of one part are read from."""
     return [f"{block.folder}/manifest.json" for block in STUDY.blocks() if block.part == int(wildcards.part)]
@@ -68,6 +73,20 @@ def corpus_sources(wildcards):
         return [f"data/published/{wildcards.corpus}/manifest.json"]
     pieces = expand("data/{corpus}/pieces/part-{part}", corpus=wildcards.corpus, part=PARTS)
     return [*pieces, *DOCUMENTS, "data/clusters/manifest.json", "data/tokenizer/manifest.json"]
+
+
+def published_files(wildcards):
+    """Token files on disk that a corpus is joined from; those of the hub are not there before they are downloaded."""
+    published = STUDY.file.data.corpora[wildcards.corpus].published
+    if published is None or published.folder is None:
+        return []
+    found = [f"{published.folder}/{pattern}" for pattern in (published.shards, published.index)]
+    return [str(path) for pattern in [*found, published.hashes] if pattern for path in matching(pattern)]
+
+
+def data_memory(wildcards, attempt):
+    """MB of the stages that hold columns of all documents: enough for about ten million, then twice, thrice .."""
+    return 2000 * attempt
 
 
 def corpus_science(wildcards):

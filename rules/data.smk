@@ -42,6 +42,7 @@ rule documents:
     params:
         study=STUDY_FILE,
         science=component_science,
+        parts=component_parts,  # part 0 of two holds other files than part 0 of one
     message:
         "Read the documents of {wildcards.component}, part {wildcards.part}"
     shell:
@@ -50,6 +51,7 @@ rule documents:
 
 rule tokenizer:
     input:
+        TOKENIZER_FILE,
         DOCUMENTS,
         "data/clusters/manifest.json",
     output:
@@ -62,7 +64,7 @@ rule tokenizer:
     conda:
         "../envs/workflow.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=data_memory,
     params:
         study=STUDY_FILE,
         science=STUDY.tokenizer_science(),
@@ -88,7 +90,7 @@ rule tokenize:
         "../envs/workflow.yaml"
     threads: THREADS
     resources:
-        mem_mb=2000,
+        mem_mb=data_memory,
     params:
         study=STUDY_FILE,
         science=corpus_science,
@@ -99,6 +101,8 @@ rule tokenize:
 
 
 rule published:
+    input:
+        published_files,
     output:
         "data/published/{corpus}/manifest.json",
     log:
@@ -133,7 +137,7 @@ rule join:
     conda:
         "../envs/workflow.yaml"
     resources:
-        mem_mb=3000,
+        mem_mb=data_memory,
     params:
         study=STUDY_FILE,
         science=corpus_science,
@@ -157,11 +161,10 @@ rule order:
         "../envs/workflow.yaml"
     threads: THREADS
     resources:
-        mem_mb=2000,
+        mem_mb=data_memory,
     params:
         study=STUDY_FILE,
         science=order_science,
-        most_epochs=STUDY.file.data.most_epochs,  # a refusal, not science
     message:
         "Order the rows of {wildcards.corpus} by data seed {wildcards.seed}"
     shell:

@@ -14,7 +14,7 @@ rule signatures:
     conda:
         "../envs/workflow.yaml"
     resources:
-        mem_mb=3000,
+        mem_mb=data_memory,
     params:
         study=STUDY_FILE,
         science=STUDY.hashing_science(),
@@ -38,7 +38,7 @@ rule pairs:
     conda:
         "../envs/workflow.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=data_memory,
     params:
         study=STUDY_FILE,
         science=STUDY.hashing_science(),
@@ -62,7 +62,7 @@ rule clusters:
     conda:
         "../envs/workflow.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=data_memory,
     params:
         study=STUDY_FILE,
         science=STUDY.cluster_science(),

@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+WRONG_PLACE = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EROFS, errno.ENAMETOOLONG)
+
 
 class UserError(Exception):
     """A mistake the reader can mend; its text says what, what is allowed, and the fix."""
@@ -34,8 +37,9 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # `… --help | head` is not a mistake
         raise SystemExit(0) from None
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL + WRONG_PLACE:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror}; make room and run it again, finished work is kept", file=sys.stderr)
+        then = "; make room and run it again, finished work is kept" if error.errno in FULL else ""
+        print(f"error: {where}{error.strerror}{then}", file=sys.stderr)
         raise SystemExit(2) from None

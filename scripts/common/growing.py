@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -22,11 +23,13 @@ class Growing:
     `progress` is what the last commit said, {} at the start: the caller goes on from there. Bytes written after
     the last commit are cut off on opening, so the files end as if nothing had happened in between. Raises
     UserError if the folder holds another work's progress (`subject`, plain data, differs) or files shorter than
-    committed. One writer at a time: whoever opens it holds a lock.
+    committed; with `drop_foreign`, for what is cheap to make again and nobody else's, another work's progress is
+    dropped with a word. One writer at a time: whoever opens it holds a lock.
     """
 
-    def __init__(self, folder: Path, names: list[str], subject: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, names: list[str], subject: dict[str, Any], *, drop_foreign: bool = False) -> None:
         self.folder, self.subject = folder, json.loads(canonical(subject))  # as it will be read: tuples are lists
+        self.drop_foreign = drop_foreign
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(f".{STATE}.*.tmp"):  # of a commit that was killed
             left.unlink()
@@ -42,6 +45,10 @@ class Growing:
             return {"progress": {}, "lengths": {}}
         state: dict[str, Any] = read_json(path)
         if lines := differing(state["subject"], self.subject):
+            if self.drop_foreign:
+                print(f"{self.folder}: unfinished work on something else is dropped: {lines[0]}", file=sys.stderr)
+                path.unlink()
+                return {"progress": {}, "lengths": {}}
             raise UserError(
                 f"{self.folder}: holds unfinished work on something else:\n  " + "\n  ".join(lines) + "\n"
                 f"  to drop it: rm -r {self.folder}"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.errors import UserError
-from scripts.common.files import digest_of, read_json, sha256_file, write_json
+from scripts.common.files import canonical, digest_of, read_json, sha256_file, write_json
 
 SCHEMA = 1
 NAME = "manifest.json"
@@ -103,6 +103,12 @@ def verify(path: Path, kind: str, hash_below: int | None = None) -> dict[str, An
         if (found := sha256_file(file)) != expected["sha256"]:
             raise UserError(f"{file}: sha256 {found}, {path} says {expected['sha256']}")
     return content
+
+
+def same_science(path: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Refuse what was made with other settings than the study's; raises UserError naming the keys."""
+    if lines := differing(found, json.loads(canonical(asked))):
+        raise UserError(f"{path}: made with other settings; make it again\n  " + "\n  ".join(lines))
 
 
 def differing(old: Any, new: Any, prefix: str = "") -> list[str]:

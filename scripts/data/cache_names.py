@@ -91,6 +91,7 @@ def main() -> None:
     action.add_argument("--compare", type=Path, help="folder that holds published maps")
     arguments = parser.parse_args()
     if arguments.out:
+        manifest.verify(arguments.order / manifest.NAME, "order")  # a damaged map must not get NeoX's name
         names = cache_names(arguments.prefix, read_science(arguments.order))
         arguments.out.mkdir(parents=True, exist_ok=True)
         for name, cached in names.items():

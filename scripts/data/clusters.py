@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scripts.common import manifest
@@ -43,7 +44,7 @@ def read_all(study: Study) -> tuple[list[Block], Documents]:
     """Columns of all documents in the order of the corpora; raises UserError for a component name used twice."""
     blocks = study.blocks()
     near = near_duplicates(study, blocks)
-    ids, characters, codes, reserved = [], [], [], []
+    ids, characters, columns, reserved = [], [], [], []
     sources: dict[str, str] = {}
     for block in blocks:
         table = pq.read_table(block.folder / TABLE, columns=["id", "component", "characters"])
@@ -55,15 +56,14 @@ def read_all(study: Study) -> tuple[list[Block], Documents]:
                     f"component {name!r} comes from both data.components.{sources[name]} and "
                     f"data.components.{block.source}: two components with one name; rename one"
                 )
-        codes.append(table["component"].combine_chunks())
+        columns.append(table["component"])
         reserved.append(np.full(len(table), study.file.data.components[block.source].held_out))
     names = sorted(sources)
-    index = {name: number for number, name in enumerate(names)}
-    component = np.concatenate([np.array([index[n] for n in code.to_pylist()], dtype=np.int32) for code in codes])
+    codes = [pc.index_in(column, pa.array(names, pa.string())).to_numpy() for column in columns]
     return blocks, Documents(
         ids=np.concatenate(ids),
         near=np.concatenate(near),
-        component=component,
+        component=np.concatenate(codes).astype(np.int32),
         names=names,
         characters=np.concatenate(characters),
         reserved=np.concatenate(reserved),
@@ -74,7 +74,8 @@ def near_duplicates(study: Study, blocks: Sequence[Block]) -> list[np.ndarray]:
     """By block: the number of each document's cluster of near-duplicates, or SINGLE."""
     groups = [pairs.folder_of(group) for group in range(study.part_count)]
     for group in groups:
-        manifest.verify(group / manifest.NAME, "pairs")
+        path = group / manifest.NAME
+        manifest.same_science(path, manifest.verify(path, "pairs")["science"], study.hashing_science())
     found = read_clusters(groups, Hashing.of(study.file.data.deduplication))
     counts = {block: documents_in(block) for block in blocks}
     by_block: dict[Block, np.ndarray] = {}
@@ -111,6 +112,29 @@ def read_columns(blocks: Sequence[Block]) -> tuple[np.ndarray, np.ndarray, np.nd
     clusters = [ids_to_numbers(table["cluster"]) for table in tables]
     held_out = [table["held_out"].to_numpy() for table in tables]
     return np.concatenate(ids), np.concatenate(clusters), np.concatenate(held_out)
+
+
+def first_of(block: Block) -> np.ndarray:
+    """Whether each document of a block is the first of its cluster among all components, bool [n]."""
+    first: np.ndarray = pq.read_table(table_of(block), columns=["first"])["first"].to_numpy()
+    return first
+
+
+def read(study: Study) -> None:
+    """Refuse clusters that are not there or were made with other settings."""
+    path = FOLDER / manifest.NAME
+    manifest.same_science(path, manifest.read(path, "clusters")["science"], study.cluster_science())
+
+
+def _check_rest(documents: Documents, clusters: Clusters) -> None:
+    """Refuse a component that nothing is left of for training."""
+    for number, name in enumerate(documents.names):
+        mine = documents.component == number
+        if clusters.held_out[mine].all() and not documents.reserved[mine].all():
+            raise UserError(
+                f"component {name}: all of its {int(mine.sum())} documents would be held out; give it more text, cut "
+                "it into more documents (section_characters), or lower data.held_out_share"
+            )
 
 
 def held_out_of(block: Block) -> np.ndarray:
@@ -181,6 +205,8 @@ def main() -> None:
     study = load(arguments.study)
     blocks, documents = read_all(study)
     clusters = assign(documents, study.file.data.held_out_share)
+    _check_rest(documents, clusters)
+    (FOLDER / manifest.NAME).unlink(missing_ok=True)  # it must not stand beside tables that are being replaced
     files, begin = [], 0
     for block in blocks:
         end = begin + documents_in(block)

@@ -6,7 +6,7 @@ import argparse
 import io
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +23,7 @@ from scripts.data.store import NAME, Document, document_id, write_documents
 from scripts.data.tables import TableWriter
 from scripts.study.config_data import Component
 from scripts.study.study import load
-from scripts.study.texts import Block, files_of, share
+from scripts.study.texts import Block, share
 
 TABLE = "documents.parquet"
 SCHEMA = pa.schema(
@@ -32,39 +32,56 @@ SCHEMA = pa.schema(
 Members = Iterable[tuple[str, BinaryIO]]
 
 
-def members(name: str, component: Component, part: int = 0, parts: int = 1) -> Iterator[tuple[str, BinaryIO]]:
-    """(name, bytes) of every member of the archive, or of every file of the part, sorted by name."""
+def files_fetched(name: str) -> list[Path]:
+    """Files of a component as its source's manifest lists them; raises UserError if one is missing or changed in size.
+
+    Not the glob again: a file that came meanwhile would shift what other parts, already read, left to this one.
+    """
+    path = source_folder(name) / manifest.NAME
+    files = []
+    for file, known in manifest.read(path, "source")["facts"]["files"].items():
+        found = Path(file).stat().st_size if Path(file).is_file() else None
+        if found != known["bytes"]:
+            has = "is missing" if found is None else f"has {found} bytes"
+            raise UserError(f"{file}: {has}, {path} says {known['bytes']} bytes; run the workflow again")
+        files.append(Path(file))
+    return sorted(files)
+
+
+def members(name: str, component: Component, files: Sequence[Path]) -> Iterator[tuple[str, BinaryIO]]:
+    """(name, bytes) of every member of the archive, sorted by name, or of every one of the files."""
     if component.archive:
         for member, content in read_members(source_folder(name) / component.archive.file, component.members).items():
             yield member, io.BytesIO(content)
-        return
-    for path in share(files_of(name, component), part, parts):
+    for path in files:
         with path.open("rb") as handle:
             yield path.as_posix(), handle
 
 
 def documents_of(name: str, component: Component, contents: Members) -> Iterator[Document]:
-    """Documents of the contents in reading order: read, tidied, cut, empty ones dropped."""
+    """Documents of the contents in reading order, cut where the component asks for it; empty ones are dropped.
+
+    A text that is not cut is left as it is, to the last blank.
+    """
     for member, stream in contents:
         for text in READERS[reader_for(member, component)](member, stream, component):
-            yield from _sections(text.component or name, text.origin, tidy(text.text), component.section_characters)
+            yield from _sections(text.component or name, text.origin, text.text, component.section_characters)
 
 
 def _sections(component: str, origin: str, text: str, characters: int | None) -> Iterator[Document]:
-    if not text.strip():
-        return
     if characters is None:
-        yield Document(document_id(text), text, component, origin)
+        if text:
+            yield Document(document_id(text), text, component, origin)
         return
-    for number, piece in enumerate(cut(text, characters)):
+    for number, piece in enumerate(cut(tidy(text), characters)):
         yield Document(document_id(piece), piece, component, f"{origin}#{number}")
 
 
-def taken(name: str, component: Component, part: int = 0, parts: int = 1) -> Iterator[Document]:
+def taken(name: str, component: Component, files: Sequence[Path] = ()) -> Iterator[Document]:
     """A part's documents; where only a share is taken, the source is read once more to know which."""
 
     def read() -> Iterator[Document]:
-        return documents_of(name, component, members(name, component, part, parts))
+        return documents_of(name, component, members(name, component, files))
 
     if component.take_characters is None:
         yield from read()
@@ -109,14 +126,15 @@ def main() -> None:
     component, parts = chosen(study, name), study.parts(name)
     if not 0 <= part < parts:
         raise UserError(f"--part: component {name} has parts 0 to {parts - 1}")
-    folder = Block(name, part).folder
-    facts = write_block(folder, taken(name, component, part, parts))
+    folder = Block(name, part, parts).folder
+    files = [] if component.archive else share(files_fetched(name), part, parts)
+    facts = write_block(folder, taken(name, component, files))
     if parts == 1 and not facts["documents"]:
         raise UserError(f"component {name}: the chosen members hold no text")
     manifest.write(
         folder / manifest.NAME,
         kind="documents",
-        subject={"component": name, "part": part},
+        subject={"component": name, "part": part, "parts": parts},
         science=study.component_science(name),
         files=[folder / NAME, folder / TABLE],
         parents=[source_folder(name) / manifest.NAME],

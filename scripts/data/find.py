@@ -26,7 +26,7 @@ from scripts.data.search_terms import encoded
 from scripts.data.view_source import Source, add_arguments, add_tokenizer, source_of
 from scripts.data.view_text import Vocabulary, on_a_line
 
-TOGETHER = 1 << 20  # occurrences whose rows are looked up at once: each time the order's maps are read through
+TOGETHER = 1 << 22  # occurrences whose rows are looked up at once: each time the order's maps are read through
 TOLD_TOGETHER = 1 << 14  # occurrences whose documents are looked up at once
 CONTEXT_TOKENS, CONTEXT_CHARACTERS = 24, 40
 STEPS_IN_TABLE = 6

@@ -155,7 +155,8 @@ def open_tokens(prefix: Path, *, thorough: bool = False) -> Tokens:
     index, data = idx_path(prefix), bin_path(prefix)
     for path in (index, data):
         if not path.is_file():
-            raise UserError(f"{path}: no such file")
+            hint = "; give the path without its .bin or .idx" if prefix.suffix in (".bin", ".idx") else ""
+            raise UserError(f"{path}: no such file{hint}")
     dtype, count, borders = read_header(index)
     expected = HEADER.size + 12 * count + 8 * borders
     if (found := index.stat().st_size) != expected:

@@ -65,7 +65,7 @@ def one_pass(pieces: Sequence[Piece], folder: Path, name: str, dtype: np.dtype, 
     sizes = check_pieces(pieces, dtype.itemsize)
     total = sum(sizes)
     subject = {"pieces": [[piece.path.as_posix(), size] for piece, size in zip(pieces, sizes, strict=True)]}
-    with Growing(folder, [name], subject) as grown, Lanes(4) as lanes:
+    with Growing(folder, [name], subject, drop_foreign=True) as grown, Lanes(4) as lanes:
         going = _Pass(pieces, sizes, grown, name, _Tokens(dtype, limit or int(np.iinfo(dtype).max) + 1), lanes)
         if (free := shutil.disk_usage(folder).free) < total - going.done:
             raise UserError(f"{folder}: {total - going.done} more bytes are needed, the disk has {free}; make room")

@@ -143,7 +143,7 @@ def write_order(study: Study, corpus: str, science: dict[str, Any], started: flo
     check_rows(study, corpus, layout, tokens, science, epochs)
     subject = {"science": science, "corpus": sha256_file(home / manifest.NAME)}
     with made(home / f"order-{seed}", resume=True) as draft:
-        with Growing(draft / "digesting", ["digests"], subject) as work:
+        with Growing(draft / "digesting", ["digests"], subject, drop_foreign=True) as work:
             if "blocks" not in work.progress:
                 if layout == "neox":
                     write_maps(draft, tokens, science)

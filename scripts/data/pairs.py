@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scripts.common import manifest
 from scripts.common.errors import UserError, run
+from scripts.common.files import read_json
 from scripts.common.folders import made
 from scripts.data import signatures
 from scripts.data.minhash import Hashing, write_pairs
@@ -33,8 +34,10 @@ def main() -> None:
     if not 0 <= arguments.group < groups:
         raise UserError(f"--group: there are groups 0 to {groups - 1}")
     parts = [signatures.folder_of(part) for part in range(groups)]
-    if missing := [str(part) for part in parts if not part.is_dir()]:
-        raise UserError(f"{missing[0]}: no such folder; the job that writes it has not finished")
+    for part in parts:
+        if not part.is_dir():
+            raise UserError(f"{part}: no such folder; the job that writes it has not finished")
+        manifest.same_science(part, read_json(part / signatures.SCIENCE), study.hashing_science())
     folder = folder_of(arguments.group)
     bands = range(arguments.group, hashing.bands, groups)
     with made(folder) as draft:

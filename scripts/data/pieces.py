@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from scripts.common import manifest
 from scripts.common.errors import UserError
-from scripts.common.files import atomic
+from scripts.common.files import atomic, read_json
+from scripts.common.growing import STATE
 from scripts.data import clusters, store, tokenize
 from scripts.data.documents import TABLE
 from scripts.data.indexed import index_blocks, token_dtype
@@ -45,6 +46,7 @@ def pieces_of(study: Study, corpus: str) -> list[tuple[Block, Path]]:
         folder = tokenize.folder_of(corpus, block.part) / block.source
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; the job that writes it has not finished")
+        manifest.same_science(folder, read_json(folder / STATE)["subject"]["science"], science)
         found.append((block, folder))
     return found
 
@@ -91,7 +93,7 @@ def from_pieces(study: Study, corpus: str) -> None:
     if not len(sizes):
         more = " or a larger data.held_out_share" if corpus == HELD_OUT else ""
         raise UserError(f"corpus {corpus}: no document has a token; give more text{more}")
-    vocabulary, folder = load_tokenizer().get_vocab_size(), Path("data") / corpus
+    vocabulary, folder = load_tokenizer(study).get_vocab_size(), Path("data") / corpus
     dtype, pieces = token_dtype(vocabulary), [Piece(folder / tokenize.TOKENS) for folder in folders]
     with joined(pieces, folder, "tokens.bin", dtype=dtype, limit=vocabulary) as (draft, result):
         with atomic(draft / "tokens.idx") as temporary, temporary.open("wb") as index:

@@ -17,7 +17,7 @@ from scripts.common.errors import UserError, explain, near, run
 from scripts.data.hashes import read_hashes
 from scripts.data.indexed import BLOCK, Tokens, bin_path, fixed_length, idx_path
 from scripts.data.onepass import Joined, Piece, check_pieces
-from scripts.data.shards import Sharded, in_order, unsharded, with_hashes
+from scripts.data.shards import Sharded, check, in_order, unsharded, with_hashes
 from scripts.study.catalogue import padded_vocabulary
 from scripts.study.config_data import Published
 from scripts.study.study import Study, load
@@ -189,6 +189,7 @@ def main() -> None:
     study, corpus = load(arguments.study), arguments.corpus
     published = chosen(study, corpus)
     pieces = find(corpus, published)
+    check(Sharded(pieces[:-1], pieces[-1], published.sha256))  # else a shard cut short would be recorded as it is
     folder = Path(published.folder) if published.folder else folder_of(corpus)
     described = [
         {"name": piece.path.relative_to(folder).as_posix(), "bytes": piece.bytes, "sha256": piece.sha256}

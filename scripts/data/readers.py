@@ -75,12 +75,13 @@ def read_jsonl(name: str, stream: BinaryIO, component: Component) -> Texts:
     """JSON lines, plain or under gzip or Zstandard; the origin is the line's number."""
     for number, line in lines(name, stream):
         where = f"{name}:{number}"
-        if not (content := decode(where, line)).strip():
+        if not line.strip():
             continue
-        value = _json(where, content)
+        value = _json(where, decode(where, line))
         text = _field(where, value, component.text_field)
         named = _field(where, value, component.component_field) if component.component_field else None
-        yield Text(where, decode(where, text.encode("utf-8", "surrogatepass")), named)
+        _check_text(where, text)
+        yield Text(where, text, named)
 
 
 def read_parquet(name: str, stream: BinaryIO, component: Component) -> Texts:
@@ -101,7 +102,7 @@ def read_parquet(name: str, stream: BinaryIO, component: Component) -> Texts:
                 where = f"{name}:{number}"
                 text = _field(where, row, component.text_field)
                 named = _field(where, row, component.component_field) if component.component_field else None
-                yield Text(where, decode(where, text.encode()), named)
+                yield Text(where, text, named)
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{name}: not a readable parquet file ({error})") from None
 
@@ -132,16 +133,26 @@ def _field(where: str, value: Any, field: str) -> str:
     found = value
     for key in field.split("."):
         found = found.get(key) if isinstance(found, dict) else None
-    if not isinstance(found, str):
-        keys = ", ".join(value) if isinstance(value, dict) else f"a {type(value).__name__}"
-        raise UserError(f"{where}: expected a JSON object with a string field {field!r}; found {keys}")
-    return found
+    if isinstance(found, str):
+        return found
+    if found is not None:
+        raise UserError(f"{where}: field {field!r} is {type(found).__name__}, not text")
+    keys = ", ".join(value) if isinstance(value, dict) else f"a {type(value).__name__}"
+    raise UserError(f"{where}: expected a JSON object with a string field {field!r}; found {keys}, or it is null")
+
+
+def _check_text(where: str, text: str) -> None:
+    """Refuse half a surrogate pair, which JSON can write and UTF-8 can't."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: not UTF-8 (character {error.start}: {error.reason})") from None
 
 
 def _json(where: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{where}: not JSON ({error})") from None
 
 

@@ -94,7 +94,7 @@ class Rows:
         if width is None or width < 2:
             raise UserError(
                 f"{idx_path(prefix)}: no preshuffled file, as its sequences are not all of one length, two tokens or "
-                "more: it is a corpus of documents; give its order too: data/<corpus>/order-<seed>"
+                "more: it is a corpus of documents; give --study and --corpus instead"
             )
         return cls(tokens, Cut(tokens, width - 1, width, len(tokens), InFileOrder()), prefix.parent)
 
@@ -225,6 +225,16 @@ class Rows:
             raise IndexError(f"tokens [{begins[at]}, {ends[at]}) of document {documents[at]}, which has {size}")
 
 
+def load_map(path: Path) -> np.ndarray:
+    """A .npy file of an order, mapped; raises UserError if it is missing or damaged."""
+    try:
+        return np.asarray(np.load(path, mmap_mode="r"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: named by {path.with_name(manifest.NAME)} but missing") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise UserError(f"{path}: damaged ({error}); delete its folder to have the order made again") from None
+
+
 def placed(
     layout: str | None, tokens: Tokens, folder: Path, sequence_length: int, data_seed: int, epochs: int
 ) -> Placement:
@@ -240,8 +250,5 @@ def placed(
         return Cut(tokens, sequence_length, sequence_length + 1, len(tokens), InFileOrder())
     if layout != "neox":
         raise UserError(f"{folder / manifest.NAME}: layout {layout!r} is not known; make the order again")
-    for name in MAPS:
-        if not (folder / f"{name}.npy").is_file():
-            raise UserError(f"{folder / name}.npy: named by {folder / manifest.NAME} but missing")
-    doc_idx, sample_idx, shuffle_idx = (np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in MAPS)
+    doc_idx, sample_idx, shuffle_idx = (load_map(folder / f"{name}.npy") for name in MAPS)
     return Mapped(tokens, doc_idx, sample_idx, shuffle_idx, sequence_length)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scripts.common import manifest
 from scripts.common.errors import UserError, run
+from scripts.common.files import write_json
 from scripts.common.folders import made
 from scripts.common.progress import progress
 from scripts.data.minhash import Hashing, write_signatures
@@ -16,6 +17,9 @@ from scripts.study.study import Study, load
 from scripts.study.texts import Block
 
 HASHED_BELOW = 10**6  # bytes; a larger file is known by its size, and its compression ends with a checksum
+
+
+SCIENCE = "science.json"  # what a temporary folder was made with; it has no manifest
 
 
 def folder_of(part: int) -> Path:
@@ -31,7 +35,10 @@ def blocks_of(study: Study, part: int) -> list[Block]:
 def documents_in(block: Block) -> int:
     """Documents a block's manifest counts; raises UserError if the block is not as it says."""
     path = block.folder / manifest.NAME
-    count: int = manifest.verify(path, "documents", hash_below=HASHED_BELOW)["facts"]["documents"]
+    content = manifest.verify(path, "documents", hash_below=HASHED_BELOW)
+    if (parts := content["subject"].get("parts")) != block.parts:
+        raise UserError(f"{path}: one of {parts} parts, the study asks for {block.parts}; make the documents again")
+    count: int = content["facts"]["documents"]
     return count
 
 
@@ -58,6 +65,7 @@ def main() -> None:
     folder = folder_of(arguments.part)
     with made(folder) as draft:  # datatrove sorts its files at the end, so a half-done part is done again
         write_signatures(texts(blocks), draft, arguments.part, Hashing.of(study.file.data.deduplication))
+        write_json(draft / SCIENCE, study.hashing_science())
     print(f"{folder}: signatures of {', '.join(block.source for block in blocks)}")
 
 

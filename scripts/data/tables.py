@@ -72,14 +72,23 @@ class TableWriter:
 
 def ids_to_numbers(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     """Ids of 16 hex digits as uint64 [n]."""
-    texts = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    joined = b"".join(text.encode() for text in texts.to_pylist())
-    return np.frombuffer(bytes.fromhex(joined.decode()), dtype=">u8").astype(np.uint64)
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    numbers = np.empty(len(column), dtype=np.uint64)
+    at = 0
+    for chunk in chunks:  # a chunk at a time: as Python's strings, ids take ten times their memory
+        for start in range(0, len(chunk), ROW_GROUP):
+            texts = chunk.slice(start, ROW_GROUP).to_pylist()
+            numbers[at : at + len(texts)] = np.frombuffer(bytes.fromhex("".join(texts)), dtype=">u8")
+            at += len(texts)
+    return numbers
 
 
-def numbers_to_ids(numbers: np.ndarray) -> pa.Array:
-    """uint64 [n] as an array of strings of 16 hex digits."""
-    text = numbers.astype(">u8").tobytes().hex().encode()
-    offsets = np.arange(len(numbers) + 1, dtype=np.int64) * ID_CHARACTERS
-    large = pa.LargeStringArray.from_buffers(len(numbers), pa.py_buffer(offsets), pa.py_buffer(text))
-    return large.cast(pa.string())
+def numbers_to_ids(numbers: np.ndarray) -> pa.ChunkedArray:
+    """uint64 [n] as strings of 16 hex digits, in chunks, as one array of strings holds no more than 2 GB."""
+    chunks = []
+    for start in range(0, len(numbers), ROW_GROUP):
+        block = numbers[start : start + ROW_GROUP]
+        offsets = pa.py_buffer(np.arange(len(block) + 1, dtype=np.int32) * ID_CHARACTERS)
+        text = pa.py_buffer(block.astype(">u8").tobytes().hex().encode())
+        chunks.append(pa.StringArray.from_buffers(len(block), offsets, text))
+    return pa.chunked_array(chunks, pa.string())

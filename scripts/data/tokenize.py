@@ -52,9 +52,13 @@ def select(study: Study, science: dict[str, Any], block: Block) -> np.ndarray:
     Deduplicated keeps the first document of each cluster (or with equal text) among the corpus's own
     components, which may stand in an earlier block. Held-out text belongs to the held-out split and nothing else.
     """
+    mine: np.ndarray
     keep, held_out, count = science["deduplicate"], science["corpus"] == HELD_OUT, documents_in(block)
+    if keep == "near" and science["components"] == sorted(study.file.data.components):
+        mine = clusters.first_of(block) & (clusters.held_out_of(block) == held_out)  # known without the other blocks
+        return mine
     if keep == "none":
-        mine: np.ndarray = clusters.held_out_of(block) == held_out
+        mine = clusters.held_out_of(block) == held_out
         return mine
     blocks = [other for other in study.blocks(science["components"]) if other <= block]
     ids, cluster, is_held_out = clusters.read_columns(blocks)
@@ -135,7 +139,7 @@ def make_piece(study: Study, science: dict[str, Any], block: Block, tokenizer: T
         "block": [block.source, block.part],
         "made from": {path.as_posix(): sha256_file(path) for path in made_from(block)},
     }
-    with Growing(folder, [TOKENS, SIZES], subject) as grown:
+    with Growing(folder, [TOKENS, SIZES], subject, drop_foreign=True) as grown:
         encode_block(grown, tokenizer, block, keep, science["append_eod"])
     sizes = np.fromfile(folder / SIZES, dtype="<i4")
     pq.write_table(document_table(block, keep, sizes), folder / TABLE, compression="zstd")
@@ -171,11 +175,11 @@ def main() -> None:
     study = load(arguments.study)
     os.environ["RAYON_NUM_THREADS"] = str(study.file.runtime.threads)  # read when tokenizers is first used
     science = corpus_science(study, arguments.corpus)
-    manifest.read(clusters.FOLDER / manifest.NAME, "clusters")
+    clusters.read(study)
     blocks = [block for block in study.blocks(science["components"]) if block.part == arguments.part]
     if not 0 <= arguments.part < study.part_count:
         raise UserError(f"--part: there are parts 0 to {study.part_count - 1}")
-    tokenizer = load_tokenizer()
+    tokenizer = load_tokenizer(study)
     folder = folder_of(arguments.corpus, arguments.part)
     with made(folder, resume=True) as draft:
         for block in blocks:

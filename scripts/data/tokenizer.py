@@ -62,8 +62,9 @@ def train(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     tokenizer.add_tokens([AddedToken(spaces, normalized=True) for spaces in SPACES])
     if (size := tokenizer.get_vocab_size()) != vocabulary:
         raise UserError(
-            f"data.tokenizer.vocabulary: the text gives only {size} tokens, {vocabulary} are asked for\n"
-            f"  write:   vocabulary: {size // 128 * 128}, or give more text"
+            f"data.tokenizer.vocabulary: the text gives only {size} tokens, {vocabulary} are asked for\n  write:   "
+            + (f"vocabulary: {size // 128 * 128}, or " if size // 128 * 128 > fewest else "")
+            + "give more text that is not held out"
         )
     return tokenizer
 
@@ -108,12 +109,13 @@ def take_file(wanted: Wanted) -> Tokenizer:
     return tokenizer
 
 
-def load_tokenizer(folder: Path = FOLDER) -> Tokenizer:
-    """The study's tokenizer, for encoding."""
+def load_tokenizer(study: Study) -> Tokenizer:
+    """The study's tokenizer, for encoding; raises UserError if it is not there or was made with other settings."""
     from tokenizers import Tokenizer
 
-    manifest.read(folder / manifest.NAME, "tokenizer")
-    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    path = FOLDER / manifest.NAME
+    manifest.same_science(path, manifest.verify(path, "tokenizer")["science"], study.tokenizer_science())
+    return Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
 
 
 def settings(tokenizer: Tokenizer) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -143,6 +145,7 @@ def save(tokenizer: Tokenizer, folder: Path) -> list[Path]:
 
 def held_in_texts(study: Study) -> Iterator[str]:
     """Text of every document that is not held out, duplicates included."""
+    clusters.read(study)
     for block in study.blocks():
         documents = zip(read_documents(block.folder / NAME), clusters.held_out_of(block), strict=True)
         yield from (document.text for document, held_out in documents if not held_out)
@@ -160,6 +163,7 @@ def main() -> None:
     wanted = study.file.data.tokenizer
     given = bool(wanted.file or wanted.repo)
     tokenizer = take_file(wanted) if given else train(held_in_texts(study), wanted.vocabulary)
+    (FOLDER / manifest.NAME).unlink(missing_ok=True)  # it must not stand beside files that are being replaced
     files = save(tokenizer, FOLDER)
     merges = len(json.loads(tokenizer.to_str())["model"]["merges"])
     manifest.write(

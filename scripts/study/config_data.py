@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+FOLDERS = {
+    "sources", "documents", "signatures", "pairs", "clusters", "tokenizer", "published", "held-out", "tasks",
+}  # fmt: skip  # of data/, beside the corpora's
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -168,6 +171,10 @@ class Data(Strict):
 
     @model_validator(mode="after")
     def _names_fit(self) -> Data:
-        if "held-out" in self.corpora:
-            raise ValueError("corpora: `held-out` is the held-out split's own name; call the corpus something else")
+        if taken := sorted(FOLDERS & set(self.corpora)):
+            raise ValueError(f"corpora: `{taken[0]}` is a folder of the data stage; take another name")
+        if not self.held_out_share and not any(component.held_out for component in self.components.values()):
+            raise ValueError(
+                "held_out_share: 0 leaves no held-out text; write: held_out_share: 0.01, or a component held_out: true"
+            )
         return self

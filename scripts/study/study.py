@@ -109,7 +109,7 @@ class Study:
     def blocks(self, components: list[str] | None = None) -> list[Block]:
         """Blocks of these components, or of all, in the order of the corpora: by component, then part."""
         names = sorted(self.file.data.components if components is None else components)
-        return [Block(name, part) for name in names for part in range(self.parts(name))]
+        return [Block(name, part, self.parts(name)) for name in names for part in range(self.parts(name))]
 
     # --- what a stage reads: the params of its rule and the science of its manifest ---------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from scripts.study.config_data import Component
 
 @dataclass(frozen=True, order=True)
 class Block:
-    """What one job reads: one part of the files of one entry of data.components."""
+    """What one job reads: one of the parts that the files of one entry of data.components are shared out to."""
 
     source: str
     part: int
+    parts: int = 1
 
     @property
     def folder(self) -> Path:
@@ -40,12 +42,20 @@ def files_of(name: str, component: Component) -> list[Path]:
     for pattern in component.files or []:
         if not matching(pattern):
             raise UserError(f"data.components.{name}.files: no file matches {pattern!r} (seen from {Path.cwd()})")
-    paths = sorted({path for pattern in component.files or [] for path in matching(pattern)})
+    paths = distinct(path for pattern in component.files or [] for path in matching(pattern))
     if component.files and component.sha256:
         if len(paths) != 1:
             raise UserError(f"data.components.{name}.sha256: is for a single file, but `files` names {len(paths)}")
         check_hash(f"data.components.{name}.files", paths[0], component.sha256)
     return paths
+
+
+def distinct(paths: Iterable[Path]) -> list[Path]:
+    """The paths sorted, without second names of a file already named."""
+    named: dict[Path, Path] = {}
+    for path in sorted(set(paths)):
+        named.setdefault(path.resolve(), path)
+    return list(named.values())
 
 
 def check_hash(key: str, path: Path, expected: str) -> None:

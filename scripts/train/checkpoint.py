@@ -8,7 +8,6 @@ leaves one whole resume state, and nothing half-written carries a manifest.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from dataclasses import dataclass
@@ -19,13 +18,12 @@ import torch.distributed
 import yaml
 
 from scripts.common import manifest
-from scripts.common.errors import UserError
+from scripts.common.errors import FULL, UserError
 from scripts.common.files import write_text
 from scripts.study.runs import BASE_SEED, Run
 
 OPTIMIZER_FILES = "zero_pp_rank_*"
 SAVING = ".saving"
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def step_folder(root: Path, step: int) -> Path:

@@ -12,10 +12,11 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.data import archives, fetch
 from scripts.data.archives import glob_regex, read_members, select
-from scripts.data.documents import documents_of, taken, write_block
+from scripts.data.documents import documents_of, files_fetched, taken, write_block
 from scripts.data.readers import READERS, Text, plain
 from scripts.data.sections import chosen_share, cut, tidy
 from scripts.data.store import Document, document_id, read_documents, write_documents
@@ -27,6 +28,11 @@ TEXTS = st.text(alphabet="ab \n", max_size=400)
 
 def component(**changes: object) -> Component:
     return Component.model_validate({"files": ["*.txt"], **changes})
+
+
+def of_files(chosen: Component) -> list[Document]:
+    """Documents of a component's files on disk."""
+    return list(taken("c", chosen, files_of("c", chosen)))
 
 
 def document(text: str, origin: str = "m") -> Document:
@@ -162,7 +168,7 @@ def test_html_is_text_without_tags() -> None:
 def test_json_lines_plain_and_packed(name: str, pack) -> None:  # type: ignore[no-untyped-def]
     content = b'{"text": "one\\r\\ntwo"}\n\n{"text": "three", "meta": 1}\n'
     read = list(READERS["jsonl"](name, io.BytesIO(pack(content)), component()))
-    assert read == [Text(f"{name}:1", "one\ntwo"), Text(f"{name}:3", "three")]
+    assert read == [Text(f"{name}:1", "one\r\ntwo"), Text(f"{name}:3", "three")]
 
 
 @pytest.mark.parametrize(
@@ -170,6 +176,9 @@ def test_json_lines_plain_and_packed(name: str, pack) -> None:  # type: ignore[n
     [
         (b'{"text": "a"}\n{"txt": "b"}', r"d\.jsonl:2: expected a JSON object with a string field 'text'; found txt"),
         (b'{"text": "a"}\n{"text": ', r"d\.jsonl:2: not JSON"),
+        (b'{"text": 5}', r"d\.jsonl:1: field 'text' is int, not text"),
+        (b'{"text": null}', r"d\.jsonl:1: expected .* found text, or it is null"),
+        (b"[" * 100_000, r"d\.jsonl:1: not JSON"),
         (b'{"text": "\\ud800"}', r"d\.jsonl:1: not UTF-8"),
     ],
 )
@@ -209,13 +218,13 @@ def test_parquet_rows_and_an_absent_column(tmp_path: Path) -> None:
     pq.write_table(pa.table({"body": ["a\r\nb", "c"], "meta": [{"set": "x"}, {"set": "y"}]}), tmp_path / "d.parquet")
     chosen = component(files=[str(tmp_path / "*.parquet")], text_field="body", component_field="meta.set")
     name = (tmp_path / "d.parquet").as_posix()
-    read = [(d.origin, d.text, d.component) for d in taken("c", chosen)]
-    assert read == [(f"{name}:1", "a\nb", "x"), (f"{name}:2", "c", "y")]
+    read = [(d.origin, d.text, d.component) for d in of_files(chosen)]
+    assert read == [(f"{name}:1", "a\r\nb", "x"), (f"{name}:2", "c", "y")]
     with pytest.raises(UserError, match=r"d\.parquet: no column 'text'; it has body, meta"):
-        list(taken("c", component(files=[name])))
+        of_files(component(files=[name]))
     (tmp_path / "d.parquet").write_bytes(b"PAR1 and nothing more")
     with pytest.raises(UserError, match=r"d\.parquet: not a readable parquet file"):
-        list(taken("c", component(files=[name])))
+        of_files(component(files=[name]))
 
 
 @pytest.mark.parametrize("name", ["b.jsonl.zst", "b.jsonl.gz"])
@@ -239,7 +248,7 @@ def test_a_bomb_is_refused_in_bounded_memory(name: str, tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from scripts.data.documents import taken\n"
         "from scripts.study.config_data import Component\n"
         "from scripts.common.errors import UserError\n"
-        "try: list(taken('c', Component(files=[sys.argv[1]])))\n"
+        "try: list(taken('c', Component(files=[sys.argv[1]]), [Path(sys.argv[1])]))\n"
         "except UserError as error: print(error)"
     )
     done = subprocess.run(
@@ -300,14 +309,14 @@ def test_a_share_is_near_the_size_in_order_and_takes_equal_texts_together() -> N
 
 
 def test_documents_are_numbered_sections_and_empty_ones_are_dropped() -> None:
-    contents = [("a.txt", b"  \n\n"), ("b.txt", b"one\n\n" + b"x" * 50 + b"\n\ntwo\n")]
+    contents = [("a.txt", b""), ("b.txt", b"one\n\n" + b"x" * 50 + b"\n\ntwo \n")]
 
     def made(chosen: Component) -> list[Document]:
         return list(documents_of("c", chosen, [(name, io.BytesIO(content)) for name, content in contents]))
 
     assert [(d.origin, d.component) for d in made(component(section_characters=50))] == [("b.txt#0", "c")]
     whole = made(component())
-    assert [d.origin for d in whole] == ["b.txt"]
+    assert [(d.origin, d.text) for d in whole] == [("b.txt", contents[1][1].decode())]  # as it is, to the last blank
     assert whole[0].id == document_id(whole[0].text)
 
 
@@ -351,7 +360,7 @@ def test_files_on_disk_are_read_sorted_and_json_lines_are_known_by_name(
     Path("b.txt").write_text("B")
     Path("a.jsonl").write_text('{"text": "A"}')
     chosen = component(files=["*.txt", "*.jsonl", "b.*"])
-    made = list(taken("c", chosen))
+    made = of_files(chosen)
     assert [(d.origin, d.text) for d in made] == [("a.jsonl:1", "A"), ("b.txt", "B")]
     facts = fetch.file_facts("c", chosen)
     assert facts["b.txt"] == {"bytes": 1, "sha256": "df7e70e5021544f4834bbee64a9e3789febc4be81470df629cad6ddb03320a5c"}
@@ -361,6 +370,27 @@ def test_files_on_disk_are_read_sorted_and_json_lines_are_known_by_name(
         fetch.file_facts("c", component(files=["b.txt"], sha256="0" * 64))
     with pytest.raises(UserError, match="is for a single file, but `files` names 2"):
         fetch.file_facts("c", component(files=["b.txt", "a.jsonl"], sha256="0" * 64))
+
+
+def test_the_files_read_are_those_that_were_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that comes between two parts would shift which files the second part is to read."""
+    monkeypatch.chdir(tmp_path)
+    Path("b.txt").write_text("B")
+    Path("second-name.txt").symlink_to("b.txt")
+    chosen = component(files=["*.txt"])
+    facts = {"files": fetch.file_facts("c", chosen)}
+    assert list(facts["files"]) == ["b.txt"]
+    manifest.write(
+        fetch.source_folder("c") / "manifest.json", kind="source", subject={}, science={}, files=[], facts=facts
+    )
+    Path("a.txt").write_text("A")
+    assert files_fetched("c") == [Path("b.txt")]
+    Path("b.txt").write_text("BB")
+    with pytest.raises(UserError, match=r"b\.txt: has 2 bytes, data/sources/c/manifest\.json says 1 bytes"):
+        files_fetched("c")
+    Path("b.txt").unlink()
+    with pytest.raises(UserError, match=r"b\.txt: is missing"):
+        files_fetched("c")
 
 
 def test_an_archive_placed_by_hand_is_kept_if_right_and_refused_if_not(

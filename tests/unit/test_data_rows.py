@@ -220,7 +220,7 @@ def test_a_preshuffled_file_is_read_by_itself(tmp_path: Path) -> None:
     assert order.pieces(3) == [Piece(3, 0, 3)]
     assert order.places_of(4, 1, 3) == [Sighting(4, 1, 1, 3)]
     write_tokens(tmp_path / "text", [[1, 2], [3]], 100)
-    with pytest.raises(UserError, match=r"text\.idx: .*corpus of documents.* give its order"):
+    with pytest.raises(UserError, match=r"text\.idx: .*corpus of documents.* give --study and --corpus"):
         Rows.of_file(tmp_path / "text")
 
 

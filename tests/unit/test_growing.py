@@ -152,3 +152,15 @@ def test_a_file_shorter_than_committed_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"numbers: 9 bytes, 10 were committed; .* rm -r"):
         Growing(tmp_path, NAMES, SUBJECT)
+
+
+def test_foreign_work_that_is_cheap_is_dropped_with_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Growing(tmp_path, ["a"], {"what": "letters"}) as work:
+        work.write("a", b"abc")
+        work.commit({"done": 3})
+    with Growing(tmp_path, ["a"], {"what": "words"}, drop_foreign=True) as work:
+        assert work.progress == {}
+        work.write("a", b"word")
+        work.commit({"done": 1})
+    assert (tmp_path / "a").read_bytes() == b"word"
+    assert "is dropped: what: 'letters' there, 'words' asked" in capsys.readouterr().err

@@ -23,6 +23,7 @@ import zstandard
 from scripts.common.files import read_json, read_yaml
 from scripts.data.indexed import open_tokens
 from scripts.study.study import load
+from tests.workflow.conftest import Workflow
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = 5
@@ -199,7 +200,7 @@ def test_tokenizing_goes_on_where_it_was_killed(prepared: Path, tmp_path: Path) 
     assert {path.name: path.read_bytes() for path in piece.iterdir()} == wanted
 
 
-def test_unfinished_work_on_something_else_is_refused(prepared: Path, tmp_path: Path) -> None:
+def test_unfinished_work_on_something_else_is_dropped(prepared: Path, tmp_path: Path) -> None:
     folder = tmp_path / "foreign"
     subprocess.run(["cp", "-a", str(prepared), str(folder)], check=True)
     study = folder / "study.yaml"
@@ -208,9 +209,44 @@ def test_unfinished_work_on_something_else_is_refused(prepared: Path, tmp_path: 
     (folder / "data/standard/pieces/part-0").rename(draft)
     study.write_text(study.read_text().replace("append_eod: false", "append_eod: true"))
     done = run(("tokenize", "--corpus", "standard", "--part", "0"), study)
-    assert done.returncode == 2
-    assert "holds unfinished work on something else" in done.stderr
-    assert "science.append_eod: False there, True asked" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "unfinished work on something else is dropped: science.append_eod: False there, True asked" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "step"),
+    [
+        ("append_eod: false", "append_eod: true", ("join", "--corpus", "standard")),
+        ("ngram: 5", "ngram: 4", ("pairs", "--group", "0")),
+        ("ngram: 5", "ngram: 4", ("clusters",)),
+        ("held_out_share: 0.02", "held_out_share: 0.03", ("tokenize", "--corpus", "standard", "--part", "0")),
+        ("data_parts: 2", "data_parts: 3", ("signatures", "--part", "0")),
+    ],
+)
+def test_a_stage_by_hand_refuses_what_another_study_made(
+    old: str, new: str, step: Step, prepared: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "other"
+    subprocess.run(["cp", "-a", str(prepared), str(folder)], check=True)
+    study = folder / "study.yaml"
+    assert old in study.read_text()
+    study.write_text(study.read_text().replace(old, new))
+    before = sums(folder)
+    done = run(step, study)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "made with other settings" in done.stderr or "the study asks for 3" in done.stderr
+    assert sums(folder) == before
+
+
+def test_another_number_of_parts_makes_the_same_corpus(prepared: Path, tmp_path: Path) -> None:
+    """By Snakemake, on what another number of parts left: nothing may be read twice or not at all."""
+    folder = tmp_path / "fewer"
+    subprocess.run(["cp", "-a", str(prepared), str(folder)], check=True)
+    wanted = {name: value for name, value in sums(folder).items() if name.endswith(("tokens.bin", "documents.parquet"))}
+    for parts in (1, 3):
+        study = study_file(folder, parts)
+        Workflow(folder, study).succeed("data")
+        assert {name: value for name, value in sums(folder).items() if name in wanted} == wanted
 
 
 def test_what_the_corpora_hold(prepared: Path) -> None:
@@ -268,6 +304,8 @@ def test_damage_is_refused_by_name(
     folder = tmp_path / "damaged"
     subprocess.run(["cp", "-a", str(prepared), str(folder)], check=True)
     damage(folder)
+    if step[0] == "documents":  # else the changed size alone is refused
+        plainly(("fetch", "--component", "pile"), folder / "study.yaml")
     before = sums(folder)
     done = run(step, folder / "study.yaml")
     assert done.returncode == 2, done.stdout + done.stderr
@@ -281,6 +319,7 @@ def test_two_components_with_one_name_are_refused(prepared: Path, tmp_path: Path
     subprocess.run(["cp", "-a", str(prepared), str(folder)], check=True)
     line = json.dumps({"text": sentence(1), "meta": {"pile_set_name": "Web"}})
     (folder / "raw/val.jsonl.gz").write_bytes(gzip.compress(line.encode()))
+    plainly(("fetch", "--component", "pile-val"), folder / "study.yaml")
     plainly(("documents", "--component", "pile-val", "--part", "1"), folder / "study.yaml")
     done = run(("clusters",), folder / "study.yaml")
     assert done.returncode == 2

@@ -118,3 +118,20 @@ def test_a_changed_shard_ends_the_join_and_leaves_the_corpus(published: Workflow
         assert (folder / "data/shards/tokens.bin").read_bytes() == corpus
     finally:
         shard.write_bytes(kept)
+
+
+def test_a_shard_cut_short_is_refused_and_once_mended_joined(published: Workflow) -> None:
+    published.succeed("data")
+    shard = sorted((published.folder / "shards").glob("tokens-*.bin"))[2]
+    kept = shard.read_bytes()
+    manifest = (published.folder / "data/shards/manifest.json").read_bytes()
+    try:
+        shard.write_bytes(kept[:1000])
+        done = published.run("data")
+        assert done.returncode != 0
+        log = (published.folder / "logs/published/shards.log").read_text()
+        assert f"shards/{shard.name}: 1000 bytes" in log
+    finally:
+        shard.write_bytes(kept)
+    published.succeed("data")
+    assert (published.folder / "data/shards/manifest.json").read_bytes() == manifest
