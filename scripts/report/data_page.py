@@ -37,6 +37,7 @@ def data_page(study: Study, corpora: Path, findings: list[dict[str, Any]]) -> st
         orders=order_rows(study),
         same_order=next(finding["text"] for finding in findings if finding["id"] == "same_order"),
         deduplication=in_words(study),
+        clusters=cluster_rows(),
         pairs=[side_by_side(pair) for pair in read_json(CLUSTERS / "examples.json")],
         snippet=snippet(study),
     )
@@ -81,14 +82,23 @@ def in_words(study: Study) -> str:
     wanted, components = study.file.data.deduplication, facts["components"].values()
     several = sum(counts["clusters_of_several"] for counts in components)
     documents = sum(counts["documents"] for counts in components)
-    pairs = " Some pairs, drawn at random, with the words that differ:" if several else ""
     bands = f"{facts['bands']} bands of {facts['rows_a_band']} MinHash values"
     return (
         f"Two documents count as near-duplicates from a Jaccard index of about {wanted.threshold:g} of their sets of "
         f"{wanted.ngram} words on ({bands}; the border is soft). "
         f"{thousands(several)} clusters of several documents were found among {thousands(documents)} documents; "
-        f"keeping one of each takes away {facts['removed_share']:.1%} of the characters.{pairs}"
+        f"keeping one of each takes away {facts['removed_share']:.1%} of the characters."
     )
+
+
+def cluster_rows() -> list[list[str]]:
+    """A row a component: what was clustered, held out and, keeping one document of each cluster, removed."""
+    names = ("documents", "clusters", "clusters_of_several", "held_out_documents", "removed_documents")
+    facts = manifest_facts(CLUSTERS / "manifest.json", "clusters")["components"]
+    return [
+        [component, *(thousands(counts[name]) for name in names), f"{counts['removed_share']:.1%}"]
+        for component, counts in facts.items()
+    ]
 
 
 def side_by_side(pair: dict[str, Any]) -> dict[str, Any]:

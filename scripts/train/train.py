@@ -25,6 +25,7 @@ from scripts.study.study import Study, load
 from scripts.train import checkpoint, engine, held_out, stop
 from scripts.train.logbook import EXACT, TIMING, Logbook
 from scripts.train.recipe import learning_rate
+from scripts.train.speed import Speed
 
 HASH_BELOW = 2_000_000_000  # bytes; larger inputs are checked by size when a job starts
 
@@ -74,6 +75,8 @@ class Trainer:
         self.optimizer_steps = set(study.optimizer_steps(spec.name))
         self.steps = set(study.steps(spec.name))
         self.engine = engine.build(spec, study.padded_vocabulary(spec.name), runtime, world)
+        device = next(self.engine.module.parameters()).device
+        self.speed = Speed(spec, study.padded_vocabulary(spec.name), device, world.size)
         self.batches = Batches(self.rows, spec, engine.micro_batch(spec, runtime, world), world)
 
     def start(self) -> None:
@@ -114,10 +117,7 @@ class Trainer:
             "rows": rows,
         }
         self.logbook.write(EXACT[0], line)
-        seconds = time.monotonic() - begun
-        tokens = training.batch_size * training.sequence_length
-        timing = {"step": line["step"], "seconds": round(seconds, 4), "tokens_per_second": round(tokens / seconds)}
-        self.logbook.write(TIMING, timing)
+        self.logbook.write(TIMING, {"step": line["step"], **self.speed.of(time.monotonic() - begun)})
 
     def save(self, step: int) -> None:
         """Measure held-out loss, save the resume state, publish a scheduled checkpoint."""

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from scripts.convert.neox import config_of, to_transformers
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
-from scripts.study.config import LearningRate
+from scripts.study.config import LearningRate, Training
+from scripts.study.runs import Run
 from scripts.train import model
+from scripts.train.engine import World
 from scripts.train.recipe import decay_groups, learning_rate
+from scripts.train.speed import Speed, flops_per_token
+from scripts.train.train import Batches
 
 SMALL = Size("small", layers=3, width=64, heads=4, learning_rate=1e-3)
 VOCABULARY, LENGTH = 96, 24
@@ -161,3 +168,40 @@ def test_decay_spares_norms_and_biases() -> None:
     assert {p.ndim for p in decayed["params"]} == {2} and {p.ndim for p in spared["params"]} == {1}
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
     assert sum(len(group["params"]) for group in (decayed, spared)) == len(list(pipeline.parameters()))
+
+
+def test_counted_work_is_what_torch_counts() -> None:
+    """torch counts the products of a forward and backward pass; the embedding's look-up is none."""
+    training = Training.model_construct(sequence_length=LENGTH, batch_size=2)
+    run = Run("r", SMALL, "c", 1, 1, training)
+    ids = torch.randint(0, VOCABULARY, (2, LENGTH + 1), generator=torch.Generator().manual_seed(0))
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model.loss(logits_of(built(), ids[:, :-1]), ids[:, 1:]).backward()
+    assert counter.get_total_flops() == pytest.approx(2 * LENGTH * flops_per_token(run, VOCABULARY), rel=0.02)
+    measured = Speed(run, VOCABULARY, torch.device("cpu"), 2).of(0.5)
+    assert measured["tokens_per_second"] == 4 * LENGTH
+    assert "mfu" not in measured
+    assert 50 < measured["peak_megabytes"] < 100_000
+
+
+class Counted:
+    """Stands for a corpus in order: the row at place p holds p, p + 1, .."""
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        return np.arange(start, stop)[:, None] + np.arange(LENGTH + 1)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("micro", [1, 2])
+def test_every_world_and_micro_batch_reads_the_same_rows_in_the_same_order(size: int, micro: int) -> None:
+    """The ranks' micro-batches, laid side by side as gpt-neox's sampler deals them, are the step's rows."""
+    run = Run("r", SMALL, "c", 1, 1, Training.model_construct(sequence_length=LENGTH, batch_size=8))
+    ranks = [Batches(Counted(), run, micro, World(rank, size, rank)) for rank in range(size)]  # type: ignore[arg-type]
+    alone = Batches(Counted(), run, 8, World(0, 1, 0))  # type: ignore[arg-type]
+    for step in (0, 1, 5):
+        wanted = Counted().rows(8 * step, 8 * step + 8)
+        assert {batches.start_step(step) for batches in ranks} == {alone.start_step(step)}
+        dealt = [next(batches) for _ in range(8 // (micro * size)) for batches in ranks]
+        assert np.array_equal(torch.cat([inputs for inputs, _ in dealt]), wanted[:, :-1])
+        assert np.array_equal(torch.cat([labels for _, labels in dealt]), wanted[:, 1:])
+        assert all(next(batches, None) is None for batches in ranks)

@@ -154,3 +154,18 @@ def test_cutting_a_finished_study_into_legs_changes_nothing(copied: Callable[...
     assert hashes(workflow.folder) == before
     assert len(list(workflow.folder.glob("checkpoints/*/legs/leg-1/manifest.json"))) == 3
     assert workflow.planned() == {}
+
+
+def test_the_data_page_states_the_orders_and_what_was_clustered(finished: Workflow) -> None:
+    page = (finished.folder / "results/data.html").read_text()
+    for corpus in ("standard", "deduped"):
+        content = json.loads((finished.folder / f"data/{corpus}/order-1234/manifest.json").read_text())
+        assert content["facts"]["digest"][:16] in page
+    assert "pythia-tiny, pythia-small" in page
+    assert "agree among the runs: 2 of standard with data seed 1234" in page
+    clusters = json.loads((finished.folder / "data/clusters/manifest.json").read_text())["facts"]["components"]
+    for name, counts in clusters.items():
+        row = [name, counts["documents"], counts["clusters"], counts["clusters_of_several"]]
+        cells = "".join(f'<td class="n">{number}</td>' for number in row[1:])
+        assert f"<tr><td>{name}</td>{cells}" in page
+    assert not any(name in page for name in ("http://", "https://"))
