@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -121,11 +122,14 @@ class Rows:
         asked = self._checked(places)
         if not len(asked):
             return np.empty((0, self.sequence_length + 1), dtype=self.tokens.flat.dtype)
-        return self.placement.at(asked)
+        with self._whole():
+            return self.placement.at(asked)
 
     def pieces(self, place: int) -> list[Piece]:
         """What the row at a place is made of, in order; the lengths add up to sequence_length + 1."""
-        found = self.placement.pieces(self._checked([place]))
+        asked = self._checked([place])
+        with self._whole():
+            found = self.placement.pieces(asked)
         every = zip(found.documents.tolist(), found.begins.tolist(), found.ends.tolist(), strict=True)
         return [Piece(document, begin, end) for document, begin, end in every if begin < end]
 
@@ -152,7 +156,9 @@ class Rows:
 
     def origin(self, places: Sequence[int] | np.ndarray) -> np.ndarray:
         """Number (in the corpus) of the document each row's first token comes from, int64 [n]."""
-        pieces = self.placement.pieces(self._checked(places))
+        asked = self._checked(places)
+        with self._whole():
+            pieces = self.placement.pieces(asked)
         row, filled = np.repeat(np.arange(len(pieces.counts)), pieces.counts), pieces.begins < pieces.ends
         first = np.searchsorted(row[filled], np.arange(len(pieces.counts)))
         documents: np.ndarray = pieces.documents[filled][first]
@@ -208,6 +214,17 @@ class Rows:
         if (found := pq.read_metadata(path).num_rows) != len(self.tokens):
             raise UserError(f"{path}: {found} documents, the tokens beside it have {len(self.tokens)}")
         return path
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Tell index maps that point nowhere as what they are: the places asked for are checked before."""
+        try:
+            yield
+        except (IndexError, ValueError) as error:
+            raise UserError(
+                f"{self.folder}: its index maps point beyond its documents ({error}); the order is damaged, "
+                "delete its folder to have it made again"
+            ) from None
 
     def _checked(self, places: Sequence[int] | np.ndarray) -> np.ndarray:
         asked = np.asarray(places, dtype=np.int64)

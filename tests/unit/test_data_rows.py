@@ -236,3 +236,16 @@ def test_rows_of_a_large_file_are_found_without_reading_it(tmp_path: Path) -> No
         index.writelines(index_blocks(np.full(count, width, np.int32), np.dtype("<u2")))
     assert len(open_tokens(prefix)) == count
     assert Rows.of_file(prefix).row(count - 1).tolist() == list(range(width))
+
+
+@pytest.mark.parametrize("name", ["doc_idx", "sample_idx", "shuffle_idx"])
+def test_maps_with_a_flipped_bit_are_refused_where_they_point_nowhere(name: str) -> None:
+    """Bits that lead to another row are for the digests to find; these lead out of the corpus."""
+    tokens = tokens_of([5, 6, 7, 8])
+    maps = dict(zip(rows.MAPS, indexmaps.build_maps(tokens.sizes, 4, 5, 1), strict=True))
+    maps[name] = maps[name].copy()
+    maps[name].flat[:] ^= maps[name].dtype.type(1 << 16)
+    damaged = Rows(tokens, Mapped(tokens, *maps.values(), 4))
+    for read in (lambda: damaged.rows(0, 3), lambda: damaged.pieces(1)):
+        with pytest.raises(UserError, match="its index maps point beyond its documents"):
+            read()
