@@ -7,12 +7,15 @@ READY := $(ENV)/.ready
 RUN := PATH="$(CURDIR)/$(ENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study watch test test-all dry-run lint format bench docs clean-env
+.PHONY: help setup study resume watch test test-all test-slurm dry-run lint format bench docs clean-env
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) ## make .venv from the exact pins; the others do it first
+setup: $(READY) slurm ## make .venv from the exact pins; the others do it first
+
+slurm: # what makes `snakemake --profile slurm` find the profile: it looks in this folder, not in profiles/
+	@ln -s profiles/slurm $@
 
 $(READY): envs/requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
@@ -25,6 +28,9 @@ $(READY): envs/requirements.lock
 study: $(READY) ## run the whole default study; then open results/index.html (STUDY=..., DIRECTORY=...)
 	@$(RUN) python -m scripts.study.start --directory $(DIRECTORY) -- --profile profiles/local --configfile $(STUDY)
 
+resume: $(READY) slurm ## start or go on with a study on Slurm, also after Snakemake died (STUDY=..., END=--end-jobs)
+	@$(RUN) python -m scripts.study.start --directory $(DIRECTORY) $(END) -- --profile slurm --configfile $(STUDY)
+
 watch: $(READY) ## steps and time left of each running job, in a second terminal
 	@$(RUN) python -m scripts.common.watch --logs $(DIRECTORY)/logs
 
@@ -36,6 +42,9 @@ test: $(READY) ## the tests, the smoke study end to end among them
 
 test-all: $(READY) ## the slow tests too (kills, the default study)
 	@$(RUN) python -m pytest
+
+test-slurm: $(READY) slurm ## the tests on a real Slurm, which they install and start (Debian, root)
+	@$(RUN) tests/slurm/run.sh
 
 lint: $(READY) ## ruff, mypy, snakefmt, snakemake --lint
 	@$(RUN) tests/lint.sh

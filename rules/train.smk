@@ -17,17 +17,21 @@ rule train_leg:
     priority: largest_first
     conda:
         "../envs/workflow.yaml"
-    threads: THREADS
+    threads: training_threads
     resources:
         mem_mb=training_memory,
-        gpu=GPUS,
+        runtime=training_time,
+        gpu=training_gpus,
+        nodes=training_nodes,
+        mpi=training_mpi,
+        tasks_per_node=training_tasks,
     params:
         study=STUDY_FILE,
         science=train_science,
     message:
         "Train leg {wildcards.leg} of {wildcards.run}"
     shell:
-        "python -m scripts.train.train --study {params.study} --run {wildcards.run} --leg {wildcards.leg} > {log} 2>&1"
+        "python -m scripts.train.launch --study {params.study} --run {wildcards.run} --leg {wildcards.leg} > {log} 2>&1"
 
 
 rule train_run:
@@ -45,14 +49,18 @@ rule train_run:
     priority: largest_first
     conda:
         "../envs/workflow.yaml"
-    threads: THREADS
+    threads: training_threads
     resources:
         mem_mb=training_memory,
-        gpu=GPUS,
+        runtime=training_time,
+        gpu=training_gpus,
+        nodes=training_nodes,
+        mpi=training_mpi,
+        tasks_per_node=training_tasks,
     params:
         study=STUDY_FILE,
         science=train_science,
     message:
         "Train {wildcards.run}"
     shell:
-        "python -m scripts.train.train --study {params.study} --run {wildcards.run} > {log} 2>&1"
+        "python -m scripts.train.launch --study {params.study} --run {wildcards.run} > {log} 2>&1"
