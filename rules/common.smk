@@ -1,6 +1,5 @@
 # Look-ups the rules share. What they return comes from scripts/study; nothing is decided here.
 import sys
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
@@ -9,14 +8,6 @@ from scripts.common.environment import prepare
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
 from scripts.study.check import begin
-from scripts.study.resources import (
-    HOST_MEGABYTES,
-    TASK_TOKENS,
-    forward_minutes,
-    placement,
-    training_host_megabytes,
-    training_minutes,
-)
 from scripts.study.start import record
 from scripts.study.study import parse as parse_study
 from scripts.study.texts import matching
@@ -94,11 +85,6 @@ def published_files(wildcards):
     return [str(path) for pattern in [*found, published.hashes] if pattern for path in matching(pattern)]
 
 
-def data_memory(wildcards, attempt):
-    """MB of the stages that hold columns of all documents: enough for about ten million, then twice, thrice .."""
-    return 2000 * attempt
-
-
 def corpus_science(wildcards):
     return STUDY.corpus_science(wildcards.corpus)
 
@@ -132,63 +118,6 @@ def leg_before(run, leg):
 def largest_first(wildcards):
     """Priority of a run's jobs: the longest start first, so that the last ones are short."""
     return STUDY.run(wildcards.run).size.non_embedding_parameters
-
-
-def spread(wildcards):
-    return placement(STUDY.run(wildcards.run), RUNTIME)
-
-
-def training_memory(wildcards, attempt):
-    """MB on each node: interpreter and libraries, weights, gradients, two moments and masters, activations."""
-    vocabulary, own = STUDY.padded_vocabulary(wildcards.run), 900 + STUDY.training_megabytes(wildcards.run)
-    return attempt * training_host_megabytes(STUDY.run(wildcards.run), RUNTIME, vocabulary, own)
-
-
-def training_time(wildcards):
-    """Minutes; the same in each attempt, because an attempt goes on where the one before it saved."""
-    return training_minutes(STUDY.run(wildcards.run), RUNTIME, STUDY.padded_vocabulary(wildcards.run))
-
-
-def training_threads(wildcards):
-    """Of a task: on one node torchrun's processes are one task, over several nodes each process is."""
-    here = spread(wildcards)
-    return THREADS if here.nodes > 1 else THREADS * here.processes
-
-
-def training_gpus(wildcards):
-    return GPUS * spread(wildcards).processes
-
-
-def training_nodes(wildcards):
-    return spread(wildcards).nodes
-
-
-def training_mpi(wildcards):
-    """srun over several nodes, which Slurm's plugin then leaves to the job; else nothing."""
-    return "srun" if spread(wildcards).nodes > 1 else None
-
-
-def training_tasks(wildcards):
-    return spread(wildcards).per_node if spread(wildcards).nodes > 1 else None
-
-
-def model_memory(wildcards, attempt):
-    """MB: interpreter and libraries, one model and its activations."""
-    return attempt * (1300 + HOST_MEGABYTES[RUNTIME.device] + STUDY.model_megabytes(wildcards.run))
-
-
-def evaluation_time(wildcards, attempt, batch):
-    """Minutes of a batch of checkpoints on one task set."""
-    spec, vocabulary = STUDY.run(wildcards.run), STUDY.padded_vocabulary(wildcards.run)
-    tasks = len(STUDY.file.evaluation.task_sets[wildcards.task_set].tasks)
-    return forward_minutes(spec, RUNTIME, vocabulary, tasks * TASK_TOKENS, len(batch.steps), attempt)
-
-
-def memorization_time(wildcards, attempt, batch):
-    """Minutes of a batch of checkpoints; twice the tokens for the cache of keys and values."""
-    spec, vocabulary, file = STUDY.run(wildcards.run), STUDY.padded_vocabulary(wildcards.run), STUDY.file.memorization
-    tokens = 2 * (file.sample_rows + file.repeated_rows) * (file.prompt + file.continuation)
-    return forward_minutes(spec, RUNTIME, vocabulary, tokens, len(batch.steps), attempt)
 
 
 def step_files(pattern, steps_of):

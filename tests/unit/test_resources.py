@@ -29,7 +29,7 @@ VOCABULARY = 50304
 
 
 def runtime(**keys: object) -> Runtime:
-    return Runtime.model_validate({**PYTHIA.file.runtime.model_dump(), **keys})
+    return Runtime.model_validate({**PYTHIA.file.runtime.model_dump(), "job_hours": None, **keys})
 
 
 def test_the_suite_asks_for_the_published_gpus() -> None:
