@@ -22,7 +22,7 @@ def launcher(spread: Placement, threads: int) -> list[str]:
     if spread.nodes == 1:
         # standalone: a free port, so that two jobs on one machine don't meet
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={spread.processes}"]
-        return [sys.executable, *torchrun, "--module", TRAINER]
+        return [sys.executable, *torchrun, "--module", "--", TRAINER]  # --: --run would be taken for its --run-path
     step = [
         f"--nodes={spread.nodes}",
         f"--ntasks={spread.processes}",
