@@ -72,8 +72,12 @@ def main() -> None:
     given.directory.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "snakemake", "--directory", str(given.directory), *given.arguments]
     if must_unlock(given.directory):
+        done = subprocess.run([*command, "--unlock"], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise UserError(
+                f"{given.directory.resolve()}: could not be unlocked; Snakemake says\n{done.stderr.strip()}"
+            )
         print(f"{given.directory.resolve()}: unlocked; the Snakemake that locked it is gone", flush=True)
-        subprocess.run([*command, "--unlock"], check=True, capture_output=True)
     meet_left_jobs(given.directory, end=given.end_jobs)
     record(given.directory)
     os.execv(command[0], command)  # same process, so the owner written down stays true

@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+from scripts.common import lock
 from scripts.common.errors import UserError, run
 from scripts.study.resources import Placement, placement
 from scripts.study.study import load
@@ -51,6 +52,8 @@ def main() -> None:
             f"runtime.processes: {spread.processes} need {spread.nodes} nodes, and this is no Slurm job\n"
             f"  write:   snakemake --profile slurm, or processes: {study.file.runtime.processes_per_node}"
         )
+    with lock.hold(Path("checkpoints") / arguments.run):
+        pass  # wait for another job's end here: processes that wait for their first one give up after minutes
     command = [*launcher(spread, study.file.runtime.threads), *sys.argv[1:]]
     os.execvp(command[0], command)
 

@@ -42,7 +42,7 @@ class Submitted(Workflow):
 
     def resumed(self, *arguments: str, wanted: str) -> subprocess.CompletedProcess[str]:
         """What `make resume` does."""
-        profile = ["--profile", "slurm", *OVERLAY, "--configfile", str(self.study_file)]
+        profile = ["--configfile", str(self.study_file), "--profile", "slurm", *OVERLAY]
         full = [sys.executable, "-m", "scripts.study.start", "--directory", str(self.folder), *arguments]
         return subprocess.run(
             [*full, "--", *profile, wanted], cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT

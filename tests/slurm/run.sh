@@ -27,4 +27,4 @@ export CASTALIA_SLURM=1 # without it these tests are skipped: they need the name
 
 # The shell in between is the namespace's first process, which collects the children of those that were killed.
 exec unshare --mount --uts --pid --fork --kill-child --mount-proc --propagation private \
-  bash -c 'python -m pytest tests/slurm -m "" "$@" & wait $!' tests "$@"
+  bash -c 'python -m pytest -m "" "$@"; exit $?' tests "${@:-tests/slurm}"

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.slurm.cluster import CPU_NODES, GPU_NODES, GPUS, Cluster, command
-from tests.slurm.conftest import Submitted
+from tests.slurm.cluster import CPU_NODES, GPU_NODES, GPUS, Cluster, command, wait_for
+from tests.slurm.conftest import LIMIT, Submitted
 from tests.workflow.conftest import Workflow
 from tests.workflow.hashes import hashes
 
@@ -29,29 +29,38 @@ def test_one_target_makes_only_what_it_needs(cluster: Cluster, submitted: Callab
     ]
     study.succeed("results/evals/pythia-tiny/zero-shot/step4.json")
     assert len(submitted_since(cluster, before)) == 3
+    # another study's waiting job would write its log here
+    assert list((study.folder / ".snakemake/slurm_logs/rule_train_run/pythia-tiny").iterdir()) == []
 
 
 def two_nodes(content: dict[str, Any]) -> None:
     content["runtime"] |= {"processes": 4, "processes_per_node": 2}
+    content["training"]["steps"] = 200  # long enough to be met in the midst
+    content["data"]["most_epochs"] = 30
 
 
-def test_a_run_over_two_nodes_equals_torchrun_on_one(
-    cluster: Cluster, submitted: Callable[..., Submitted], local: Workflow, tmp_path: Path
+def test_a_run_over_two_nodes_is_cancelled_goes_on_and_equals_torchrun_on_one(
+    cluster: Cluster, submitted: Callable[..., Submitted], tmp_path: Path
 ) -> None:
-    study = submitted("checkpoints", change=two_nodes)
+    study, run = submitted("checkpoints", change=two_nodes), "pythia-tiny"
     before = set(cluster.jobs())
-    study.succeed("checkpoints/pythia-tiny/manifest.json")
-    (number,) = set(cluster.jobs()) - before
-    assert cluster.jobs()[number][0] == "COMPLETED"
-    assert f"NodeList={CPU_NODES[0][0]}[1-2]" in command("scontrol", "show", "job", number)
+    snakemake = study.started(f"checkpoints/{run}/manifest.json")
+    wait_for(lambda: 10 <= study.steps_done(run) < 200, LIMIT, "training")
+    (first,) = cluster.running(run)
+    assert f"NodeList={CPU_NODES[0][0]}[1-2]" in command("scontrol", "show", "job", first)
+    command("scancel", first)
+    wait_for(lambda: "asked to end; saved at step" in study.log(run), LIMIT, "word of saving")
+    assert snakemake.wait(LIMIT) == 0, (study.folder / "snakemake.log").read_text()
+    states = [state for n, (state, name, _) in cluster.jobs().items() if n not in before and "train_run" in name]
+    assert sorted(states) == ["CANCELLED", "COMPLETED"]
     over_two = hashes(study.folder)
 
     shutil.rmtree(study.folder / "checkpoints")
     one_node = tmp_path / "one-node.yaml"
     one_node.write_text(study.study_file.read_text().replace("processes_per_node: 2", "processes_per_node: 4"))
-    trained = study.command_line("scripts.train.launch", "--run", "pythia-tiny", study_file=one_node)
+    trained = study.command_line("scripts.train.launch", "--run", run, study_file=one_node)
     assert trained.returncode == 0, trained.stderr
-    assert hashes(study.folder) == over_two
+    assert len(over_two) > 20 and hashes(study.folder) == over_two
 
 
 def on_gpus(content: dict[str, Any]) -> None:
