@@ -12,12 +12,12 @@ RUN := PATH="$(CURDIR)/$(ENV)/bin:$$PATH"
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) slurm ## make .venv from the exact pins; the others do it first
+setup: $(READY) ## make .venv from the exact pins; the others do it first
 
 slurm: # what makes `snakemake --profile slurm` find the profile: it looks in this folder, not in profiles/
 	@ln -s profiles/slurm $@
 
-$(READY): envs/requirements.lock
+$(READY): envs/requirements.lock | slurm
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
 	  { echo "Castalia needs Python 3.11, and '$(PYTHON)' is not; write: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "Installing the pinned packages into $(ENV) (once, some minutes)"
@@ -28,7 +28,7 @@ $(READY): envs/requirements.lock
 study: $(READY) ## run the whole default study; then open results/index.html (STUDY=..., DIRECTORY=...)
 	@$(RUN) python -m scripts.study.start --directory $(DIRECTORY) -- --profile profiles/local --configfile $(STUDY)
 
-resume: $(READY) slurm ## start or go on with a study on Slurm, also after Snakemake died (STUDY=..., END=--end-jobs)
+resume: $(READY) ## start or go on with a study on Slurm, also after Snakemake died (STUDY=..., END=--end-jobs)
 	@$(RUN) python -m scripts.study.start --directory $(DIRECTORY) $(END) -- --profile slurm --configfile $(STUDY)
 
 watch: $(READY) ## steps and time left of each running job, in a second terminal
@@ -43,7 +43,7 @@ test: $(READY) ## the tests, the smoke study end to end among them
 test-all: $(READY) ## the slow tests too (kills, the default study)
 	@$(RUN) python -m pytest
 
-test-slurm: $(READY) slurm ## the tests on a real Slurm, which they install and start (Debian, root)
+test-slurm: $(READY) ## the tests on a real Slurm, which they install and start (Debian, root)
 	@$(RUN) tests/slurm/run.sh
 
 lint: $(READY) ## ruff, mypy, snakefmt, snakemake --lint
