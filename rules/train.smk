@@ -1,5 +1,6 @@
 # One job a leg, so one a run if it has one leg. Its checkpoints are no declared outputs, so that a failed job leaves them to resume from;
-# the run's manifest, written last, is.
+# the run's manifest, written last, is. `exec`, because a shell in between would die of the SIGTERM that lets training save, and
+# Snakemake would take that for the job's end.
 
 
 rule train_leg:
@@ -31,7 +32,7 @@ rule train_leg:
     message:
         "Train leg {wildcards.leg} of {wildcards.run}"
     shell:
-        "python -m scripts.train.launch --study {params.study} --run {wildcards.run} --leg {wildcards.leg} > {log} 2>&1"
+        "exec python -m scripts.train.launch --study {params.study} --run {wildcards.run} --leg {wildcards.leg} > {log} 2>&1"
 
 
 rule train_run:
@@ -63,4 +64,4 @@ rule train_run:
     message:
         "Train {wildcards.run}"
     shell:
-        "python -m scripts.train.launch --study {params.study} --run {wildcards.run} > {log} 2>&1"
+        "exec python -m scripts.train.launch --study {params.study} --run {wildcards.run} > {log} 2>&1"
