@@ -192,10 +192,10 @@ def alive(pid: int) -> bool:
         return False
 
 
-def kill(pid: int) -> None:
-    """SIGKILL a process that may be gone already."""
+def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Send a signal to a process that may be gone already."""
     try:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
     except ProcessLookupError:
         return
 

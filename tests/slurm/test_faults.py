@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import time
@@ -87,6 +86,19 @@ def trainers(run: str) -> list[int]:
     return found
 
 
+def target(run: str) -> str:
+    return f"checkpoints/{run}/manifest.json"
+
+
+def same_run(study: Workflow, undisturbed: Workflow, run: str) -> bool:
+    """Whether a run has the undisturbed one's bytes."""
+    theirs, ours = (
+        {name: digest for name, digest in hashes(each.folder).items() if f"/{run}/" in name}
+        for each in (undisturbed, study)
+    )
+    return len(theirs) > 20 and theirs == ours
+
+
 class Disturbed:
     """A study whose four runs were each disturbed once, and what was seen of it."""
 
@@ -105,7 +117,7 @@ class Disturbed:
     def let_run_out(self, run: str, job: str) -> None:
         """Hold the run still until Slurm, which looks twice a minute, has seen that its time is over."""
         (pid,) = trainers(run)
-        os.kill(pid, signal.SIGSTOP)
+        kill(pid, signal.SIGSTOP)
         command("scontrol", "update", f"JobId={job}", "EndTime=now")
         self.held[pid] = job
 
@@ -124,7 +136,7 @@ class Disturbed:
                     self.disturb[fault](run, numbers_of(self.cluster, run, self.before)[0])
             for pid, job in list(self.held.items()):
                 if self.cluster.jobs()[job][0] != "RUNNING":
-                    os.kill(pid, signal.SIGCONT)
+                    kill(pid, signal.SIGCONT)
                     del self.held[pid]
             time.sleep(0.05)
         assert snakemake.returncode == 0, (self.study.folder / "snakemake.log").read_text()
@@ -144,22 +156,7 @@ def test_a_disturbed_run_comes_again_and_goes_on(disturbed: Disturbed, undisturb
     jobs = disturbed.cluster.jobs()
     assert [jobs[number][0] for number in numbers_of(disturbed.cluster, run, disturbed.before)] == states
     assert ("asked to end; saved at step" in disturbed.said[run]) == (fault != "killed")
-    ours = {name: digest for name, digest in hashes(undisturbed.folder).items() if run in name}
-    assert len(ours) > 20
-    assert {name: digest for name, digest in hashes(disturbed.study.folder).items() if run in name} == ours
-
-
-def target(run: str) -> str:
-    return f"checkpoints/{run}/manifest.json"
-
-
-def same_run(study: Workflow, undisturbed: Workflow, run: str) -> bool:
-    """Whether a run has the undisturbed one's bytes."""
-    theirs, ours = (
-        {name: digest for name, digest in hashes(each.folder).items() if f"/{run}/" in name}
-        for each in (undisturbed, study)
-    )
-    return len(theirs) > 20 and theirs == ours
+    assert same_run(disturbed.study, undisturbed, run)
 
 
 def test_a_node_that_goes_down_gives_its_job_to_another(
@@ -192,12 +189,12 @@ def test_a_job_requeued_while_its_old_copy_runs_waits_for_it(
     (number,) = numbers_of(cluster, RUN, before)
     node = cluster.jobs()[number][2]
     (old,) = trainers(RUN)
-    os.kill(old, signal.SIGSTOP)  # it shall still be there when the new copy comes
+    kill(old, signal.SIGSTOP)  # it shall still be there when the new copy comes
     cluster.kill_node(node, with_jobs=False)
     try:
         wait_for(lambda: len(trainers(RUN)) == 2, LIMIT, "second copy")
         done = fresh.steps_done(RUN)
-        os.kill(old, signal.SIGCONT)
+        kill(old, signal.SIGCONT)
         wait_for(lambda: "waiting for its end" in fresh.log(RUN), LIMIT, "word of waiting")
         assert done < STEPS
         assert snakemake.wait(LIMIT) == 0, (fresh.folder / "snakemake.log").read_text()
