@@ -165,10 +165,12 @@ class Runtime(Strict):
     """Threads a job; pinned, because the thread count changes the last digits of sums."""
     micro_batch: Positive | None = None
     """Rows a forward pass and device; null: the catalogue's, or the whole batch."""
-    zero_stage: Literal[0, 1] = 1
-    """DeepSpeed's partitioning of the optimizer state."""
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    """What DeepSpeed shares out over the devices: 0 nothing, 1 optimizer state, 2 and gradients, 3 and weights."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
+    compile: bool = False
+    """Compile the blocks with torch.compile: faster on a GPU after a minute or two; needs a C compiler on a CPU."""
     legs: Positive = 1
     """Training jobs a run is cut into, one after the other, for clusters that limit a job's time."""
     save_minutes: Annotated[float, Field(gt=0)] | None = None

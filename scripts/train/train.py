@@ -26,6 +26,7 @@ from scripts.train import checkpoint, engine, held_out, stop
 from scripts.train.logbook import EXACT, TIMING, Logbook
 from scripts.train.recipe import learning_rate
 from scripts.train.speed import Speed
+from scripts.train.together import together
 
 HASH_BELOW = 2_000_000_000  # bytes; larger inputs are checked by size when a job starts
 
@@ -63,12 +64,11 @@ class Trainer:
         self.spec, self.world, self.root = spec, world, root
         corpus = Path("data") / spec.corpus
         parents = [corpus / manifest.NAME, corpus / f"order-{spec.data_seed}" / manifest.NAME]
-        for path, kind in zip(
-            [*parents, Path("data/held-out") / manifest.NAME], ("corpus", "order", "corpus"), strict=True
-        ):
-            manifest.verify(path, kind, HASH_BELOW)
+        made = zip([*parents, Path("data/held-out") / manifest.NAME], ("corpus", "order", "corpus"), strict=True)
+        share = world.rank, world.size
+        together(lambda: [manifest.verify(path, kind, HASH_BELOW, share) for path, kind in made])
         self.science = {**study.train_science(spec.name), "parents": {p.as_posix(): sha256_file(p) for p in parents}}
-        self.checkpoints = checkpoint.Checkpoints(root, spec, self.science, parents, world.rank)
+        self.checkpoints = checkpoint.Checkpoints(root, spec, self.science, parents, world, runtime.zero_stage)
         self.logbook = Logbook(root, active=world.rank == 0)
         self.rows = Rows.open(corpus, spec.data_seed)
         self.held_out = held_out.read(Path("data/held-out"), spec.training.sequence_length)
@@ -101,7 +101,7 @@ class Trainer:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         rows = self.batches.start_step(before)
-        loss = float(self.engine.train_batch(self.batches))
+        loss = engine.update(self.engine, self.batches)
         if not math.isfinite(loss):
             raise UserError(
                 f"{self.spec.name}: the loss is {loss} at step {before + 1}; the last good state is kept in "
@@ -113,6 +113,7 @@ class Trainer:
             "loss": round(loss, 6),
             "learning_rate": float(f"{rate:.9g}"),
             "gradient_norm": None if norm is None else round(float(norm), 6),
+            "loss_scale": self.engine._get_optimizer_loss_scale() if training.precision == "fp16" else None,
             "applied": int(self.engine.skipped_steps == skipped),
             "rows": rows,
         }
@@ -121,7 +122,7 @@ class Trainer:
 
     def save(self, step: int) -> None:
         """Measure held-out loss, save the resume state, publish a scheduled checkpoint."""
-        measured = held_out.losses(self.engine.module, self.held_out)
+        measured = held_out.losses(self.engine, self.held_out, self.world)
         self.logbook.write(EXACT[1], {"step": step, **measured})
         self.checkpoints.save(self.engine, step, {"lengths": self.logbook.lengths()})
         self.publish(step)
