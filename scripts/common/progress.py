@@ -17,6 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 SOON, MINUTE = 5.0, 60.0  # seconds before the first line of a log file, and between the later ones
 
@@ -51,7 +52,7 @@ def _bar(title: str, total: int, unit: str, done: int) -> Iterator[Tell]:
         TextColumn(unit),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", table_column=Column()),  # a column that wraps gives way to the others
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
         task = bars.add_task(title, total=total, completed=done, note="")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from itertools import pairwise
 
 import pytest
@@ -66,14 +67,16 @@ def test_durations(seconds: float, text: str) -> None:
     assert shown.duration(seconds) == text
 
 
-def test_a_terminal_gets_a_bar_with_the_note(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("columns", ["80", "160"])
+def test_a_terminal_gets_a_bar_with_the_note(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
-    monkeypatch.setenv("COLUMNS", "160")
-    with shown.progress("train pythia-tiny", 10, "steps", done=2) as tell:
-        tell(5, "loss 3.2100, 4220 tokens/s")
-    text = terminal.getvalue()
-    assert "train pythia-tiny" in text and "5/10" in text and "loss 3.2100, 4220 tokens/s" in text
+    monkeypatch.setenv("COLUMNS", columns)
+    with shown.progress("train pythia-70m", 143000, "steps", done=2) as tell:
+        tell(50000, "loss 3.2100, lr 0.00012, 4220 tokens/s")
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
+    assert all(part in text for part in ("train pythia-70m", "50000/143000", "loss 3.2100", "0.00012", "4220"))
+    assert "…" not in text
 
 
 def test_other_processes_of_the_same_work_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
