@@ -110,7 +110,9 @@ def check_checkpoints(study: Study, root: Path) -> None:
 def check_all(study: Study, root: Path) -> None:
     """Every check; raises UserError at the first that fails."""
     from scripts.evaluate.names import check_tasks
+    from scripts.train.board import check_boards
 
+    check_boards(study.file.runtime)
     check_tasks([task for tasks in study.file.evaluation.task_sets.values() for task in tasks.tasks])
     check_writable(root)
     check_files(study)

@@ -53,7 +53,7 @@ class Study:
 
     def steps(self, run: str) -> list[int]:
         """Every saved step."""
-        return _expand(self.file.checkpoints.schedule, self.run(run).training.steps)
+        return _expand(self.run(run).checkpoints.schedule, self.run(run).training.steps)
 
     def check_steps(self, run: str, asked: list[int]) -> None:
         """Refuse steps that the run doesn't save; raises UserError with those it does."""
@@ -62,7 +62,7 @@ class Study:
 
     def optimizer_steps(self, run: str) -> list[int]:
         """Saved steps that keep their optimizer state."""
-        asked = _expand(self.file.checkpoints.optimizer_states, self.run(run).training.steps)
+        asked = _expand(self.run(run).checkpoints.optimizer_states, self.run(run).training.steps)
         return sorted(set(asked) & set(self.steps(run)))
 
     def leg_ends(self, run: str) -> list[int]:
@@ -243,4 +243,4 @@ def parse(content: Any) -> Study:
 
 
 def _expand(schedule: Schedule, total: int) -> list[int]:
-    return scheduled_steps(total, log2_until=schedule.log2_until, every=schedule.every, extra=schedule.extra)
+    return scheduled_steps(total, **schedule.model_dump())

@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from scripts.data.rows import Rows
 from scripts.study.runs import Run
 from scripts.study.study import Study, load
 from scripts.train import checkpoint, engine, held_out, stop
+from scripts.train.board import Boards
 from scripts.train.logbook import EXACT, TIMING, Logbook
 from scripts.train.recipe import learning_rate
 from scripts.train.speed import Speed
@@ -69,7 +70,7 @@ class Trainer:
         together(lambda: [manifest.verify(path, kind, HASH_BELOW, share) for path, kind in made])
         self.science = {**study.train_science(spec.name), "parents": {p.as_posix(): sha256_file(p) for p in parents}}
         self.checkpoints = checkpoint.Checkpoints(root, spec, self.science, parents, world, runtime.zero_stage)
-        self.logbook = Logbook(root, active=world.rank == 0)
+        self.logbook = Logbook(root, world.rank == 0, Boards(runtime, spec.name, self.science))
         self.rows = Rows.open(corpus, spec.data_seed)
         self.held_out = held_out.read(Path("data/held-out"), spec.training.sequence_length)
         self.optimizer_steps = set(study.optimizer_steps(spec.name))
@@ -92,8 +93,8 @@ class Trainer:
         if step in self.steps and not self.checkpoints.published(step):
             self.publish(step)
 
-    def step(self) -> None:
-        """One update on the next batch of the order."""
+    def step(self) -> str:
+        """One update on the next batch of the order; returns what to tell of it."""
         begun = time.monotonic()
         training = self.spec.training
         before, skipped = self.engine.global_steps, self.engine.skipped_steps
@@ -118,7 +119,9 @@ class Trainer:
             "rows": rows,
         }
         self.logbook.write(EXACT[0], line)
-        self.logbook.write(TIMING, {"step": line["step"], **self.speed.of(time.monotonic() - begun)})
+        speed = self.speed.of(time.monotonic() - begun)
+        self.logbook.write(TIMING, {"step": line["step"], **speed})
+        return f"loss {loss:.4f}, lr {rate:.3g}, {speed['tokens_per_second']} tokens/s"
 
     def save(self, step: int) -> None:
         """Measure held-out loss, save the resume state, publish a scheduled checkpoint."""
@@ -154,10 +157,11 @@ class Trainer:
         total = self.spec.training.steps
         with (
             stop.Watch(self.world, save_seconds) as watch,
-            progress(f"train {self.spec.name}", total, "steps", self.engine.global_steps) as tell,
+            progress(f"train {self.spec.name}", total, "steps", self.engine.global_steps, self.world.rank == 0) as tell,
+            closing(self.logbook),
         ):
             while (step := self.engine.global_steps) < until:
-                self.step()
+                note = self.step()
                 step += 1
                 due, end = watch.look()
                 if step in self.steps:
@@ -166,7 +170,7 @@ class Trainer:
                 elif due or step == until:
                     self.keep(step)
                     watch.just_saved()
-                tell(step)
+                tell(step, note)
                 if end and step < until:
                     if self.world.rank == 0:
                         name = self.spec.name

@@ -138,7 +138,14 @@ def test_phase_targets(finished: Workflow, phase: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("study", "runs"), [("config.yaml", 9), ("studies/pythia.yaml", 16), ("studies/polypythias.yaml", 56)]
+    ("study", "runs"),
+    [
+        ("config.yaml", 9),
+        ("studies/pythia.yaml", 16),
+        ("studies/pythia-v0.yaml", 16),
+        ("studies/pythia-batch-sizes.yaml", 5),
+        ("studies/polypythias.yaml", 56),
+    ],
 )
 def test_shipped_studies_dry_run(tmp_path: Path, study: str, runs: int) -> None:
     workflow = Workflow(tmp_path, SMOKE.parents[1] / study)

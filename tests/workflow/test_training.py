@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import shlex
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from scripts.common.files import read_json, read_yaml
 from scripts.train.stop import EXIT_SAVED
@@ -151,6 +153,26 @@ def test_a_signal_saves_and_asks_to_be_run_again(
     assert not (folder / "checkpoints" / RUN / ".lock").exists()
     train(folder, study)
     assert sums(folder) == alone("fp32, ZeRO-1", 1)
+
+
+def test_a_killed_and_resumed_run_stands_once_in_tensorboard(
+    folder: Path, alone: Callable[[str, int], dict[str, str]]
+) -> None:
+    study = study_file(folder, "study", tensorboard=True, save_minutes=1e-6)
+    process = start(folder, study)
+    wait_for(process, lambda: logged(folder) >= 11)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    train(folder, study)
+    assert sums(folder) == alone("fp32, ZeRO-1", 1)
+    run = folder / "checkpoints" / RUN
+    assert len(list((run / "tensorboard").iterdir())) == 2
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    lines = [json.loads(text) for text in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [(e.step, e.value) for e in events.Scalars("metrics/loss")] == [
+        (line["step"], pytest.approx(line["loss"])) for line in lines
+    ]
+    assert len(lines) == STEPS == len(events.Scalars("timing/tokens_per_second"))
 
 
 def test_legs_end_where_they_should_and_change_no_byte(
