@@ -7,7 +7,7 @@ READY := $(ENV)/.ready
 RUN := PATH="$(CURDIR)/$(ENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study watch test test-all dry-run lint format bench docs clean-env
+.PHONY: help setup study plan watch test test-all dry-run lint format bench docs clean-env
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ $(READY): envs/requirements.lock
 
 study: $(READY) ## run the whole default study; then open results/index.html (STUDY=..., DIRECTORY=...)
 	@$(RUN) python -m scripts.study.start --directory $(DIRECTORY) -- --profile profiles/local --configfile $(STUDY)
+
+plan: $(READY) ## what a study will take: time, disk, jobs, cost (STUDY=..., DEVICE=..., GPUS=..., PRICE=...)
+	@$(RUN) python -m scripts.study.plan --study $(STUDY) --directory $(DIRECTORY) \
+	  $(if $(DEVICE),--device $(DEVICE)) $(if $(GPUS),--gpus $(GPUS)) $(if $(PRICE),--price $(PRICE))
 
 watch: $(READY) ## steps and time left of each running job, in a second terminal
 	@$(RUN) python -m scripts.common.watch --logs $(DIRECTORY)/logs

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 
 from scripts.common.errors import UserError, run
 from scripts.common.files import read_json, write_text
+from scripts.common.units import short
 from scripts.report.data_page import STYLE, data_page
 from scripts.report.made import Made, count, in_words, thousands
 from scripts.report.theme import grammar
@@ -73,21 +74,13 @@ def tiles(study: Study, made: Made) -> list[tuple[str, str]]:
     shown = [
         (str(len(study.runs)), "runs"),
         (thousands(made.models), "models, one a saved step"),
-        (in_short(made.tokens), "tokens trained on"),
+        (short(made.tokens), "tokens trained on"),
         (thousands(made.evaluations), "evaluations"),
         (thousands(made.memorization), "memorization scorings"),
     ]
     if made.seconds is not None:
         shown.append((f"{made.seconds / 60:,.1f} min", "of jobs, side by side"))
     return shown
-
-
-def in_short(number: int) -> str:
-    """4.4 M: three digits and a unit."""
-    for unit, name in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if number >= unit:
-            return f"{number / unit:.3g} {name}"
-    return str(number)
 
 
 def run_rows(path: Path) -> list[list[str]]:

@@ -13,22 +13,11 @@ from scripts.common import manifest
 from scripts.common.errors import UserError, run
 from scripts.common.files import digest_of, read_json, write_json
 from scripts.study.config_data import Published
+from scripts.study.storage import bytes_needed
 from scripts.study.study import Study, load, parse
 from scripts.study.texts import check_hash, files_of
 
 MARGIN = 1.2  # headroom on the disk estimate
-
-
-def bytes_needed(study: Study) -> int:
-    """Bytes the whole study keeps: fp32 weights twice (native, Transformers), 12 a parameter of optimizer state."""
-    total = 0
-    for name, spec in study.runs.items():
-        parameters = spec.size.parameters(study.padded_vocabulary(name))
-        weights = 4 if spec.training.precision == "fp32" else 2
-        rolling = 1
-        total += parameters * 2 * weights * len(study.steps(name))
-        total += parameters * 12 * (len(study.optimizer_steps(name)) + rolling)
-    return total
 
 
 def bytes_there(root: Path) -> int:

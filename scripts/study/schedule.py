@@ -33,7 +33,7 @@ def scheduled_steps(
 
 
 def in_batches(steps: list[int], most: int) -> list[list[int]]:
-    """Cut the steps into consecutive batches of at most `most`, as even in size as can be."""
+    """Cut the steps into consecutive batches of at most `most`, as even in size as can be; none if there is no step."""
     count = -(-len(steps) // most)
-    cuts = [len(steps) * i // count for i in range(count + 1)]
+    cuts = [len(steps) * i // max(count, 1) for i in range(count + 1)]
     return [steps[a:b] for a, b in pairwise(cuts)]
