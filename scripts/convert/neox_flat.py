@@ -89,7 +89,7 @@ def join_sub_partitions(pieces: Sequence[Sequence[Tensor]], size: int, where: st
     Written by runtime/zero/stage1.py, of which augmentcode/DeeperSpeed 92774d3 was read, a fork of the 0.3.15 line; the
     commit that gpt-neox v1.0 pins (DeeperSpeed eb7f5cff) was not at hand. Functions: get_alignment_padding,
     flatten_dense_tensors_sub_partition_aligned, get_data_parallel_sub_partitions, _get_groups_without_padding,
-    _retrieve_group_sub_partition_weights). The vector is padded to ranks * intervals pieces of one length; interval c
+    _retrieve_group_sub_partition_weights. The vector is padded to ranks * intervals pieces of one length; interval c
     of rank r is piece number c * ranks + r. What is padding is cut off before saving: so all pieces are whole up to
     the one in which the vector ends, and those after it are empty. That length follows from the communication
     bucket, and shows in the first piece. Raises UserError if the pieces' lengths can't be of such a vector.
