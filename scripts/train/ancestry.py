@@ -9,7 +9,9 @@ from typing import Any
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.study.runs import Run
+from scripts.train import adopt
 from scripts.train.checkpoint import Checkpoints, load, step_folder
+from scripts.train.engine import World
 from scripts.train.together import together
 
 
@@ -38,8 +40,25 @@ class Ancestor:
         load(engine, self.root, self.step)
 
 
-def ancestor_of(run: Run) -> Ancestor | None:
-    """Where a run's first state comes from; None if it begins at step 0."""
-    if run.origin is None or run.origin.run is None:
+@dataclass(frozen=True)
+class Adopted:
+    """A native checkpoint of somebody else; `manifest` says which bytes it was, once it was looked at."""
+
+    run: Run
+    manifest: Path
+
+    def load(self, engine: Any, checkpoints: Checkpoints) -> None:
+        """As an Ancestor's, and it is told what could not be taken over."""
+        adopt.load(engine, self.run, adopt.native_folder(self.run), checkpoints)
+
+
+def origin_of(run: Run, root: Path, world: World) -> Ancestor | Adopted | None:
+    """Where a run's first state comes from; None if it begins at step 0. Raises UserError if it is not there."""
+    if run.origin is None:
         return None
-    return Ancestor(Path("checkpoints") / run.origin.run, run.origin.step)
+    if run.origin.run is not None:
+        return Ancestor(Path("checkpoints") / run.origin.run, run.origin.step)
+    record = root / adopt.ADOPTED / manifest.NAME
+    if not any(together(record.exists)):
+        adopt.describe(run, adopt.native_folder(run), record, world)
+    return Adopted(run, record)

@@ -115,7 +115,7 @@ def build(run: Run, vocabulary: int, runtime: Runtime, world: World) -> Any:
     config = engine_config(run, runtime, micro_batch(run, runtime, world), world, parameters)
     engine = NeoXEngine(args=None, model=model, optimizer=adam, config=config, config_class=DeepSpeedConfig(config))
     if runtime.compile:
-        for module in model.layers.values():
+        for module in model.children():
             module.compile()
     return engine
 

@@ -71,7 +71,7 @@ class Trainer:
         together(lambda: [manifest.verify(path, kind, HASH_BELOW, share) for path, kind in made])
         if spec.origin and spec.origin.over_text:
             parents.append(Path("data/tokenizer") / manifest.NAME)
-        self.ancestor = ancestry.ancestor_of(spec)
+        self.ancestor = ancestry.origin_of(spec, root, world)
         if self.ancestor:
             parents.append(self.ancestor.manifest)
         self.science = {**study.train_science(spec.name), "parents": {p.as_posix(): sha256_file(p) for p in parents}}

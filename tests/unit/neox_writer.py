@@ -94,6 +94,7 @@ def values(model: Model) -> tuple[dict[str, Values], list[dict[str, Values]]]:
         for layer, name, how in walk(model.blocks):
             shape = whole_shape(model, name)
             numbers = generator.standard_normal(shape).astype(np.float32)
+            numbers = numbers * numbers if key == "exp_avg_sq" else numbers  # Adam takes its root
             if how == "sum" and key == "master":
                 parts = [generator.integers(-40, 40, shape).astype(np.float32) / 8 for _ in ranks]
                 numbers = np.zeros(shape, np.float32)

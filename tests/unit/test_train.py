@@ -50,7 +50,7 @@ def test_parameter_counts_equal_the_published_ones(name: str) -> None:
     size = CATALOGUE[name]
     with torch.device("meta"):
         model = GPTNeoX(size, padded_vocabulary(50277, size.tensor_parallel), 8)
-    counts = [sum(p.numel() for p in m.parameters()) for m in model.layers.values()]
+    counts = [sum(p.numel() for p in m.parameters()) for m in model.children()]
     assert sum(counts) == size.published_total
     assert sum(counts[1:-1]) == size.published_non_embedding
 
@@ -130,7 +130,7 @@ def test_five_updates_equal_a_plain_loop_on_transformers() -> None:
 
 def test_initialization_has_the_deviations_of_the_formulas() -> None:
     size = Size("wide", layers=4, width=256, heads=4, learning_rate=1e-3)
-    block = built(size).layers["03"]
+    block = built(size).numbered()[3]
     narrow, residual = math.sqrt(2 / (5 * 256)), 2 / (4 * math.sqrt(256))
     assert block.attention.query_key_value.weight.std().item() == pytest.approx(narrow, rel=0.02)
     assert block.mlp.dense_h_to_4h.weight.std().item() == pytest.approx(narrow, rel=0.02)
@@ -151,7 +151,7 @@ def test_deviations_of_pythia_sizes(name: str, narrow: float, residual: float) -
 def test_init_depends_on_the_seed_only() -> None:
     again, other = built(), built(seed=1)
     first = built()
-    weights = [model.layers["00"].word_embeddings.weight for model in (first, again, other)]
+    weights = [model.numbered()[0].word_embeddings.weight for model in (first, again, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 

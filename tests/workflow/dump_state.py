@@ -26,20 +26,6 @@ def full(parameter: torch.nn.Parameter, optimizer: Any) -> dict[str, Any]:
     return {"master": safe_get_full_fp32_param(parameter), **moments}
 
 
-def load_into(built: Any, resume: Path, step: int) -> None:
-    """As the trainer loads, but for ZeRO-0 in bf16.
-
-    DeepSpeed 0.19.8 can't load its own checkpoint then: it takes one rank's state for a list of all ranks' (KeyError:
-    0 in bf16_optimizer.py). Handed the files of all ranks, as with ZeRO-1, its optimizer loads them.
-    """
-    if type(built.optimizer).__name__ != "BF16_Optimizer":
-        checkpoint.load(built, resume, step)
-        return
-    files = sorted((resume / f"global_step{step}").glob("bf16_zero_pp_rank_*"))
-    states = [torch.load(path, weights_only=False)["optimizer_state_dict"] for path in files]
-    built.optimizer.load_state_dict(states, load_from_fp32_weights=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True)
@@ -51,12 +37,13 @@ def main() -> None:
     world = engine.join_world(study.file.runtime)
     spec = study.run(arguments.run)
     built = engine.build(spec, study.padded_vocabulary(spec.name), study.file.runtime, world)
-    load_into(built, Path("checkpoints") / spec.name / "resume", arguments.step)
+    checkpoint.load(built, Path("checkpoints") / spec.name / "resume", arguments.step)
     if not isinstance(built.optimizer, torch.optim.Optimizer):
         built.optimizer._lazy_init_hp_params_optimizer_state()  # else only the first update would link the moments
     found = {
-        name: {key: value.detach().clone() for key, value in full(parameter, built.optimizer).items()}
-        for name, parameter in built.module.named_parameters()
+        f"{layer}.{name}": {key: value.detach().clone() for key, value in full(parameter, built.optimizer).items()}
+        for layer, module in built.module.numbered().items()
+        for name, parameter in module.named_parameters()
     }
     if world.rank == 0:
         torch.save(found, arguments.out)

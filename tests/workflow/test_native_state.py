@@ -48,8 +48,6 @@ CASES = [
     (1, "fp32", 0, "torch"),
     (2, "fp32", 0, "torch"),
     pytest.param(2, "bf16", 1, "zero", marks=pytest.mark.slow),
-    pytest.param(1, "bf16", 0, "zero", marks=pytest.mark.slow),
-    pytest.param(2, "bf16", 0, "zero", marks=pytest.mark.slow),
 ]
 
 
