@@ -144,6 +144,7 @@ def test_phase_targets(finished: Workflow, phase: str) -> None:
         ("studies/pythia.yaml", 16),
         ("studies/pythia-v0.yaml", 16),
         ("studies/pythia-batch-sizes.yaml", 5),
+        ("studies/pythia-interventions.yaml", 9),
         ("studies/polypythias.yaml", 56),
     ],
 )
