@@ -143,14 +143,8 @@ class Trainer:
         """Make the scheduled checkpoint of the resume state just saved, then drop older resume states."""
         if self.world.rank == 0:
             earlier = max((s for s in self.steps if s < step), default=self.spec.first_step)
-            digest, applied = self.logbook.rows_between(earlier, step)
             batch = self.spec.training.batch_size
-            facts = {
-                "places": [earlier * batch, step * batch],
-                "rows": digest,
-                "updates_applied": applied,
-                "updates_skipped": step - earlier - applied,
-            }
+            facts = {"places": [earlier * batch, step * batch], **self.logbook.facts_between(earlier, step)}
             self.checkpoints.publish(step, step in self.optimizer_steps, facts)
             self.checkpoints.drop_resume_before(step)
 
@@ -203,7 +197,6 @@ def finish_leg(trainer: Trainer, study: Study, leg: int, started: float) -> None
     """Write a leg's manifest: which steps it covers and the rows they read."""
     ends = study.leg_ends(trainer.spec.name)
     begin, end = (ends[leg - 2] if leg > 1 else trainer.spec.first_step), ends[leg - 1]
-    digest, applied = trainer.logbook.rows_between(begin, end)
     earlier = [leg_manifest(trainer.root, leg - 1)] if leg > 1 else trainer.checkpoints.parents
     manifest.write(
         leg_manifest(trainer.root, leg),
@@ -212,7 +205,7 @@ def finish_leg(trainer: Trainer, study: Study, leg: int, started: float) -> None
         science=trainer.science,
         files=[],
         parents=earlier,
-        facts={"steps": [begin, end], "rows": digest, "updates_applied": applied},
+        facts={"steps": [begin, end], **trainer.logbook.facts_between(begin, end)},
         started=started,
     )
 
