@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from torch import Tensor
 from scripts.common.errors import UserError, explain
 from scripts.study.config import Runtime
 from scripts.study.runs import Run
-from scripts.train.model import GPTNeoX, initialized
+from scripts.train.attention import angles
+from scripts.train.model import Block, GPTNeoX, initialized
 from scripts.train.recipe import decay_groups
 
 # DeepSpeed reads these when it is imported
@@ -115,9 +117,21 @@ def build(run: Run, vocabulary: int, runtime: Runtime, world: World) -> Any:
     config = engine_config(run, runtime, micro_batch(run, runtime, world), world, parameters)
     engine = NeoXEngine(args=None, model=model, optimizer=adam, config=config, config_class=DeepSpeedConfig(config))
     if runtime.compile:
-        for module in model.layers.values():
-            module.compile()
+        compile_layers(model, run, device)
     return engine
+
+
+def compile_layers(model: GPTNeoX, run: Run, device: torch.device) -> None:
+    """Have torch.compile replace every layer's call, on its first use and for each shape it meets.
+
+    Kernels for any shape would be slower; and a resumed job, which meets the shapes in another order, would get other
+    kernels than the job it goes on from, with other last digits.
+    """
+    tables = angles(run.size.rotary_width, run.training.sequence_length, device)
+    for module in model.layers.values():
+        if isinstance(module, Block):
+            module.attention.angles = tables  # made within the compiled call, they would have it compiled twice
+        module.compile(dynamic=False)
 
 
 def refuse(run: Run, runtime: Runtime) -> None:
@@ -128,6 +142,11 @@ def refuse(run: Run, runtime: Runtime) -> None:
     if run.training.precision == "fp16" and runtime.device == "cpu":
         raise UserError(
             explain("training.precision", "fp16", "fp32 or bf16 where runtime.device is cpu", "precision: bf16")
+        )
+    compiler = os.environ.get("CXX", "g++")  # what torch.compile calls for a CPU
+    if runtime.compile and runtime.device == "cpu" and shutil.which(compiler) is None:
+        raise UserError(
+            explain("runtime.compile", True, f"false, as there is no C++ compiler ({compiler}) here", "compile: false")
         )
 
 
