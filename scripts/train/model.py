@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from scripts.study.catalogue import Size
-from scripts.train.attention import Attention
+from scripts.train.attention import Attention, angles
 from scripts.train.loss import mean_loss, token_losses
 
 NORM_EPSILON = 1e-5
@@ -129,6 +129,10 @@ def initialized(model: GPTNeoX, size: Size, seed: int, dtype: torch.dtype, devic
     """The model, made on torch's "meta" device, on `device` and in `dtype` with its first weights."""
     model = model.to(dtype).to_empty(device=device)
     initialize(model, size, seed)
+    blocks = [module for module in model.children() if isinstance(module, Block)]
+    tables = angles(size.rotary_width, blocks[0].attention.length, device)
+    for block in blocks:
+        block.attention.angles = tables  # one for all; made on first use, they would have blocks compiled twice
     return model
 
 
