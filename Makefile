@@ -7,7 +7,7 @@ READY := $(ENV)/.ready
 RUN := PATH="$(CURDIR)/$(ENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study resume watch test test-all test-slurm dry-run lint format bench docs clean-env
+.PHONY: help setup study plan resume watch test test-all test-slurm dry-run lint format bench docs clean-env
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ study: $(READY) ## run the whole default study; then open results/index.html (ST
 
 resume: $(READY) ## start or go on with a study on Slurm, also after Snakemake died (STUDY=..., END=--end-jobs)
 	@$(RUN) python -m scripts.study.start --directory $(DIRECTORY) $(END) -- --profile slurm --configfile $(STUDY)
+
+plan: $(READY) ## what a study will take: time, disk, jobs, cost (STUDY=..., DEVICE=..., GPUS=..., PRICE=...)
+	@$(RUN) python -m scripts.study.plan --study $(STUDY) --directory $(DIRECTORY) \
+	  $(if $(DEVICE),--device $(DEVICE)) $(if $(GPUS),--gpus $(GPUS)) $(if $(PRICE),--price $(PRICE))
 
 watch: $(READY) ## steps and time left of each running job, in a second terminal
 	@$(RUN) python -m scripts.common.watch --logs $(DIRECTORY)/logs
@@ -55,7 +59,7 @@ format: $(READY) ## format Python and Snakemake files
 docs: $(READY) ## write config.schema.json and docs/config.md from the models
 	@$(RUN) python -m scripts.study.schema
 
-bench: $(READY) ## measure the numbers the README states (BENCH=--study: the whole study too)
+bench: $(READY) ## measure the numbers the README states (BENCH=--study: the whole study too; BENCH="--only gpu")
 	@$(RUN) python -m tests.benchmarks.run $(BENCH)
 
 clean-env: ## remove .venv

@@ -23,6 +23,7 @@ include: "rules/evaluate.smk"
 include: "rules/memorize.smk"
 include: "rules/analyze.smk"
 include: "rules/report.smk"
+include: "rules/plan.smk"
 include: "rules/targets.smk"
 
 

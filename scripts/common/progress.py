@@ -1,4 +1,4 @@
-"""Progress of long work: a rich bar in a terminal, a line now and then in a log file."""
+"""Progress of long work: a rich bar in a terminal, a line a minute in a log file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -16,14 +17,26 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
-SECONDS_BETWEEN_LINES = 5.0
+SOON, MINUTE = 5.0, 60.0  # seconds before the first line of a log file, and between the later ones
+
+
+class Tell(Protocol):
+    """Says how many units are done now, and a few words on the newest."""
+
+    def __call__(self, now: int, note: str = "", /) -> None: ...
 
 
 @contextmanager
-def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """Yield a function that takes how many units are now done; `done` is where a resumed job starts."""
-    if sys.stderr.isatty():
+def progress(title: str, total: int, unit: str, done: int = 0, shown: bool = True) -> Iterator[Tell]:
+    """Yield a function that takes how many units are now done; `done` is where a resumed job starts.
+
+    `shown` is False in all but one of several processes that do the same work.
+    """
+    if not shown:
+        yield lambda *_: None
+    elif sys.stderr.isatty():
         with _bar(title, total, unit, done) as tell:
             yield tell
     else:
@@ -31,7 +44,7 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Calla
 
 
 @contextmanager
-def _bar(title: str, total: int, unit: str, done: int) -> Iterator[Callable[[int], None]]:
+def _bar(title: str, total: int, unit: str, done: int) -> Iterator[Tell]:
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(),
@@ -39,28 +52,41 @@ def _bar(title: str, total: int, unit: str, done: int) -> Iterator[Callable[[int
         TextColumn(unit),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", table_column=Column()),  # a column that wraps gives way to the others
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task(title, total=total, completed=done)
-        yield lambda now: bars.update(task, completed=now)
+        task = bars.add_task(title, total=total, completed=done, note="")
+        yield lambda now, note="": bars.update(task, completed=now, note=note)
 
 
-def _lines(title: str, total: int, unit: str, done: int) -> Callable[[int], None]:
-    start = time.monotonic()
-    last = start
+def _lines(title: str, total: int, unit: str, done: int, clock: Callable[[], float] = time.monotonic) -> Tell:
+    """A line when the work is done, one soon after it began, so that short jobs are seen, then later ones ever
+    further apart, up to a minute."""
+    start = clock()
+    wait, due = SOON, start + SOON
 
-    def tell(now: int) -> None:
-        nonlocal last
-        moment = time.monotonic()
-        if now < total and moment - last < SECONDS_BETWEEN_LINES:
+    def tell(now: int, note: str = "") -> None:
+        nonlocal wait, due
+        moment = clock()
+        if now < total and moment < due:
             return
-        last = moment
-        elapsed = moment - start
-        left = elapsed * (total - now) / max(1, now - done)
-        print(
-            f"{title}: {now}/{total} {unit}, {elapsed:.0f} s, about {left:.0f} s left",
-            file=sys.stderr,
-            flush=True,
-        )
+        wait = min(2 * wait, MINUTE)
+        due = moment + wait
+        left = (moment - start) * (total - now) / max(1, now - done)
+        print(line(title, now, total, unit, moment - start, left, note), file=sys.stderr, flush=True)
 
     return tell
+
+
+def line(title: str, now: int, total: int, unit: str, spent: float, left: float, note: str = "") -> str:
+    """One line of progress, which scripts/common/watch.py reads; `spent` and `left` in seconds."""
+    text = f"{title}: {now}/{total} {unit}, {duration(spent)}, about {duration(left)} left"
+    return f"{text}, {note}" if note else text
+
+
+def duration(seconds: float) -> str:
+    """A time for people, in its two largest units: 42 s, 3 min 5 s, 7 h 20 min, 5 d 3 h."""
+    whole = round(seconds)
+    parts = [(whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
+    first = next((i for i, (count, _) in enumerate(parts) if count), 3)
+    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count) or "0 s"

@@ -15,23 +15,25 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from scripts.common.errors import run
+from scripts.common.progress import MINUTE
 
 LINE = re.compile(
-    r"(?P<title>.+): (?P<done>\d+)/(?P<total>\d+) (?P<unit>\w+), (?P<spent>\d+) s, about (?P<left>\d+) s left"
+    r"(?P<title>.+): (?P<done>\d+)/(?P<total>\d+) (?P<unit>\w+), (?P<spent>[^,]+), about (?P<left>[^,]+) left"
+    r"(?:, (?P<note>.+))?"
 )
-FRESH = 60.0  # seconds: a job that wrote nothing for longer is not shown
+FRESH = 2.5 * MINUTE  # a job that wrote nothing for longer is not shown
 
 
 def last_progress(text: str) -> dict[str, str] | None:
     """The newest progress line of a log (scripts/common/progress.py writes them), or None."""
     for line in reversed(text.splitlines()):
         if match := LINE.fullmatch(line.strip()):
-            return match.groupdict()
+            return match.groupdict("")
     return None
 
 
 def running(logs: Path, now: float) -> list[dict[str, str]]:
-    """Progress of every log touched within the last minute that has not reached its end."""
+    """Progress of every log touched within the last minutes that has not reached its end."""
     found = []
     for path in sorted(logs.glob("**/*.log")):
         progress = last_progress(path.read_text(errors="replace")) if now - path.stat().st_mtime < FRESH else None
@@ -42,10 +44,12 @@ def running(logs: Path, now: float) -> list[dict[str, str]]:
 
 def table(jobs: list[dict[str, str]]) -> Table:
     """One line a job."""
-    view = Table("job", "", "done", "left", title="Running jobs" if jobs else "No job has reported yet", expand=True)
+    view = Table(
+        "job", "", "done", "left", "", title="Running jobs" if jobs else "No job has reported yet", expand=True
+    )
     for job in jobs:
         bar = ProgressBar(total=int(job["total"]), completed=int(job["done"]))
-        view.add_row(job["title"], bar, f"{job['done']}/{job['total']} {job['unit']}", f"{job['left']} s")
+        view.add_row(job["title"], bar, f"{job['done']}/{job['total']} {job['unit']}", job["left"], job["note"])
     return view
 
 

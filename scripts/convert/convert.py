@@ -30,7 +30,7 @@ class Converter:
         from transformers.utils import logging
 
         from scripts.convert.neox import config_of
-        from scripts.train import model
+        from scripts.train.model import GPTNeoX
 
         logging.disable_progress_bar()
         torch.set_num_threads(study.file.runtime.threads)
@@ -42,8 +42,7 @@ class Converter:
         dtype = getattr(torch, DTYPES[training.precision])
         config = GPTNeoXConfig(**config_of(size, training.sequence_length, DTYPES[training.precision]))
         self.exported = GPTNeoXForCausalLM(config).to(dtype).eval()
-        modules = model.layers(self.spec.size, size["padded_vocabulary"], training.sequence_length)
-        self.modules = [module.to(dtype) if isinstance(module, torch.nn.Module) else module for module in modules]
+        self.trained = GPTNeoX(self.spec.size, size["padded_vocabulary"], training.sequence_length).to(dtype).eval()
         generator = torch.Generator().manual_seed(1)
         shape = (PROBE_ROWS, training.sequence_length)
         self.probe = torch.randint(0, study.file.data.tokenizer.vocabulary, shape, generator=generator)
@@ -78,14 +77,11 @@ class Converter:
 
     def difference(self, found: dict[int, dict[str, Any]]) -> float:
         """Largest |logit difference| between the trainer's layers and the exported model on the probe rows."""
-        for index, module in enumerate(self.modules):
-            if isinstance(module, self.torch.nn.Module):
-                module.load_state_dict(found[index], strict=True)
+        for index, module in self.trained.numbered().items():
+            module.load_state_dict(found[index], strict=True)
         with self.torch.no_grad():
-            states = self.probe
-            for module in self.modules:
-                states = module(states)
-            return float((self.exported(self.probe).logits.float() - states.float()).abs().max())
+            logits = self.trained(self.probe)
+            return float((self.exported(self.probe).logits.float() - logits.float()).abs().max())
 
     def write(self, target: Path, step: int) -> None:
         """Save model and tokenizer into a folder beside the target, then swap it in."""

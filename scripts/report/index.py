@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 
 from scripts.common.errors import UserError, run
 from scripts.common.files import read_json, write_text
+from scripts.common.units import short
 from scripts.report.data_page import STYLE, data_page
 from scripts.report.made import Made, count, in_words, thousands
 from scripts.report.theme import grammar
@@ -48,7 +49,7 @@ def page(study: Study, made: Made) -> str:
         expected=[finding for finding in found if finding["expectation"] is not None],
         facts=[f for f in found if f["expectation"] is None and f["id"] != "not_as_in_pythia"],
         summary=next(finding["text"] for finding in found if finding["id"] == "not_as_in_pythia"),
-        figures=[_figure(name) for name in FIGURES],
+        figures=[_figure(name) for name in (*FIGURES, *(["interventions"] if study.file.interventions else []))],
         columns=COLUMNS,
         runs=run_rows(_present(RESULTS / "tables/runs.csv")),
         snippet=snippet(run_name, study.steps(run_name)[-1]),
@@ -73,21 +74,13 @@ def tiles(study: Study, made: Made) -> list[tuple[str, str]]:
     shown = [
         (str(len(study.runs)), "runs"),
         (thousands(made.models), "models, one a saved step"),
-        (in_short(made.tokens), "tokens trained on"),
+        (short(made.tokens), "tokens trained on"),
         (thousands(made.evaluations), "evaluations"),
         (thousands(made.memorization), "memorization scorings"),
     ]
     if made.seconds is not None:
         shown.append((f"{made.seconds / 60:,.1f} min", "of jobs, side by side"))
     return shown
-
-
-def in_short(number: int) -> str:
-    """4.4 M: three digits and a unit."""
-    for unit, name in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if number >= unit:
-            return f"{number / unit:.3g} {name}"
-    return str(number)
 
 
 def run_rows(path: Path) -> list[list[str]]:

@@ -13,22 +13,11 @@ from scripts.common import manifest
 from scripts.common.errors import UserError, run
 from scripts.common.files import digest_of, read_json, write_json
 from scripts.study.config_data import Published
+from scripts.study.storage import bytes_needed
 from scripts.study.study import Study, load, parse
 from scripts.study.texts import check_hash, files_of
 
 MARGIN = 1.2  # headroom on the disk estimate
-
-
-def bytes_needed(study: Study) -> int:
-    """Bytes the whole study keeps: fp32 weights twice (native, Transformers), 12 a parameter of optimizer state."""
-    total = 0
-    for name, spec in study.runs.items():
-        parameters = spec.size.parameters(study.padded_vocabulary(name))
-        weights = 4 if spec.training.precision == "fp32" else 2
-        rolling = 1
-        total += parameters * 2 * weights * len(study.steps(name))
-        total += parameters * 12 * (len(study.optimizer_steps(name)) + rolling)
-    return total
 
 
 def bytes_there(root: Path) -> int:
@@ -74,6 +63,14 @@ def check_files(study: Study) -> None:
             check_hash("data.tokenizer.file", path, tokenizer.sha256)
 
 
+def check_parents(study: Study) -> None:
+    """Refuse folders of other people's checkpoints that are not there."""
+    for origin in (spec.origin for spec in study.runs.values()):
+        if origin and origin.folder and not Path(origin.folder).is_dir():
+            key = f"interventions.{origin.intervention}.parent.folder"
+            raise UserError(f"{key}: {origin.folder} does not exist (seen from {Path.cwd()})")
+
+
 def check_published(key: str, wanted: Published) -> None:
     """Refuse published tokens on disk whose folder, shards, index or hash list is not there."""
     if wanted.folder:
@@ -110,10 +107,13 @@ def check_checkpoints(study: Study, root: Path) -> None:
 def check_all(study: Study, root: Path) -> None:
     """Every check; raises UserError at the first that fails."""
     from scripts.evaluate.names import check_tasks
+    from scripts.train.board import check_boards
 
+    check_boards(study.file.runtime)
     check_tasks([task for tasks in study.file.evaluation.task_sets.values() for task in tasks.tasks])
     check_writable(root)
     check_files(study)
+    check_parents(study)
     check_checkpoints(study, root)
     check_room(study, root, shutil.disk_usage(root).free)
 

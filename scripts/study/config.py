@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from scripts.study.config_data import Data, Name, Positive, Share, Strict
+from scripts.study.config_intervention import Intervention
+from scripts.study.schedule import PYTHIA_OPTIMIZER_STEPS, PYTHIA_STEPS
+
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class Schedule(Strict):
@@ -17,23 +21,40 @@ class Schedule(Strict):
     """Powers of two up to this step."""
     every: Positive | None
     """Then every so many steps; null: none."""
+    until: Positive | None = None
+    """The last step that `every` may save; null: up to the end of the run."""
     extra: list[Positive] = []
-    """More steps, increasing."""
+    """More steps, increasing, wherever they lie; those beyond the end of a run are left out."""
 
     @model_validator(mode="after")
-    def _increasing(self) -> Schedule:
+    def _fits(self) -> Schedule:
         if any(a >= b for a, b in pairwise(self.extra)):
             raise ValueError(f"steps must increase; write: extra: {sorted(set(self.extra))}")
+        if self.until is not None and (self.every is None or self.until < self.every):
+            raise ValueError(f"`until: {self.until}` ends the steps of `every`, and there are none; write: until: null")
         return self
+
+
+def _named(steps: dict[str, Any]) -> BeforeValidator:
+    """Lets a schedule be given as the word `pythia`, which stands for these keys."""
+
+    def expand(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if value != "pythia":
+            raise ValueError(f"no schedule is named {value!r}; write: pythia, or a mapping of keys to values")
+        return steps
+
+    return BeforeValidator(expand, json_schema_input_type=Literal["pythia"] | Schedule)
 
 
 class Checkpoints(Strict):
     """What is kept of a run."""
 
-    schedule: Schedule
-    """Steps whose weights are kept."""
-    optimizer_states: Schedule
-    """Steps whose optimizer state is kept too (it must be steps of `schedule`)."""
+    schedule: Annotated[Schedule, _named(PYTHIA_STEPS)]
+    """Steps whose weights are kept, or `pythia`: 0, 1, 2, 4 .. 512, 1000, 2000, 3000 .."""
+    optimizer_states: Annotated[Schedule, _named(PYTHIA_OPTIMIZER_STEPS)]
+    """Those of them whose optimizer state is kept too, or `pythia`: 0, 1, 2, 4 .. 512, 1000, 2000, 4000 .. 128000."""
 
 
 class LearningRate(Strict):
@@ -165,14 +186,20 @@ class Runtime(Strict):
     """Threads a job; pinned, because the thread count changes the last digits of sums."""
     micro_batch: Positive | None = None
     """Rows a forward pass and device; null: the catalogue's, or the whole batch."""
-    zero_stage: Literal[0, 1] = 1
-    """DeepSpeed's partitioning of the optimizer state."""
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    """What DeepSpeed shares out over the devices: 0 nothing, 1 optimizer state, 2 and gradients, 3 and weights."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
+    compile: bool = False
+    """Compile the blocks with torch.compile: faster on a GPU after a minute or two; needs a C compiler on a CPU."""
     legs: Positive = 1
     """Training jobs a run is cut into, one after the other, for clusters that limit a job's time."""
     save_minutes: Annotated[float, Field(gt=0)] | None = None
     """Save the state to resume from at least this often, beside the scheduled steps; null: at those only."""
+    tensorboard: bool = False
+    """Training also writes its metrics for TensorBoard (`tensorboard --logdir checkpoints`)."""
+    wandb: Label | None = None
+    """Project of Weights & Biases that training also sends its metrics to; its package is not among the pins."""
     data_parts: Positive = 1
     """Jobs that reading, deduplication and tokenization are spread over; the files of a component are shared out."""
     checkpoints_per_batch: Positive
@@ -195,13 +222,18 @@ class StudyFile(Strict):
     data: Data
     sizes: dict[Name, OwnSize] = {}
     """Sizes beside the catalogue's."""
+    names: dict[str, Label] = {}
+    """What run names call a size, where it is not its own name: {70m: 19m} makes pythia-19m."""
     runs: Annotated[list[RunGroup], Field(min_length=1)]
+    interventions: dict[Name, Intervention] = {}
+    """Runs that go on from a checkpoint with other rows or another recipe, named <parent>-intervention-<name>."""
     training: Training
     checkpoints: Checkpoints
     evaluation: Evaluation
     memorization: Memorization
     overrides: dict[str, dict[str, object]] = {}
-    """Changes of `training` for runs whose "size/corpus" matches the pattern; the most specific wins."""
+    """Changes of `training`, and below `checkpoints` of `checkpoints`, for runs whose "size/corpus" matches the
+    pattern; the most specific wins."""
     runtime: Runtime
 
     @model_validator(mode="after")

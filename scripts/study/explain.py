@@ -77,7 +77,7 @@ def _corrected(kind: str, value: Any, context: dict[str, Any]) -> Any:
 def _known_keys(places: list[str], prefix: str) -> list[str]:
     """Keys the model at this place has, found by walking the models along the path."""
     model: Any = StudyFile
-    for place in (["training"] if "training" in prefix else []) + places:
+    for place in ([prefix.split(": ")[-1]] if prefix else []) + places:
         model = _step(model, place)
     return sorted(model.model_fields) if model else []
 

@@ -33,23 +33,24 @@ class Placement:
 def placement(run: Run, runtime: Runtime) -> Placement:
     """Processes and nodes of a run's training job: on cuda a process is a GPU.
 
-    Raises UserError if the batch can't be shared out evenly, or the nodes would not be full.
+    Without runtime.processes as many of the catalogue's GPUs as share the batch evenly and fill their nodes. Raises
+    UserError if what was asked for doesn't.
     """
-    processes = runtime.processes or (run.size.gpus if runtime.device == "cuda" else 1)
-    nodes = -(-processes // runtime.processes_per_node)
-    batch = run.training.batch_size
-    if batch % processes:
-        fits = [n for n in range(1, processes) if batch % n == 0]
-        allowed = f"a divisor of {run.name}'s batch_size {batch}"
-        raise UserError(explain("runtime.processes", processes, allowed, f"processes: {fits[-1]}"))
-    if nodes > 1 and processes % runtime.processes_per_node:
-        fix = f"processes: {processes // runtime.processes_per_node * runtime.processes_per_node}"
-        allowed = f"for {run.name} at most {runtime.processes_per_node} (a node's), or a multiple of that"
-        raise UserError(explain("runtime.processes", processes, allowed, fix))
-    if nodes > 1 and runtime.processes_per_node == 1:
-        allowed = f"2 or more where {run.name}'s {processes} processes need several nodes (Snakemake's Slurm plugin)"
-        raise UserError(explain("runtime.processes_per_node", 1, allowed, "processes_per_node: 2"))
-    return Placement(processes, nodes)
+    batch, per_node = run.training.batch_size, runtime.processes_per_node
+    most = runtime.processes or (run.size.gpus if runtime.device == "cuda" else 1)
+    fitting = [n for n in range(1, most + 1) if batch % n == 0 and _full(n, per_node)]
+    if runtime.processes and fitting[-1] != most:
+        allowed = (
+            f"a divisor of {run.name}'s batch_size {batch}, at most {per_node} (runtime.processes_per_node) or, if "
+            "that is 2 or more, a multiple of it"
+        )
+        raise UserError(explain("runtime.processes", most, allowed, f"processes: {fitting[-1]}"))
+    return Placement(fitting[-1], -(-fitting[-1] // per_node))
+
+
+def _full(processes: int, per_node: int) -> bool:
+    """Whether they fill their nodes; Snakemake's Slurm plugin refuses several nodes of one process."""
+    return processes <= per_node or (per_node > 1 and processes % per_node == 0)
 
 
 def training_minutes(run: Run, runtime: Runtime, vocabulary: int) -> int:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from scripts.common.errors import UserError, explain, near
 from scripts.study.catalogue import Size
-from scripts.study.config import StudyFile, Training
+from scripts.study.config import Checkpoints, Schedule, StudyFile, Training
 from scripts.study.explain import explain_all
+from scripts.study.interventions import Origin, with_interventions
 
 UNNAMED_CORPUS = "standard"  # left out of run names, as Pythia's standard Pile is
 BASE_SEED = 1234  # gpt-neox's default seed: the published runs without "-seed" in their name
+ENDS = Schedule(log2_until=0, every=None)
+FIRST_AND_LAST = Checkpoints(schedule=ENDS, optimizer_states=ENDS)
+Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,22 @@ class Run:
     init_seed: int
     data_seed: int
     training: Training
+    checkpoints: Checkpoints = FIRST_AND_LAST
+    origin: Origin | None = None
+
+    @property
+    def first_step(self) -> int:
+        """The step it begins at: 0, or the checkpoint it goes on from."""
+        return self.origin.step if self.origin else 0
+
+    @property
+    def updates(self) -> int:
+        """Updates it does itself."""
+        return self.training.steps - self.first_step
 
     @property
     def rows(self) -> int:
-        """Rows the whole run consumes."""
+        """Rows the model has read at the end, its parent's among them."""
         return self.training.batch_size * self.training.steps
 
     @property
@@ -42,7 +58,7 @@ class Run:
 def run_table(file: StudyFile, sizes: dict[str, Size]) -> dict[str, Run]:
     """Every run by name; raises UserError where a name is unknown or taken twice, or a recipe can't be."""
     _check_names(file)
-    runs = _runs(file, sizes)
+    runs = with_interventions(file, _runs(file, sizes), sizes)
     _check_patterns(file, runs)
     _check_micro_batch(file, runs)
     return runs
@@ -52,6 +68,9 @@ def _runs(file: StudyFile, sizes: dict[str, Size]) -> dict[str, Run]:
     corpora = list(file.data.corpora)
     mistakes: list[str] = []
     runs: dict[str, Run] = {}
+    for name in file.names:
+        if name not in sizes:
+            mistakes.append(explain("names", name, ", ".join(sizes), near(name, list(sizes))))
     for index, group in enumerate(file.runs):
         for key, names, known in (("sizes", group.sizes, list(sizes)), ("corpora", group.corpora, corpora)):
             for name in names:
@@ -63,9 +82,9 @@ def _runs(file: StudyFile, sizes: dict[str, Size]) -> dict[str, Run]:
             continue
         for size in group.sizes:
             for corpus in group.corpora:
-                training = _training(file, f"{size}/{corpus}")
+                training, checkpoints = recipe(file, f"{size}/{corpus}")
                 for seed in group.seeds:
-                    name = run_name(file.family, size, corpus, seed, group.vary)
+                    name = run_name(file.family, file.names.get(size, size), corpus, seed, group.vary)
                     if name in runs:
                         mistakes.append(f"runs[{index}]: a second run would be named {name!r}; remove one of them")
                         continue
@@ -76,6 +95,7 @@ def _runs(file: StudyFile, sizes: dict[str, Size]) -> dict[str, Run]:
                         init_seed=BASE_SEED if group.vary == "data" else seed,
                         data_seed=BASE_SEED if group.vary == "weight" else seed,
                         training=training,
+                        checkpoints=checkpoints,
                     )
     if mistakes:
         raise UserError("\n".join(mistakes))
@@ -90,16 +110,29 @@ def run_name(family: str, size: str, corpus: str, seed: int, vary: str) -> str:
     return "-".join(parts)
 
 
-def _training(file: StudyFile, subject: str) -> Training:
-    """`training` after the overrides whose pattern fits "size/corpus", the most specific last."""
-    content = file.training.model_dump()
+def recipe(file: StudyFile, subject: str) -> tuple[Training, Checkpoints]:
+    """`training` and `checkpoints` after the overrides whose pattern fits "size/corpus", the most specific last."""
+    content = {**file.training.model_dump(), "checkpoints": file.checkpoints.model_dump()}
     fitting = [p for p in file.overrides if fnmatchcase(subject, p)]
     for pattern in sorted(fitting, key=_specificity):
         content = _merged(content, file.overrides[pattern], f"overrides.{pattern}")
+    checkpoints = content.pop("checkpoints")
+    return (
+        _checked(Training, content, f"overrides for {subject}: training"),
+        _checked(Checkpoints, checkpoints, f"overrides for {subject}: checkpoints"),
+    )
+
+
+def changed_training(base: Training, change: dict[str, Any], where: str) -> Training:
+    """A recipe with some keys changed; raises UserError."""
+    return _checked(Training, _merged(base.model_dump(), change, where), where)
+
+
+def _checked(model: type[Model], content: Any, where: str) -> Model:
     try:
-        return Training.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        raise UserError(explain_all(error, prefix=f"overrides for {subject}: training")) from None
+        raise UserError(explain_all(error, prefix=where)) from None
 
 
 def _specificity(pattern: str) -> tuple[int, int]:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
+
+# Pythia's 154 checkpoints: extra-save-iters and checkpoint-factor of EleutherAI/pythia models/*.yml, and its README
+PYTHIA_STEPS: dict[str, Any] = {"log2_until": 512, "every": 1000}
+# the 20 steps with optimizer state that the cards of the raw GPT-NeoX checkpoints list
+PYTHIA_OPTIMIZER_STEPS: dict[str, Any] = {
+    "log2_until": 512,
+    "every": None,
+    "extra": [1000, 2000, 4000, 8000, 16000, 32000, 64000, 128000],
+}
 
 
-def scheduled_steps(total: int, *, log2_until: int, every: int | None, extra: list[int] | None = None) -> list[int]:
-    """Steps saved in a run of `total` updates, increasing, always with 0 and `total`.
+def scheduled_steps(
+    total: int, *, log2_until: int, every: int | None, until: int | None = None, extra: list[int] | None = None
+) -> list[int]:
+    """Steps saved in a run of `total` updates, increasing, always with 0 and `total`, none beyond `total`.
 
-    Powers of two up to `log2_until`, then every `every` steps, and `extra`. Pythia's 154 checkpoints
-    are log2_until 512, every 1000 over 143,000 steps (EleutherAI/pythia README).
+    Powers of two up to `log2_until`; every `every` steps up to `until` (None: to the end); and `extra`.
     """
     steps = {0, total, *(extra or [])}
     power = 1
@@ -17,12 +28,12 @@ def scheduled_steps(total: int, *, log2_until: int, every: int | None, extra: li
         steps.add(power)
         power *= 2
     if every:
-        steps.update(range(every, total + 1, every))
+        steps.update(range(every, min(total, total if until is None else until) + 1, every))
     return sorted(step for step in steps if step <= total)
 
 
 def in_batches(steps: list[int], most: int) -> list[list[int]]:
-    """Cut the steps into consecutive batches of at most `most`, as even in size as can be."""
+    """Cut the steps into consecutive batches of at most `most`, as even in size as can be; none if there is no step."""
     count = -(-len(steps) // most)
-    cuts = [len(steps) * i // count for i in range(count + 1)]
+    cuts = [len(steps) * i // max(count, 1) for i in range(count + 1)]
     return [steps[a:b] for a, b in pairwise(cuts)]

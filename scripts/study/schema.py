@@ -40,14 +40,28 @@ def reference_text() -> str:
         "",
         "## Size catalogue",
         "",
-        "| size | layers | width | heads | peak learning rate | initialization | non-embedding parameters | source |",
-        "|---|---|---|---|---|---|---|---|",
+        "| size | layers | width | heads | peak learning rate | initialization | non-embedding parameters |",
+        "|---|---|---|---|---|---|---|",
     ]
     for size in CATALOGUE.values():
         lines.append(
             f"| {size.name} | {size.layers} | {size.width} | {size.heads} | {size.learning_rate:g} | {size.init} | "
-            f"{size.non_embedding_parameters:,} | {size.source} |"
+            f"{size.non_embedding_parameters:,} |"
         )
+    lines += [
+        "",
+        "Where the values of Pythia's sizes come from, in EleutherAI/pythia at a19eecb (the `-deduped` files say the",
+        "same, but for 12b), and how they were run. Choices where sources disagree: [fidelity.md](fidelity.md).",
+        "",
+        "| size | source | GPUs | tensor parallel | micro-batch | ZeRO stage | bucket | pipe-parallel-size | notes |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for size in CATALOGUE.values():
+        if size.published_total:
+            lines.append(
+                f"| {size.name} | `{size.source}` | {size.gpus} | {size.tensor_parallel} | {size.micro_batch} | "
+                f"{size.zero_stage} | {size.bucket:,} | {size.pipe_parallel} | {size.notes} |"
+            )
     return "\n".join(lines) + "\n"
 
 

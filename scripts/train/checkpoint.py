@@ -19,10 +19,13 @@ import yaml
 
 from scripts.common import manifest
 from scripts.common.errors import FULL, UserError
-from scripts.common.files import write_text
+from scripts.common.files import sha256_file, write_text
 from scripts.study.runs import BASE_SEED, Run
+from scripts.train.engine import World
+from scripts.train.together import together
 
-OPTIMIZER_FILES = "zero_pp_rank_*"
+OPTIMIZER_FILES = "*zero_pp_rank_*"  # DeepSpeed puts "bf16_" before some
+MODEL_FILE = "mp_rank_00_model_states.pt"  # without ZeRO the optimizer state is in it
 SAVING = ".saving"
 
 
@@ -39,12 +42,18 @@ class Checkpoints:
     run: Run
     science: dict[str, Any]
     parents: list[Path]
-    rank: int
+    world: World
+    zero_stage: int
 
     @property
     def resume(self) -> Path:
         """Folder of the rolling state."""
         return self.root / "resume"
+
+    @property
+    def split(self) -> dict[str, int]:
+        """What an optimizer state can be loaded by only: as many processes and the same ZeRO stage."""
+        return {"processes": self.world.size, "zero_stage": self.zero_stage}
 
     def newest_resume(self) -> tuple[int, dict[str, Any]] | None:
         """Step and manifest of the newest whole resume state, or None; damaged files raise UserError."""
@@ -55,7 +64,23 @@ class Checkpoints:
         if not found:
             return None
         step, path = found[-1]
-        return step, manifest.verify(path, "resume")
+        share = self.world.rank, self.world.size
+        content = together(lambda: manifest.verify(path, "resume", share=share))[0]
+        self.check_split(path, content["facts"])
+        return step, content
+
+    def check_split(self, path: Path, facts: dict[str, Any]) -> None:
+        """Refuse a state that was cut up for other processes; raises UserError."""
+        for key, there, here in (
+            ("runtime.processes", facts["processes"], self.world.size),
+            ("runtime.zero_stage", facts["zero_stage"], self.zero_stage),
+        ):
+            if there != here:
+                name = key.removeprefix("runtime.")
+                raise UserError(
+                    f"{path}: this state of the optimizer is cut up for {key} {there}, this job has {here}; other "
+                    f"numbers would also end in other last digits\n  write:   {name}: {there}"
+                )
 
     def save(self, engine: Any, step: int, facts: dict[str, Any]) -> None:
         """Write the complete native state of `step` under resume/, manifest last. Every rank calls this.
@@ -80,35 +105,38 @@ class Checkpoints:
 
     def _save(self, engine: Any, step: int, facts: dict[str, Any]) -> None:
         saving = self.resume / SAVING
-        if self.rank == 0:
+        if self.world.rank == 0:
             shutil.rmtree(saving, ignore_errors=True)
             saving.mkdir(parents=True)
         torch.distributed.barrier()
         engine.save_checkpoint(
             str(self.resume), tag=SAVING, client_state=client_state(self.run, self.science, step), save_latest=False
         )
+        configs = saving / "configs"
+        if self.world.rank == 0:
+            configs.mkdir()
+            write_text(configs / f"{self.run.name}.yml", neox_yaml(self.run, self.science))
         torch.distributed.barrier()
-        if self.rank == 0:
-            self._seal(saving, step, facts)
+        files = sorted(path for path in saving.rglob("*") if path.is_file())
+        mine = files[self.world.rank :: self.world.size]
+        sums = {path: digest for share in together(lambda: dict(map(_to_disk, mine))) for path, digest in share.items()}
+        if self.world.rank == 0:
+            self._seal(saving, step, facts, sums)
         torch.distributed.barrier()
 
-    def _seal(self, saving: Path, step: int, facts: dict[str, Any]) -> None:
-        configs = saving / "configs"
-        configs.mkdir()
-        write_text(configs / f"{self.run.name}.yml", neox_yaml(self.run, self.science))
-        files = [path for path in saving.rglob("*") if path.is_file()]
-        for path in files:
-            _to_disk(path)
+    def _seal(self, saving: Path, step: int, facts: dict[str, Any], sums: dict[Path, str]) -> None:
         folder = step_folder(self.resume, step)
         shutil.rmtree(folder, ignore_errors=True)
         saving.rename(folder)
+        known = {folder / path.relative_to(saving): digest for path, digest in sums.items()}
         manifest.write(
             folder / manifest.NAME,
             kind="resume",
             subject={"run": self.run.name, "step": step},
             science=self.science,
-            files=[folder / path.relative_to(saving) for path in files],
-            facts=facts,
+            files=list(known),
+            facts={**facts, **self.split},
+            known=known,
         )
 
     def publish(self, step: int, keep_optimizer: bool, facts: dict[str, Any]) -> None:
@@ -116,23 +144,24 @@ class Checkpoints:
         source, target = step_folder(self.resume, step), step_folder(self.root, step)
         shutil.rmtree(target, ignore_errors=True)
         dropped = set() if keep_optimizer else set(source.glob(OPTIMIZER_FILES))
-        kept = [
-            path
-            for path in source.rglob("*")
-            if path.is_file() and path not in dropped and path.name not in (manifest.NAME, "record.json")
-        ]
-        for path in kept:
-            link = target / path.relative_to(source)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            os.link(path, link)
+        files = {
+            name: entry["sha256"] for name, entry in manifest.read(source / manifest.NAME, "resume")["files"].items()
+        }
+        known = {target / name: digest for name, digest in files.items() if source / name not in dropped}
+        for path in known:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.link(source / path.relative_to(target), path)
+        if not keep_optimizer and self.zero_stage == 0:
+            known[target / MODEL_FILE] = _without_optimizer(target / MODEL_FILE)
         manifest.write(
             target / manifest.NAME,
             kind="checkpoint",
             subject={"run": self.run.name, "step": step},
             science=self.science,
-            files=[target / path.relative_to(source) for path in kept],
+            files=list(known),
+            known=known,
             parents=self.parents_of(step),
-            facts={**facts, "optimizer_state": keep_optimizer},
+            facts={**facts, "optimizer_state": keep_optimizer, **(self.split if keep_optimizer else {})},
         )
         write_text(self.root / "latest", f"global_step{step}")
 
@@ -224,6 +253,17 @@ def neox_yaml(run: Run, science: dict[str, Any]) -> str:
     return yaml.safe_dump(keys, sort_keys=False)
 
 
-def _to_disk(path: Path) -> None:
+def _without_optimizer(path: Path) -> str:
+    """Replace the file by a copy without the optimizer state, its other names untouched; the sha256 of the copy."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    draft = path.with_name(f".{path.name}")
+    torch.save({**state, "optimizer": None}, draft)
+    draft.rename(path)
+    return _to_disk(path)[1]
+
+
+def _to_disk(path: Path) -> tuple[Path, str]:
+    """Wait until the file is on the disk; its path and sha256."""
     with path.open("rb") as handle:
         os.fsync(handle.fileno())
+    return path, sha256_file(path)

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import os
+import shutil
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed
+from torch import Tensor
 
-from scripts.common.errors import UserError
+from scripts.common.errors import UserError, explain
 from scripts.study.config import Runtime
 from scripts.study.runs import Run
-from scripts.train import model
+from scripts.train.model import GPTNeoX, initialized
 from scripts.train.recipe import decay_groups
 from scripts.train.world import from_srun
 
 # DeepSpeed reads these when it is imported
 ENVIRONMENT = {
     "DS_ACCELERATOR": "cpu",
-    "TORCHDYNAMO_DISABLE": "1",  # halves ZeRO's start; nothing here is compiled by dynamo
+    "TORCHDYNAMO_DISABLE": "1",  # halves ZeRO's start
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic matrix products on CUDA
 }
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BUCKET = 500_000_000  # elements, as in Pythia's files up to 2.8b
 
 
@@ -40,8 +43,9 @@ class World:
 
 def join_world(runtime: Runtime) -> World:
     """Start torch.distributed and pin threads and determinism; call before `build`."""
+    unfit = {"DS_ACCELERATOR": runtime.device != "cpu", "TORCHDYNAMO_DISABLE": runtime.compile}
     for key, value in ENVIRONMENT.items():
-        if key != "DS_ACCELERATOR" or runtime.device == "cpu":
+        if not unfit.get(key):
             os.environ.setdefault(key, value)
     os.environ.update(from_srun(os.environ))
     torch.set_num_threads(runtime.threads)
@@ -83,42 +87,89 @@ def micro_batch(run: Run, runtime: Runtime, world: World) -> int:
 
 
 def build(run: Run, vocabulary: int, runtime: Runtime, world: World) -> Any:
-    """A DeepSpeed pipeline engine with initialized weights.
-
-    One pipeline stage, so the engine is data parallel, and its checkpoints have NeoX's layer files.
-    """
+    """A NeoXEngine with the run's first weights on this process's device; raises UserError for what can't be run."""
     import deepspeed
     import deepspeed.ops
-    from deepspeed.pipe import PipelineModule
-    from deepspeed.runtime.pipe.topology import PipeModelDataParallelTopology
+    from deepspeed.runtime.config import DeepSpeedConfig
     from deepspeed.utils import logger
 
+    from scripts.train.neox_engine import NeoXEngine
+
+    refuse(run, runtime)
     logger.setLevel(logging.ERROR)
+    # what DeepSpeed calls of torch is told on every call, and nothing its users could do about it
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     if runtime.device == "cpu":
         deepspeed.ops.__compatible_ops__ = {}  # else it compiles a shared-memory extension, which needs a compiler
     deepspeed.init_distributed(verbose=False)
-    modules = model.layers(run.size, vocabulary, run.training.sequence_length)
-    model.initialize(modules, run.size, run.init_seed)
-    with contextlib.redirect_stdout(io.StringIO()):  # DeepSpeed prints its layer table
-        pipeline = PipelineModule(
-            layers=modules,
-            topology=PipeModelDataParallelTopology(num_pp=1, num_mp=1, num_dp=world.size),
-            loss_fn=model.loss,
-            activation_checkpoint_interval=1 if runtime.activation_checkpointing else 0,
-        )
-        optimizer = run.training.optimizer
-        adam = torch.optim.AdamW(
-            decay_groups(pipeline, optimizer.weight_decay),
-            lr=0.0,  # set before every step
-            betas=(optimizer.betas[0], optimizer.betas[1]),
-            eps=optimizer.epsilon,
-            fused=True,
-        )
-        rows = micro_batch(run, runtime, world)
-        parameters = sum(parameter.numel() for parameter in pipeline.parameters())
-        config = engine_config(run, runtime, rows, world, parameters)
-        engine, *_ = deepspeed.initialize(model=pipeline, optimizer=adam, config=config)
+    training, optimizer = run.training, run.training.optimizer
+    with torch.device("meta"):
+        empty = GPTNeoX(run.size, vocabulary, training.sequence_length, runtime.activation_checkpointing)
+    device = torch.device(runtime.device, world.local_rank)
+    model = initialized(empty, run.size, run.init_seed, PRECISIONS[training.precision], device)
+    adam = torch.optim.AdamW(
+        decay_groups(model, optimizer.weight_decay),
+        lr=0.0,  # set before every step
+        betas=(optimizer.betas[0], optimizer.betas[1]),
+        eps=optimizer.epsilon,
+        fused=True,
+    )
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    config = engine_config(run, runtime, micro_batch(run, runtime, world), world, parameters)
+    engine = NeoXEngine(args=None, model=model, optimizer=adam, config=config, config_class=DeepSpeedConfig(config))
+    if runtime.compile:
+        # kernels for any shape would be slower; and a resumed job, which meets the shapes in another order, would get
+        # other kernels than the job it goes on from, with other last digits
+        for module in model.children():
+            module.compile(dynamic=False)
     return engine
+
+
+def refuse(run: Run, runtime: Runtime) -> None:
+    """Refuse what DeepSpeed gets wrong or this device can't do; raises UserError."""
+    if run.training.precision == "bf16" and runtime.zero_stage == 0:
+        # its step counter is off by one then, and Adam's correction with it (DeepSpeed 0.19.8)
+        raise UserError(explain("runtime.zero_stage", 0, f"1, 2 or 3 for {run.name}, which is bf16", "zero_stage: 1"))
+    if run.training.precision == "fp16" and runtime.device == "cpu":
+        raise UserError(
+            explain("training.precision", "fp16", "fp32 or bf16 where runtime.device is cpu", "precision: bf16")
+        )
+    compiler = os.environ.get("CXX", "g++")  # what torch.compile calls for a CPU
+    if runtime.compile and runtime.device == "cpu" and shutil.which(compiler) is None:
+        raise UserError(
+            explain("runtime.compile", True, f"false, as there is no C++ compiler ({compiler}) here", "compile: false")
+        )
+
+
+def update(engine: Any, batches: Iterator[tuple[Tensor, Tensor]]) -> float:
+    """One optimizer update over this process's micro-batches (inputs and targets, int64 [rows, seq]).
+
+    Returns the mean loss over all processes. Raises UserError if fp16's loss scale would have to go below its minimum.
+    """
+    accumulated = engine.gradient_accumulation_steps()
+    total = torch.zeros((), device=engine.device)
+    for _ in range(accumulated):
+        inputs, targets = next(batches)
+        loss = engine(inputs.to(engine.device), targets.to(engine.device))
+        engine.backward(loss)
+        _step(engine)
+        total += loss.detach()
+    if torch.distributed.get_world_size() > 1:
+        torch.distributed.all_reduce(total)
+    mean: float = total.item() / (accumulated * torch.distributed.get_world_size())
+    return mean
+
+
+def _step(engine: Any) -> None:
+    try:
+        engine.step()
+    except Exception as error:  # DeepSpeed raises a bare one
+        if "loss scale already at minimum" not in str(error):
+            raise
+        raise UserError(
+            f"step {engine.global_steps + 1}: gradients overflow fp16 even at the lowest loss scale, the run has "
+            "diverged\n  write:   precision: bf16, or a lower learning_rate.peak"
+        ) from None
 
 
 def engine_config(run: Run, runtime: Runtime, rows: int, world: World, parameters: int) -> dict[str, Any]:
@@ -132,6 +183,8 @@ def engine_config(run: Run, runtime: Runtime, rows: int, world: World, parameter
         "gradient_clipping": training.optimizer.gradient_clipping,
         "zero_optimization": {
             "stage": runtime.zero_stage,
+            "contiguous_gradients": world.size > 1,  # alone there is nobody to send them to
+            "reduce_scatter": world.size > 1,
             "allgather_bucket_size": bucket,
             "reduce_bucket_size": bucket,
         },

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from torch.nn import functional
+import torch.distributed
 
 from scripts.common.errors import UserError
 from scripts.data.indexed import open_tokens
+from scripts.train.engine import World
 
 ROWS_TOGETHER = 16  # fixed: the shape of a matrix product may move its last digits
 
@@ -43,22 +44,29 @@ def read(folder: Path, sequence_length: int) -> HeldOut:
 
 
 @torch.no_grad()
-def losses(pipeline: Any, held_out: HeldOut) -> dict[str, Any]:
-    """Mean loss in nats a token over everything and by component; leaves the model in training mode."""
-    pipeline.eval()
-    device = next(pipeline.parameters()).device
-    parts = []
-    for rows in held_out.rows.split(ROWS_TOGETHER):
-        rows = rows.to(device)
-        logits = pipeline(rows[:, :-1]).float()
-        loss = functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="none")
-        parts.append(loss.view(rows.shape[0], -1).double().cpu())
-    pipeline.train()
-    each = torch.cat(parts).numpy()
+def losses(model: Any, held_out: HeldOut, world: World) -> dict[str, Any]:
+    """Mean loss in nats a token over everything and by component; leaves the model in training mode.
+
+    The ranks share the blocks of rows; a row's loss does not depend on which of them computes it.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    blocks = list(held_out.rows.split(ROWS_TOGETHER))
+    each = torch.zeros(held_out.component.shape, dtype=torch.float64, device=device)
+    for start in range(0, len(blocks), world.size):
+        at = min(start + world.rank, len(blocks) - 1)  # ZeRO 3 gathers weights: every rank goes through as many passes
+        rows = blocks[at].to(device)
+        found = model(rows[:, :-1], rows[:, 1:])
+        if start + world.rank < len(blocks):
+            each[at * ROWS_TOGETHER :][: len(rows)] = found
+    model.train()
+    if world.size > 1:
+        torch.distributed.all_reduce(each)  # one number and zeros: exact
+    loss = each.cpu().numpy()
     return {
-        "loss": round(float(each.mean()), 6),
+        "loss": round(float(loss.mean()), 6),
         "components": {
-            name: round(float(each[held_out.component == index].mean()), 6)
+            name: round(float(loss[held_out.component == index].mean()), 6)
             for index, name in enumerate(held_out.names)
             if (held_out.component == index).any()
         },

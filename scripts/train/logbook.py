@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.errors import UserError
+from scripts.train.board import Boards
 
 EXACT = ("metrics.jsonl", "held_out.jsonl")
 TIMING = "timing.jsonl"
 
 
 class Logbook:
-    """Append-only files in a run's folder; only rank 0 writes."""
+    """Append-only files in a run's folder, and the boards that show the same lines; only rank 0 writes."""
 
-    def __init__(self, root: Path, active: bool) -> None:
-        self.root, self.active = root, active
+    def __init__(self, root: Path, active: bool, boards: Boards) -> None:
+        self.root, self.active, self.boards = root, active, boards
 
     def rewind(self, lengths: dict[str, int]) -> None:
         """Cut the exact files to the lengths in bytes a resume state names; none named: start anew."""
@@ -31,28 +32,49 @@ class Logbook:
                 raise UserError(f"{path}: {path.stat().st_size} bytes, the resume state was saved after {length}")
             os.truncate(path, length)
         (self.root / TIMING).touch()
+        self.boards.open(self.root, max(last_step(self.root / name) for name in EXACT))
 
     def write(self, name: str, line: dict[str, Any]) -> None:
         """Append one line."""
         if self.active:
             with (self.root / name).open("a") as handle:
                 handle.write(json.dumps(line) + "\n")
+            self.boards.write(name, line)
 
     def lengths(self) -> dict[str, int]:
         """Length in bytes of each exact file, flushed to disk."""
         if not self.active:
             return {}
+        self.boards.flush()
         for name in EXACT:
             with (self.root / name).open("rb") as handle:
                 os.fsync(handle.fileno())
         return {name: (self.root / name).stat().st_size for name in EXACT}
 
-    def rows_between(self, after: int, upto: int) -> tuple[str, int]:
-        """Digest of the rows consumed in steps (after, upto], and how many of those updates were applied."""
-        digest, applied = hashlib.sha256(), 0
+    def close(self) -> None:
+        """Nothing more will come."""
+        self.boards.close()
+
+    def facts_between(self, after: int, upto: int) -> dict[str, Any]:
+        """Of the updates in (after, upto]: a digest of the rows read, how many were applied and skipped, and the lowest
+        and highest learning rate (Pythia's first is 0, so its step 1 equals step 0)."""
+        digest, lines = hashlib.sha256(), []
         for text in (self.root / EXACT[0]).read_text().splitlines():
             line = json.loads(text)
             if after < line["step"] <= upto:
                 digest.update(line["rows"].encode())
-                applied += line["applied"]
-        return digest.hexdigest(), applied
+                lines.append(line)
+        applied = sum(line["applied"] for line in lines)
+        rates = [line["learning_rate"] for line in lines]
+        return {
+            "rows": digest.hexdigest(),
+            "updates_applied": applied,
+            "updates_skipped": len(lines) - applied,
+            "learning_rates": [min(rates), max(rates)] if rates else None,
+        }
+
+
+def last_step(path: Path) -> int:
+    """Step of a file's last line, or -1 if it has none."""
+    lines = path.read_text().splitlines()
+    return int(json.loads(lines[-1])["step"]) if lines else -1

@@ -1,24 +1,23 @@
-"""GPT-NeoX as the list of layers a DeepSpeed pipeline runs, with NeoX's numbering and names.
+"""GPT-NeoX, its layers numbered as EleutherAI's checkpoints number them.
 
-Layer 0 is the embedding, 1 a function, 2..L+1 the blocks, L+2 a function, L+3 the final norm and L+4 the
-output layer, so that DeepSpeed writes `layer_00`, `layer_02` .. as EleutherAI's checkpoints have them.
-The parallel residual is x + attention(norm1 x) + mlp(norm2 x); rotary angles are fp32 (gpt-neox v1.0 had
-them in the model's precision; docs/fidelity.md).
+Layer 0 is the embedding, 2..L+1 the blocks, L+3 the final norm and L+4 the output layer; at 1 and L+2 NeoX's
+pipelines have a function without parameters. The parallel residual is x + attention(norm1 x) + mlp(norm2 x).
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from scripts.study.catalogue import Size
+from scripts.train.attention import Attention, angles
+from scripts.train.loss import mean_loss, token_losses
 
-ROTARY_BASE = 10_000.0
 NORM_EPSILON = 1e-5
 
 
@@ -32,49 +31,6 @@ class Embedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         embedded: Tensor = self.word_embeddings(ids)
         return embedded
-
-
-class Rotary(nn.Module):
-    """cos and sin tables, fp32 [seq, rotary_width], not part of the checkpoint."""
-
-    def __init__(self, rotary_width: int, length: int) -> None:
-        super().__init__()
-        inverse = ROTARY_BASE ** -(torch.arange(0, rotary_width, 2, dtype=torch.float32) / rotary_width)
-        angles = torch.outer(torch.arange(length, dtype=torch.float32), inverse)
-        angles = torch.cat((angles, angles), dim=-1)
-        # plain attributes: a registered buffer would be cast with the model to its precision
-        self.cosine, self.sine = angles.cos(), angles.sin()
-
-    def forward(self, states: Tensor) -> Tensor:
-        """Rotate the first rotary_width dimensions of each head; states [batch, heads, seq, head_width]."""
-        width, length = self.cosine.shape[-1], states.shape[-2]
-        if self.cosine.device != states.device:
-            self.cosine, self.sine = self.cosine.to(states.device), self.sine.to(states.device)
-        turned, passed = states[..., :width].float(), states[..., width:]
-        first, second = turned.chunk(2, dim=-1)
-        half_turn = torch.cat((-second, first), dim=-1)
-        turned = turned * self.cosine[:length] + half_turn * self.sine[:length]
-        return torch.cat((turned.to(states.dtype), passed), dim=-1)
-
-
-class Attention(nn.Module):
-    """Causal self-attention; rows of query_key_value are interleaved per head as q, k, v."""
-
-    def __init__(self, size: Size, length: int) -> None:
-        super().__init__()
-        self.heads, self.head_width = size.heads, size.head_width
-        self.query_key_value = nn.Linear(size.width, 3 * size.width)
-        self.dense = nn.Linear(size.width, size.width)
-        self.rotary = Rotary(size.rotary_width, length)
-
-    def forward(self, states: Tensor) -> Tensor:
-        batch, length, width = states.shape
-        mixed = self.query_key_value(states).view(batch, length, self.heads, 3 * self.head_width)
-        query, key, value = mixed.transpose(1, 2).chunk(3, dim=-1)
-        query, key = self.rotary(query), self.rotary(key)
-        attended = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-        out: Tensor = self.dense(attended.transpose(1, 2).reshape(batch, length, width))
-        return out
 
 
 class Mlp(nn.Module):
@@ -119,27 +75,65 @@ class FinalNorm(nn.Module):
 
 
 class Output(nn.Module):
-    """Untied output layer without bias: [batch, seq, width] -> logits [batch, seq, vocabulary]."""
+    """Untied output layer without bias, and the loss, which never holds the logits of all tokens at once."""
 
     def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__()
         self.final_linear = nn.Linear(width, vocabulary, bias=False)
 
-    def forward(self, states: Tensor) -> Tensor:
-        logits: Tensor = self.final_linear(states)
-        return logits
+    def forward(self, states: Tensor, targets: Tensor | None = None) -> Tensor:
+        """[batch, seq, width] -> logits [batch, seq, vocabulary]; with targets int64 [batch, seq]: the mean loss if
+        gradients are wanted, else every token's [batch, seq], both fp32."""
+        if targets is None:
+            logits: Tensor = self.final_linear(states)
+            return logits
+        flat, weight = states.flatten(0, 1), self.final_linear.weight
+        if torch.is_grad_enabled():
+            return mean_loss(flat, weight, targets.flatten())
+        return token_losses(flat, weight, targets.flatten()).view(targets.shape)
 
 
-def unchanged(states: Tensor) -> Tensor:
-    """Stands at the two places where NeoX has a function, to keep its numbering."""
-    return states
+class GPTNeoX(nn.Module):
+    """The whole model; its children are named by NeoX's numbers: "0", "2" .., as a pipeline's parameters are.
+
+    `recompute` drops the activations of each block after the forward pass and makes them again in the backward one.
+    """
+
+    def __init__(self, size: Size, vocabulary: int, length: int, recompute: bool = False) -> None:
+        super().__init__()
+        self.recompute = recompute
+        self.add_module("0", Embedding(vocabulary, size.width))
+        for index in range(size.layers):
+            self.add_module(str(2 + index), Block(size, length))
+        self.add_module(str(size.layers + 3), FinalNorm(size.width))
+        self.add_module(str(size.layers + 4), Output(vocabulary, size.width))
+
+    def forward(self, ids: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Token ids int64 [batch, seq] -> logits, or losses where targets are given (see Output)."""
+        *body, output = self.children()
+        states = ids
+        for module in body:
+            if self.recompute and torch.is_grad_enabled() and isinstance(module, Block):
+                states = checkpoint(module, states, use_reentrant=False, preserve_rng_state=False)
+            else:
+                states = module(states)
+        out: Tensor = output(states, targets)
+        return out
+
+    def numbered(self) -> dict[int, nn.Module]:
+        """The layers by NeoX's number, which is that of their file in a checkpoint."""
+        return {int(name): module for name, module in self.named_children()}
 
 
-def layers(size: Size, vocabulary: int, length: int) -> list[nn.Module | Callable[[Tensor], Tensor]]:
-    """All layers in order, with torch's default initialization (see `initialize`)."""
-    blocks = [Block(size, length) for _ in range(size.layers)]
-    ends = [FinalNorm(size.width), Output(vocabulary, size.width)]
-    return [Embedding(vocabulary, size.width), unchanged, *blocks, unchanged, *ends]
+def initialized(model: GPTNeoX, size: Size, seed: int, dtype: torch.dtype, device: torch.device) -> GPTNeoX:
+    """The model, made on torch's "meta" device, on `device` and in `dtype` with its first weights."""
+    model = model.to(dtype).to_empty(device=device)
+    initialize(model, size, seed)
+    blocks = [module for module in model.children() if isinstance(module, Block)]
+    tables = angles(size.rotary_width, blocks[0].attention.length, device)
+    for block in blocks:
+        block.attention.angles = tables  # one for all; made on first use, they would have blocks compiled twice
+    return model
 
 
 def deviations(size: Size) -> tuple[float, float]:
@@ -162,16 +156,14 @@ def tensor_seed(seed: int, name: str) -> int:
 
 
 @torch.no_grad()
-def initialize(modules: list[nn.Module | Callable[[Tensor], Tensor]], size: Size, seed: int) -> None:
+def initialize(model: GPTNeoX, size: Size, seed: int) -> None:
     """Fill all parameters in place: matrices normal by `deviations`, biases 0, norms 1 and 0.
 
     Every matrix has its own CPU generator seeded by (seed, layer number, name): the numbers do not
     depend on device, parallelism or order of construction. Drawn in fp32.
     """
     narrow, residual = deviations(size)
-    for index, module in enumerate(modules):
-        if not isinstance(module, nn.Module):
-            continue
+    for index, module in model.numbered().items():
         for name, parameter in module.named_parameters():
             if parameter.ndim == 1:
                 parameter.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
@@ -179,8 +171,3 @@ def initialize(modules: list[nn.Module | Callable[[Tensor], Tensor]], size: Size
             generator = torch.Generator().manual_seed(tensor_seed(seed, f"{index:02d}.{name}"))
             scale = residual if name in RESIDUAL_WRITERS else narrow
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
-
-
-def loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats a token, computed in fp32 (NeoX's fp16_lm_cross_entropy: false)."""
-    return functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())

@@ -7,29 +7,14 @@ from typing import Any
 
 import torch
 
+from scripts.study.devices import peak_of_gpu
+from scripts.study.flops import flops_per_token
 from scripts.study.runs import Run
-
-# dense matrix products of 16-bit numbers, in FLOP/s, from the makers' data sheets
-PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "A40": 150e12, "V100": 125e12}
-
-
-def flops_per_token(run: Run, padded_vocabulary: int) -> int:
-    """Floating-point operations of a training token, forward and backward: 6 a weight of a matrix product, and
-    12 a layer, position and channel for attention, as if no position were masked.
-
-    The count of Chowdhery et al., PaLM, 2022, appendix B; what activation checkpointing computes again is no work.
-    """
-    size = run.size
-    weights = 12 * size.layers * size.width**2 + padded_vocabulary * size.width
-    return 6 * weights + 12 * size.layers * size.width * run.training.sequence_length
 
 
 def peak_flops(device: torch.device) -> float | None:
-    """Largest FLOP/s of a device in 16-bit precision, or None for a device that isn't known."""
-    if device.type != "cuda":
-        return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in PEAKS.items() if part in name), None)
+    """Largest FLOP/s of a device in 16-bit precision, or None for one that profiles/devices.yaml doesn't know."""
+    return peak_of_gpu(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
 
 
 def peak_megabytes(device: torch.device) -> int:

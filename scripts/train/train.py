@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,16 @@ from scripts.common import lock, manifest
 from scripts.common.errors import UserError, explain, run
 from scripts.common.files import sha256_file
 from scripts.common.progress import progress
+from scripts.data.changes import change_of
 from scripts.data.rows import Rows
 from scripts.study.runs import Run
 from scripts.study.study import Study, load
-from scripts.train import checkpoint, engine, held_out, stop
+from scripts.train import ancestry, checkpoint, engine, held_out, stop
+from scripts.train.board import Boards
 from scripts.train.logbook import EXACT, TIMING, Logbook
 from scripts.train.recipe import learning_rate
 from scripts.train.speed import Speed
+from scripts.train.together import together
 
 HASH_BELOW = 2_000_000_000  # bytes; larger inputs are checked by size when a job starts
 
@@ -63,14 +66,18 @@ class Trainer:
         self.spec, self.world, self.root = spec, world, root
         corpus = Path("data") / spec.corpus
         parents = [corpus / manifest.NAME, corpus / f"order-{spec.data_seed}" / manifest.NAME]
-        for path, kind in zip(
-            [*parents, Path("data/held-out") / manifest.NAME], ("corpus", "order", "corpus"), strict=True
-        ):
-            manifest.verify(path, kind, HASH_BELOW)
+        made = zip([*parents, Path("data/held-out") / manifest.NAME], ("corpus", "order", "corpus"), strict=True)
+        share = world.rank, world.size
+        together(lambda: [manifest.verify(path, kind, HASH_BELOW, share) for path, kind in made])
+        if spec.origin and spec.origin.over_text:
+            parents.append(Path("data/tokenizer") / manifest.NAME)
+        self.ancestor = ancestry.origin_of(spec, root, world)
+        if self.ancestor:
+            parents.append(self.ancestor.manifest)
         self.science = {**study.train_science(spec.name), "parents": {p.as_posix(): sha256_file(p) for p in parents}}
-        self.checkpoints = checkpoint.Checkpoints(root, spec, self.science, parents, world.rank)
-        self.logbook = Logbook(root, active=world.rank == 0)
-        self.rows = Rows.open(corpus, spec.data_seed)
+        self.checkpoints = checkpoint.Checkpoints(root, spec, self.science, parents, world, runtime.zero_stage)
+        self.logbook = Logbook(root, world.rank == 0, Boards(runtime, spec.name, self.science))
+        self.rows = Rows.open(corpus, spec.data_seed, change_of(spec))
         self.held_out = held_out.read(Path("data/held-out"), spec.training.sequence_length)
         self.optimizer_steps = set(study.optimizer_steps(spec.name))
         self.steps = set(study.steps(spec.name))
@@ -80,11 +87,14 @@ class Trainer:
         self.batches = Batches(self.rows, spec, engine.micro_batch(spec, runtime, world), world)
 
     def start(self) -> None:
-        """Continue from the newest whole state, or make step 0."""
+        """Continue from the newest whole state, else from the parent's checkpoint, or make step 0."""
         found = self.checkpoints.newest_resume()
         if found is None:
             self.logbook.rewind({})
-            self.save(0)
+            if self.ancestor:
+                self.ancestor.load(self.engine, self.checkpoints)
+            if self.spec.first_step in self.steps:
+                self.save(self.spec.first_step)
             return
         step, state = found
         checkpoint.load(self.engine, self.checkpoints.resume, step)
@@ -92,8 +102,8 @@ class Trainer:
         if step in self.steps and not self.checkpoints.published(step):
             self.publish(step)
 
-    def step(self) -> None:
-        """One update on the next batch of the order."""
+    def step(self) -> str:
+        """One update on the next batch of the order; returns what to tell of it."""
         begun = time.monotonic()
         training = self.spec.training
         before, skipped = self.engine.global_steps, self.engine.skipped_steps
@@ -101,7 +111,7 @@ class Trainer:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         rows = self.batches.start_step(before)
-        loss = float(self.engine.train_batch(self.batches))
+        loss = engine.update(self.engine, self.batches)
         if not math.isfinite(loss):
             raise UserError(
                 f"{self.spec.name}: the loss is {loss} at step {before + 1}; the last good state is kept in "
@@ -113,15 +123,18 @@ class Trainer:
             "loss": round(loss, 6),
             "learning_rate": float(f"{rate:.9g}"),
             "gradient_norm": None if norm is None else round(float(norm), 6),
+            "loss_scale": self.engine._get_optimizer_loss_scale() if training.precision == "fp16" else None,
             "applied": int(self.engine.skipped_steps == skipped),
             "rows": rows,
         }
         self.logbook.write(EXACT[0], line)
-        self.logbook.write(TIMING, {"step": line["step"], **self.speed.of(time.monotonic() - begun)})
+        speed = self.speed.of(time.monotonic() - begun)
+        self.logbook.write(TIMING, {"step": line["step"], **speed})
+        return f"loss {loss:.4f}, lr {rate:.3g}, {speed['tokens_per_second']} tokens/s"
 
     def save(self, step: int) -> None:
         """Measure held-out loss, save the resume state, publish a scheduled checkpoint."""
-        measured = held_out.losses(self.engine.module, self.held_out)
+        measured = held_out.losses(self.engine, self.held_out, self.world)
         self.logbook.write(EXACT[1], {"step": step, **measured})
         self.checkpoints.save(self.engine, step, {"lengths": self.logbook.lengths()})
         self.publish(step)
@@ -129,15 +142,9 @@ class Trainer:
     def publish(self, step: int) -> None:
         """Make the scheduled checkpoint of the resume state just saved, then drop older resume states."""
         if self.world.rank == 0:
-            earlier = max((s for s in self.steps if s < step), default=0)
-            digest, applied = self.logbook.rows_between(earlier, step)
+            earlier = max((s for s in self.steps if s < step), default=self.spec.first_step)
             batch = self.spec.training.batch_size
-            facts = {
-                "places": [earlier * batch, step * batch],
-                "rows": digest,
-                "updates_applied": applied,
-                "updates_skipped": step - earlier - applied,
-            }
+            facts = {"places": [earlier * batch, step * batch], **self.logbook.facts_between(earlier, step)}
             self.checkpoints.publish(step, step in self.optimizer_steps, facts)
             self.checkpoints.drop_resume_before(step)
 
@@ -153,10 +160,11 @@ class Trainer:
         total = self.spec.training.steps
         with (
             stop.Watch(self.world, save_seconds) as watch,
-            progress(f"train {self.spec.name}", total, "steps", self.engine.global_steps) as tell,
+            progress(f"train {self.spec.name}", total, "steps", self.engine.global_steps, self.world.rank == 0) as tell,
+            closing(self.logbook),
         ):
             while (step := self.engine.global_steps) < until:
-                self.step()
+                note = self.step()
                 step += 1
                 due, end = watch.look()
                 if step in self.steps:
@@ -165,7 +173,7 @@ class Trainer:
                 elif due or step == until:
                     self.keep(step)
                     watch.just_saved()
-                tell(step)
+                tell(step, note)
                 if end and step < until:
                     if self.world.rank == 0:
                         name = self.spec.name
@@ -188,8 +196,7 @@ def refuse_foreign(root: Path, science: dict[str, Any]) -> None:
 def finish_leg(trainer: Trainer, study: Study, leg: int, started: float) -> None:
     """Write a leg's manifest: which steps it covers and the rows they read."""
     ends = study.leg_ends(trainer.spec.name)
-    begin, end = (ends[leg - 2] if leg > 1 else 0), ends[leg - 1]
-    digest, applied = trainer.logbook.rows_between(begin, end)
+    begin, end = (ends[leg - 2] if leg > 1 else trainer.spec.first_step), ends[leg - 1]
     earlier = [leg_manifest(trainer.root, leg - 1)] if leg > 1 else trainer.checkpoints.parents
     manifest.write(
         leg_manifest(trainer.root, leg),
@@ -198,7 +205,7 @@ def finish_leg(trainer: Trainer, study: Study, leg: int, started: float) -> None
         science=trainer.science,
         files=[],
         parents=earlier,
-        facts={"steps": [begin, end], "rows": digest, "updates_applied": applied},
+        facts={"steps": [begin, end], **trainer.logbook.facts_between(begin, end)},
         started=started,
     )
 

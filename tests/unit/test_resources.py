@@ -56,6 +56,13 @@ def test_a_placement_fills_its_nodes_and_shares_the_batch_or_is_refused(processe
     assert spread.per_node <= per_node and run.training.batch_size % processes == 0
 
 
+def test_the_catalogues_gpus_are_fewer_where_they_could_not_share_the_batch() -> None:
+    content = PYTHIA.file.model_dump()
+    content["training"]["batch_size"] = 24
+    study = parse(content)
+    assert placement(study.run("pythia-70m"), study.file.runtime) == Placement(24, 3)
+
+
 def test_one_process_on_a_cpu_and_a_batch_that_cannot_be_shared_is_refused_with_the_study() -> None:
     content = load(ROOT / "studies/smoke.yaml").file.model_dump()
     study = parse(content)

@@ -31,7 +31,8 @@ def test_shipped_studies_are_valid(path: Path) -> None:
     assert study.runs
     for name in study.runs:
         steps = study.steps(name)
-        assert steps[0] == 0 and steps == sorted(set(steps))
+        first = study.run(name).first_step
+        assert (steps[0] > first if first else steps[0] == 0) and steps == sorted(set(steps))
         assert set(study.optimizer_steps(name)) <= set(steps)
 
 
@@ -60,6 +61,34 @@ def test_polypythias_runs_are_the_published_ones() -> None:
     assert (runs["pythia-160m-data-seed1"].init_seed, runs["pythia-160m-data-seed1"].data_seed) == (1234, 1)
     assert (runs["pythia-160m-weight-seed2"].init_seed, runs["pythia-160m-weight-seed2"].data_seed) == (2, 1234)
     assert (runs["pythia-70m-seed3"].init_seed, runs["pythia-70m-seed3"].data_seed) == (3, 3)
+
+
+def test_v0_runs_are_the_first_suite_under_its_old_names() -> None:
+    """README of EleutherAI/pythia at 00b909b; its issue 39; files in docs/fidelity.md."""
+    study = load(ROOT / "studies/pythia-v0.yaml")
+    names = ["19m", "125m", "350m", "800m", "1.3b", "2.7b", "6.7b", "13b"]
+    assert sorted(study.runs) == sorted(f"pythia-{name}{text}" for name in names for text in ("", "-deduped"))
+    assert study.runs["pythia-125m"].size.name == "160m"
+    for name, run in study.runs.items():
+        large_batch = run.size.name in ("160m", "410m", "1.4b")
+        assert run.training.batch_size * 2048 == (4_194_304 if large_batch else 2_097_152)
+        assert run.rows == 143_000 * 1024
+        apart = 500 if large_batch else 1000
+        assert study.steps(name) == list(range(0, run.training.steps + 1, apart)) and len(study.steps(name)) == 144
+        assert run.training.learning_rate.floor_share == (0.0 if run.size.name in ("6.9b", "12b") else 0.1)
+        assert run.training.precision == "fp16"
+
+
+def test_batch_size_runs_read_the_rows_of_the_suite() -> None:
+    """Names and steps of evals/pythia-v1 in EleutherAI/pythia."""
+    study = load(ROOT / "studies/pythia-batch-sizes.yaml")
+    evaluated = {"70m-0.25MtokBS": 504_000, "160m-0.5MtokBS": 12_000, "1.4b-1MtokBS": 6_000}
+    assert len(study.runs) == 5
+    for name, run in study.runs.items():
+        assert run.rows == 143_000 * 1024
+        assert f"-{run.training.batch_size * 2048 / 2**20:g}MtokBS" in name
+    for name, step in evaluated.items():
+        assert step in study.steps(f"pythia-{name}")
 
 
 @pytest.mark.parametrize("name", [name for name, size in CATALOGUE.items() if size.published_total])
@@ -110,6 +139,28 @@ def test_most_specific_override_wins(content: Any) -> None:
     assert runs["pythia-160k"].peak == CATALOGUE["160k"].learning_rate
 
 
+def test_overrides_of_checkpoints_change_those_of_their_runs(content: Any) -> None:
+    content["overrides"] = {
+        "1.7m/*": {"checkpoints": {"schedule": {"every": 300, "until": 300}}},
+        "1.7m/deduped": {"steps": 700, "checkpoints": {"schedule": "pythia"}},
+    }
+    study = parse(content)
+    assert [step for step in study.steps("pythia-1.7m") if step > 128] == [300, 800]
+    assert [step for step in study.steps("pythia-1.7m-deduped") if step > 128] == [256, 512, 700]
+    assert study.optimizer_steps("pythia-1.7m") == [0, 64, 800]
+    assert [step for step in study.steps("pythia-460k") if step > 128] == [200, 400, 600, 800]
+    assert study.train_science("pythia-1.7m")["steps"] == study.steps("pythia-1.7m")
+
+
+def test_names_stand_in_run_names_and_nowhere_else(content: Any) -> None:
+    content["names"] = {"1.7m": "Small-2M"}
+    run = parse(content).runs["pythia-Small-2M-deduped"]
+    assert run.size == CATALOGUE["1.7m"]
+    content["names"] = {"1.7m": "460k"}
+    with pytest.raises(UserError, match=r"second run would be named 'pythia-460k'"):
+        parse(content)
+
+
 def test_runs_with_other_schedules_get_batches_of_their_own(content: Any) -> None:
     content["overrides"] = {"1.7m/*": {"steps": 7}}
     batches = parse(content).batches(parse(content).steps)
@@ -137,6 +188,17 @@ REFUSALS = [
     (["sizes"], {"x": {"layers": 2, "width": 64, "heads": 5, "learning_rate": 0.1}}, ["heads", "64", "heads: 4"]),
     (["overrides"], {"1.7m/*": {"learning_rate": {"peek": 1}}}, ["peek", "peak"]),
     (["overrides"], {"1.8m/*": {"steps": 3}}, ["1.8m/*", "no run"]),
+    (["overrides"], {"1.7m/*": {"checkpoints": {"schedule": {"evry": 3}}}}, ["evry", "every"]),
+    (
+        ["overrides"],
+        {"1.7m/*": {"checkpoints": {"schedule": {"every": 0}}}},
+        ["checkpoints.schedule.every", "more than 0"],
+    ),
+    (["checkpoints", "schedule"], "pythya", ["no schedule is named 'pythya'", "pythia"]),
+    (["checkpoints", "schedule"], {"log2_until": 1, "every": 5, "untill": 5}, ["until: 5"]),
+    (["names"], {"1.8m": "x"}, ["names", "'1.8m'", "1.7m"]),
+    (["names"], {"1.7m": "a/b"}, ["names.1.7m", "a/b"]),
+    (["runtime", "tensorboard"], "yes", ["true or false"]),
     (["runtime", "micro_batch"], 3, ["batch_size", "micro_batch: 2"]),
     (["memorization", "prompt"], 100, ["memorization", "132", "128"]),
 ]

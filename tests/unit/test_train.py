@@ -7,16 +7,20 @@ import math
 import numpy as np
 import pytest
 import torch
+from _pytest.monkeypatch import MonkeyPatch
+from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from scripts.common.errors import UserError
 from scripts.convert.neox import config_of, to_transformers
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
-from scripts.study.config import LearningRate, Training
+from scripts.study.config import LearningRate, Runtime, Training
 from scripts.study.runs import Run
-from scripts.train import model
-from scripts.train.engine import World
+from scripts.train.engine import World, micro_batch, refuse, update
+from scripts.train.loss import LOGITS, mean_loss, token_losses
+from scripts.train.model import GPTNeoX, deviations, initialize
 from scripts.train.recipe import decay_groups, learning_rate
 from scripts.train.speed import Speed, flops_per_token
 from scripts.train.train import Batches
@@ -25,22 +29,20 @@ SMALL = Size("small", layers=3, width=64, heads=4, learning_rate=1e-3)
 VOCABULARY, LENGTH = 96, 24
 
 
-def built(size: Size = SMALL, seed: int = 1234) -> list[torch.nn.Module]:
-    modules = model.layers(size, VOCABULARY, LENGTH)
-    model.initialize(modules, size, seed)
-    return modules
+def built(size: Size = SMALL, seed: int = 1234, recompute: bool = False) -> GPTNeoX:
+    model = GPTNeoX(size, VOCABULARY, LENGTH, recompute)
+    initialize(model, size, seed)
+    return model
 
 
-def logits_of(modules: list[torch.nn.Module], ids: torch.Tensor) -> torch.Tensor:
-    for module in modules:
-        ids = module(ids)
-    return ids
+def plain_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 
 
-def as_transformers(modules: list[torch.nn.Module], size: Size) -> GPTNeoXForCausalLM:
+def as_transformers(model: GPTNeoX, size: Size) -> GPTNeoXForCausalLM:
     shape = {"padded_vocabulary": VOCABULARY, "width": size.width, "layers": size.layers, "heads": size.heads}
     reference = GPTNeoXForCausalLM(GPTNeoXConfig(**config_of(shape, LENGTH, "float32")))
-    found = {i: m.state_dict() for i, m in enumerate(modules) if isinstance(m, torch.nn.Module)}
+    found = {number: module.state_dict() for number, module in model.numbered().items()}
     reference.load_state_dict(to_transformers(found, size.layers), strict=True)
     return reference
 
@@ -49,39 +51,76 @@ def as_transformers(modules: list[torch.nn.Module], size: Size) -> GPTNeoXForCau
 def test_parameter_counts_equal_the_published_ones(name: str) -> None:
     size = CATALOGUE[name]
     with torch.device("meta"):
-        modules = model.layers(size, padded_vocabulary(50277, size.tensor_parallel), 8)
-    counts = [sum(p.numel() for p in m.parameters()) for m in modules if isinstance(m, torch.nn.Module)]
+        model = GPTNeoX(size, padded_vocabulary(50277, size.tensor_parallel), 8)
+    counts = [sum(p.numel() for p in m.parameters()) for m in model.children()]
     assert sum(counts) == size.published_total
     assert sum(counts[1:-1]) == size.published_non_embedding
 
 
+@pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("size", [SMALL, Size("wide", 2, 80, 2, 1e-3), Size("narrow heads", 1, 32, 4, 1e-3)])
-def test_forward_and_gradients_equal_transformers(size: Size) -> None:
-    modules = built(size)
-    reference = as_transformers(modules, size)
+def test_forward_and_gradients_equal_transformers(size: Size, recompute: bool) -> None:
+    model = built(size, recompute=recompute)
+    reference = as_transformers(model, size)
     ids = torch.randint(0, VOCABULARY, (2, LENGTH + 1), generator=torch.Generator().manual_seed(0))
-    ours = logits_of(modules, ids[:, :-1])
     theirs = reference(ids[:, :-1]).logits
-    assert (ours - theirs).abs().max() < 1e-5
-    model.loss(ours, ids[:, 1:]).backward()
-    torch.nn.functional.cross_entropy(theirs.flatten(0, 1), ids[:, 1:].flatten()).backward()
-    mine = modules[2].attention.query_key_value.weight.grad
-    assert (mine - reference.gpt_neox.layers[0].attention.query_key_value.weight.grad).abs().max() < 1e-6
+    assert (model(ids[:, :-1]) - theirs).abs().max() < 1e-5
+    model(ids[:, :-1], ids[:, 1:]).backward()
+    plain_loss(theirs, ids[:, 1:]).backward()
+    gradients = to_transformers(
+        {
+            number: {name: tensor.grad for name, tensor in module.named_parameters()}
+            for number, module in model.numbered().items()
+        },
+        size.layers,
+    )
+    for name, parameter in reference.named_parameters():
+        assert (gradients[name] - parameter.grad).abs().max() < 1e-6, name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("tokens", [1, 64, 65, 200])  # one stretch of 64, a bit more, four
+def test_the_loss_in_stretches_is_the_whole_one(tokens: int, dtype: torch.dtype, monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setitem(LOGITS, "cpu", 1)
+    generator = torch.Generator().manual_seed(tokens)
+    states = torch.randn(tokens, 16, generator=generator).to(dtype).requires_grad_()
+    weight = torch.randn(VOCABULARY, 16, generator=generator).to(dtype).requires_grad_()
+    targets = torch.randint(0, VOCABULARY, (tokens,), generator=generator)
+    whole = torch.nn.functional.cross_entropy((states @ weight.T).float(), targets, reduction="none")
+    (3 * whole.mean()).backward()  # three stands for the loss scale and the share of a micro-batch
+    wanted = [tensor.grad for tensor in (states, weight)]
+    states.grad = weight.grad = None
+    assert torch.allclose(token_losses(states.detach(), weight.detach(), targets), whole, atol=1e-6)
+    loss = mean_loss(states, weight, targets)
+    assert torch.allclose(loss, whole.mean(), atol=1e-6)
+    (3 * loss).backward()
+    for tensor, expected in zip((states, weight), wanted, strict=True):
+        assert tensor.grad is not None and expected is not None and tensor.grad.dtype == dtype
+        off = (tensor.grad - expected).float().norm() / expected.float().norm()
+        assert off < (1e-6 if dtype == torch.float32 else 5e-3)
+
+
+def test_a_large_loss_scale_and_many_tokens_do_not_leave_fp16() -> None:
+    """The mean's gradient of one token among 65,536 is below fp16's smallest number before the loss scale comes in."""
+    states = torch.zeros(1 << 16, 8, dtype=torch.float16, requires_grad=True)
+    weight = torch.eye(8, dtype=torch.float16).mul_(0.01).requires_grad_()
+    (4096 * mean_loss(states, weight, torch.zeros(1 << 16, dtype=torch.int64))).backward()
+    assert states.grad is not None
+    assert states.grad[0, 0].item() == pytest.approx(-4096 * 0.01 * 7 / 8 / (1 << 16), rel=0.01)
 
 
 def test_five_updates_equal_a_plain_loop_on_transformers() -> None:
-    modules = built()
-    reference = as_transformers(modules, SMALL)
-    pipeline = torch.nn.ModuleList([m for m in modules if isinstance(m, torch.nn.Module)])
-    ours = torch.optim.AdamW(decay_groups(pipeline, 0.1), lr=1e-3, betas=(0.9, 0.95), eps=1e-8, fused=True)
+    model = built()
+    reference = as_transformers(model, SMALL)
+    ours = torch.optim.AdamW(decay_groups(model, 0.1), lr=1e-3, betas=(0.9, 0.95), eps=1e-8, fused=True)
     theirs = torch.optim.AdamW(decay_groups(reference, 0.1), lr=1e-3, betas=(0.9, 0.95), eps=1e-8, foreach=False)
     generator = torch.Generator().manual_seed(0)
     for _ in range(5):
         ids = torch.randint(0, VOCABULARY, (4, LENGTH + 1), generator=generator)
-        mine = model.loss(logits_of(modules, ids[:, :-1]), ids[:, 1:])
-        other = model.loss(reference(ids[:, :-1]).logits, ids[:, 1:])
+        mine = model(ids[:, :-1], ids[:, 1:])
+        other = plain_loss(reference(ids[:, :-1]).logits, ids[:, 1:])
         for value, parameters, optimizer in (
-            (mine, pipeline.parameters(), ours),
+            (mine, model.parameters(), ours),
             (other, reference.parameters(), theirs),
         ):
             value.backward()
@@ -93,8 +132,7 @@ def test_five_updates_equal_a_plain_loop_on_transformers() -> None:
 
 def test_initialization_has_the_deviations_of_the_formulas() -> None:
     size = Size("wide", layers=4, width=256, heads=4, learning_rate=1e-3)
-    modules = built(size)
-    block = modules[3]
+    block = built(size).numbered()[3]
     narrow, residual = math.sqrt(2 / (5 * 256)), 2 / (4 * math.sqrt(256))
     assert block.attention.query_key_value.weight.std().item() == pytest.approx(narrow, rel=0.02)
     assert block.mlp.dense_h_to_4h.weight.std().item() == pytest.approx(narrow, rel=0.02)
@@ -109,14 +147,15 @@ def test_initialization_has_the_deviations_of_the_formulas() -> None:
     [("70m", 0.027951, 0.014731), ("1b", 0.013975, 0.002762), ("6.9b", 0.02, 0.0025), ("12b", 0.02, 0.002357)],
 )
 def test_deviations_of_pythia_sizes(name: str, narrow: float, residual: float) -> None:
-    assert model.deviations(CATALOGUE[name]) == pytest.approx((narrow, residual), abs=1e-6)
+    assert deviations(CATALOGUE[name]) == pytest.approx((narrow, residual), abs=1e-6)
 
 
 def test_init_depends_on_the_seed_only() -> None:
     again, other = built(), built(seed=1)
     first = built()
-    assert torch.equal(first[0].word_embeddings.weight, again[0].word_embeddings.weight)
-    assert not torch.equal(first[0].word_embeddings.weight, other[0].word_embeddings.weight)
+    weights = [model.numbered()[0].word_embeddings.weight for model in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
 
 
 def shape(schedule: str) -> LearningRate:
@@ -163,11 +202,11 @@ def test_usual_cosine(applied: int, share: float) -> None:
 
 
 def test_decay_spares_norms_and_biases() -> None:
-    pipeline = torch.nn.ModuleList([m for m in built() if isinstance(m, torch.nn.Module)])
-    decayed, spared = decay_groups(pipeline, 0.1)
+    model = built()
+    decayed, spared = decay_groups(model, 0.1)
     assert {p.ndim for p in decayed["params"]} == {2} and {p.ndim for p in spared["params"]} == {1}
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
-    assert sum(len(group["params"]) for group in (decayed, spared)) == len(list(pipeline.parameters()))
+    assert sum(len(group["params"]) for group in (decayed, spared)) == len(list(model.parameters()))
 
 
 def test_counted_work_is_what_torch_counts() -> None:
@@ -176,7 +215,7 @@ def test_counted_work_is_what_torch_counts() -> None:
     run = Run("r", SMALL, "c", 1, 1, training)
     ids = torch.randint(0, VOCABULARY, (2, LENGTH + 1), generator=torch.Generator().manual_seed(0))
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        model.loss(logits_of(built(), ids[:, :-1]), ids[:, 1:]).backward()
+        plain_loss(built()(ids[:, :-1]), ids[:, 1:]).backward()
     assert counter.get_total_flops() == pytest.approx(2 * LENGTH * flops_per_token(run, VOCABULARY), rel=0.02)
     measured = Speed(run, VOCABULARY, torch.device("cpu"), 2).of(0.5)
     assert measured["tokens_per_second"] == 4 * LENGTH
@@ -205,3 +244,62 @@ def test_every_world_and_micro_batch_reads_the_same_rows_in_the_same_order(size:
         assert np.array_equal(torch.cat([inputs for inputs, _ in dealt]), wanted[:, :-1])
         assert np.array_equal(torch.cat([labels for _, labels in dealt]), wanted[:, 1:])
         assert all(next(batches, None) is None for batches in ranks)
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro", "processes", "rows"),
+    [(1024, 32, 32, 32), (1024, 16, 64, 16), (1024, None, 8, 128), (8, 4, 1, 4), (8, 100, 2, None), (8, 3, 1, None)],
+)
+def test_micro_batches_make_the_batch_or_are_refused(
+    batch: int, micro: int | None, processes: int, rows: int | None
+) -> None:
+    run = Run("r", SMALL, "c", 1, 1, Training.model_construct(batch_size=batch))
+    runtime = Runtime.model_construct(micro_batch=micro)
+    world = World(0, processes, 0)
+    if rows is not None:
+        assert micro_batch(run, runtime, world) == rows
+        return
+    with pytest.raises(UserError, match=f"runtime.micro_batch: {micro} does not divide the {batch // processes} rows"):
+        micro_batch(run, runtime, world)
+
+
+def test_a_batch_that_processes_cannot_share_is_refused() -> None:
+    run = Run("r", SMALL, "c", 1, 1, Training.model_construct(batch_size=1024))
+    with pytest.raises(UserError, match=r"training\.batch_size 1024 is not divisible by 3 processes"):
+        micro_batch(run, Runtime.model_construct(micro_batch=None), World(0, 3, 0))
+
+
+class Diverged:
+    """Stands for an engine whose gradients overflow, with DeepSpeed's own scaler at its lowest scale."""
+
+    global_steps, device = 6, torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.scaler = DynamicLossScaler(init_scale=1, scale_window=1000, min_scale=1, delayed_shift=1,
+                                        consecutive_hysteresis=False, dtype=torch.half)  # fmt: skip
+
+    def gradient_accumulation_steps(self) -> int:
+        return 1
+
+    def __call__(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(1.0)
+
+    def backward(self, loss: torch.Tensor) -> None: ...
+
+    def step(self) -> None:
+        self.scaler.update_scale(overflow=True)
+
+
+def test_an_overflow_at_the_lowest_loss_scale_is_told() -> None:
+    rows = torch.zeros(1, 4, dtype=torch.int64)
+    with pytest.raises(UserError, match="step 7: gradients overflow fp16 even at the lowest loss scale"):
+        update(Diverged(), iter([(rows, rows)]))
+
+
+def test_what_deepspeed_gets_wrong_is_refused() -> None:
+    run = Run("r", SMALL, "c", 1, 1, Training.model_construct(precision="bf16"))
+    with pytest.raises(UserError, match="zero_stage: 0 is not allowed"):
+        refuse(run, Runtime.model_construct(zero_stage=0, device="cpu"))
+    run = Run("r", SMALL, "c", 1, 1, Training.model_construct(precision="fp16"))
+    with pytest.raises(UserError, match=r"fp32 or bf16 where runtime\.device is cpu"):
+        refuse(run, Runtime.model_construct(zero_stage=1, device="cpu"))

@@ -6,27 +6,33 @@ import io
 import time
 from pathlib import Path
 
-import pytest
+from rich.console import Console
 
 from scripts.common import progress as shown
-from scripts.common.watch import last_progress, running
+from scripts.common.watch import last_progress, running, table
 
 
-def test_it_reads_the_lines_that_jobs_write(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.stderr", written := io.StringIO())
-    monkeypatch.setattr(shown, "SECONDS_BETWEEN_LINES", 0.0)
-    with shown.progress("train pythia-70m-seed3", 10, "steps", done=2) as tell:
-        tell(5)
-    found = last_progress("DeepSpeed said something\n" + written.getvalue() + "and more\n")
+def test_it_reads_the_lines_that_jobs_write() -> None:
+    written = shown.line("train pythia-70m-seed3", 5, 10, "steps", 61.0, 125.0, "loss 3.2, 40 tokens/s")
+    found = last_progress("DeepSpeed said something\n" + written + "\nand more\n")
     assert found is not None
-    assert (found["title"], found["done"], found["total"], found["unit"]) == (
+    assert (found["title"], found["done"], found["total"], found["unit"], found["left"], found["note"]) == (
         "train pythia-70m-seed3",
         "5",
         "10",
         "steps",
+        "2 min 5 s",
+        "loss 3.2, 40 tokens/s",
     )
+
+
+def test_what_it_shows_of_a_job() -> None:
+    job = last_progress("train a: 5/10 steps, 3 s, about 1 h 4 min left, loss 3.2")
+    assert job is not None
+    console = Console(width=120, file=io.StringIO())
+    console.print(table([job]))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(part in text for part in ("train a", "5/10 steps", "1 h 4 min", "loss 3.2"))
 
 
 def test_only_unfinished_recent_jobs_are_shown(tmp_path: Path) -> None:
@@ -36,4 +42,5 @@ def test_only_unfinished_recent_jobs_are_shown(tmp_path: Path) -> None:
     (tmp_path / "train/b.log").write_text(line.format("b", 10))
     (tmp_path / "c.log").write_text("no progress here\n")
     assert [job["title"] for job in running(tmp_path, time.time())] == ["train a"]
-    assert running(tmp_path, time.time() + 120) == []
+    assert [job["title"] for job in running(tmp_path, time.time() + 61)] == ["train a"], "a line a minute"
+    assert running(tmp_path, time.time() + 200) == []

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, GPTNeoXForCausalLM
 
 from scripts.convert.neox import read_layers
 from scripts.study.study import load
-from scripts.train import model
+from scripts.train.model import GPTNeoX
 from tests.workflow.conftest import SMOKE, Workflow
 
 STUDY = load(SMOKE)
@@ -26,13 +26,10 @@ def test_model_loads_generates_and_equals_the_trainer(finished: Workflow, run: s
     assert text.startswith("Alice was beginning to get very tired")
     spec = STUDY.run(run)
     found = read_layers(finished.folder / f"checkpoints/{run}/global_step{step}", spec.size.layers)
-    states = inputs["input_ids"]
+    trained = GPTNeoX(spec.size, STUDY.padded_vocabulary(run), spec.training.sequence_length)
+    for index, module in trained.numbered().items():
+        module.load_state_dict(found[index])
     with torch.no_grad():
-        modules = model.layers(spec.size, STUDY.padded_vocabulary(run), spec.training.sequence_length)
-        for index, module in enumerate(modules):
-            if isinstance(module, torch.nn.Module):
-                module.load_state_dict(found[index])
-            states = module(states)
-        assert (loaded(inputs["input_ids"]).logits - states).abs().max() < 1e-5
+        assert (loaded(inputs["input_ids"]).logits - trained(inputs["input_ids"])).abs().max() < 1e-5
     facts = json.loads((folder / "manifest.json").read_text())["facts"]
     assert facts["max_logit_difference"] < 1e-5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import shlex
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from scripts.common.files import read_json, read_yaml
 from scripts.train.stop import EXIT_SAVED
@@ -26,7 +29,11 @@ from tests.workflow.conftest import ROOT, SMOKE, Workflow
 
 STEPS = 24
 RUN = "pythia-tiny"
-KINDS = {"fp32, ZeRO-1": {}, "bf16, ZeRO-1": {"precision": "bf16"}, "fp32, ZeRO-0": {"zero_stage": 0}}
+KINDS: dict[str, dict[str, Any]] = {
+    "fp32, ZeRO-1": {},
+    "bf16, ZeRO-1": {"precision": "bf16"},
+    **{f"fp32, ZeRO-{stage}": {"zero_stage": stage} for stage in (0, 2, 3)},
+}
 
 
 def study_file(folder: Path, name: str, precision: str = "fp32", **runtime: Any) -> Path:
@@ -41,8 +48,13 @@ def study_file(folder: Path, name: str, precision: str = "fp32", **runtime: Any)
 
 
 def start(folder: Path, study: Path, *arguments: str, processes: int = 1) -> subprocess.Popen[str]:
-    """The training command in a process group of its own; several processes find each other as srun's do."""
-    command = [sys.executable, "-m", "scripts.train.train", "--study", str(study), "--run", RUN, *arguments]
+    """The training command, see `run_on`."""
+    return run_on(folder, ["scripts.train.train", "--study", str(study), "--run", RUN, *arguments], processes)
+
+
+def run_on(folder: Path, module: list[str], processes: int) -> subprocess.Popen[str]:
+    """A module's command in a process group of its own; several processes find each other as srun's do."""
+    command = [sys.executable, "-m", *module]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     if processes > 1:
         with socket.socket() as free:
@@ -148,6 +160,26 @@ def test_a_signal_saves_and_asks_to_be_run_again(
     assert sums(folder) == alone("fp32, ZeRO-1", 1)
 
 
+def test_a_killed_and_resumed_run_stands_once_in_tensorboard(
+    folder: Path, alone: Callable[[str, int], dict[str, str]]
+) -> None:
+    study = study_file(folder, "study", tensorboard=True, save_minutes=1e-6)
+    process = start(folder, study)
+    wait_for(process, lambda: logged(folder) >= 11)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    train(folder, study)
+    assert sums(folder) == alone("fp32, ZeRO-1", 1)
+    run = folder / "checkpoints" / RUN
+    assert len(list((run / "tensorboard").iterdir())) == 2
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    lines = [json.loads(text) for text in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [(e.step, e.value) for e in events.Scalars("metrics/loss")] == [
+        (line["step"], pytest.approx(line["loss"])) for line in lines
+    ]
+    assert len(lines) == STEPS == len(events.Scalars("timing/tokens_per_second"))
+
+
 def test_legs_end_where_they_should_and_change_no_byte(
     folder: Path, alone: Callable[[str, int], dict[str, str]]
 ) -> None:
@@ -222,3 +254,64 @@ def test_a_full_disk_leaves_the_last_state_whole(
     (folder / "filling").unlink()
     train(folder, study)
     assert sums(folder) == alone("fp32, ZeRO-1", 1)
+
+
+def optimizer_bytes(path: Path) -> int:
+    """Bytes of the optimizer state in a checkpoint folder, wherever DeepSpeed keeps it."""
+    shards = sum(file.stat().st_size for file in path.glob("*zero_pp_rank_*_optim_states.pt"))
+    model = path / "mp_rank_00_model_states.pt"
+    inside = torch.load(model, weights_only=True)["optimizer"] if model.exists() else None
+    return shards + (model.stat().st_size if inside else 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_optimizer_states_are_kept_where_the_policy_says(kind: str, folder: Path) -> None:
+    study = study_file(folder, "study", **KINDS[kind])
+    train(folder, study)
+    sizes = {
+        int(path.name.removeprefix("global_step")): optimizer_bytes(path)
+        for path in (folder / "checkpoints" / RUN).glob("global_step*")
+    }
+    assert sorted(sizes) == [0, 1, 2, 4, 24]
+    assert {step for step, size in sizes.items() if size} == {0, 2, 24}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [
+        ({"zero_stage": 1}, {"zero_stage": 2}, "cut up for runtime.zero_stage 1, this job has 2"),
+        ({"zero_stage": 0}, {"zero_stage": 1}, "write:   zero_stage: 0"),
+    ],
+)
+def test_a_state_cut_up_otherwise_is_refused(
+    first: dict[str, Any], second: dict[str, Any], told: str, folder: Path
+) -> None:
+    train(folder, study_file(folder, "first", legs=2, **first), "--leg", "1")
+    before = sums(folder)
+    process = start(folder, study_file(folder, "second", legs=2, **second), "--leg", "2")
+    _, errors = process.communicate()
+    assert process.returncode == 2
+    assert told in errors and "Traceback" not in errors
+    assert sums(folder) == before
+
+
+def test_a_state_of_two_processes_is_refused_by_one(folder: Path) -> None:
+    study = study_file(folder, "study", legs=2)
+    train(folder, study, "--leg", "1", processes=2)
+    process = start(folder, study, "--leg", "2")
+    _, errors = process.communicate()
+    assert process.returncode == 2
+    assert "cut up for runtime.processes 2, this job has 1" in errors
+
+
+def test_a_bit_that_flipped_in_the_saved_state_is_told_by_file(folder: Path) -> None:
+    study = study_file(folder, "study", legs=2)
+    train(folder, study, "--leg", "1")
+    (shard,) = (folder / "checkpoints" / RUN / "resume").glob("global_step*/zero_pp_rank_0_mp_rank_00_optim_states.pt")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    process = start(folder, study, "--leg", "2")
+    _, errors = process.communicate()
+    assert process.returncode == 2
+    assert f"{shard.relative_to(folder)}: sha256" in errors and "Traceback" not in errors

@@ -1,0 +1,106 @@
+"""Bytes that a study keeps on disk: the one place of this arithmetic, for the plan and for the check of free room.
+
+Layer files hold the weights in the run's precision. Optimizer files hold fp32 masters and two moments, 12 bytes a
+parameter (Rajbhandari et al., ZeRO, 2020, section 3.1); those of step 0 hold the masters only, since the moments begin
+with the first update. Smaller amounts were measured on the files of the smoke and the default study.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from scripts.study.study import Study
+
+WEIGHT = {"fp32": 4, "bf16": 2, "fp16": 2}  # bytes a parameter
+OPTIMIZER, MASTERS = 12, 4  # bytes a parameter, after the first update and before it
+CHECKPOINT_EXTRA, CHECKPOINT_EXTRA_A_LAYER = 12_000, 5_750  # configuration, manifest, headers of torch's files
+MODEL_EXTRA, MODEL_EXTRA_A_LAYER = 4_000, 1_300  # the same of a Transformers model
+TOKENIZER_A_TOKEN = 48  # tokenizer.json, which every model has, by the vocabulary
+RUN_EXTRA = 46_000  # DeepSpeed's scripts, manifests
+LINES_A_STEP = 240  # metrics.jsonl and timing.jsonl
+SAMPLE = 3  # an evaluated item and metric
+EVALUATION_EXTRA = 3_400  # an evaluation's scores, settings and Parquet header
+ROW = 8  # a scored row of a training text
+MEMORIZATION_EXTRA = 2_900
+TOKEN = 2  # tokens.bin; 4 from a vocabulary of 65,500 on
+ORDER_A_ROW = 12  # sample_idx and shuffle_idx of GPT-NeoX's order
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Bytes of one run. `resume` is the state that lies beside a new one while that is written; it is a second name of
+    the last checkpoint once the run is done."""
+
+    weights: int
+    optimizer: int
+    models: int
+    logs: int
+    resume: int
+
+    @property
+    def total(self) -> int:
+        """What stays."""
+        return self.weights + self.optimizer + self.models + self.logs
+
+    @property
+    def peak(self) -> int:
+        """What there is while the last checkpoint is written."""
+        return self.total + self.resume
+
+    def __add__(self, other: Kept) -> Kept:
+        return Kept(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+
+NOTHING = Kept(0, 0, 0, 0, 0)
+
+
+def weights_bytes(study: Study, run: str) -> int:
+    """Native weights of one step."""
+    spec = study.run(run)
+    parameters = spec.size.parameters(study.padded_vocabulary(run))
+    extra = CHECKPOINT_EXTRA + CHECKPOINT_EXTRA_A_LAYER * spec.size.layers
+    return parameters * WEIGHT[spec.training.precision] + extra
+
+
+def optimizer_bytes(study: Study, run: str, step: int) -> int:
+    """Optimizer state of one step."""
+    parameters = study.run(run).size.parameters(study.padded_vocabulary(run))
+    return parameters * (OPTIMIZER if step else MASTERS)
+
+
+def model_bytes(study: Study, run: str) -> int:
+    """The Transformers model of one step, its tokenizer included."""
+    spec = study.run(run)
+    parameters = spec.size.parameters(study.padded_vocabulary(run))
+    tokenizer = TOKENIZER_A_TOKEN * study.file.data.tokenizer.vocabulary
+    extra = MODEL_EXTRA + MODEL_EXTRA_A_LAYER * spec.size.layers + tokenizer
+    return parameters * WEIGHT[spec.training.precision] + extra
+
+
+def kept(study: Study, run: str) -> Kept:
+    """Checkpoints and models of a run by the study's retention, and its logs."""
+    saved, last = len(study.steps(run)), study.run(run).training.steps
+    return Kept(
+        weights=weights_bytes(study, run) * saved,
+        optimizer=sum(optimizer_bytes(study, run, step) for step in study.optimizer_steps(run)),
+        models=model_bytes(study, run) * saved,
+        logs=LINES_A_STEP * last + RUN_EXTRA,
+        resume=weights_bytes(study, run) + optimizer_bytes(study, run, last),
+    )
+
+
+def all_kept(study: Study) -> Kept:
+    """The same of the whole study."""
+    return sum((kept(study, run) for run in study.runs), NOTHING)
+
+
+def bytes_needed(study: Study) -> int:
+    """Most bytes of checkpoints and models at a time: all that is kept, while every run writes its last step."""
+    return all_kept(study).peak
+
+
+def results_bytes(study: Study, run: str, own_samples: int, rows: int) -> int:
+    """Evaluations with `own_samples` items and metrics of the own tasks, memorization with `rows` rows; all steps."""
+    evaluations = len(study.evaluation_steps(run)) * len(study.file.evaluation.task_sets) * EVALUATION_EXTRA
+    samples = len(study.evaluation_steps(run)) * own_samples * SAMPLE
+    return evaluations + samples + len(study.memorization_steps(run)) * (MEMORIZATION_EXTRA + ROW * rows)
