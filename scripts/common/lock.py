@@ -183,9 +183,14 @@ def _clear_dead(path: Path) -> str | None:
     known = _known(owner)
     if known is False and owner["host"] != socket.gethostname():
         known = None  # its job is over, but a process may outlive its job
-    if known or (known is None and not _silent(path, text)):
-        job = f", Slurm job {owner['job']}" if owner["job"] else ""
-        return f"{path.parent}: in use by process {owner['pid']} on {owner['host']}{job}"
+    job = f", Slurm job {owner['job']}" if owner["job"] else ""
+    whose = f"{path.parent}: in use by process {owner['pid']} on {owner['host']}{job}"
+    if known:
+        return whose
+    if known is None:
+        print(f"{whose}, unless it is gone; looking {SILENCE:g} s for a sign of life", file=sys.stderr, flush=True)
+        if not _silent(path, text):
+            return whose
     aside = path.with_name(f".lock.{uuid.uuid4().hex}.dead")
     try:
         path.rename(aside)

@@ -192,7 +192,7 @@ def test_a_job_requeued_while_its_old_copy_runs_waits_for_it(
     kill(old, signal.SIGSTOP)  # it shall still be there when the new copy comes
     cluster.kill_node(node, with_jobs=False)
     try:
-        wait_for(lambda: len(trainers(RUN)) == 2, LIMIT, "second copy")
+        wait_for(lambda: "for a sign of life" in fresh.log(RUN), LIMIT, "second copy")
         done = fresh.steps_done(RUN)
         kill(old, signal.SIGCONT)
         wait_for(lambda: "waiting for its end" in fresh.log(RUN), LIMIT, "word of waiting")
