@@ -16,11 +16,12 @@ from typing import Any
 
 from scripts.common.errors import run as run_command
 from scripts.common.files import write_text
+from scripts.common.words import brief
 from scripts.report.status_page import status_page
 from scripts.study import targets
 from scripts.study.runs import BASE_SEED, Run, run_name
 from scripts.study.status_found import Folder, content
-from scripts.study.status_stages import brief, convert, evaluate, memorize, other, train
+from scripts.study.status_stages import convert, evaluate, memorize, other, train
 from scripts.study.status_states import RunStatus, Stage, State, Status, by_count
 from scripts.study.status_text import show
 from scripts.study.study import HELD_OUT, Study, load

@@ -10,11 +10,10 @@ from typing import Any
 
 from scripts.common import manifest
 from scripts.common.files import canonical
+from scripts.common.words import brief
 from scripts.study.status_found import Folder, content, names, parquet_facts, steps_among, whole_steps
 from scripts.study.status_states import Stage, State, by_count
 from scripts.study.study import Study
-
-NAMED = 3  # of several things to tell of one stage
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,6 @@ def stage_of(name: str, jobs: list[Job], folder: Folder) -> Stage:
     if stale:
         return Stage(name, State.STALE, found, expected, brief(stale))
     return Stage(name, by_count(found, expected), found, expected)
-
-
-def brief(notes: list[str]) -> list[str]:
-    """The first few of several notes, each once."""
-    once = list(dict.fromkeys(notes))
-    return once[:NAMED] + ([f"and {len(once) - NAMED} more"] if len(once) > NAMED else [])
 
 
 def other(found: Any, asked: Any) -> str | None:
