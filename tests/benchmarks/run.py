@@ -1,7 +1,7 @@
 """`make bench`: the numbers the README states, measured side by side on this machine.
 
 python -m tests.benchmarks.run            start-up, dry run, trainer, data at the Pile's size (about ten minutes)
-python -m tests.benchmarks.run --only train    one part: start, train, tokenization, join, view, index-maps, study
+python -m tests.benchmarks.run --only train    one of start, graph, train, tokenization, join, view, index-maps, study
 python -m tests.benchmarks.run --study    also the default study from nothing in a scratch folder (minutes)
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import index_maps, join, tokenization, view
+from tests.benchmarks import graph, index_maps, join, tokenization, view
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = ["--profile", str(ROOT / "profiles/local"), "--snakefile", str(ROOT / "Snakefile")]
@@ -143,6 +143,7 @@ def training() -> list[tuple[str, str]]:
 
 PARTS: dict[str, Callable[[], list[tuple[str, str]]]] = {
     "start": start_up,
+    "graph": graph.measure,
     "train": training,
     "tokenization": tokenization.measure,
     "join": join.measure,
