@@ -116,8 +116,10 @@ def order_manifest(wildcards):
 
 
 def leg_before(run, leg):
-    """The leg a leg goes on from; the first has none."""
-    return [f"checkpoints/{run}/legs/leg-{leg - 1}/manifest.json"] if leg > 1 else []
+    """What a leg goes on from: the leg before, or the parent of an intervention's run; nothing for a run's first."""
+    if leg > 1:
+        return [f"checkpoints/{run}/legs/leg-{leg - 1}/manifest.json"]
+    return STUDY.ancestors(run)
 
 
 def largest_first(wildcards):

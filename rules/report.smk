@@ -10,7 +10,7 @@ FIGURES = {  # name: category in the report
     "memorization_size": "Memorization",
     "corpora": "Data",
     "timings": "Cost",
-}
+} | ({"interventions": "Learning"} if STUDY.file.interventions else {})
 
 
 rule findings:

@@ -41,17 +41,18 @@ def json_lines(path: Path) -> list[dict[str, Any]]:
     return read
 
 
-def training_losses(run: str, steps: int) -> list[dict[str, Any]]:
-    """checkpoints/<run>/metrics.jsonl, which must hold steps 1 .. `steps` once each, in order."""
+def training_losses(run: str, steps: int, after: int = 0) -> list[dict[str, Any]]:
+    """checkpoints/<run>/metrics.jsonl, which must hold the steps past `after` up to `steps` once each, in order."""
     path = Path("checkpoints") / run / "metrics.jsonl"
     require([path.with_name(manifest.NAME), path])
     manifest.read(path.with_name(manifest.NAME), "run")
     lines = json_lines(path)
     found = [line["step"] for line in lines]
-    if found != list(range(1, steps + 1)):
-        odd = next((want for want, have in zip(range(1, steps + 1), found, strict=False) if want != have), None)
+    wanted = range(after + 1, steps + 1)
+    if found != list(wanted):
+        odd = next((want for want, have in zip(wanted, found, strict=False) if want != have), None)
         fact = f"step {odd} is not where it belongs" if odd else f"{len(found)} steps"
-        raise UserError(f"{path}: {fact}; the study asks for steps 1 to {steps}, once each")
+        raise UserError(f"{path}: {fact}; the study asks for steps {after + 1} to {steps}, once each")
     return lines
 
 

@@ -21,7 +21,7 @@ from scripts.common.files import atomic
 from scripts.study.runs import Run
 from scripts.study.study import Study, load
 
-IDENTITY = ["run", "size", "non_embedding", "corpus", "init_seed", "data_seed"]
+IDENTITY = ["run", "size", "non_embedding", "corpus", "init_seed", "data_seed", "intervention"]
 TABLES = Path("results/tables")
 
 
@@ -34,6 +34,7 @@ def identity(spec: Run) -> dict[str, Any]:
         "corpus": spec.corpus,
         "init_seed": spec.init_seed,
         "data_seed": spec.data_seed,
+        "intervention": spec.origin.intervention if spec.origin else "",
     }
 
 
@@ -48,7 +49,7 @@ def losses(study: Study) -> pd.DataFrame:
     sources.require(Path("checkpoints") / name / "manifest.json" for name in study.runs)
     for spec in study.runs.values():
         # one run at a time: a full Pythia suite has millions of lines
-        lines = pd.DataFrame(sources.training_losses(spec.name, spec.training.steps))
+        lines = pd.DataFrame(sources.training_losses(spec.name, spec.training.steps, spec.first_step))
         part = lines[["step", "loss", "learning_rate", "gradient_norm"]].assign(**identity(spec))
         part.insert(1, "tokens", tokens_at(spec, 1) * part["step"])
         parts.append(part)
@@ -148,7 +149,7 @@ def runs(study: Study, train: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
         last = spec.training.steps
         of_run = train[train["run"] == spec.name]
         closing = of_run[of_run["step"] > last - max(1, last // 20)]
-        read = "".join(line["rows"] for line in sources.training_losses(spec.name, last))
+        read = "".join(line["rows"] for line in sources.training_losses(spec.name, last, spec.first_step))
         at_end = held[(held["run"] == spec.name) & (held["step"] == last) & (held["component"] == "all")]
         rows.append(
             {

@@ -13,6 +13,7 @@ import numpy as np
 
 from scripts.common import manifest
 from scripts.common.errors import UserError
+from scripts.data.changes import Change
 from scripts.data.counter import Counter
 from scripts.data.indexed import Tokens, fixed_length, idx_path, open_tokens
 from scripts.data.placement import Cut, InFileOrder, Mapped, Placement
@@ -71,10 +72,14 @@ class Rows:
     tokens: Tokens
     placement: Placement
     folder: Path | None = None
+    change: Change | None = None
 
     @classmethod
-    def open(cls, corpus: Path, data_seed: int) -> Rows:
-        """Map a corpus folder and its order; raises UserError if they don't belong together."""
+    def open(cls, corpus: Path, data_seed: int, change: Change | None = None) -> Rows:
+        """Map a corpus folder and its order; raises UserError if they don't belong together.
+
+        `change` is that of an intervention's run (scripts/data/changes.py), which reads other tokens at some places.
+        """
         folder = corpus / f"order-{data_seed}"
         content = manifest.read(folder / manifest.NAME, "order")
         facts, length = content["facts"], content["science"]["sequence_length"]
@@ -85,7 +90,7 @@ class Rows:
                 f"{len(tokens)} with {len(tokens.flat)}; make the order again"
             )
         placement = placed(facts.get("layout"), tokens, folder, length, data_seed, facts["epochs"])
-        return cls(tokens, placement, corpus)
+        return cls(tokens, placement, corpus, change)
 
     @classmethod
     def of_file(cls, prefix: Path) -> Rows:
@@ -123,7 +128,8 @@ class Rows:
         if not len(asked):
             return np.empty((0, self.sequence_length + 1), dtype=self.tokens.flat.dtype)
         with self._whole():
-            return self.placement.at(asked)
+            rows = self.placement.at(asked)
+        return rows if self.change is None else self.change.applied(asked, rows)
 
     def pieces(self, place: int) -> list[Piece]:
         """What the row at a place is made of, in order; the lengths add up to sequence_length + 1."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from scripts.common import manifest
 from scripts.common.errors import UserError, explain, near
+from scripts.data.changes import change_of
 from scripts.data.rows import Rows
 from scripts.data.view_text import DEFAULT
 
@@ -72,7 +73,8 @@ def source_of(arguments: argparse.Namespace) -> Source:
         raise UserError(f"{order}: is not the order of {arguments.study}:\n  " + "\n  ".join(lines))
     saved = sorted({step for run in runs for step in study.steps(run.name)})
     steps = max(run.training.steps for run in runs)
-    return Source(Rows.open(Path("data") / corpus, seed), batch_size, steps, saved, corpus, seed)
+    change = change_of(runs[0]) if arguments.run is not None else None
+    return Source(Rows.open(Path("data") / corpus, seed, change), batch_size, steps, saved, corpus, seed)
 
 
 def _file(arguments: argparse.Namespace) -> Source:
@@ -97,11 +99,11 @@ def readers(study: Study, corpus: str | None, seed: int | None, run: str | None)
             if value not in (None, own):
                 raise UserError(explain(option, value, f"{own}, which {run} reads; or leave out --run"))
         return [asked]
-    corpora = list(dict.fromkeys(each.corpus for each in study.runs.values()))
+    corpora = list(dict.fromkeys(each.corpus for each in study.runs.values() if each.origin is None))
     if corpus not in corpora:
         guess = near(corpus, corpora) if corpus else corpora[0]
         raise UserError(explain("--corpus", corpus, ", ".join(corpora), guess and f"--corpus {guess}"))
-    on_it = [each for each in study.runs.values() if each.corpus == corpus]
+    on_it = [each for each in study.runs.values() if each.corpus == corpus and each.origin is None]
     seed = on_it[0].data_seed if seed is None else seed
     reading = [each for each in on_it if each.data_seed == seed]
     if not reading:

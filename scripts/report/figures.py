@@ -15,6 +15,7 @@ import pandas as pd
 from scripts.common.errors import run
 from scripts.common.files import atomic, write_json, write_text
 from scripts.report import charts, theme
+from scripts.report.claims_intervention import against_parents
 from scripts.report.claims_learning import loss_and_size
 from scripts.report.claims_memorization import memorization_and_size, memorization_and_training
 from scripts.report.finding import Finding, percent
@@ -45,6 +46,8 @@ def figures(results: Results, timings: pd.DataFrame | None) -> dict[str, Figure]
         "memorization_size": _memorization_size,
         "corpora": _corpora,
     }
+    if results.study.file.interventions:
+        makers["interventions"] = _interventions
     return {**{name: make(results) for name, make in makers.items()}, "timings": _timings(timings)}
 
 
@@ -105,6 +108,11 @@ def _corpora(results: Results) -> Figure:
         kept, removed = whole, whole - reduced
     title = f"Deduplication takes away {percent(removed / kept)} of the tokens" if removed else "Tokens by kind of text"
     return Figure(charts.corpora(results), title, "Tokens in each corpus; held-out text is in none of them.")
+
+
+def _interventions(results: Results) -> Figure:
+    how = "Held-out loss less the parent's at the same step. Thick: all text; thin: each kind of text."
+    return Figure(charts.interventions(against_parents(results)), "What interventions change", how)
 
 
 def _timings(timings: pd.DataFrame | None) -> Figure:

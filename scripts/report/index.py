@@ -49,7 +49,7 @@ def page(study: Study, made: Made) -> str:
         expected=[finding for finding in found if finding["expectation"] is not None],
         facts=[f for f in found if f["expectation"] is None and f["id"] != "not_as_in_pythia"],
         summary=next(finding["text"] for finding in found if finding["id"] == "not_as_in_pythia"),
-        figures=[_figure(name) for name in FIGURES],
+        figures=[_figure(name) for name in (*FIGURES, *(["interventions"] if study.file.interventions else []))],
         columns=COLUMNS,
         runs=run_rows(_present(RESULTS / "tables/runs.csv")),
         snippet=snippet(run_name, study.steps(run_name)[-1]),

@@ -6,6 +6,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.study.runs import Run
 from scripts.study.study import Study
 
 TIMINGS = Path("results/timings.csv")
@@ -30,7 +31,7 @@ def count(study: Study) -> Made:
     seconds = stage_seconds(TIMINGS)
     return Made(
         trained=len(trained),
-        tokens=sum(study.run(name).rows * study.run(name).training.sequence_length for name in trained),
+        tokens=sum(map(_tokens, (study.run(name) for name in trained))),
         models=sum(
             Path("models", name, f"step{step}", "manifest.json").exists()
             for name in study.runs
@@ -50,6 +51,11 @@ def count(study: Study) -> Made:
         seconds=sum(seconds.values()) if seconds else None,
         longest=max(seconds.items(), key=lambda item: item[1]) if seconds else None,
     )
+
+
+def _tokens(run: Run) -> int:
+    """Tokens a run was trained on, its parent's left out."""
+    return run.updates * run.training.batch_size * run.training.sequence_length
 
 
 def stage_seconds(path: Path) -> dict[str, float]:

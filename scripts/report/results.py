@@ -15,7 +15,7 @@ from scripts.study.study import Study
 
 @dataclass(frozen=True)
 class Results:
-    """A study's tables (docs/formats.md)."""
+    """A study's tables (docs/formats.md), without the runs of interventions but for `changed`."""
 
     study: Study
     losses: pd.DataFrame
@@ -24,6 +24,8 @@ class Results:
     memorization: pd.DataFrame
     runs: pd.DataFrame
     corpora: pd.DataFrame
+    changed: dict[str, pd.DataFrame]
+    """The same tables with the runs of interventions."""
 
     @cached_property
     def sizes(self) -> list[str]:
@@ -89,5 +91,17 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def load(study: Study) -> Results:
     """Read results/tables; raises UserError that names a missing table."""
-    names = ("losses", "held_out", "evals", "memorization", "runs", "corpora")
-    return Results(study, **{name: tables.read(name) for name in names})
+    names = ("losses", "held_out", "evals", "memorization", "runs")
+    return of_tables(study, {name: tables.read(name) for name in names}, tables.read("corpora"))
+
+
+def of_tables(study: Study, made: dict[str, pd.DataFrame], corpora: pd.DataFrame) -> Results:
+    """Results of tables by name. What the suite shows is told of runs from step 0; those of interventions are compared
+    with their parents."""
+    suite = {name: frame[_plain(frame)].reset_index(drop=True) for name, frame in made.items()}
+    return Results(study, corpora=corpora, changed=made, **suite)
+
+
+def _plain(frame: pd.DataFrame) -> pd.Series:
+    """Rows of runs that are no intervention's; a CSV reads their empty name as missing."""
+    return frame["intervention"].fillna("") == ""

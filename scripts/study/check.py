@@ -63,6 +63,14 @@ def check_files(study: Study) -> None:
             check_hash("data.tokenizer.file", path, tokenizer.sha256)
 
 
+def check_parents(study: Study) -> None:
+    """Refuse folders of other people's checkpoints that are not there."""
+    for origin in (spec.origin for spec in study.runs.values()):
+        if origin and origin.folder and not Path(origin.folder).is_dir():
+            key = f"interventions.{origin.intervention}.parent.folder"
+            raise UserError(f"{key}: {origin.folder} does not exist (seen from {Path.cwd()})")
+
+
 def check_published(key: str, wanted: Published) -> None:
     """Refuse published tokens on disk whose folder, shards, index or hash list is not there."""
     if wanted.folder:
@@ -105,6 +113,7 @@ def check_all(study: Study, root: Path) -> None:
     check_tasks([task for tasks in study.file.evaluation.task_sets.values() for task in tasks.tasks])
     check_writable(root)
     check_files(study)
+    check_parents(study)
     check_checkpoints(study, root)
     check_room(study, root, shutil.disk_usage(root).free)
 

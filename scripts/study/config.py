@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from scripts.study.config_data import Data, Name, Positive, Share, Strict
+from scripts.study.config_intervention import Intervention
 from scripts.study.schedule import PYTHIA_OPTIMIZER_STEPS, PYTHIA_STEPS
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -218,6 +219,8 @@ class StudyFile(Strict):
     names: dict[str, Label] = {}
     """What run names call a size, where it is not its own name: {70m: 19m} makes pythia-19m."""
     runs: Annotated[list[RunGroup], Field(min_length=1)]
+    interventions: dict[Name, Intervention] = {}
+    """Runs that go on from a checkpoint with other rows or another recipe, named <parent>-intervention-<name>."""
     training: Training
     checkpoints: Checkpoints
     evaluation: Evaluation

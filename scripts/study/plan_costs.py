@@ -154,7 +154,7 @@ def plan_run(study: Study, name: str, device: Device, devices: int | None) -> Ru
         precision=spec.training.precision,
         parameters=spec.size.parameters(study.padded_vocabulary(name)),
         non_embedding=spec.size.non_embedding_parameters,
-        tokens=spec.rows * spec.training.sequence_length,
+        tokens=spec.updates * spec.training.batch_size * spec.training.sequence_length,
         flops=needed,
         flops_per_second=rate.flops_per_second,
         basis=rate.basis,

@@ -12,6 +12,7 @@ from scripts.common.errors import UserError, explain, near
 from scripts.study.catalogue import Size
 from scripts.study.config import Checkpoints, Schedule, StudyFile, Training
 from scripts.study.explain import explain_all
+from scripts.study.interventions import Origin, with_interventions
 
 UNNAMED_CORPUS = "standard"  # left out of run names, as Pythia's standard Pile is
 BASE_SEED = 1234  # gpt-neox's default seed: the published runs without "-seed" in their name
@@ -31,10 +32,21 @@ class Run:
     data_seed: int
     training: Training
     checkpoints: Checkpoints = FIRST_AND_LAST
+    origin: Origin | None = None
+
+    @property
+    def first_step(self) -> int:
+        """The step it begins at: 0, or the checkpoint it goes on from."""
+        return self.origin.step if self.origin else 0
+
+    @property
+    def updates(self) -> int:
+        """Updates it does itself."""
+        return self.training.steps - self.first_step
 
     @property
     def rows(self) -> int:
-        """Rows the whole run consumes."""
+        """Rows the model has read at the end, its parent's among them."""
         return self.training.batch_size * self.training.steps
 
     @property
@@ -46,7 +58,7 @@ class Run:
 def run_table(file: StudyFile, sizes: dict[str, Size]) -> dict[str, Run]:
     """Every run by name; raises UserError where a name is unknown or taken twice, or a recipe can't be."""
     _check_names(file)
-    runs = _runs(file, sizes)
+    runs = with_interventions(file, _runs(file, sizes), sizes)
     _check_patterns(file, runs)
     _check_micro_batch(file, runs)
     return runs
@@ -70,7 +82,7 @@ def _runs(file: StudyFile, sizes: dict[str, Size]) -> dict[str, Run]:
             continue
         for size in group.sizes:
             for corpus in group.corpora:
-                training, checkpoints = _recipe(file, f"{size}/{corpus}")
+                training, checkpoints = recipe(file, f"{size}/{corpus}")
                 for seed in group.seeds:
                     name = run_name(file.family, file.names.get(size, size), corpus, seed, group.vary)
                     if name in runs:
@@ -98,7 +110,7 @@ def run_name(family: str, size: str, corpus: str, seed: int, vary: str) -> str:
     return "-".join(parts)
 
 
-def _recipe(file: StudyFile, subject: str) -> tuple[Training, Checkpoints]:
+def recipe(file: StudyFile, subject: str) -> tuple[Training, Checkpoints]:
     """`training` and `checkpoints` after the overrides whose pattern fits "size/corpus", the most specific last."""
     content = {**file.training.model_dump(), "checkpoints": file.checkpoints.model_dump()}
     fitting = [p for p in file.overrides if fnmatchcase(subject, p)]
@@ -109,6 +121,11 @@ def _recipe(file: StudyFile, subject: str) -> tuple[Training, Checkpoints]:
         _checked(Training, content, f"overrides for {subject}: training"),
         _checked(Checkpoints, checkpoints, f"overrides for {subject}: checkpoints"),
     )
+
+
+def changed_training(base: Training, change: dict[str, Any], where: str) -> Training:
+    """A recipe with some keys changed; raises UserError."""
+    return _checked(Training, _merged(base.model_dump(), change, where), where)
 
 
 def _checked(model: type[Model], content: Any, where: str) -> Model:

@@ -41,6 +41,7 @@ class Study:
         own = {name: Size(name=name, **size.model_dump()) for name, size in file.sizes.items()}
         self.sizes: dict[str, Size] = {**CATALOGUE, **own}
         self.runs: dict[str, Run] = run_table(file, self.sizes)
+        self._check_parents()
 
     # --- runs and steps -------------------------------------------------------------------------
 
@@ -52,8 +53,13 @@ class Study:
         return self.runs[name]
 
     def steps(self, run: str) -> list[int]:
-        """Every saved step."""
-        return _expand(self.run(run).checkpoints.schedule, self.run(run).training.steps)
+        """Every saved step; of a run that goes on from a checkpoint the later ones, and a folder's own."""
+        spec = self.run(run)
+        steps = _expand(spec.checkpoints.schedule, spec.training.steps)
+        if spec.origin is None:
+            return steps
+        later = [step for step in steps if step > spec.origin.step]
+        return later if spec.origin.run else [spec.origin.step, *later]
 
     def check_steps(self, run: str, asked: list[int]) -> None:
         """Refuse steps that the run doesn't save; raises UserError with those it does."""
@@ -65,10 +71,18 @@ class Study:
         asked = _expand(self.run(run).checkpoints.optimizer_states, self.run(run).training.steps)
         return sorted(set(asked) & set(self.steps(run)))
 
+    def ancestors(self, run: str) -> list[str]:
+        """Manifests, beside its corpus and order, that a run's first state and its rows come from."""
+        origin = self.run(run).origin
+        if origin is None:
+            return []
+        tokenizer = ["data/tokenizer/manifest.json"] if origin.over_text else []
+        return [*tokenizer, f"checkpoints/{origin.run}/manifest.json"] if origin.run else tokenizer
+
     def leg_ends(self, run: str) -> list[int]:
         """Last step of each leg, as even in length as can be; that of the last leg is the run's."""
-        total, legs = self.run(run).training.steps, self.file.runtime.legs
-        return [total * leg // legs for leg in range(1, legs + 1)]
+        spec, legs = self.run(run), self.file.runtime.legs
+        return [spec.first_step + spec.updates * leg // legs for leg in range(1, legs + 1)]
 
     def evaluation_steps(self, run: str) -> list[int]:
         """Steps whose model is evaluated."""
@@ -93,6 +107,14 @@ class Study:
     def _among(self, run: str, asked: list[int] | None) -> list[int]:
         saved = self.steps(run)
         return saved if asked is None else [step for step in saved if step in set(asked)]
+
+    def _check_parents(self) -> None:
+        """Refuse a parent's step without optimizer state; raises UserError."""
+        for run in self.runs.values():
+            if run.origin and run.origin.run and run.origin.step not in (kept := self.optimizer_steps(run.origin.run)):
+                key, step = f"interventions.{run.origin.intervention}.parent.step", run.origin.step
+                allowed = f"a step of {run.origin.run} whose optimizer state is kept: {', '.join(map(str, kept))}"
+                raise UserError(explain(key, step, allowed, f"{step} into checkpoints.optimizer_states.extra"))
 
     # --- blocks of documents ----------------------------------------------------------------------
 
@@ -187,6 +209,7 @@ class Study:
             },
             "steps": self.steps(name),
             "optimizer_steps": self.optimizer_steps(name),
+            **({"origin": run.origin.science()} if run.origin else {}),
         }
 
     def padded_vocabulary(self, run: str) -> int:

@@ -47,7 +47,7 @@ def work(study: Study, name: str) -> Work:
     held_out, own = held_out_tokens(study), own_requests(study)
     length = spec.training.sequence_length
     return Work(
-        training=per_token * spec.rows * length,
+        training=per_token * spec.updates * spec.training.batch_size * length,
         held_out=forward([(held_out / length, length)], len(study.steps(name))) if held_out else None,
         evaluation=forward(own, len(study.evaluation_steps(name))) if own else None,
         memorization=forward([(rows, fed)], len(study.memorization_steps(name))),

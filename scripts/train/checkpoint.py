@@ -50,6 +50,11 @@ class Checkpoints:
         """Folder of the rolling state."""
         return self.root / "resume"
 
+    @property
+    def split(self) -> dict[str, int]:
+        """What an optimizer state can be loaded by only: as many processes and the same ZeRO stage."""
+        return {"processes": self.world.size, "zero_stage": self.zero_stage}
+
     def newest_resume(self) -> tuple[int, dict[str, Any]] | None:
         """Step and manifest of the newest whole resume state, or None; damaged files raise UserError."""
         found = sorted(
@@ -61,10 +66,10 @@ class Checkpoints:
         step, path = found[-1]
         share = self.world.rank, self.world.size
         content = together(lambda: manifest.verify(path, "resume", share=share))[0]
-        self._check_split(path, content["facts"])
+        self.check_split(path, content["facts"])
         return step, content
 
-    def _check_split(self, path: Path, facts: dict[str, Any]) -> None:
+    def check_split(self, path: Path, facts: dict[str, Any]) -> None:
         """Refuse a state that was cut up for other processes; raises UserError."""
         for key, there, here in (
             ("runtime.processes", facts["processes"], self.world.size),
@@ -130,7 +135,7 @@ class Checkpoints:
             subject={"run": self.run.name, "step": step},
             science=self.science,
             files=list(known),
-            facts={**facts, "processes": self.world.size, "zero_stage": self.zero_stage},
+            facts={**facts, **self.split},
             known=known,
         )
 
@@ -156,7 +161,7 @@ class Checkpoints:
             files=list(known),
             known=known,
             parents=self.parents_of(step),
-            facts={**facts, "optimizer_state": keep_optimizer},
+            facts={**facts, "optimizer_state": keep_optimizer, **(self.split if keep_optimizer else {})},
         )
         write_text(self.root / "latest", f"global_step{step}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,8 +116,10 @@ def build(run: Run, vocabulary: int, runtime: Runtime, world: World) -> Any:
     config = engine_config(run, runtime, micro_batch(run, runtime, world), world, parameters)
     engine = NeoXEngine(args=None, model=model, optimizer=adam, config=config, config_class=DeepSpeedConfig(config))
     if runtime.compile:
-        for module in model.layers.values():
-            module.compile()
+        # kernels for any shape would be slower; and a resumed job, which meets the shapes in another order, would get
+        # other kernels than the job it goes on from, with other last digits
+        for module in model.children():
+            module.compile(dynamic=False)
     return engine
 
 
@@ -128,6 +131,11 @@ def refuse(run: Run, runtime: Runtime) -> None:
     if run.training.precision == "fp16" and runtime.device == "cpu":
         raise UserError(
             explain("training.precision", "fp16", "fp32 or bf16 where runtime.device is cpu", "precision: bf16")
+        )
+    compiler = os.environ.get("CXX", "g++")  # what torch.compile calls for a CPU
+    if runtime.compile and runtime.device == "cpu" and shutil.which(compiler) is None:
+        raise UserError(
+            explain("runtime.compile", True, f"false, as there is no C++ compiler ({compiler}) here", "compile: false")
         )
 
 
@@ -173,6 +181,8 @@ def engine_config(run: Run, runtime: Runtime, rows: int, world: World, parameter
         "gradient_clipping": training.optimizer.gradient_clipping,
         "zero_optimization": {
             "stage": runtime.zero_stage,
+            "contiguous_gradients": world.size > 1,  # alone there is nobody to send them to
+            "reduce_scatter": world.size > 1,
             "allgather_bucket_size": bucket,
             "reduce_bucket_size": bucket,
         },

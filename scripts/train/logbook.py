@@ -55,15 +55,23 @@ class Logbook:
         """Nothing more will come."""
         self.boards.close()
 
-    def rows_between(self, after: int, upto: int) -> tuple[str, int]:
-        """Digest of the rows consumed in steps (after, upto], and how many of those updates were applied."""
-        digest, applied = hashlib.sha256(), 0
+    def facts_between(self, after: int, upto: int) -> dict[str, Any]:
+        """Of the updates in (after, upto]: a digest of the rows read, how many were applied and skipped, and the lowest
+        and highest learning rate (Pythia's first is 0, so its step 1 equals step 0)."""
+        digest, lines = hashlib.sha256(), []
         for text in (self.root / EXACT[0]).read_text().splitlines():
             line = json.loads(text)
             if after < line["step"] <= upto:
                 digest.update(line["rows"].encode())
-                applied += line["applied"]
-        return digest.hexdigest(), applied
+                lines.append(line)
+        applied = sum(line["applied"] for line in lines)
+        rates = [line["learning_rate"] for line in lines]
+        return {
+            "rows": digest.hexdigest(),
+            "updates_applied": applied,
+            "updates_skipped": len(lines) - applied,
+            "learning_rates": [min(rates), max(rates)] if rates else None,
+        }
 
 
 def last_step(path: Path) -> int:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from scripts.study.catalogue import Size
-from scripts.train.attention import Attention
+from scripts.train.attention import Attention, angles
 from scripts.train.loss import mean_loss, token_losses
 
 NORM_EPSILON = 1e-5
@@ -94,7 +94,7 @@ class Output(nn.Module):
 
 
 class GPTNeoX(nn.Module):
-    """The whole model; `layers` holds the modules under NeoX's numbers, "00", "02" ..
+    """The whole model; its children are named by NeoX's numbers: "0", "2" .., as a pipeline's parameters are.
 
     `recompute` drops the activations of each block after the forward pass and makes them again in the backward one.
     """
@@ -102,14 +102,15 @@ class GPTNeoX(nn.Module):
     def __init__(self, size: Size, vocabulary: int, length: int, recompute: bool = False) -> None:
         super().__init__()
         self.recompute = recompute
-        blocks = {number(2 + index): Block(size, length) for index in range(size.layers)}
-        first, last = {number(0): Embedding(vocabulary, size.width)}, size.layers + 3
-        ends = {number(last): FinalNorm(size.width), number(last + 1): Output(vocabulary, size.width)}
-        self.layers = nn.ModuleDict({**first, **blocks, **ends})
+        self.add_module("0", Embedding(vocabulary, size.width))
+        for index in range(size.layers):
+            self.add_module(str(2 + index), Block(size, length))
+        self.add_module(str(size.layers + 3), FinalNorm(size.width))
+        self.add_module(str(size.layers + 4), Output(vocabulary, size.width))
 
     def forward(self, ids: Tensor, targets: Tensor | None = None) -> Tensor:
         """Token ids int64 [batch, seq] -> logits, or losses where targets are given (see Output)."""
-        *body, output = self.layers.values()
+        *body, output = self.children()
         states = ids
         for module in body:
             if self.recompute and torch.is_grad_enabled() and isinstance(module, Block):
@@ -121,18 +122,17 @@ class GPTNeoX(nn.Module):
 
     def numbered(self) -> dict[int, nn.Module]:
         """The layers by NeoX's number, which is that of their file in a checkpoint."""
-        return {int(name): module for name, module in self.layers.items()}
-
-
-def number(layer: int) -> str:
-    """A layer's number as names of layers and files hold it."""
-    return f"{layer:02d}"
+        return {int(name): module for name, module in self.named_children()}
 
 
 def initialized(model: GPTNeoX, size: Size, seed: int, dtype: torch.dtype, device: torch.device) -> GPTNeoX:
     """The model, made on torch's "meta" device, on `device` and in `dtype` with its first weights."""
     model = model.to(dtype).to_empty(device=device)
     initialize(model, size, seed)
+    blocks = [module for module in model.children() if isinstance(module, Block)]
+    tables = angles(size.rotary_width, blocks[0].attention.length, device)
+    for block in blocks:
+        block.attention.angles = tables  # one for all; made on first use, they would have blocks compiled twice
     return model
 
 
@@ -168,6 +168,6 @@ def initialize(model: GPTNeoX, size: Size, seed: int) -> None:
             if parameter.ndim == 1:
                 parameter.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
                 continue
-            generator = torch.Generator().manual_seed(tensor_seed(seed, f"{number(index)}.{name}"))
+            generator = torch.Generator().manual_seed(tensor_seed(seed, f"{index:02d}.{name}"))
             scale = residual if name in RESIDUAL_WRITERS else narrow
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)

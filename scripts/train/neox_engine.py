@@ -15,14 +15,15 @@ from typing import Any
 import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
 from deepspeed.runtime.zero.partition_parameters import GatheredParameters
+from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 from torch import nn
 
-from scripts.train.model import GPTNeoX, number
+from scripts.train.model import GPTNeoX
 
 
 def layer_file(folder: Path, layer: int) -> Path:
     """Where NeoX keeps the weights of a layer; model_00 is the only tensor-parallel rank."""
-    return folder / f"layer_{number(layer)}-model_00-model_states.pt"
+    return folder / f"layer_{layer:02d}-model_00-model_states.pt"
 
 
 class NeoXEngine(DeepSpeedEngine):
@@ -34,7 +35,7 @@ class NeoXEngine(DeepSpeedEngine):
     def module_state_dict(self, *_: Any, **__: Any) -> None:
         """Called by save_checkpoint on every rank: write the layer files, shared out over the ranks."""
         folder = Path(self._curr_ckpt_path)
-        for turn, (layer, module, whole) in enumerate(self._layers(modifier=None)):
+        for turn, (layer, module, whole) in enumerate(self.layers(modifier=None)):
             with whole:
                 if turn % self.dp_world_size == self.global_rank:
                     # a parameter is a view of ZeRO's flat buffer, which torch would write whole
@@ -48,7 +49,7 @@ class NeoXEngine(DeepSpeedEngine):
     def load_module_state_dict(self, *_: Any, **__: Any) -> None:
         """Called by load_checkpoint on every rank: read the layer files."""
         assert self._loading is not None
-        for layer, module, whole in self._layers(modifier=0):
+        for layer, module, whole in self.layers(modifier=0):
             with whole:
                 path = layer_file(self._loading, layer)
                 module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=True)
@@ -57,8 +58,37 @@ class NeoXEngine(DeepSpeedEngine):
         """As DeepSpeed's, which forgets the norm (ZeRO 0 in fp32)."""
         self._global_grad_norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.gradient_clipping())
 
-    def _layers(self, modifier: int | None) -> Iterator[tuple[int, nn.Module, AbstractContextManager[None]]]:
+    def layers(self, modifier: int | None) -> Iterator[tuple[int, nn.Module, AbstractContextManager[None]]]:
         """Number, module, and a context in which its parameters are whole (ZeRO 3 keeps a share of each)."""
         for layer, module in self.module.numbered().items():
             parameters = [parameter for parameter in module.parameters() if hasattr(parameter, "ds_id")]
             yield layer, module, GatheredParameters(parameters, modifier_rank=modifier)
+
+    def begin_moments(self, adam_steps: int) -> None:
+        """Give Adam moments of zero after so many updates; `set_state` fills them."""
+        adam = self.basic_optimizer
+        for flat in self._optimized():
+            count = torch.tensor(float(adam_steps), device=flat.device)
+            adam.state[flat] = {"step": count, **{key: torch.zeros_like(flat) for key in ("exp_avg", "exp_avg_sq")}}
+        link = getattr(self.optimizer, "_lazy_init_hp_params_optimizer_state", None)
+        if link is not None:  # DeepSpeed does so at the first update, and needs it for safe_set_full_optimizer_state
+            self.optimizer._hp_optimizer_states_linked = False
+            link()
+
+    def set_state(self, parameter: nn.Parameter, values: dict[str, torch.Tensor]) -> None:
+        """Set "master", "exp_avg" and "exp_avg_sq" (whole, fp32) of a parameter, of which ZeRO may keep a share."""
+        if parameter in self.basic_optimizer.state:  # no ZeRO: the parameter is its own master
+            state = self.basic_optimizer.state[parameter]
+            state["exp_avg"].copy_(values["exp_avg"])
+            state["exp_avg_sq"].copy_(values["exp_avg_sq"])
+            return
+        safe_set_full_fp32_param(parameter, values["master"])
+        for key in ("exp_avg", "exp_avg_sq"):
+            safe_set_full_optimizer_state(parameter, values[key], key)
+
+    def _optimized(self) -> list[torch.Tensor]:
+        """The tensors Adam sees: the flat fp32 shares that ZeRO keeps here, or the parameters themselves."""
+        for name in ("single_partition_of_fp32_groups", "fp32_groups_flat_partition", "fp32_partitioned_groups_flat"):
+            if hasattr(self.optimizer, name):
+                return list(getattr(self.optimizer, name))
+        return list(self.module.parameters())

@@ -19,10 +19,11 @@ from scripts.common import lock, manifest
 from scripts.common.errors import UserError, explain, run
 from scripts.common.files import sha256_file
 from scripts.common.progress import progress
+from scripts.data.changes import change_of
 from scripts.data.rows import Rows
 from scripts.study.runs import Run
 from scripts.study.study import Study, load
-from scripts.train import checkpoint, engine, held_out, stop
+from scripts.train import ancestry, checkpoint, engine, held_out, stop
 from scripts.train.board import Boards
 from scripts.train.logbook import EXACT, TIMING, Logbook
 from scripts.train.recipe import learning_rate
@@ -68,10 +69,15 @@ class Trainer:
         made = zip([*parents, Path("data/held-out") / manifest.NAME], ("corpus", "order", "corpus"), strict=True)
         share = world.rank, world.size
         together(lambda: [manifest.verify(path, kind, HASH_BELOW, share) for path, kind in made])
+        if spec.origin and spec.origin.over_text:
+            parents.append(Path("data/tokenizer") / manifest.NAME)
+        self.ancestor = ancestry.origin_of(spec, root, world)
+        if self.ancestor:
+            parents.append(self.ancestor.manifest)
         self.science = {**study.train_science(spec.name), "parents": {p.as_posix(): sha256_file(p) for p in parents}}
         self.checkpoints = checkpoint.Checkpoints(root, spec, self.science, parents, world, runtime.zero_stage)
         self.logbook = Logbook(root, world.rank == 0, Boards(runtime, spec.name, self.science))
-        self.rows = Rows.open(corpus, spec.data_seed)
+        self.rows = Rows.open(corpus, spec.data_seed, change_of(spec))
         self.held_out = held_out.read(Path("data/held-out"), spec.training.sequence_length)
         self.optimizer_steps = set(study.optimizer_steps(spec.name))
         self.steps = set(study.steps(spec.name))
@@ -81,11 +87,14 @@ class Trainer:
         self.batches = Batches(self.rows, spec, engine.micro_batch(spec, runtime, world), world)
 
     def start(self) -> None:
-        """Continue from the newest whole state, or make step 0."""
+        """Continue from the newest whole state, else from the parent's checkpoint, or make step 0."""
         found = self.checkpoints.newest_resume()
         if found is None:
             self.logbook.rewind({})
-            self.save(0)
+            if self.ancestor:
+                self.ancestor.load(self.engine, self.checkpoints)
+            if self.spec.first_step in self.steps:
+                self.save(self.spec.first_step)
             return
         step, state = found
         checkpoint.load(self.engine, self.checkpoints.resume, step)
@@ -133,15 +142,9 @@ class Trainer:
     def publish(self, step: int) -> None:
         """Make the scheduled checkpoint of the resume state just saved, then drop older resume states."""
         if self.world.rank == 0:
-            earlier = max((s for s in self.steps if s < step), default=0)
-            digest, applied = self.logbook.rows_between(earlier, step)
+            earlier = max((s for s in self.steps if s < step), default=self.spec.first_step)
             batch = self.spec.training.batch_size
-            facts = {
-                "places": [earlier * batch, step * batch],
-                "rows": digest,
-                "updates_applied": applied,
-                "updates_skipped": step - earlier - applied,
-            }
+            facts = {"places": [earlier * batch, step * batch], **self.logbook.facts_between(earlier, step)}
             self.checkpoints.publish(step, step in self.optimizer_steps, facts)
             self.checkpoints.drop_resume_before(step)
 
@@ -193,8 +196,7 @@ def refuse_foreign(root: Path, science: dict[str, Any]) -> None:
 def finish_leg(trainer: Trainer, study: Study, leg: int, started: float) -> None:
     """Write a leg's manifest: which steps it covers and the rows they read."""
     ends = study.leg_ends(trainer.spec.name)
-    begin, end = (ends[leg - 2] if leg > 1 else 0), ends[leg - 1]
-    digest, applied = trainer.logbook.rows_between(begin, end)
+    begin, end = (ends[leg - 2] if leg > 1 else trainer.spec.first_step), ends[leg - 1]
     earlier = [leg_manifest(trainer.root, leg - 1)] if leg > 1 else trainer.checkpoints.parents
     manifest.write(
         leg_manifest(trainer.root, leg),
@@ -203,7 +205,7 @@ def finish_leg(trainer: Trainer, study: Study, leg: int, started: float) -> None
         science=trainer.science,
         files=[],
         parents=earlier,
-        facts={"steps": [begin, end], "rows": digest, "updates_applied": applied},
+        facts={"steps": [begin, end], **trainer.logbook.facts_between(begin, end)},
         started=started,
     )
 

@@ -29,7 +29,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
 
 def test_losses_hold_every_update_once_with_the_runs_identity(study: Study) -> None:
     frame = tables.losses(study)
-    assert list(frame.columns[:6]) == tables.IDENTITY
+    assert list(frame.columns[:7]) == tables.IDENTITY
     for spec in study.runs.values():
         rows = frame[frame["run"] == spec.name]
         assert rows["step"].tolist() == list(range(1, spec.training.steps + 1))

@@ -12,7 +12,7 @@ from scripts.analyze import tables
 from scripts.common.files import canonical, read_yaml
 from scripts.report.finding import Finding, greater, listed, percent, shares_differ
 from scripts.report.findings import findings
-from scripts.report.results import Results
+from scripts.report.results import Results, of_tables
 from scripts.study.runs import Run
 from scripts.study.study import Study, parse
 from tests.unit import synthetic
@@ -37,9 +37,10 @@ def gathered(study: Study) -> Results:
         "losses": train,
         "held_out": held,
         "runs": tables.runs(study, train, held),
-        "corpora": tables.corpora(study),
+        "evals": tables.evals(study),
+        "memorization": tables.memorization(study),
     }
-    return Results(study, evals=tables.evals(study), memorization=tables.memorization(study), **made)
+    return of_tables(study, made, tables.corpora(study))
 
 
 @pytest.fixture

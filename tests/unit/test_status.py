@@ -220,12 +220,11 @@ def test_every_run_of_the_seeds_study_has_a_cell_of_its_own() -> None:
     assert places["pythia-14m"] == ("14m", "1234") and places["pythia-410m-seed9"] == ("410m", "9")
 
 
-def test_runs_beyond_size_corpus_and_seed_get_rows_of_their_own(study: Study) -> None:
-    from dataclasses import replace
-
-    name = "pythia-tiny-deduped"
-    again = replace(study.run(name), name=f"{name}-intervention-swap")
-    assert place(study, again) == ("tiny intervention-swap", "1234")
+def test_runs_of_interventions_get_rows_of_their_own() -> None:
+    study = load(ROOT / "studies/pythia-interventions.yaml")
+    places = {name: place(study, run) for name, run in study.runs.items()}
+    assert len(set(places.values())) == len(study.runs)
+    assert places["pythia-70m-deduped-intervention-pronouns"] == ("70m intervention-pronouns", "1234")
 
 
 def test_the_page_holds_every_run_and_note(fakes: Fakes) -> None:

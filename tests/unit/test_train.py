@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 import torch
 from _pytest.monkeypatch import MonkeyPatch
+from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from scripts.common.errors import UserError
 from scripts.convert.neox import config_of, to_transformers
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
-from scripts.study.config import LearningRate, Training
+from scripts.study.config import LearningRate, Runtime, Training
 from scripts.study.runs import Run
-from scripts.train.engine import World
+from scripts.train.engine import World, micro_batch, refuse, update
 from scripts.train.loss import LOGITS, mean_loss, token_losses
 from scripts.train.model import GPTNeoX, deviations, initialize
 from scripts.train.recipe import decay_groups, learning_rate
@@ -50,7 +52,7 @@ def test_parameter_counts_equal_the_published_ones(name: str) -> None:
     size = CATALOGUE[name]
     with torch.device("meta"):
         model = GPTNeoX(size, padded_vocabulary(50277, size.tensor_parallel), 8)
-    counts = [sum(p.numel() for p in m.parameters()) for m in model.layers.values()]
+    counts = [sum(p.numel() for p in m.parameters()) for m in model.children()]
     assert sum(counts) == size.published_total
     assert sum(counts[1:-1]) == size.published_non_embedding
 
@@ -130,7 +132,7 @@ def test_five_updates_equal_a_plain_loop_on_transformers() -> None:
 
 def test_initialization_has_the_deviations_of_the_formulas() -> None:
     size = Size("wide", layers=4, width=256, heads=4, learning_rate=1e-3)
-    block = built(size).layers["03"]
+    block = built(size).numbered()[3]
     narrow, residual = math.sqrt(2 / (5 * 256)), 2 / (4 * math.sqrt(256))
     assert block.attention.query_key_value.weight.std().item() == pytest.approx(narrow, rel=0.02)
     assert block.mlp.dense_h_to_4h.weight.std().item() == pytest.approx(narrow, rel=0.02)
@@ -151,7 +153,7 @@ def test_deviations_of_pythia_sizes(name: str, narrow: float, residual: float) -
 def test_init_depends_on_the_seed_only() -> None:
     again, other = built(), built(seed=1)
     first = built()
-    weights = [model.layers["00"].word_embeddings.weight for model in (first, again, other)]
+    weights = [model.numbered()[0].word_embeddings.weight for model in (first, again, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
@@ -242,3 +244,62 @@ def test_every_world_and_micro_batch_reads_the_same_rows_in_the_same_order(size:
         assert np.array_equal(torch.cat([inputs for inputs, _ in dealt]), wanted[:, :-1])
         assert np.array_equal(torch.cat([labels for _, labels in dealt]), wanted[:, 1:])
         assert all(next(batches, None) is None for batches in ranks)
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro", "processes", "rows"),
+    [(1024, 32, 32, 32), (1024, 16, 64, 16), (1024, None, 8, 128), (8, 4, 1, 4), (8, 100, 2, None), (8, 3, 1, None)],
+)
+def test_micro_batches_make_the_batch_or_are_refused(
+    batch: int, micro: int | None, processes: int, rows: int | None
+) -> None:
+    run = Run("r", SMALL, "c", 1, 1, Training.model_construct(batch_size=batch))
+    runtime = Runtime.model_construct(micro_batch=micro)
+    world = World(0, processes, 0)
+    if rows is not None:
+        assert micro_batch(run, runtime, world) == rows
+        return
+    with pytest.raises(UserError, match=f"runtime.micro_batch: {micro} does not divide the {batch // processes} rows"):
+        micro_batch(run, runtime, world)
+
+
+def test_a_batch_that_processes_cannot_share_is_refused() -> None:
+    run = Run("r", SMALL, "c", 1, 1, Training.model_construct(batch_size=1024))
+    with pytest.raises(UserError, match=r"training\.batch_size 1024 is not divisible by 3 processes"):
+        micro_batch(run, Runtime.model_construct(micro_batch=None), World(0, 3, 0))
+
+
+class Diverged:
+    """Stands for an engine whose gradients overflow, with DeepSpeed's own scaler at its lowest scale."""
+
+    global_steps, device = 6, torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.scaler = DynamicLossScaler(init_scale=1, scale_window=1000, min_scale=1, delayed_shift=1,
+                                        consecutive_hysteresis=False, dtype=torch.half)  # fmt: skip
+
+    def gradient_accumulation_steps(self) -> int:
+        return 1
+
+    def __call__(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(1.0)
+
+    def backward(self, loss: torch.Tensor) -> None: ...
+
+    def step(self) -> None:
+        self.scaler.update_scale(overflow=True)
+
+
+def test_an_overflow_at_the_lowest_loss_scale_is_told() -> None:
+    rows = torch.zeros(1, 4, dtype=torch.int64)
+    with pytest.raises(UserError, match="step 7: gradients overflow fp16 even at the lowest loss scale"):
+        update(Diverged(), iter([(rows, rows)]))
+
+
+def test_what_deepspeed_gets_wrong_is_refused() -> None:
+    run = Run("r", SMALL, "c", 1, 1, Training.model_construct(precision="bf16"))
+    with pytest.raises(UserError, match="zero_stage: 0 is not allowed"):
+        refuse(run, Runtime.model_construct(zero_stage=0, device="cpu"))
+    run = Run("r", SMALL, "c", 1, 1, Training.model_construct(precision="fp16"))
+    with pytest.raises(UserError, match=r"fp32 or bf16 where runtime\.device is cpu"):
+        refuse(run, Runtime.model_construct(zero_stage=1, device="cpu"))

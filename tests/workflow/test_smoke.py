@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.common.files import read_json
 from scripts.study.study import load
 from tests.workflow.conftest import SMOKE, Workflow
 from tests.workflow.hashes import hashes
@@ -144,6 +145,7 @@ def test_phase_targets(finished: Workflow, phase: str) -> None:
         ("studies/pythia.yaml", 16),
         ("studies/pythia-v0.yaml", 16),
         ("studies/pythia-batch-sizes.yaml", 5),
+        ("studies/pythia-interventions.yaml", 9),
         ("studies/polypythias.yaml", 56),
     ],
 )
@@ -176,3 +178,24 @@ def test_the_data_page_states_the_orders_and_what_was_clustered(finished: Workfl
         cells = "".join(f'<td class="n">{number}</td>' for number in row[1:])
         assert f"<tr><td>{name}</td>{cells}" in page
     assert not any(name in page for name in ("http://", "https://"))
+
+
+def layer_hashes(folder: Path) -> dict[str, str]:
+    files = read_json(folder / "manifest.json")["files"]
+    return {name: entry["sha256"] for name, entry in files.items() if name.startswith("layer_")}
+
+
+@pytest.mark.parametrize("run", ["pythia-tiny", "pythia-small", "pythia-tiny-deduped"])
+def test_step_1_equals_step_0_and_its_manifest_says_why(finished: Workflow, run: str) -> None:
+    first, second, third = (finished.folder / f"checkpoints/{run}/global_step{step}" for step in (0, 1, 2))
+    assert layer_hashes(first) == layer_hashes(second) != layer_hashes(third)
+    facts = read_json(second / "manifest.json")["facts"]
+    assert (facts["updates_applied"], facts["updates_skipped"]) == (1, 0)
+    assert facts["learning_rates"] == [0.0, 0.0]
+    assert read_json(first / "manifest.json")["facts"]["learning_rates"] is None
+
+
+def test_step_0_depends_on_the_weights_seed_alone(finished: Workflow) -> None:
+    """Two corpora, so two orders; the same first weights."""
+    standard, deduped = (finished.folder / f"checkpoints/pythia-tiny{name}/global_step0" for name in ("", "-deduped"))
+    assert layer_hashes(standard) == layer_hashes(deduped)

@@ -48,8 +48,13 @@ def study_file(folder: Path, name: str, precision: str = "fp32", **runtime: Any)
 
 
 def start(folder: Path, study: Path, *arguments: str, processes: int = 1) -> subprocess.Popen[str]:
-    """The training command in a process group of its own; several processes find each other as srun's do."""
-    command = [sys.executable, "-m", "scripts.train.train", "--study", str(study), "--run", RUN, *arguments]
+    """The training command, see `run_on`."""
+    return run_on(folder, ["scripts.train.train", "--study", str(study), "--run", RUN, *arguments], processes)
+
+
+def run_on(folder: Path, module: list[str], processes: int) -> subprocess.Popen[str]:
+    """A module's command in a process group of its own; several processes find each other as srun's do."""
+    command = [sys.executable, "-m", *module]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     if processes > 1:
         with socket.socket() as free:

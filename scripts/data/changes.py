@@ -1,0 +1,130 @@
+"""Changes of the rows that an intervention's run reads (docs/config.md, interventions)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scripts.common.errors import UserError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from scripts.study.runs import Run
+
+TOKENIZER = Path("data/tokenizer/tokenizer.json")
+PADDING = "<|padding|>"
+FEMININE = {"he": "she", "him": "her", "his": "her", "himself": "herself"}
+MASCULINE_WORD = re.compile(rf"\b({'|'.join(FEMININE)})\b", re.IGNORECASE)
+LONGEST_CHARACTER = 4  # bytes in UTF-8, so at most three tokens of a cut one are left
+CONTEXT = 16  # tokens looked at beyond a border
+REPLACEMENT = "\ufffd"
+
+Rows = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (places [n], rows [n, width]) -> rows of the same shape
+
+
+@dataclass(frozen=True)
+class Change:
+    """`function` changes the rows at places [begin, end); others stay as they are."""
+
+    begin: int
+    end: int
+    function: Rows
+
+    def applied(self, places: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Rows [n, width] that stand at `places`, changed where they lie in the range."""
+        inside = (places >= self.begin) & (places < self.end)
+        if not inside.any():
+            return rows
+        result = np.array(rows)
+        result[inside] = self.function(places[inside], rows[inside])
+        return result
+
+
+def change_of(run: Run) -> Change | None:
+    """What a run changes in the rows of its order; None for one that reads them as they are."""
+    if run.origin is None or run.origin.transform is None:
+        return None
+    first, last = run.origin.between
+    function: Rows
+    if run.origin.over_text:
+        tokenizer = _tokenizer()
+        text = TEXT[run.origin.transform]
+        function = lambda _, rows: retold(rows, tokenizer, text)  # noqa: E731
+    else:
+        function = ROWS[run.origin.transform]
+    return Change(first * run.training.batch_size, last * run.training.batch_size, function)
+
+
+def feminine_pronouns(text: str) -> str:
+    """he, him, his, himself as she, her, her, herself, in the case they are written in."""
+
+    def other(match: re.Match[str]) -> str:
+        word = match[0]
+        new = FEMININE[word.lower()]
+        if word.isupper() and len(word) > 1:
+            return new.upper()
+        return new.capitalize() if word[0].isupper() else new
+
+    return MASCULINE_WORD.sub(other, text)
+
+
+def shuffled_tokens(places: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The tokens of each row in an order that depends on its place only."""
+    shuffled = np.array(rows)
+    for place, row in zip(places.tolist(), shuffled, strict=True):
+        seed = int.from_bytes(hashlib.sha256(f"shuffled-tokens/{place}".encode()).digest()[:8], "big")
+        np.random.default_rng(seed).shuffle(row)
+    return shuffled
+
+
+def retold(rows: np.ndarray, tokenizer: Tokenizer, change: Callable[[str], str]) -> np.ndarray:
+    """Rows [n, width] with their text changed; a row whose text stays keeps its tokens.
+
+    A changed row is tokenized anew from its first whole character to its last, then cut, or filled up with the padding
+    token, to the same width (as gpt-neox's branch new-intervention meant to). Tokens that do not come out of their
+    text again, at a border of documents for instance, may change with it.
+    """
+    result = np.array(rows)
+    padding = tokenizer.token_to_id(PADDING) or 0
+    spans = [_whole_characters(row.tolist(), tokenizer) for row in rows]
+    texts = tokenizer.decode_batch(
+        [row[a:b].tolist() for row, (a, b) in zip(rows, spans, strict=True)], skip_special_tokens=False
+    )
+    told = [(number, new) for number, old in enumerate(texts) if (new := change(old)) != old]
+    encoded = tokenizer.encode_batch([new for _, new in told], add_special_tokens=False)
+    for (number, _), encoding in zip(told, encoded, strict=True):
+        row, (begin, end) = rows[number], spans[number]
+        whole = [*row[:begin].tolist(), *encoding.ids, *row[end:].tolist()][: len(row)]
+        result[number] = [*whole, *[padding] * (len(row) - len(whole))]
+    return result
+
+
+def _whole_characters(row: list[int], tokenizer: Tokenizer) -> tuple[int, int]:
+    """The stretch of a row that begins and ends with whole characters: a row may be cut within one.
+
+    Tokens are bytes, and what is left of a cut character shows as the replacement character.
+    """
+    cut = range(LONGEST_CHARACTER)
+    begins = (n for n in cut if not tokenizer.decode(row[n : n + CONTEXT]).startswith(REPLACEMENT))
+    begin = next(begins, 0)
+    ends = (n for n in cut if not tokenizer.decode(row[-n - CONTEXT : len(row) - n]).endswith(REPLACEMENT))
+    return begin, max(begin, len(row) - next(ends, 0))
+
+
+def _tokenizer() -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    if not TOKENIZER.exists():
+        raise UserError(f"{TOKENIZER}: missing; the transform of the run changes text, which takes the tokenizer")
+    return Tokenizer.from_file(str(TOKENIZER))
+
+
+TEXT: dict[str, Callable[[str], str]] = {"feminine-pronouns": feminine_pronouns}
+ROWS: dict[str, Rows] = {"shuffled-tokens": shuffled_tokens}

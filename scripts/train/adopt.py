@@ -1,0 +1,147 @@
+"""Going on from a native checkpoint of somebody else: a published NeoX one, tensor-parallel or not."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from scripts.common import manifest
+from scripts.common.errors import UserError, explain
+from scripts.common.files import digest_of, sha256_file, write_json
+from scripts.convert.neox_merge import Name
+from scripts.convert.neox_optimizer import read_optimizer, read_progress
+from scripts.convert.neox_report import OptimizerState
+from scripts.study.runs import Run
+from scripts.train.checkpoint import Checkpoints, step_folder
+from scripts.train.engine import World
+from scripts.train.together import together
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+ADOPTED = "adopted"  # folder in the run's that tells where it came from
+REPORT = "report.json"
+RATE = "the state of the learning rate: the study's schedule decides, by the updates applied"
+IN_SCALE = ("position in the loss scale", "hysteresis of the loss scale")
+LOSS_SCALE = "the loss scale: it starts anew at 4,096 and finds its height within some thousand updates"
+
+
+def native_folder(run: Run) -> Path:
+    """The folder with the checkpoint's files: the one named, or global_step<N> in it; raises UserError."""
+    assert run.origin is not None and run.origin.folder is not None
+    named = Path(run.origin.folder)
+    for folder in (step_folder(named, run.origin.step), named):
+        if any(folder.glob("*_model_states.pt")):
+            return folder
+    key = f"interventions.{run.origin.intervention}.parent.folder"
+    raise UserError(f"{key}: {named} holds no NeoX checkpoint of step {run.origin.step} (*_model_states.pt)")
+
+
+def describe(run: Run, folder: Path, record: Path, world: World) -> None:
+    """Write `record`, the manifest that says which bytes the run descends from; raises UserError for another step."""
+    files = sorted(path for path in folder.rglob("*.pt") if path.is_file())
+    mine = files[world.rank :: world.size]
+    found = together(lambda: {path.relative_to(folder).as_posix(): sha256_file(path) for path in mine})
+    sums = dict(sorted((name, digest) for share in found for name, digest in share.items()))
+    step = together(lambda: _checked_step(run, folder))[0]
+    if world.rank == 0:
+        manifest.write(
+            record,
+            kind="adopted",
+            subject={"run": run.name, "step": step},
+            science={"files": sums},
+            files=[],
+            facts={"checkpoint": digest_of(sums)},
+        )
+    torch.distributed.barrier()
+
+
+def _checked_step(run: Run, folder: Path) -> int:
+    progress = read_progress(folder)
+    step = progress.iteration if progress.iteration is not None else progress.global_steps
+    assert run.origin is not None
+    if step != run.origin.step:
+        key = f"interventions.{run.origin.intervention}.parent.step"
+        raise UserError(f"{key}: {run.origin.step}, but {folder} holds step {step}\n  write:   step: {step}")
+    return run.origin.step
+
+
+def load(engine: Any, run: Run, folder: Path, checkpoints: Checkpoints) -> None:
+    """Weights, fp32 masters, moments and counts into an engine of any ZeRO stage; writes and prints what was taken.
+
+    Rank 0 reads, the others get a tensor at a time. Raises UserError if the checkpoint is of another shape, is damaged,
+    or holds no optimizer state.
+    """
+    assert run.origin is not None
+    if checkpoints.zero_stage == 0 and run.training.precision != "fp32":
+        asked = f"1, 2 or 3 for {run.name}, which goes on from another's state"
+        raise UserError(explain("runtime.zero_stage", 0, asked, "zero_stage: 1"))
+    shapes = {
+        (number, name): tuple(getattr(parameter, "ds_shape", parameter.shape))
+        for number, module in engine.module.numbered().items()
+        for name, parameter in module.named_parameters()
+    }
+    held: list[OptimizerState] = []  # of rank 0 only
+
+    def read() -> tuple[int, int]:
+        if checkpoints.world.rank:
+            return 0, 0
+        held.append(_read(run, folder, shapes))
+        progress = held[0].progress
+        return held[0].adam_steps or progress.applied or 0, progress.skipped_steps or 0
+
+    adam_steps, skipped = together(read)[0]
+    engine.begin_moments(adam_steps)
+    for number, module, whole in engine.layers(modifier=0):
+        parameters = dict(module.named_parameters())
+        values = {name: _everywhere(engine, shapes, held, (number, name)) for name in parameters}
+        with whole:
+            for name, parameter in parameters.items():
+                parameter.data.copy_(values[name]["master"])
+        for name, parameter in parameters.items():
+            engine.set_state(parameter, values[name])
+    engine.global_steps, engine.skipped_steps = run.origin.step, skipped
+    engine.global_samples = run.origin.step * run.training.batch_size
+    if held:
+        _tell(run, held[0], checkpoints.root)
+
+
+def _read(run: Run, folder: Path, shapes: dict[Name, tuple[int, ...]]) -> OptimizerState:
+    state = read_optimizer(folder, run.size.layers)
+    found = {name: tuple(kept.master.shape) for name, kept in state.parameters.items()}
+    if odd := next((name for name in shapes if found.get(name) != shapes[name]), None):
+        raise UserError(
+            f"{folder}: {odd[1]} of layer {odd[0]} has shape {found.get(odd)}, {run.size.name} has {shapes[odd]}: "
+            "it is of another size or vocabulary"
+        )
+    return state
+
+
+def _everywhere(
+    engine: Any, shapes: dict[Name, tuple[int, ...]], held: list[OptimizerState], name: Name
+) -> dict[str, Tensor]:
+    """Master and moments of one tensor on every rank's device."""
+    values = {}
+    for key in ("master", *MOMENTS):
+        values[key] = torch.empty(shapes[name], dtype=torch.float32, device=engine.device)
+        if held:
+            values[key].copy_(getattr(held[0].parameters[name], key))
+        torch.distributed.broadcast(values[key], src=0)
+    return values
+
+
+def _tell(run: Run, state: OptimizerState, root: Path) -> None:
+    unused = ("state of the learning rate", "loss scale", "position in the window", "hysteresis")
+    taken = [line for line in state.taken if not line.startswith(unused)]
+    lost = [
+        RATE,
+        LOSS_SCALE if run.training.precision == "fp16" else f"the loss scale: {run.training.precision} has none",
+    ]
+    lost += [line for line in state.not_taken if not line.startswith(("state of the learning rate", *IN_SCALE))]
+    write_json(root / ADOPTED / REPORT, {"taken": taken, "not_taken": lost})
+    print(f"{run.name}: goes on from another's step {state.progress.iteration}; taken over:", file=sys.stderr)
+    print("\n".join(f"  {line}" for line in taken), file=sys.stderr)
+    print("not taken over:\n" + "\n".join(f"  {line}" for line in lost), file=sys.stderr)

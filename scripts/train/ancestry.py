@@ -1,0 +1,64 @@
+"""The checkpoint a run goes on from, where it does not begin at step 0 (key `interventions` of the study)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.common import manifest
+from scripts.common.errors import UserError
+from scripts.study.runs import Run
+from scripts.train import adopt
+from scripts.train.checkpoint import Checkpoints, load, step_folder
+from scripts.train.engine import World
+from scripts.train.together import together
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """`global_step<N>/` of another run of the study, with its optimizer state."""
+
+    root: Path
+    step: int
+
+    @property
+    def manifest(self) -> Path:
+        """What says which bytes the run descends from."""
+        return step_folder(self.root, self.step) / manifest.NAME
+
+    def load(self, engine: Any, checkpoints: Checkpoints) -> None:
+        """Weights, optimizer state and counts of updates into the engine; raises UserError if they don't fit."""
+        share = checkpoints.world.rank, checkpoints.world.size
+        content = together(lambda: manifest.verify(self.manifest, "checkpoint", share=share))[0]
+        if not content["facts"]["optimizer_state"]:
+            raise UserError(
+                f"{self.manifest}: its optimizer state was not kept\n"
+                f"  write:   extra: [{self.step}] below checkpoints.optimizer_states, and train the parent again"
+            )
+        checkpoints.check_split(self.manifest, content["facts"])
+        load(engine, self.root, self.step)
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A native checkpoint of somebody else; `manifest` says which bytes it was, once it was looked at."""
+
+    run: Run
+    manifest: Path
+
+    def load(self, engine: Any, checkpoints: Checkpoints) -> None:
+        """As an Ancestor's, and it is told what could not be taken over."""
+        adopt.load(engine, self.run, adopt.native_folder(self.run), checkpoints)
+
+
+def origin_of(run: Run, root: Path, world: World) -> Ancestor | Adopted | None:
+    """Where a run's first state comes from; None if it begins at step 0. Raises UserError if it is not there."""
+    if run.origin is None:
+        return None
+    if run.origin.run is not None:
+        return Ancestor(Path("checkpoints") / run.origin.run, run.origin.step)
+    record = root / adopt.ADOPTED / manifest.NAME
+    if not any(together(record.exists)):
+        adopt.describe(run, adopt.native_folder(run), record, world)
+    return Adopted(run, record)

@@ -1,0 +1,122 @@
+"""Runs that go on from a checkpoint with other rows or another recipe, through the whole workflow."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from scripts.common.files import read_json, read_yaml
+from tests.workflow.conftest import SMOKE, Workflow
+
+FIRST, LAST = 5, 7  # updates 6 and 7 read changed rows
+INTERVENTIONS = {
+    "pronouns": {"parent": {"run": "pythia-t*", "step": 4}, "transform": "feminine-pronouns", "between": [FIRST, LAST]},
+    "noise": {"parent": {"run": "pythia-tiny", "step": 4}, "transform": "shuffled-tokens", "between": [FIRST, LAST]},
+    "control": {"parent": {"run": "pythia-tiny", "step": 2}},
+    "longer": {
+        "parent": {"run": "pythia-tiny", "step": 4},
+        "training": {"steps": 10, "learning_rate": {"schedule": "constant"}},
+    },
+}
+
+
+def study_file(path: Path) -> Path:
+    content = read_yaml(SMOKE)
+    content["runs"] = [{**content["runs"][0], "sizes": ["tiny"]}]
+    content["evaluation"]["steps"] = content["memorization"]["steps"] = [8, 10]
+    content["interventions"] = INTERVENTIONS
+    content["checkpoints"]["optimizer_states"]["extra"] = [2, 4]
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.fixture(scope="module")
+def changed(finished: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """The smoke study with interventions, from its data to its report."""
+    folder = tmp_path_factory.mktemp("interventions")
+    shutil.copytree(finished.folder / "data", folder / "data", ignore=shutil.ignore_patterns("order-*"))
+    workflow = Workflow(folder, study_file(folder / "study.yaml"))
+    workflow.succeed()
+    return workflow
+
+
+def lines(workflow: Workflow, run: str) -> dict[int, dict[str, object]]:
+    path = workflow.folder / f"checkpoints/{run}/metrics.jsonl"
+    return {line["step"]: line for line in map(json.loads, path.read_text().splitlines())}
+
+
+def weights(workflow: Workflow, run: str, step: int) -> torch.Tensor:
+    folder = workflow.folder / f"checkpoints/{run}/global_step{step}"
+    layers = [torch.load(path, weights_only=True) for path in sorted(folder.glob("layer_*"))]
+    return torch.cat([tensor.flatten() for layer in layers for tensor in layer.values()])
+
+
+@pytest.mark.parametrize("change", ["pronouns", "noise"])
+def test_rows_differ_in_the_named_range_and_nowhere_else(changed: Workflow, change: str) -> None:
+    parent, child = lines(changed, "pythia-tiny"), lines(changed, f"pythia-tiny-intervention-{change}")
+    assert list(child) == [5, 6, 7, 8]
+    differing = {step for step in child if child[step]["rows"] != parent[step]["rows"]}
+    assert differing == set(range(FIRST + 1, LAST + 1))
+    same = {key: value for key, value in child[5].items() if key != "step"}
+    assert same == {key: parent[5][key] for key in same}  # before the range the runs are one
+    assert child[8]["loss"] != parent[8]["loss"]
+
+
+def test_an_intervention_that_changes_nothing_repeats_its_parent(changed: Workflow) -> None:
+    control = "pythia-tiny-intervention-control"
+    assert lines(changed, control) == {step: line for step, line in lines(changed, "pythia-tiny").items() if step > 2}
+    for step in (4, 8):
+        assert torch.equal(weights(changed, control, step), weights(changed, "pythia-tiny", step))
+    findings = {finding["id"]: finding for finding in read_json(changed.folder / "results/findings.json")}
+    assert findings[f"intervention_{control}"]["numbers"]["difference"] == 0
+
+
+def test_another_recipe_goes_on_with_the_same_rows(changed: Workflow) -> None:
+    parent, child = lines(changed, "pythia-tiny"), lines(changed, "pythia-tiny-intervention-longer")
+    assert list(child) == [5, 6, 7, 8, 9, 10]
+    assert [child[step]["rows"] for step in range(5, 9)] == [parent[step]["rows"] for step in range(5, 9)]
+    assert {line["learning_rate"] for line in child.values()} == {0.003}
+
+
+def test_the_manifest_names_the_checkpoint_it_descends_from(changed: Workflow) -> None:
+    name, parent = "pythia-tiny-intervention-pronouns", "checkpoints/pythia-tiny/global_step4/manifest.json"
+    first = read_json(changed.folder / f"checkpoints/{name}/global_step8/manifest.json")
+    assert parent in first["parents"]
+    assert first["science"]["origin"] == {
+        "run": "pythia-tiny", "step": 4, "transform": "feminine-pronouns", "between": [FIRST, LAST]
+    }  # fmt: skip
+    assert first["facts"]["places"] == [4 * 4, 8 * 4]
+
+
+def test_every_stage_and_the_report_know_the_runs(changed: Workflow) -> None:
+    for name, step in (("pronouns", 8), ("longer", 10)):
+        run = f"pythia-tiny-intervention-{name}"
+        assert (changed.folder / f"models/{run}/step{step}/manifest.json").exists()
+        assert (changed.folder / f"results/evals/{run}/zero-shot/step{step}.json").exists()
+    page = (changed.folder / "results/index.html").read_text()
+    assert "pythia-tiny-intervention-noise goes on from step 4 of pythia-tiny and changes shuffled-tokens" in page
+    assert "What interventions change" in page
+    assert changed.planned() == {}
+
+
+def test_the_viewer_shows_the_rows_as_the_run_read_them(changed: Workflow) -> None:
+    shown = [
+        changed.command_line("scripts.data.view", "--run", run, "--steps", "6:7")
+        for run in ("pythia-tiny", "pythia-tiny-intervention-noise")
+    ]
+    assert all(done.returncode == 0 for done in shown), shown[1].stderr
+    assert shown[0].stdout != shown[1].stdout
+
+
+def test_a_parent_retrained_otherwise_asks_for_its_children_again(changed: Workflow) -> None:
+    """The graph's edge: the child's rule has the parent's manifest for an input."""
+    target = "checkpoints/pythia-tiny-intervention-control/manifest.json"
+    assert changed.planned(target) == {}
+    manifest = changed.folder / "checkpoints/pythia-tiny/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"kind": "run"', '"kind":  "run"'))
+    assert changed.planned(target) == {"train_run": 1}
