@@ -7,7 +7,7 @@ READY := $(ENV)/.ready
 RUN := PATH="$(CURDIR)/$(ENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan resume watch test test-all test-slurm dry-run lint format bench docs clean-env
+.PHONY: help setup study plan resume watch status why test test-all test-slurm dry-run lint format bench docs clean-env
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,12 @@ plan: $(READY) ## what a study will take: time, disk, jobs, cost (STUDY=..., DEV
 
 watch: $(READY) ## steps and time left of each running job, in a second terminal
 	@$(RUN) python -m scripts.common.watch --logs $(DIRECTORY)/logs
+
+status: $(READY) ## what is done, running, failed, missing, by size and seed (STUDY=..., DIRECTORY=...)
+	@$(RUN) python -m scripts.study.status --study $(STUDY) --directory $(DIRECTORY) || test $$? -eq 1
+
+why: $(READY) ## what would run again for a file or a phase, and why (TARGET=..., STUDY=..., DIRECTORY=...)
+	@$(RUN) python -m scripts.study.why $(TARGET) --study $(STUDY) --directory $(DIRECTORY)
 
 dry-run: $(READY) ## show what would run and why
 	@$(RUN) snakemake --profile profiles/local --configfile $(STUDY) --directory $(DIRECTORY) --dry-run

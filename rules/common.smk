@@ -7,6 +7,7 @@ sys.path.insert(0, workflow.basedir)
 from scripts.common.environment import prepare
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
+from scripts.study import targets
 from scripts.study.check import begin
 from scripts.study.start import record
 from scripts.study.study import parse as parse_study
@@ -122,28 +123,12 @@ def largest_first(wildcards):
     return STUDY.run(wildcards.run).size.non_embedding_parameters
 
 
-def step_files(pattern, steps_of):
-    """Every file of a per-step pattern over all runs."""
-    return [pattern.format(run=run, step=step) for run in RUNS for step in steps_of(run)]
-
-
 # --- what each phase makes ----------------------------------------------------------------------
 
-DATA = [f"data/{run.corpus}/order-{run.data_seed}/manifest.json" for run in STUDY.runs.values()] + [
-    "data/held-out/manifest.json",
-    "data/tokenizer/manifest.json",
-]
-CHECKPOINTS = expand("checkpoints/{run}/manifest.json", run=RUNS)
-MODELS = step_files("models/{run}/step{step}/manifest.json", STUDY.steps)
-EVALS = [
-    file
-    for name in TASK_SETS
-    for file in step_files(f"results/evals/{{run}}/{name}/step{{step}}.json", STUDY.evaluation_steps)
-]
-MEMORIZATION = step_files("results/memorization/{run}/step{step}.parquet", STUDY.memorization_steps)
-TABLES = expand(
-    "results/tables/{table}.{form}",
-    table=["runs", "losses", "held_out", "evals", "memorization"],
-    form=["parquet", "csv"],
-) + ["results/tables/corpora.csv"]
-RESULTS = ["results/index.html", "results/data.html", "results/report.html", "results/timings.csv"]
+DATA = targets.data(STUDY)
+CHECKPOINTS = targets.checkpoints(STUDY)
+MODELS = targets.models(STUDY)
+EVALS = targets.evals(STUDY)
+MEMORIZATION = targets.memorization(STUDY)
+TABLES = targets.TABLES
+RESULTS = targets.RESULTS

@@ -19,6 +19,7 @@ from rich.table import Table
 
 PARTS = {  # module of tests/benchmarks, whose measure() gives (what, measured); loaded when its turn comes
     "start": "starting",
+    "graph": "graph",
     "train": "training",
     "save": "saving",
     "tokenization": "tokenization",

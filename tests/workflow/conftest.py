@@ -50,7 +50,7 @@ class Workflow:
         table = text.split("Job stats:")[1]
         counts: dict[str, int] = {}
         for name, count in re.findall(r"^(\w+) +(\d+)$", table.split("total")[0], flags=re.MULTILINE):
-            stage = re.sub(r"_\d+_\d+$", "", name)
+            stage = re.sub(r"_\d+_\d+(_schedule\d+)?$", "", name)
             counts[stage] = counts.get(stage, 0) + int(count)
         return counts
 

@@ -1,0 +1,138 @@
+"""Tell what of a study is done, running, failed or missing: a grid of sizes and seeds, and each run that is under way.
+
+Reads manifests, the jobs' logs and their locks, and changes nothing but results/status.html. The exit code is 0 if
+everything is there, 1 if something is not, 2 if the study file is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from scripts.common.errors import run as run_command
+from scripts.common.files import write_text
+from scripts.common.words import brief
+from scripts.report.status_page import status_page
+from scripts.study import targets
+from scripts.study.runs import BASE_SEED, Run, run_name
+from scripts.study.status_found import Folder, content
+from scripts.study.status_stages import convert, evaluate, memorize, other, train
+from scripts.study.status_states import RunStatus, Stage, State, Status, by_count
+from scripts.study.status_text import show
+from scripts.study.study import HELD_OUT, Study, load
+
+PAGE = Path("results/status.html")
+READERS = 8  # threads; on a shared file system a look-up mostly waits
+Batches = dict[str, dict[str, list[int]]]
+
+
+def gather(study: Study, root: Path, now: float) -> Status:
+    """The state of everything the study asks for in `root`; `now` in seconds since the epoch."""
+    folder = Folder(root, now)
+    batches = [_batches(study, of) for of in (study.steps, study.evaluation_steps, study.memorization_steps)]
+    by_size = sorted(study.runs.values(), key=lambda run: run.size.non_embedding_parameters)
+    with ThreadPoolExecutor(READERS) as pool:
+        runs = list(pool.map(lambda run: run_status(study, run, folder, *batches), by_size))
+    return Status(study.file.study, runs, data(study, folder), results(folder))
+
+
+def _batches(study: Study, steps_of: Callable[[str], list[int]]) -> Batches:
+    """Of each run, the steps of each job by the label in the name of its log."""
+    labels: Batches = {run: {} for run in study.runs}
+    for batch in study.batches(steps_of):
+        for run in batch.runs:
+            labels[run][batch.label] = batch.steps
+    return labels
+
+
+def run_status(
+    study: Study, run: Run, folder: Folder, saved: Batches, evaluated: Batches, scored: Batches
+) -> RunStatus:
+    """All stages of one run."""
+    name = run.name
+    stages = [
+        train(study, name, folder),
+        convert(name, folder, saved[name]),
+        evaluate(study, name, folder, evaluated[name]),
+        memorize(study, name, folder, scored[name]),
+    ]
+    row, column = place(study, run)
+    return RunStatus(name, run.corpus, row, column, follow(stages))
+
+
+def follow(stages: list[Stage]) -> list[Stage]:
+    """The stages, where what was made from stale checkpoints is stale too."""
+    first, *later = stages
+    if first.state is not State.STALE:
+        return stages
+    return [first] + [
+        Stage(s.name, State.STALE, s.found, s.expected, ["made from these checkpoints"]) if s.found else s
+        for s in later
+    ]
+
+
+def place(study: Study, run: Run) -> tuple[str, str]:
+    """Row and column of a run: its size, with what else sets its name apart, and its seed."""
+    data_only, weight_only = run.init_seed == BASE_SEED, run.data_seed == BASE_SEED
+    vary = "both" if data_only == weight_only else "data" if data_only else "weight"
+    seed = run.data_seed if vary == "data" else run.init_seed
+    size = study.file.names.get(run.size.name, run.size.name)
+    rest = run.name.removeprefix(run_name(study.file.family, size, run.corpus, seed, vary)).strip("-")
+    return f"{size} {rest}".strip(), str(seed) if vary == "both" else f"{vary} {seed}"
+
+
+def data(study: Study, folder: Folder) -> Stage:
+    """Corpora, orders, held-out text, tokenizer and tasks."""
+    held_out = f"data/{HELD_OUT}/manifest.json"
+    asked: dict[str, Any] = {
+        "data/clusters/manifest.json": study.cluster_science(),
+        "data/tokenizer/manifest.json": study.tokenizer_science(),
+        held_out: study.corpus_science(HELD_OUT),
+        "data/tasks/manifest.json": study.task_science(),
+    }
+    for run in study.runs.values():
+        corpus = f"data/{run.corpus}"
+        asked[f"{corpus}/manifest.json"] = study.corpus_science(run.corpus)
+        asked[f"{corpus}/order-{run.data_seed}/manifest.json"] = study.order_science(run.corpus, run.data_seed)
+    found = {path: made for path in asked if (made := content(folder.root / path))}
+    stale = [f"{path}: {why}" for path, made in found.items() if (why := other(made["science"], asked[path]))]
+    if stale:
+        return Stage("data", State.STALE, len(found), len(asked), brief(stale))
+    return _counted("data", list(asked), set(found))
+
+
+def results(folder: Folder) -> Stage:
+    """Tables, figures' pages and the report."""
+    asked = [*targets.TABLES, *targets.RESULTS]
+    return _counted("results", asked, {path for path in asked if (folder.root / path).exists()})
+
+
+def _counted(name: str, asked: list[str], found: set[str]) -> Stage:
+    missing = [f"{path} is missing" for path in asked if path not in found]
+    return Stage(name, by_count(len(found), len(asked)), len(found), len(asked), brief(missing))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser.add_argument("--directory", type=Path, default=Path(), help="where the study is made (default: here)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead, and write no page")
+    given = parser.parse_args()
+    now = time.time()
+    status = gather(load(given.study), given.directory, now)
+    if given.json:
+        print(json.dumps(status.as_json(), indent=1))
+    else:
+        page = given.directory / PAGE
+        write_text(page, status_page(status, time.strftime("%Y-%m-%d %H:%M", time.localtime(now))))
+        show(status, page)
+    raise SystemExit(0 if status.complete else 1)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,102 @@
+"""Files that pass for a finished study's, without a tensor in them: manifests that name their parents' hashes, scores
+and memorization that name their model's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scripts.common import manifest
+from scripts.common.files import canonical, sha256_file
+from scripts.study import targets
+from scripts.study.study import HELD_OUT, Study
+
+
+class Fakes:
+    """Writes into `root` what the study's stages would write."""
+
+    def __init__(self, study: Study, root: Path) -> None:
+        self.study, self.root = study, root
+
+    def everything(self) -> None:
+        """The whole study."""
+        self.data()
+        for run in self.study.runs:
+            self.checkpoints(run)
+            self.models(run)
+            for task_set in self.study.file.evaluation.task_sets:
+                self.scores(run, task_set)
+            self.memorization(run)
+        for path in (*targets.TABLES, *targets.RESULTS):
+            self.write(path, {})
+
+    def data(self) -> None:
+        """Corpora, orders and what goes with them."""
+        study = self.study
+        self.manifest("data/clusters/manifest.json", "clusters", study.cluster_science())
+        self.manifest("data/tokenizer/manifest.json", "tokenizer", study.tokenizer_science())
+        self.manifest("data/tasks/manifest.json", "tasks", study.task_science())
+        self.manifest(f"data/{HELD_OUT}/manifest.json", "corpus", study.corpus_science(HELD_OUT))
+        for run in study.runs.values():
+            corpus, order = self.parents(run.name)
+            self.manifest(corpus, "corpus", study.corpus_science(run.corpus))
+            self.manifest(order, "order", study.order_science(run.corpus, run.data_seed))
+
+    def checkpoints(self, run: str, steps: Iterable[int] | None = None) -> None:
+        """Checkpoints of these steps, or of all and the run's manifest."""
+        parents = {path: sha256_file(self.root / path) for path in self.parents(run)}
+        science = {**self.study.train_science(run), "parents": parents}
+        home = f"checkpoints/{run}"
+        for step in self.study.steps(run) if steps is None else steps:
+            self.manifest(f"{home}/global_step{step}/manifest.json", "checkpoint", science, {"run": run, "step": step})
+        if steps is None:
+            self.manifest(f"{home}/manifest.json", "run", science, {"run": run})
+
+    def models(self, run: str, steps: Iterable[int] | None = None) -> None:
+        """Models of these steps, or of all."""
+        for step in self.study.steps(run) if steps is None else steps:
+            parents = [f"checkpoints/{run}/global_step{step}/manifest.json", "data/tokenizer/manifest.json"]
+            path, subject = f"models/{run}/step{step}/manifest.json", {"run": run, "step": step}
+            self.manifest(path, "model", {}, subject, parents)
+
+    def scores(self, run: str, task_set: str, steps: Iterable[int] | None = None) -> None:
+        """Scores on one task set."""
+        for step in self.study.evaluation_steps(run) if steps is None else steps:
+            facts = self.facts(run, step, self.study.evaluation_science(task_set))
+            self.write(f"results/evals/{run}/{task_set}/step{step}.json", facts | {"results": {}})
+
+    def memorization(self, run: str, steps: Iterable[int] | None = None) -> None:
+        """Memorization scores."""
+        for step in self.study.memorization_steps(run) if steps is None else steps:
+            path = self.root / f"results/memorization/{run}/step{step}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            facts = canonical(self.facts(run, step, self.study.memorization_science()))
+            pq.write_table(pa.table({"score": [1.0]}).replace_schema_metadata({"castalia": facts}), path)
+
+    def parents(self, run: str) -> tuple[str, str]:
+        """What a run is trained on: its corpus and its order."""
+        spec = self.study.run(run)
+        return f"data/{spec.corpus}/manifest.json", f"data/{spec.corpus}/order-{spec.data_seed}/manifest.json"
+
+    def facts(self, run: str, step: int, science: dict[str, Any]) -> dict[str, Any]:
+        """What a result says of itself."""
+        model = sha256_file(self.root / f"models/{run}/step{step}/manifest.json")
+        return {"run": run, "step": step, "model": model, "science": science}
+
+    def manifest(
+        self, path: str, kind: str, science: dict[str, Any], subject: Any = None, parents: Iterable[str] = ()
+    ) -> None:
+        """A manifest without files."""
+        content = {"schema": manifest.SCHEMA, "kind": kind, "complete": True, "science": science, "files": {}}
+        hashes = {parent: sha256_file(self.root / parent) for parent in parents}
+        self.write(path, {**content, "subject": subject, "parents": hashes, "facts": {}})
+
+    def write(self, path: str, content: Any) -> None:
+        """A JSON file, not flushed to the disk: tens of thousands are written for the full suite."""
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(canonical(content))
