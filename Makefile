@@ -7,14 +7,17 @@ READY := $(ENV)/.ready
 RUN := PATH="$(CURDIR)/$(ENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan watch status why test test-all dry-run lint format bench docs clean-env
+.PHONY: help setup study plan resume watch status why test test-all test-slurm dry-run lint format bench docs clean-env
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv from the exact pins; the others do it first
 
-$(READY): envs/requirements.lock
+slurm: # what makes `snakemake --profile slurm` find the profile: it looks in this folder, not in profiles/
+	@ln -s profiles/slurm $@
+
+$(READY): envs/requirements.lock | slurm
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
 	  { echo "Castalia needs Python 3.11, and '$(PYTHON)' is not; write: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "Installing the pinned packages into $(ENV) (once, some minutes)"
@@ -24,6 +27,9 @@ $(READY): envs/requirements.lock
 
 study: $(READY) ## run the whole default study; then open results/index.html (STUDY=..., DIRECTORY=...)
 	@$(RUN) python -m scripts.study.start --directory $(DIRECTORY) -- --profile profiles/local --configfile $(STUDY)
+
+resume: $(READY) ## start or go on with a study on Slurm, also after Snakemake died (STUDY=..., END=--end-jobs)
+	@$(RUN) python -m scripts.study.start --directory $(DIRECTORY) $(END) -- --profile slurm --configfile $(STUDY)
 
 plan: $(READY) ## what a study will take: time, disk, jobs, cost (STUDY=..., DEVICE=..., GPUS=..., PRICE=...)
 	@$(RUN) python -m scripts.study.plan --study $(STUDY) --directory $(DIRECTORY) \
@@ -46,6 +52,9 @@ test: $(READY) ## the tests, the smoke study end to end among them
 
 test-all: $(READY) ## the slow tests too (kills, the default study)
 	@$(RUN) python -m pytest
+
+test-slurm: $(READY) ## the tests on a real Slurm, which they install and start (Debian, root)
+	@$(RUN) tests/slurm/run.sh
 
 lint: $(READY) ## ruff, mypy, snakefmt, snakemake --lint
 	@$(RUN) tests/lint.sh

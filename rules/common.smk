@@ -31,9 +31,10 @@ PARTS = list(range(STUDY.part_count))
 TOKENIZER_FILE = [str(path) for path in matching(STUDY.file.data.tokenizer.file or "")]
 DOCUMENTS = [f"{block.folder}/manifest.json" for block in STUDY.blocks()]
 TASK_SETS = list(STUDY.file.evaluation.task_sets)
-THREADS = STUDY.file.runtime.threads
+RUNTIME = STUDY.file.runtime
+THREADS = RUNTIME.threads
 FIRST = 10**15  # priority of the data, which every run waits for; runs come by their parameters
-GPUS = int(STUDY.file.runtime.device == "cuda")
+GPUS = int(RUNTIME.device == "cuda")
 
 
 wildcard_constraints:
@@ -85,11 +86,6 @@ def published_files(wildcards):
     return [str(path) for pattern in [*found, published.hashes] if pattern for path in matching(pattern)]
 
 
-def data_memory(wildcards, attempt):
-    """MB of the stages that hold columns of all documents: enough for about ten million, then twice, thrice .."""
-    return 2000 * attempt
-
-
 def corpus_science(wildcards):
     return STUDY.corpus_science(wildcards.corpus)
 
@@ -127,14 +123,6 @@ def largest_first(wildcards):
     return STUDY.run(wildcards.run).size.non_embedding_parameters
 
 
-def training_memory(wildcards, attempt):
-    """MB: interpreter and libraries, weights, gradients, two moments and masters, activations."""
-    return attempt * (900 + STUDY.training_megabytes(wildcards.run))
-
-
-def model_memory(wildcards, attempt):
-    """MB: interpreter and libraries, one model and its activations."""
-    return attempt * (1300 + STUDY.model_megabytes(wildcards.run))
 
 
 # --- what each phase makes ----------------------------------------------------------------------

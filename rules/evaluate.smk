@@ -46,6 +46,7 @@ for batch in STUDY.batches(STUDY.evaluation_steps):
         threads: THREADS
         resources:
             mem_mb=model_memory,
+            runtime=partial(evaluation_time, batch=batch),
             gpu=GPUS,
         params:
             study=STUDY_FILE,

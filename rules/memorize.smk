@@ -23,6 +23,7 @@ for batch in STUDY.batches(STUDY.memorization_steps):
         threads: THREADS
         resources:
             mem_mb=model_memory,
+            runtime=partial(memorization_time, batch=batch),
             gpu=GPUS,
         params:
             study=STUDY_FILE,

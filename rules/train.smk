@@ -1,5 +1,6 @@
 # One job a leg, so one a run if it has one leg. Its checkpoints are no declared outputs, so that a failed job leaves them to resume from;
-# the run's manifest, written last, is.
+# the run's manifest, written last, is. `exec`, because a shell in between would die of the SIGTERM that lets training save, and
+# Snakemake would take that for the job's end.
 
 
 rule train_leg:
@@ -17,17 +18,21 @@ rule train_leg:
     priority: largest_first
     conda:
         "../envs/workflow.yaml"
-    threads: THREADS
+    threads: training_threads
     resources:
         mem_mb=training_memory,
-        gpu=GPUS,
+        runtime=training_time,
+        gpu=training_gpus,
+        nodes=training_nodes,
+        mpi=training_mpi,
+        tasks_per_node=training_tasks,
     params:
         study=STUDY_FILE,
         science=train_science,
     message:
         "Train leg {wildcards.leg} of {wildcards.run}"
     shell:
-        "python -m scripts.train.train --study {params.study} --run {wildcards.run} --leg {wildcards.leg} > {log} 2>&1"
+        "exec python -m scripts.train.launch --study {params.study} --run {wildcards.run} --leg {wildcards.leg} > {log} 2>&1"
 
 
 rule train_run:
@@ -45,14 +50,18 @@ rule train_run:
     priority: largest_first
     conda:
         "../envs/workflow.yaml"
-    threads: THREADS
+    threads: training_threads
     resources:
         mem_mb=training_memory,
-        gpu=GPUS,
+        runtime=training_time,
+        gpu=training_gpus,
+        nodes=training_nodes,
+        mpi=training_mpi,
+        tasks_per_node=training_tasks,
     params:
         study=STUDY_FILE,
         science=train_science,
     message:
         "Train {wildcards.run}"
     shell:
-        "python -m scripts.train.train --study {params.study} --run {wildcards.run} > {log} 2>&1"
+        "exec python -m scripts.train.launch --study {params.study} --run {wildcards.run} > {log} 2>&1"

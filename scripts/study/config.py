@@ -204,6 +204,12 @@ class Runtime(Strict):
     """Jobs that reading, deduplication and tokenization are spread over; the files of a component are shared out."""
     checkpoints_per_batch: Positive
     """Checkpoints one conversion, evaluation or memorization process handles."""
+    processes: Positive | None = None
+    """Processes of a training job, on cuda one a GPU; null: the catalogue's GPUs on cuda, one on cpu."""
+    processes_per_node: Positive = 8
+    """Processes a node holds, on cuda its GPUs; more than that run on several full nodes."""
+    job_hours: Positive | None = None
+    """Longest time a job may ask for, a partition's limit; training goes on in the next attempt. null: as estimated."""
 
 
 class StudyFile(Strict):

@@ -1,8 +1,8 @@
 """Start Snakemake in a folder, also after it was killed there.
 
 A killed Snakemake leaves its folder locked. This command knows who locked it (the owner is written down
-here and by the workflow's start), unlocks the folder if that process is gone, says so if it still runs, and then
-becomes Snakemake. Arguments after `--` go to Snakemake.
+here and by the workflow's start), unlocks the folder if that process is gone, says so if it still runs, names
+the Slurm jobs that it left, and then becomes Snakemake. Arguments after `--` go to Snakemake.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.common import lock
+from scripts.common import lock, slurm
 from scripts.common.errors import UserError, run
 from scripts.common.files import read_json, write_json
 
@@ -48,16 +48,37 @@ def must_unlock(folder: Path) -> bool:
     return locked
 
 
+def meet_left_jobs(folder: Path, *, end: bool) -> None:
+    """Name the Slurm jobs that go on without the Snakemake that submitted them, and end them if asked."""
+    jobs = slurm.jobs_of(folder)
+    if not jobs:
+        return
+    print(f"{folder.resolve()}: {len(jobs)} Slurm jobs of the Snakemake that is gone:", flush=True)
+    for job in jobs:
+        print(f"  {job.number:>9}  {job.state:<10}  {job.what}", flush=True)
+    if end:
+        slurm.end(jobs, folder)
+        print("  they have been cancelled, training after saving", flush=True)
+    else:
+        print("  they go on; a new job for the same work waits for them. To end them first: --end-jobs", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--directory", type=Path, default=Path(), help="where the study is made (default: here)")
+    parser.add_argument("--end-jobs", action="store_true", help="cancel the Slurm jobs a killed Snakemake left")
     parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENT", help="passed to Snakemake")
     given = parser.parse_args()
     given.directory.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "snakemake", "--directory", str(given.directory), *given.arguments]
     if must_unlock(given.directory):
+        done = subprocess.run([*command, "--unlock"], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise UserError(
+                f"{given.directory.resolve()}: could not be unlocked; Snakemake says\n{done.stderr.strip()}"
+            )
         print(f"{given.directory.resolve()}: unlocked; the Snakemake that locked it is gone", flush=True)
-        subprocess.run([*command, "--unlock"], check=True, capture_output=True)
+    meet_left_jobs(given.directory, end=given.end_jobs)
     record(given.directory)
     os.execv(command[0], command)  # same process, so the owner written down stays true
 

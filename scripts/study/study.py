@@ -17,6 +17,7 @@ from scripts.common.files import read_json, read_yaml
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
 from scripts.study.config import Schedule, StudyFile
 from scripts.study.explain import explain_all
+from scripts.study.resources import placement
 from scripts.study.runs import Run, run_table
 from scripts.study.schedule import in_batches, scheduled_steps
 from scripts.study.texts import Block
@@ -41,6 +42,8 @@ class Study:
         own = {name: Size(name=name, **size.model_dump()) for name, size in file.sizes.items()}
         self.sizes: dict[str, Size] = {**CATALOGUE, **own}
         self.runs: dict[str, Run] = run_table(file, self.sizes)
+        for run in self.runs.values():
+            placement(run, file.runtime)  # refuses a world that can't share the batch
         self._check_parents()
 
     # --- runs and steps -------------------------------------------------------------------------

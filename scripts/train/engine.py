@@ -19,6 +19,7 @@ from scripts.study.config import Runtime
 from scripts.study.runs import Run
 from scripts.train.model import GPTNeoX, initialized
 from scripts.train.recipe import decay_groups
+from scripts.train.world import from_srun
 
 # DeepSpeed reads these when it is imported
 ENVIRONMENT = {
@@ -46,6 +47,7 @@ def join_world(runtime: Runtime) -> World:
     for key, value in ENVIRONMENT.items():
         if not unfit.get(key):
             os.environ.setdefault(key, value)
+    os.environ.update(from_srun(os.environ))
     torch.set_num_threads(runtime.threads)
     torch.use_deterministic_algorithms(True)
     # that switch also fills every new tensor, a tenth of a tiny model's time; nothing here reads one unwritten

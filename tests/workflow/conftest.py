@@ -54,10 +54,12 @@ class Workflow:
             counts[stage] = counts.get(stage, 0) + int(count)
         return counts
 
-    def command_line(self, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def command_line(
+        self, module: str, *arguments: str, study_file: Path = Path("results/study.json")
+    ) -> subprocess.CompletedProcess[str]:
         """One of the stage commands, by hand."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        full = [sys.executable, "-m", module, "--study", "results/study.json", *arguments]
+        full = [sys.executable, "-m", module, "--study", str(study_file), *arguments]
         return subprocess.run(full, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -1,0 +1,90 @@
+"""What a job asks of a scheduler: processes, nodes, memory, minutes. Estimates; none of them changes a result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scripts.common.errors import UserError, explain
+from scripts.study.config import Runtime
+from scripts.study.runs import Run
+
+# FLOP/s a process counts on. cuda: half of the slowest published run, 70m on A100: 163,340 tokens/s/GPU x 6 x its
+# parameters = 69 TFLOP/s (appendix of Biderman et al. 2023). cpu: a third of the smallest laptop size's measured rate.
+RATE = {"cuda": 35e12, "cpu": 5e9}
+START_MINUTES = 15  # imports, reading and checking inputs on a slow shared file system
+UPDATE_SECONDS = 0.1  # what an update costs however small the model
+TASK_TOKENS = 2_500_000  # tokens a task of the common ones asks for, mmlu's 14,000 questions left at five shots
+HOST_MEGABYTES = {"cuda": 6000, "cpu": 0}  # what CUDA's context and libraries take of a process's host memory
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Processes of a training job, and how they are spread over nodes."""
+
+    processes: int
+    nodes: int
+
+    @property
+    def per_node(self) -> int:
+        """Processes on each node."""
+        return self.processes // self.nodes
+
+
+def placement(run: Run, runtime: Runtime) -> Placement:
+    """Processes and nodes of a run's training job: on cuda a process is a GPU.
+
+    Without runtime.processes as many of the catalogue's GPUs as share the batch evenly and fill their nodes. Raises
+    UserError if what was asked for doesn't.
+    """
+    batch, per_node = run.training.batch_size, runtime.processes_per_node
+    most = runtime.processes or (run.size.gpus if runtime.device == "cuda" else 1)
+    fitting = [n for n in range(1, most + 1) if batch % n == 0 and _full(n, per_node)]
+    if runtime.processes and fitting[-1] != most:
+        allowed = (
+            f"a divisor of {run.name}'s batch_size {batch}, at most {per_node} (runtime.processes_per_node) or, if "
+            "that is 2 or more, a multiple of it"
+        )
+        raise UserError(explain("runtime.processes", most, allowed, f"processes: {fitting[-1]}"))
+    return Placement(fitting[-1], -(-fitting[-1] // per_node))
+
+
+def _full(processes: int, per_node: int) -> bool:
+    """Whether they fill their nodes; Snakemake's Slurm plugin refuses several nodes of one process."""
+    return processes <= per_node or (per_node > 1 and processes % per_node == 0)
+
+
+def training_minutes(run: Run, runtime: Runtime, vocabulary: int) -> int:
+    """Minutes of one training job (a leg), 6 FLOPs a parameter and token. At the limit it saves, and goes on."""
+    processes = placement(run, runtime).processes
+    steps = run.training.steps / runtime.legs
+    tokens = steps * run.training.batch_size * run.training.sequence_length
+    seconds = 6 * run.size.parameters(vocabulary) * tokens / (RATE[runtime.device] * processes)
+    return capped(START_MINUTES + (seconds + steps * UPDATE_SECONDS) / 60, runtime)
+
+
+def forward_minutes(run: Run, runtime: Runtime, vocabulary: int, tokens: int, checkpoints: int, attempt: int) -> int:
+    """Minutes to show `tokens` tokens to each of a batch of checkpoints, 2 FLOPs a parameter and token.
+
+    It begins again in each attempt, which may take `attempt` times as long.
+    """
+    seconds = checkpoints * 2 * run.size.parameters(vocabulary) * tokens / RATE[runtime.device]
+    return capped(attempt * (START_MINUTES + checkpoints + seconds / 60), runtime)
+
+
+def capped(minutes: float, runtime: Runtime) -> int:
+    """Whole minutes, at most runtime.job_hours: above a partition's limit Slurm would keep the job waiting for ever."""
+    most = minutes if runtime.job_hours is None else min(minutes, 60 * runtime.job_hours)
+    return max(1, round(most))
+
+
+def training_host_megabytes(run: Run, runtime: Runtime, vocabulary: int, on_cpu: int) -> int:
+    """MB of host memory of a training job on each node; `on_cpu` is what a process takes whose device is the host.
+
+    On cuda every process builds the fp32 weights on the host before they move, and stages its share of the
+    optimizer state when it saves.
+    """
+    spread = placement(run, runtime)
+    if runtime.device == "cpu":
+        return spread.per_node * on_cpu
+    parameters = run.size.parameters(vocabulary)
+    return spread.per_node * (HOST_MEGABYTES["cuda"] + (6 * parameters + 12 * parameters // spread.processes) // 10**6)

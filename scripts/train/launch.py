@@ -1,0 +1,62 @@
+"""Start the training of one run on as many processes as the study asks for.
+
+One process is this one; several on one node are started by torchrun, several nodes by srun inside a Slurm job.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from scripts.common import lock
+from scripts.common.errors import UserError, run
+from scripts.study.resources import Placement, placement
+from scripts.study.study import load
+
+TRAINER = "scripts.train.train"
+
+
+def launcher(spread: Placement, threads: int) -> list[str]:
+    """The words that go before the trainer's arguments, for more than one process."""
+    if spread.nodes == 1:
+        # standalone: a free port, so that two jobs on one machine don't meet
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={spread.processes}"]
+        return [sys.executable, *torchrun, "--module", "--", TRAINER]  # --: --run would be taken for its --run-path
+    step = [
+        f"--nodes={spread.nodes}",
+        f"--ntasks={spread.processes}",
+        f"--ntasks-per-node={spread.per_node}",
+        f"--cpus-per-task={threads}",
+        "--kill-on-bad-exit=1",  # a lost process would leave the others waiting for it
+    ]
+    return ["srun", *step, sys.executable, "-m", TRAINER]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser.add_argument("--run", required=True, help="name of the run, e.g. pythia-460k-seed1")
+    parser.add_argument("--leg", type=int, help="train up to the end of this leg, from 1 (default: the last)")
+    arguments = parser.parse_args()
+    study = load(arguments.study)
+    spread = placement(study.run(arguments.run), study.file.runtime)
+    if spread.processes == 1:
+        from scripts.train import train  # this process: another would cost its start
+
+        train.main()
+        return
+    if spread.nodes > 1 and "SLURM_JOB_ID" not in os.environ:
+        raise UserError(
+            f"runtime.processes: {spread.processes} need {spread.nodes} nodes, and this is no Slurm job\n"
+            f"  write:   snakemake --profile slurm, or processes: {study.file.runtime.processes_per_node}"
+        )
+    with lock.hold(Path("checkpoints") / arguments.run):
+        pass  # wait for another job's end here: processes that wait for their first one give up after minutes
+    command = [*launcher(spread, study.file.runtime.threads), *sys.argv[1:]]
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    run(main)

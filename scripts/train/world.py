@@ -1,0 +1,33 @@
+"""Where a process of a training job stands, from what srun says of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+PORTS = range(20_000, 30_000)  # below the ports Linux gives to clients
+
+
+def from_srun(environment: Mapping[str, str]) -> dict[str, str]:
+    """torchrun's variables for one of several tasks of a Slurm step, from Slurm's; {} for any other process.
+
+    Slurm's own variables: https://slurm.schedmd.com/srun.html. Task 0 is on the step's first node. Two jobs on
+    one node get different ports by their numbers, if these don't differ by a multiple of 10,000.
+    """
+    if "RANK" in environment or int(environment.get("SLURM_STEP_NUM_TASKS", 1)) == 1:
+        return {}
+    return {
+        "RANK": environment["SLURM_PROCID"],
+        "LOCAL_RANK": environment["SLURM_LOCALID"],
+        "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
+        "MASTER_ADDR": first_host(environment["SLURM_STEP_NODELIST"]),
+        "MASTER_PORT": str(PORTS[int(environment["SLURM_JOB_ID"]) % len(PORTS)]),
+    }
+
+
+def first_host(nodes: str) -> str:
+    """First host of a Slurm node list: `gpu[03-07,12],cpu1` gives gpu03, `r[1-2]n[4,6]` gives r1n4."""
+    first = re.match(r"(?:[^,\[]|\[[^\]]*\])+", nodes)
+    if first is None:
+        raise ValueError(f"{nodes!r} names no node")
+    return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", first[0])

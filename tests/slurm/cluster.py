@@ -1,0 +1,219 @@
+"""A real Slurm on one machine: munged, slurmctld and four slurmd, two of them with fake GPUs.
+
+It must run inside the namespaces that tests/slurm/run.sh makes: the configuration is mounted over /etc/slurm
+there, every node has a host name of its own, and the kernel ends every process when the namespace's first one ends.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+CPU_NODES, GPU_NODES = ("n1", "n2"), ("g1", "g2")
+NODES = (*CPU_NODES, *GPU_NODES)
+GPUS = 2  # on each GPU node
+
+SLURM_CONF = """\
+ClusterName=castalia
+SlurmctldHost=localhost(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+CredType=cred/munge
+# a requeued job waits for its old credential to end, two minutes by default
+AuthInfo=socket={run}/munge.socket,cred_expire=5
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+SlurmctldPort={ports[0]}
+StateSaveLocation={state}/ctld
+SlurmdSpoolDir={state}/%n
+SlurmctldPidFile={run}/slurmctld.pid
+SlurmdPidFile={run}/slurmd-%n.pid
+SlurmctldLogFile={log}/slurmctld.log
+SlurmdLogFile={log}/slurmd-%n.log
+# what containers and machines without systemd can do
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+MpiDefault=none
+SwitchType=switch/none
+GresTypes=gpu
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+# more cores and memory than the machine has
+SlurmdParameters=config_overrides
+# seconds instead of minutes
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000,sched_interval=2,bf_interval=2,requeue_delay=1
+SlurmdTimeout=10
+KillWait=10
+OverTimeLimit=0
+ReturnToService=2
+# squeue still knows a job that ended a day ago, as the plugin wants it where sacct is not there
+MinJobAge=86400
+{nodes}
+PartitionName=cpu Nodes={cpu} Default=YES MaxTime=1-0 State=UP
+PartitionName=gpu Nodes={gpu} MaxTime=1-0 State=UP
+"""
+
+
+class Cluster:
+    """The daemons and what tests do to them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.etc, self.run, self.log, self.state, self.devices = (
+            root / name for name in ("etc", "run", "log", "state", "dev")
+        )
+
+    # --- start and stop ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Write the configuration, mount it, start the daemons, wait for every node to be idle."""
+        for folder in (self.etc, self.run, self.log, self.state / "ctld", self.devices):
+            folder.mkdir(parents=True)
+        self._configure()
+        subprocess.run(["mount", "--bind", str(self.etc), "/etc/slurm"], check=True)
+        subprocess.run(["mount", "--bind", str(self.etc / "hosts"), "/etc/hosts"], check=True)
+        subprocess.run(
+            [
+                "munged",
+                "--force",
+                f"--key-file={self.etc}/munge.key",
+                f"--socket={self.run}/munge.socket",
+                f"--pid-file={self.run}/munged.pid",
+                f"--log-file={self.log}/munged.log",
+                f"--seed-file={self.state}/munged.seed",
+            ],
+            check=True,
+        )
+        subprocess.run(["slurmctld"], check=True)
+        for node in NODES:
+            self.start_node(node)
+        wait_for(lambda: self.states() == dict.fromkeys(NODES, "idle"), 60, "idle nodes")
+
+    def _configure(self) -> None:
+        ports = free_ports(1 + len(NODES))
+        lines = [
+            f"NodeName={node} NodeHostname={node} NodeAddr=127.0.0.1 Port={port} CPUs=16 RealMemory=64000"
+            + (f" Gres=gpu:h100:{GPUS} Feature=h100" if node in GPU_NODES else "")
+            for node, port in zip(NODES, ports[1:], strict=True)
+        ]
+        folders = {name: getattr(self, name) for name in ("run", "log", "state")}
+        (self.etc / "slurm.conf").write_text(
+            SLURM_CONF.format(
+                ports=ports, nodes="\n".join(lines), cpu=",".join(CPU_NODES), gpu=",".join(GPU_NODES), **folders
+            )
+        )
+        (self.etc / "gres.conf").write_text(
+            f"NodeName={','.join(GPU_NODES)} Name=gpu Type=h100 File={self.devices}/nvidia[0-{GPUS - 1}]\n"
+        )
+        (self.etc / "hosts").write_text(
+            Path("/etc/hosts").read_text() + "".join(f"\n127.0.0.1 {node}" for node in NODES) + "\n"
+        )
+        (self.etc / "munge.key").write_bytes(os.urandom(1024))
+        (self.etc / "munge.key").chmod(0o600)
+        self.run.chmod(0o755)
+        for index in range(GPUS):  # copies of /dev/null: a GPU that no device file stands for is not bound
+            os.mknod(self.devices / f"nvidia{index}", 0o20666, os.makedev(1, 3))
+
+    def stop(self) -> None:
+        """End jobs and daemons, by their pid files."""
+        command("scancel", "--user=root")
+        for path in sorted(self.run.glob("*.pid")):
+            pid = int(path.read_text())
+            if alive(pid):
+                os.kill(pid, signal.SIGTERM)
+        wait_for(lambda: not any(alive(int(path.read_text())) for path in self.run.glob("*.pid")), 30, "daemons' end")
+        for place in ("/etc/slurm", "/etc/hosts"):
+            subprocess.run(["umount", place], check=True)
+        shutil.rmtree(self.root)
+
+    # --- nodes ------------------------------------------------------------------------------------
+
+    def start_node(self, node: str) -> None:
+        """Start a node's slurmd, under the node's own host name."""
+        script = 'hostname "$0" && exec slurmd -N "$0"'
+        subprocess.run(["unshare", "--uts", "sh", "-c", script, node], check=True)
+
+    def kill_node(self, node: str, *, with_jobs: bool) -> None:
+        """Let a node go down: its slurmd and, as in a power cut, all that runs there, or as in a lost network not."""
+        hosts = [pid for pid in processes() if host_name(pid) == node]
+        slurmd = int((self.run / f"slurmd-{node}.pid").read_text())
+        for pid in hosts if with_jobs else [slurmd]:
+            kill(pid)
+
+    def states(self) -> dict[str, str]:
+        """State of every node."""
+        lines = command("sinfo", "--noheader", "--Node", "--format=%N %T").splitlines()
+        return dict(line.split() for line in lines)
+
+    # --- jobs -------------------------------------------------------------------------------------
+
+    def jobs(self) -> dict[str, tuple[str, str, str]]:
+        """State, comment (the plugin's: rule and wildcards) and nodes of every job so far, by number."""
+        lines = command("squeue", "--noheader", "--states=all", "--format=%i|%T|%k|%N").splitlines()
+        return {line.split("|")[0]: tuple(line.split("|")[1:]) for line in lines}  # type: ignore[misc]
+
+    def running(self, rule: str) -> list[str]:
+        """Numbers of the running jobs of a rule."""
+        return [number for number, (state, name, _) in self.jobs().items() if state == "RUNNING" and rule in name]
+
+
+def command(*arguments: str) -> str:
+    """Standard output of a Slurm command; an empty one if it failed."""
+    return subprocess.run(arguments, capture_output=True, text=True, check=False).stdout
+
+
+def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Ask again and again; raises TimeoutError."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"no {what} after {seconds} s")
+        time.sleep(0.1)
+
+
+def processes() -> list[int]:
+    """Every process of this namespace."""
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def alive(pid: int) -> bool:
+    """Whether the process is there and not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Send a signal to a process that may be gone already."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def host_name(pid: int) -> str | None:
+    """The host name a process sees; None if it is gone."""
+    done = subprocess.run(
+        ["nsenter", f"--uts=/proc/{pid}/ns/uts", "hostname"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

@@ -1,0 +1,99 @@
+"""A cluster for the session, and studies submitted to it by the profile."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scripts.common.files import read_yaml
+from tests.slurm.cluster import Cluster
+from tests.workflow.conftest import ROOT, SMOKE, Workflow
+
+# this cluster has no accounting, and jobs of seconds shall be looked at after seconds
+OVERLAY = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1"]
+OVERLAY += ["--latency-wait", "5", "--jobs", "4"]
+LIMIT = 900  # seconds; a Snakemake that lost sight of its jobs waits for ever
+
+
+class Submitted(Workflow):
+    """A study in a folder, run by the profile for Slurm."""
+
+    def command(self, *arguments: str) -> list[str]:
+        where = ["--configfile", str(self.study_file), "--directory", str(self.folder)]
+        return ["snakemake", "--profile", "slurm", *OVERLAY, *where, *arguments]
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = self.command(*arguments)
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT)
+
+    def started(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """The workflow in the background, its output in snakemake.log."""
+        with (self.folder / "snakemake.log").open("ab") as log:
+            return subprocess.Popen(self.command(*arguments), cwd=ROOT, stdout=log, stderr=log)
+
+    def resumed(self, *arguments: str, wanted: str) -> subprocess.CompletedProcess[str]:
+        """What `make resume` does."""
+        profile = ["--configfile", str(self.study_file), "--profile", "slurm", *OVERLAY]
+        full = [sys.executable, "-m", "scripts.study.start", "--directory", str(self.folder), *arguments]
+        return subprocess.run(
+            [*full, "--", *profile, wanted], cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT
+        )
+
+    def log(self, run: str) -> str:
+        """What the run's training job has said so far."""
+        path = self.folder / f"logs/train/{run}.log"
+        return path.read_text() if path.exists() else ""
+
+    def steps_done(self, run: str) -> int:
+        """Updates of the run in its metrics."""
+        path = self.folder / f"checkpoints/{run}/metrics.jsonl"
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    if "CASTALIA_SLURM" not in os.environ:
+        pytest.skip("needs the namespaces of tests/slurm/run.sh: make test-slurm")
+    started = Cluster(Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp")))  # a short path: it holds sockets
+    started.start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """The smoke study as a laptop makes it; not to be changed."""
+    workflow = Workflow(tmp_path_factory.mktemp("local"))
+    workflow.succeed()
+    return workflow
+
+
+@pytest.fixture
+def submitted(cluster: Cluster, local: Workflow, tmp_path: Path) -> Callable[..., Submitted]:
+    """A copy of the local study without some of its folders, to be completed by Slurm; `change` edits the study."""
+
+    def make(*dropped: str, change: Callable[[dict[str, Any]], None] | None = None) -> Submitted:
+        folder = tmp_path / "study"
+        shutil.copytree(local.folder, folder)  # copies times too, so nothing looks newer
+        for name in dropped:
+            shutil.rmtree(folder / name)
+        return Submitted(folder, changed(tmp_path / "study.yaml", change) if change else SMOKE)
+
+    return make
+
+
+def changed(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """Write the smoke study with a change to `path`."""
+    content = read_yaml(SMOKE)
+    change(content)
+    path.write_text(yaml.safe_dump(content))
+    return path

@@ -1,0 +1,91 @@
+"""`snakemake --profile slurm`: the smoke study, one target, a run over two nodes, GPUs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.slurm.cluster import CPU_NODES, GPU_NODES, GPUS, Cluster, command, wait_for
+from tests.slurm.conftest import LIMIT, Submitted
+from tests.workflow.conftest import Workflow
+from tests.workflow.hashes import hashes
+
+
+def submitted_since(cluster: Cluster, before: set[str]) -> list[str]:
+    """Rules and wildcards of the jobs submitted since."""
+    return sorted(name for number, (_, name, _) in cluster.jobs().items() if number not in before)
+
+
+def test_one_target_makes_only_what_it_needs(cluster: Cluster, submitted: Callable[..., Submitted]) -> None:
+    study = submitted("checkpoints", "models", "results/evals", "results/memorization")
+    before = set(cluster.jobs())
+    study.succeed("results/evals/pythia-tiny/zero-shot/step4.json")
+    assert submitted_since(cluster, before) == [
+        "rule_convert_0_8_wildcards_pythia-tiny",
+        "rule_evaluate_0_8_wildcards_pythia-tiny_zero-shot",
+        "rule_train_run_wildcards_pythia-tiny",
+    ]
+    study.succeed("results/evals/pythia-tiny/zero-shot/step4.json")
+    assert len(submitted_since(cluster, before)) == 3
+    # another study's waiting job would write its log here
+    assert list((study.folder / ".snakemake/slurm_logs/rule_train_run/pythia-tiny").iterdir()) == []
+
+
+def two_nodes(content: dict[str, Any]) -> None:
+    content["runtime"] |= {"processes": 4, "processes_per_node": 2}
+    content["training"]["steps"] = 200  # long enough to be met in the midst
+    content["data"]["most_epochs"] = 30
+
+
+def test_a_run_over_two_nodes_is_cancelled_goes_on_and_equals_torchrun_on_one(
+    cluster: Cluster, submitted: Callable[..., Submitted], tmp_path: Path
+) -> None:
+    study, run = submitted("checkpoints", change=two_nodes), "pythia-tiny"
+    before = set(cluster.jobs())
+    snakemake = study.started(f"checkpoints/{run}/manifest.json")
+    wait_for(lambda: 10 <= study.steps_done(run) < 200, LIMIT, "training")
+    (first,) = cluster.running(run)
+    assert f"NodeList={CPU_NODES[0][0]}[1-2]" in command("scontrol", "show", "job", first)
+    command("scancel", first)
+    wait_for(lambda: "asked to end; saved at step" in study.log(run), LIMIT, "word of saving")
+    assert snakemake.wait(LIMIT) == 0, (study.folder / "snakemake.log").read_text()
+    states = [state for n, (state, name, _) in cluster.jobs().items() if n not in before and "train_run" in name]
+    assert sorted(states) == ["CANCELLED", "COMPLETED"]
+    over_two = hashes(study.folder)
+
+    shutil.rmtree(study.folder / "checkpoints")
+    one_node = tmp_path / "one-node.yaml"
+    one_node.write_text(study.study_file.read_text().replace("processes_per_node: 2", "processes_per_node: 4"))
+    trained = study.command_line("scripts.train.launch", "--run", run, study_file=one_node)
+    assert trained.returncode == 0, trained.stderr
+    assert len(over_two) > 20 and hashes(study.folder) == over_two
+
+
+def on_gpus(content: dict[str, Any]) -> None:
+    content["runtime"] |= {"device": "cuda", "processes": 4, "processes_per_node": 2}
+
+
+def test_gpus_are_asked_for_by_node_and_their_lack_is_told(
+    cluster: Cluster, submitted: Callable[..., Submitted]
+) -> None:
+    """The GPUs are copies of /dev/null, so training must refuse them, after Slurm has given them."""
+    study = submitted("checkpoints", change=on_gpus)
+    before = set(cluster.jobs())
+    done = study.run("--retries", "0", "checkpoints/pythia-tiny/manifest.json")
+    assert done.returncode != 0 and "this machine shows no CUDA device" in done.stdout + done.stderr
+    (number,) = set(cluster.jobs()) - before
+    job = command("scontrol", "show", "job", number)
+    assert f"NodeList={GPU_NODES[0][0]}[1-2]" in job and f"gpu:{2 * GPUS}" in job and "NumTasks=4" in job
+
+
+def test_the_smoke_study_has_the_same_bytes_as_on_a_laptop(cluster: Cluster, local: Workflow, tmp_path: Path) -> None:
+    study = Submitted(tmp_path)
+    before = set(cluster.jobs())
+    said = study.succeed()
+    jobs = submitted_since(cluster, before)
+    assert said.count("has been submitted with SLURM jobid") == len(jobs) == len(set(jobs))
+    assert "array" not in said
+    assert hashes(study.folder) == hashes(local.folder)
+    assert study.planned() == {}
