@@ -111,6 +111,18 @@ def test_a_locked_run_is_running_with_step_and_time_left(study: Study, tmp_path:
     assert stage(look(fakes), "train").state is State.PARTIAL  # the lock is gone
 
 
+def test_a_fresh_lock_of_another_host_is_believed_without_asking_slurm(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(lock, "alive", lambda owner: asked.append(owner))  # None: it lives no more
+    fakes = Fakes(study, tmp_path)
+    fakes.write(f"checkpoints/{TINY}/.lock", {**lock.owner_now(), "host": "elsewhere", "job": "7"})
+    assert stage(look(fakes), "train").state is State.RUNNING and not asked
+    os.utime(tmp_path / f"checkpoints/{TINY}/.lock", (time.time() - 2 * lock.SILENCE,) * 2)
+    assert stage(look(fakes), "train").state is State.MISSING and asked
+
+
 def test_a_job_that_tells_progress_is_running_until_it_is_silent(fakes: Fakes) -> None:
     shutil.rmtree(fakes.root / "models" / TINY)
     fakes.models(TINY, [0, 1])
