@@ -122,7 +122,7 @@ class Trainer:
             "step": self.engine.global_steps,
             "loss": round(loss, 6),
             "learning_rate": float(f"{rate:.9g}"),
-            "gradient_norm": None if norm is None else round(float(norm), 6),
+            "gradient_norm": round(float(norm), 6) if norm is not None and math.isfinite(norm) else None,
             "loss_scale": self.engine._get_optimizer_loss_scale() if training.precision == "fp16" else None,
             "applied": int(self.engine.skipped_steps == skipped),
             "rows": rows,
