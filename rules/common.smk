@@ -123,8 +123,6 @@ def largest_first(wildcards):
     return STUDY.run(wildcards.run).size.non_embedding_parameters
 
 
-
-
 # --- what each phase makes ----------------------------------------------------------------------
 
 DATA = targets.data(STUDY)
