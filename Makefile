@@ -21,7 +21,7 @@ $(READY): envs/requirements.lock | slurm
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
 	  { echo "Castalia needs Python 3.11, and '$(PYTHON)' is not; write: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "Installing the pinned packages into $(ENV) (once, some minutes)"
-	@rm -rf $(ENV) && $(PYTHON) -m venv $(ENV)
+	@$(PYTHON) -m venv --clear $(ENV)  # by its own Python too, if that is active
 	@$(ENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement envs/requirements.lock
 	@touch $@
 
