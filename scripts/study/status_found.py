@@ -112,11 +112,12 @@ class Folder:
         """Whether a living process writes there; one on another host touches its lock every few seconds, so that Slurm
         is asked only about a silent one."""
         path = self.root / folder / ".lock"
-        if (owner := content(path)) is None:
+        try:
+            fresh = self.now - path.stat().st_mtime < lock.SILENCE
+        except FileNotFoundError:
             return False
-        if owner["host"] != socket.gethostname() and path.exists() and self.now - path.stat().st_mtime < lock.SILENCE:
-            return True
-        return lock.alive(owner)
+        owner = content(path)
+        return owner is not None and ((fresh and owner["host"] != socket.gethostname()) or lock.alive(owner))
 
     def progress(self, stage: str, log: str) -> str | None:
         """Where a job stands by the last line of progress in its log, or None if it told none."""
