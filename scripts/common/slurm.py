@@ -35,11 +35,11 @@ def jobs_in(listing: str, folder: Path) -> list[Job]:
 
 
 def jobs_of(folder: Path) -> list[Job]:
-    """This user's jobs of the study in `folder`, none where there is no Slurm.
+    """This user's jobs of the study in `folder`, none where there is no Slurm or nothing was ever submitted from it.
 
     Raises UserError if Slurm doesn't answer.
     """
-    if shutil.which("squeue") is None:
+    if shutil.which("squeue") is None or not (folder / LOGS).is_dir():  # made before the first submission
         return []
     command = ["squeue", "--me", "--noheader", f"--Format={FIELDS}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -162,6 +162,9 @@ def test_left_jobs_are_those_whose_logs_are_in_the_folder(tmp_path: Path) -> Non
 def test_left_jobs_are_named_and_a_silent_slurm_is_an_error(
     tmp_path: Path, squeue: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    squeue.write_text("error: Unable to contact slurm controller")
+    meet_left_jobs(tmp_path, end=False)  # nothing was ever submitted from here, so Slurm is not asked
+    (tmp_path / ".snakemake/slurm_logs").mkdir(parents=True)
     squeue.write_text(listing(tmp_path))
     meet_left_jobs(tmp_path, end=False)
     assert "7  RUNNING     train_run_wildcards_pythia-70m" in capsys.readouterr().out
