@@ -92,7 +92,9 @@ def retold(rows: np.ndarray, tokenizer: Tokenizer, change: Callable[[str], str])
     text again, at a border of documents for instance, may change with it.
     """
     result = np.array(rows)
-    padding = tokenizer.token_to_id(PADDING) or 0
+    padding = tokenizer.token_to_id(PADDING)
+    if padding is None:
+        raise UserError(f"{TOKENIZER}: has no token {PADDING}, which fills up a row whose text became shorter")
     spans = [_whole_characters(row.tolist(), tokenizer) for row in rows]
     texts = tokenizer.decode_batch(
         [row[a:b].tolist() for row, (a, b) in zip(rows, spans, strict=True)], skip_special_tokens=False

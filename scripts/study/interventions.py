@@ -37,9 +37,9 @@ class Origin:
         return self.transform in TEXT_TRANSFORMS
 
     def science(self) -> dict[str, Any]:
-        """What of it determines a run's numbers; a folder's path doesn't, the files in it do."""
+        """What of it determines a run's numbers."""
         changed = {"transform": self.transform, "between": list(self.between)} if self.transform else {}
-        return {"run": self.run, "step": self.step, **changed}
+        return {"run": self.run, "folder": self.folder, "step": self.step, **changed}
 
 
 def with_interventions(file: StudyFile, runs: dict[str, Run], sizes: Mapping[str, Size]) -> dict[str, Run]:

@@ -59,6 +59,6 @@ def origin_of(run: Run, root: Path, world: World) -> Ancestor | Adopted | None:
     if run.origin.run is not None:
         return Ancestor(Path("checkpoints") / run.origin.run, run.origin.step)
     record = root / adopt.ADOPTED / manifest.NAME
-    if not any(together(record.exists)):
+    if not any(together(lambda: any(root.glob(f"resume/global_step*/{manifest.NAME}")))):  # nothing was taken over yet
         adopt.describe(run, adopt.native_folder(run), record, world)
     return Adopted(run, record)

@@ -29,6 +29,11 @@ MODEL_FILE = "mp_rank_00_model_states.pt"  # without ZeRO the optimizer state is
 SAVING = ".saving"
 
 
+def step_of(path: Path) -> int:
+    """The step of a manifest in global_step<N>/."""
+    return int(path.parent.name.removeprefix("global_step"))
+
+
 def step_folder(root: Path, step: int) -> Path:
     """global_step<N>, NeoX's name."""
     return root / f"global_step{step}"
@@ -57,10 +62,7 @@ class Checkpoints:
 
     def newest_resume(self) -> tuple[int, dict[str, Any]] | None:
         """Step and manifest of the newest whole resume state, or None; damaged files raise UserError."""
-        found = sorted(
-            (int(path.parent.name.removeprefix("global_step")), path)
-            for path in self.resume.glob(f"global_step*/{manifest.NAME}")
-        )
+        found = sorted((step_of(path), path) for path in self.resume.glob(f"global_step*/{manifest.NAME}"))
         if not found:
             return None
         step, path = found[-1]
@@ -85,16 +87,22 @@ class Checkpoints:
     def save(self, engine: Any, step: int, facts: dict[str, Any]) -> None:
         """Write the complete native state of `step` under resume/, manifest last. Every rank calls this.
 
-        Raises UserError if the disk is full; the state before is whole then.
+        Raises UserError if the disk is full, or the weights are no numbers any more; the state before is whole then.
         """
+        if not all(together(lambda: sound(engine.module))):
+            raise UserError(
+                f"{self.run.name}: weights are infinite or no numbers after step {step}, which is not saved; the state "
+                f"before it is kept in {self.resume}, if there was one"
+            )
         try:
             self._save(engine, step, facts)
         except (OSError, RuntimeError) as error:  # torch's writer tells a full disk as a RuntimeError
             if getattr(error, "errno", None) not in FULL and shutil.disk_usage(self.root).free > self._last_size():
                 raise
             shutil.rmtree(self.resume / SAVING, ignore_errors=True)
-            found = self.newest_resume()
-            kept = f"the state of step {found[0]} is whole" if found else "nothing is saved yet"
+            # the other ranks may wait in another exchange: nothing here may take part in one
+            last = max(map(step_of, self.resume.glob(f"global_step*/{manifest.NAME}")), default=None)
+            kept = "nothing is saved yet" if last is None else f"the state of step {last} is whole"
             raise UserError(
                 f"{self.resume}: the disk is full, step {step} could not be saved; {kept}\n  make room and run it again"
             ) from None
@@ -174,11 +182,23 @@ class Checkpoints:
         """Whether the scheduled checkpoint of `step` is complete."""
         return (step_folder(self.root, step) / manifest.NAME).exists()
 
+    def tidy(self, step: int) -> None:
+        """What a kill after the last manifest may have left undone: `latest`, and older resume states."""
+        if saved := sorted(map(step_of, self.root.glob(f"global_step*/{manifest.NAME}"))):
+            write_text(self.root / "latest", f"global_step{saved[-1]}")
+        self.drop_resume_before(step)
+
     def drop_resume_before(self, step: int) -> None:
         """Delete resume states older than `step`."""
         for folder in self.resume.glob("global_step*"):
             if int(folder.name.removeprefix("global_step")) < step:
                 shutil.rmtree(folder)
+
+
+def sound(model: torch.nn.Module) -> bool:
+    """Whether all weights this process holds are finite numbers."""
+    held = (getattr(parameter, "ds_tensor", parameter) for parameter in model.parameters())
+    return all(bool(torch.isfinite(tensor).all()) for tensor in held)
 
 
 def load(engine: Any, folder: Path, step: int) -> None:

@@ -127,12 +127,15 @@ def build(run: Run, vocabulary: int, runtime: Runtime, world: World) -> Any:
 
 def refuse(run: Run, runtime: Runtime) -> None:
     """Refuse what DeepSpeed gets wrong or this device can't do; raises UserError."""
-    if run.training.precision == "bf16" and runtime.zero_stage == 0:
-        # its step counter is off by one then, and Adam's correction with it (DeepSpeed 0.19.8)
-        raise UserError(explain("runtime.zero_stage", 0, f"1, 2 or 3 for {run.name}, which is bf16", "zero_stage: 1"))
+    precision = run.training.precision
+    if precision != "fp32" and runtime.zero_stage == 0:
+        # DeepSpeed 0.19.8 then steps Adam once too often in bf16, and in fp16 divides gradients by a loss scale that
+        # nothing was multiplied by
+        asked = f"1, 2 or 3 for {run.name}, which is {precision}"
+        raise UserError(explain("runtime.zero_stage", 0, asked, "zero_stage: 1"))
     if run.training.precision == "fp16" and runtime.device == "cpu":
         raise UserError(
-            explain("training.precision", "fp16", "fp32 or bf16 where runtime.device is cpu", "precision: bf16")
+            explain("training.precision", "fp16", "fp32 or bf16 where runtime.device is cpu", "precision: fp32")
         )
     compiler = os.environ.get("CXX", "g++")  # what torch.compile calls for a CPU
     if runtime.compile and runtime.device == "cpu" and shutil.which(compiler) is None:
@@ -158,6 +161,20 @@ def update(engine: Any, batches: Iterator[tuple[Tensor, Tensor]]) -> float:
         torch.distributed.all_reduce(total)
     mean: float = total.item() / (accumulated * torch.distributed.get_world_size())
     return mean
+
+
+def set_recipe(engine: Any, run: Run) -> None:
+    """Give the optimizer the run's own settings: a checkpoint that was loaded brings those of the run that saved it.
+
+    Equal ones stay the objects they are: pickle writes other bytes for equal objects that are not the same.
+    """
+    asked = run.training.optimizer
+    betas = (asked.betas[0], asked.betas[1])
+    for group, decay in zip(engine.optimizer.param_groups, (asked.weight_decay, 0.0), strict=True):
+        wanted = {"betas": betas, "eps": asked.epsilon, "weight_decay": decay}
+        group.update({key: value for key, value in wanted.items() if group[key] != value})
+    if hasattr(engine.optimizer, "clip_grad"):
+        engine.optimizer.clip_grad = asked.gradient_clipping
 
 
 def _step(engine: Any) -> None:

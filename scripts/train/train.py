@@ -71,9 +71,12 @@ class Trainer:
         together(lambda: [manifest.verify(path, kind, HASH_BELOW, share) for path, kind in made])
         if spec.origin and spec.origin.over_text:
             parents.append(Path("data/tokenizer") / manifest.NAME)
+            together(lambda: manifest.verify(parents[-1], "tokenizer"))
         self.ancestor = ancestry.origin_of(spec, root, world)
         if self.ancestor:
             parents.append(self.ancestor.manifest)
+        if missing := next((path for path in parents if not path.exists()), None):
+            raise UserError(f"{missing}: missing; {spec.name} goes on from it")
         self.science = {**study.train_science(spec.name), "parents": {p.as_posix(): sha256_file(p) for p in parents}}
         self.checkpoints = checkpoint.Checkpoints(root, spec, self.science, parents, world, runtime.zero_stage)
         self.logbook = Logbook(root, world.rank == 0, Boards(runtime, spec.name, self.science))
@@ -93,14 +96,18 @@ class Trainer:
             self.logbook.rewind({})
             if self.ancestor:
                 self.ancestor.load(self.engine, self.checkpoints)
+                engine.set_recipe(self.engine, self.spec)
             if self.spec.first_step in self.steps:
                 self.save(self.spec.first_step)
             return
         step, state = found
         checkpoint.load(self.engine, self.checkpoints.resume, step)
         self.logbook.rewind(state["facts"]["lengths"])
+        engine.set_recipe(self.engine, self.spec)
         if step in self.steps and not self.checkpoints.published(step):
             self.publish(step)
+        if self.world.rank == 0:
+            self.checkpoints.tidy(step)
 
     def step(self) -> str:
         """One update on the next batch of the order; returns what to tell of it."""
@@ -114,8 +121,8 @@ class Trainer:
         loss = engine.update(self.engine, self.batches)
         if not math.isfinite(loss):
             raise UserError(
-                f"{self.spec.name}: the loss is {loss} at step {before + 1}; the last good state is kept in "
-                f"{self.checkpoints.resume}"
+                f"{self.spec.name}: the loss is {loss} at step {before + 1}; the last state saved is kept in "
+                f"{self.checkpoints.resume}, if there was one"
             )
         norm = self.engine.get_global_grad_norm()
         line = {
@@ -135,6 +142,11 @@ class Trainer:
     def save(self, step: int) -> None:
         """Measure held-out loss, save the resume state, publish a scheduled checkpoint."""
         measured = held_out.losses(self.engine, self.held_out, self.world)
+        if not math.isfinite(measured["loss"]):
+            raise UserError(
+                f"{self.spec.name}: the held-out loss is {measured['loss']} at step {step}, which is not saved; the "
+                f"state before it is kept in {self.checkpoints.resume}, if there was one"
+            )
         self.logbook.write(EXACT[1], {"step": step, **measured})
         self.checkpoints.save(self.engine, step, {"lengths": self.logbook.lengths()})
         self.publish(step)
@@ -156,13 +168,14 @@ class Trainer:
 
     def train(self, until: int, save_seconds: float | None) -> None:
         """Run to step `until` and save there; a signal that asks for the end before saves and raises SystemExit(75)."""
-        self.start()
-        total = self.spec.training.steps
-        with (
-            stop.Watch(self.world, save_seconds) as watch,
-            progress(f"train {self.spec.name}", total, "steps", self.engine.global_steps, self.world.rank == 0) as tell,
-            closing(self.logbook),
-        ):
+        with stop.Watch(self.world, save_seconds) as watch, closing(self.logbook):
+            self.start()
+            watch.just_saved()
+            self._train(until, watch)
+
+    def _train(self, until: int, watch: stop.Watch) -> None:
+        total, name, first = self.spec.training.steps, self.spec.name, self.world.rank == 0
+        with progress(f"train {name}", total, "steps", self.engine.global_steps, first) as tell:
             while (step := self.engine.global_steps) < until:
                 note = self.step()
                 step += 1

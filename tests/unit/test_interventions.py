@@ -40,7 +40,7 @@ def test_a_pattern_names_several_parents() -> None:
     assert (child.corpus, child.init_seed, child.first_step, child.updates) == ("deduped", 1234, 4, 4)
     assert made.steps(child.name) == [8]
     assert made.train_science(child.name)["origin"] == {
-        "run": "pythia-tiny-deduped", "step": 4, "transform": "feminine-pronouns", "between": [4, 8]
+        "run": "pythia-tiny-deduped", "folder": None, "step": 4, "transform": "feminine-pronouns", "between": [4, 8]
     }  # fmt: skip
     assert "origin" not in made.train_science("pythia-tiny")
 

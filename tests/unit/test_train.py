@@ -297,9 +297,10 @@ def test_an_overflow_at_the_lowest_loss_scale_is_told() -> None:
 
 
 def test_what_deepspeed_gets_wrong_is_refused() -> None:
-    run = Run("r", SMALL, "c", 1, 1, Training.model_construct(precision="bf16"))
-    with pytest.raises(UserError, match="zero_stage: 0 is not allowed"):
-        refuse(run, Runtime.model_construct(zero_stage=0, device="cpu"))
+    for precision in ("bf16", "fp16"):
+        run = Run("r", SMALL, "c", 1, 1, Training.model_construct(precision=precision))
+        with pytest.raises(UserError, match="zero_stage: 0 is not allowed"):
+            refuse(run, Runtime.model_construct(zero_stage=0, device="cuda"))
     run = Run("r", SMALL, "c", 1, 1, Training.model_construct(precision="fp16"))
     with pytest.raises(UserError, match=r"fp32 or bf16 where runtime\.device is cpu"):
         refuse(run, Runtime.model_construct(zero_stage=1, device="cpu"))

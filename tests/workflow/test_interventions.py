@@ -18,6 +18,7 @@ INTERVENTIONS = {
     "pronouns": {"parent": {"run": "pythia-t*", "step": 4}, "transform": "feminine-pronouns", "between": [FIRST, LAST]},
     "noise": {"parent": {"run": "pythia-tiny", "step": 4}, "transform": "shuffled-tokens", "between": [FIRST, LAST]},
     "control": {"parent": {"run": "pythia-tiny", "step": 2}},
+    "decay": {"parent": {"run": "pythia-tiny", "step": 4}, "training": {"optimizer": {"weight_decay": 0.9}}},
     "longer": {
         "parent": {"run": "pythia-tiny", "step": 4},
         "training": {"steps": 10, "learning_rate": {"schedule": "constant"}},
@@ -83,12 +84,18 @@ def test_another_recipe_goes_on_with_the_same_rows(changed: Workflow) -> None:
     assert {line["learning_rate"] for line in child.values()} == {0.003}
 
 
+def test_another_optimizer_is_not_the_parents(changed: Workflow) -> None:
+    """A loaded checkpoint brings the settings of the run that saved it."""
+    ours, parents = (weights(changed, run, 8) for run in ("pythia-tiny-intervention-decay", "pythia-tiny"))
+    assert ours.norm() < parents.norm() and not torch.equal(ours, parents)
+
+
 def test_the_manifest_names_the_checkpoint_it_descends_from(changed: Workflow) -> None:
     name, parent = "pythia-tiny-intervention-pronouns", "checkpoints/pythia-tiny/global_step4/manifest.json"
     first = read_json(changed.folder / f"checkpoints/{name}/global_step8/manifest.json")
     assert parent in first["parents"]
     assert first["science"]["origin"] == {
-        "run": "pythia-tiny", "step": 4, "transform": "feminine-pronouns", "between": [FIRST, LAST]
+        "run": "pythia-tiny", "folder": None, "step": 4, "transform": "feminine-pronouns", "between": [FIRST, LAST]
     }  # fmt: skip
     assert first["facts"]["places"] == [4 * 4, 8 * 4]
 

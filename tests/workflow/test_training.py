@@ -315,3 +315,37 @@ def test_a_bit_that_flipped_in_the_saved_state_is_told_by_file(folder: Path) -> 
     _, errors = process.communicate()
     assert process.returncode == 2
     assert f"{shard.relative_to(folder)}: sha256" in errors and "Traceback" not in errors
+
+
+def test_a_run_that_breaks_keeps_its_last_sound_state(folder: Path) -> None:
+    content = yaml.safe_load(study_file(folder, "study").read_text())
+    content["training"]["learning_rate"]["peak"] = 1.0e30  # the first update's rate is 0, the second breaks the weights
+    study = folder / "study.yaml"
+    study.write_text(yaml.safe_dump(content))
+    process = start(folder, study)
+    _, errors = process.communicate()
+    assert process.returncode == 2, errors
+    assert "at step 2, which is not saved" in errors and "Traceback" not in errors
+    run = folder / "checkpoints" / RUN
+    assert [path.parent.name for path in run.glob("resume/global_step*/manifest.json")] == ["global_step1"]
+    assert not (run / "global_step2").exists()
+    assert "NaN" not in (run / "held_out.jsonl").read_text()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith("fp32")])
+@pytest.mark.parametrize(
+    "change", [{"betas": [0.1, 0.2]}, {"epsilon": 1.0}, {"weight_decay": 0.9}, {"gradient_clipping": 0.01}], ids=str
+)
+@pytest.mark.slow
+def test_a_child_trains_with_its_own_optimizer(kind: str, change: dict[str, Any], folder: Path) -> None:
+    content = yaml.safe_load(study_file(folder, "study", **KINDS[kind]).read_text())
+    content["checkpoints"]["optimizer_states"]["extra"] = [4]
+    content["interventions"] = {"own": {"parent": {"run": RUN, "step": 4}, "training": {"optimizer": change}}}
+    study = folder / "study.yaml"
+    study.write_text(yaml.safe_dump(content))
+    train(folder, study)
+    train(folder, study, "--run", f"{RUN}-intervention-own")
+    layer = "global_step24/layer_02-model_00-model_states.pt"
+    files = [folder / "checkpoints" / name / layer for name in (RUN, f"{RUN}-intervention-own")]
+    parent, child = (torch.load(path, weights_only=True) for path in files)
+    assert any(not torch.equal(parent[name], child[name]) for name in parent)
