@@ -24,8 +24,8 @@ def angles(rotary_width: int, length: int, device: torch.device) -> tuple[Tensor
 class Rotate(torch.autograd.Function):
     """Turn the first dimensions of queries and keys; `mixed` is [batch, length, heads, 3, head_width] of q, k, v.
 
-    Dimension i is paired with i + rotary_width / 2 (gpt-neox's rotate_half). One copy and six small operations
-    forth, the same back, where slices and concatenations would copy queries, keys and their gradients four times.
+    Dimension i is paired with i + rotary_width / 2 (gpt-neox's rotate_half). One copy and a few small
+    operations each way, where slices and concatenations would copy queries, keys and their gradients four times.
     """
 
     @staticmethod

@@ -14,6 +14,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
 from scripts.data import changes, tokenizer
 from scripts.study.config_intervention import Intervention
+from scripts.study.interventions import TEXT_TRANSFORMS
 from scripts.study.study import Study, parse
 from tests.workflow.conftest import SMOKE
 
@@ -88,6 +89,7 @@ def test_mistakes_are_told_with_what_to_write(asked: dict[str, Any], told: str) 
 def test_every_named_transform_exists() -> None:
     named = Intervention.model_json_schema()["properties"]["transform"]["anyOf"][0]["enum"]
     assert set(named) == set(changes.TEXT) | set(changes.ROWS)
+    assert set(TEXT_TRANSFORMS) == set(changes.TEXT)
 
 
 @pytest.mark.parametrize(
