@@ -1,0 +1,1 @@
+"""Audit: prove that a suite is what it says."""
