@@ -21,6 +21,7 @@ include: "rules/train.smk"
 include: "rules/convert.smk"
 include: "rules/evaluate.smk"
 include: "rules/memorize.smk"
+include: "rules/export.smk"
 include: "rules/analyze.smk"
 include: "rules/report.smk"
 include: "rules/plan.smk"
@@ -36,6 +37,8 @@ rule all:
         MODELS,
         EVALS,
         MEMORIZATION,
+        GGUFS,
+        EXPORT_TABLES,
         TABLES,
         RESULTS,
     localrule: True

@@ -102,6 +102,10 @@ def evaluation_science(wildcards):
     return STUDY.evaluation_science(wildcards.task_set)
 
 
+def export_science(wildcards):
+    return STUDY.export_science(wildcards.run)
+
+
 def corpus_manifest(wildcards):
     return f"data/{STUDY.run(wildcards.run).corpus}/manifest.json"
 
@@ -130,5 +134,7 @@ CHECKPOINTS = targets.checkpoints(STUDY)
 MODELS = targets.models(STUDY)
 EVALS = targets.evals(STUDY)
 MEMORIZATION = targets.memorization(STUDY)
+GGUFS = targets.ggufs(STUDY)
+EXPORT_TABLES = targets.export_tables(STUDY)
 TABLES = targets.TABLES
 RESULTS = targets.RESULTS

@@ -72,6 +72,7 @@ rule index:
         "results/findings.json",
         "data/clusters/manifest.json",
         DATA,
+        EXPORT_TABLES,
     output:
         "results/index.html",
         "results/data.html",

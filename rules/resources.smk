@@ -59,6 +59,11 @@ def model_memory(wildcards, attempt):
     return attempt * (1300 + HOST_MEGABYTES[RUNTIME.device] + STUDY.model_megabytes(wildcards.run))
 
 
+def two_models_memory(wildcards, attempt):
+    """MB: a model and its logits as above, and once more in llama.cpp."""
+    return 2 * model_memory(wildcards, attempt)
+
+
 def evaluation_time(wildcards, attempt, batch):
     """Minutes of a batch of checkpoints on one task set."""
     spec, vocabulary = STUDY.run(wildcards.run), STUDY.padded_vocabulary(wildcards.run)

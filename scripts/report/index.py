@@ -19,6 +19,7 @@ from scripts.common.files import read_json, write_text
 from scripts.common.units import short
 from scripts.report.data_page import STYLE, data_page
 from scripts.report.made import Made, count, in_words, thousands
+from scripts.report.memory import section as memory_section
 from scripts.report.theme import grammar
 from scripts.study.study import Study, load
 
@@ -52,6 +53,7 @@ def page(study: Study, made: Made) -> str:
         figures=[_figure(name) for name in (*FIGURES, *(["interventions"] if study.file.interventions else []))],
         columns=COLUMNS,
         runs=run_rows(_present(RESULTS / "tables/runs.csv")),
+        memory=memory_section(study),
         snippet=snippet(run_name, study.steps(run_name)[-1]),
         files=files(run_name, study.steps(run_name)[-1]),
         bundle=Markup(_bundle()),

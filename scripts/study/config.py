@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from scripts.study.config_data import Data, Name, Positive, Share, Strict
+from scripts.study.config_export import Export
 from scripts.study.config_intervention import Intervention
 from scripts.study.schedule import PYTHIA_OPTIMIZER_STEPS, PYTHIA_STEPS
 
@@ -231,6 +232,8 @@ class StudyFile(Strict):
     checkpoints: Checkpoints
     evaluation: Evaluation
     memorization: Memorization
+    export: Export | None = None
+    """null: no GGUF files."""
     overrides: dict[str, dict[str, object]] = {}
     """Changes of `training`, and below `checkpoints` of `checkpoints`, for runs whose "size/corpus" matches the
     pattern; the most specific wins."""

@@ -11,6 +11,7 @@ TABLES = [
     for table in ("runs", "losses", "held_out", "evals", "memorization")
     for form in ("parquet", "csv")
 ] + ["results/tables/corpora.csv"]
+EXPORT_TABLES = ["results/tables/export.csv", "results/export_memory.csv"]  # the second is measured, so not repeatable
 RESULTS = ["results/index.html", "results/data.html", "results/report.html", "results/timings.csv"]
 
 
@@ -46,6 +47,22 @@ def evals(study: Study) -> list[str]:
 def memorization(study: Study) -> list[str]:
     """A file a scored step."""
     return per_step(study, "results/memorization/{run}/step{step}.parquet", study.memorization_steps)
+
+
+def ggufs(study: Study) -> list[str]:
+    """A manifest an exported step."""
+    return per_step(study, "exports/{run}/step{step}/manifest.json", study.export_steps)
+
+
+def measured(study: Study) -> list[str]:
+    """What was found about an exported step's files, and what was measured on them."""
+    files = ("step{step}.json", "step{step}.record.json")
+    return [path for file in files for path in per_step(study, f"results/export/{{run}}/{file}", study.export_steps)]
+
+
+def export_tables(study: Study) -> list[str]:
+    """The tables of the exported steps, if the study exports any."""
+    return EXPORT_TABLES if study.file.export else []
 
 
 def per_step(study: Study, pattern: str, steps_of: Callable[[str], list[int]]) -> list[str]:
