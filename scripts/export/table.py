@@ -1,4 +1,4 @@
-"""Gather the numbers of exported files: results/tables/export.csv; with what was measured: results/export_memory.csv."""
+"""Gather the numbers of exported files: results/tables/export.csv, and with what was measured export_memory.csv."""
 
 from __future__ import annotations
 
