@@ -240,20 +240,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.parametrize("processes", [1, 2])
 def test_a_full_disk_leaves_the_last_state_whole(
-    home: Path, small_disk: Path, alone: Callable[[str, int], dict[str, str]]
+    processes: int, home: Path, small_disk: Path, alone: Callable[[str, int], dict[str, str]]
 ) -> None:
     folder = copy_of(home, small_disk)
     study = study_file(folder, "study")
     (folder / "filling").write_bytes(b"x" * (4 << 20))
-    process = start(folder, study)
-    _, errors = process.communicate()
-    assert process.returncode == 2, errors
+    process = start(folder, study, processes=processes)
+    _, errors = process.communicate(timeout=120)  # a rank that failed alone must not leave the other waiting
+    assert process.returncode != 0, errors
     assert "the disk is full" in errors or "No space left on device" in errors
-    assert "Traceback" not in errors
+    assert processes > 1 or ("Traceback" not in errors and process.returncode == 2)
     (folder / "filling").unlink()
-    train(folder, study)
-    assert sums(folder) == alone("fp32, ZeRO-1", 1)
+    train(folder, study, processes=processes)
+    assert sums(folder) == alone("fp32, ZeRO-1", processes)
 
 
 def optimizer_bytes(path: Path) -> int:
