@@ -29,6 +29,7 @@ from scripts.export.tensors import KINDS, kind_of, names, split_qkv, store, stor
 from scripts.export.vocabulary import read_vocabulary
 from tests.unit.export_models import CONTEXT, logits_of, make_model, texts
 
+ROPE = {"rope_type": "default", "rope_theta": 500, "partial_rotary_factor": 1.0}
 TOKENS = np.random.default_rng(2).integers(2, 400, CONTEXT).tolist()
 
 
@@ -71,7 +72,7 @@ def loaded(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ll
     [
         {},
         {"hidden_size": 48, "num_attention_heads": 2, "intermediate_size": 192},  # rows that no block of 32 fits
-        {"num_attention_heads": 2, "rope_parameters": {"rope_type": "default", "rope_theta": 500, "partial_rotary_factor": 1.0}},
+        {"num_attention_heads": 2, "rope_parameters": ROPE},
         {"use_parallel_residual": False},
         {"hidden_size": 160, "num_attention_heads": 2, "intermediate_size": 640},  # a head of 80, as 2.8b's
     ],
@@ -183,8 +184,8 @@ def test_f16_overflow_is_refused_with_the_tensor() -> None:
 
 SAMPLES = [
     "", " ", "  ", "a", "\n\n\n", "\t\tx", "Hello world", "it's don't WE'LL I'm", "x=1;y = 22", "a" * 300,
-    "    indented\n        twice", " " * 23, " " * 24, " " * 25, " " * 60 + "end", "trailing   ", "é à ü ß", "日本語 텍스트",
-    "😀 🎉🎉", "<|endoftext|>", "a<|endoftext|>b", "<|padding|>", "<|endoftext", "3.14159 1,000,000", "\r\n windows",
+    "    indented\n        twice", " " * 23, " " * 24, " " * 25, " " * 60 + "end", "trailing   ", "é à ü ß",
+    "日本語 텍스트", "😀 🎉🎉", "<|endoftext|>", "a<|endoftext|>b", "<|padding|>", "<|endoftext", "3.14159 1,000,000", "\r\n windows",
     "mixed \u00a0 spaces\u2003here", "snake_case camelCase", "((()))[]{}", "…—“quotes”", "\x00\x01 control",
 ]  # fmt: skip
 
@@ -254,10 +255,10 @@ def test_damaged_folders_are_refused(changed: Path) -> None:
         with pytest.raises(UserError, match=message):
             open_model(changed)
     weights.unlink()
-    with pytest.raises(UserError, match="model.safetensors: no such file"):
+    with pytest.raises(UserError, match=r"model\.safetensors: no such file"):
         open_model(changed)
     (changed / "config.json").write_text("{")
-    with pytest.raises(UserError, match="config.json: not JSON"):
+    with pytest.raises(UserError, match=r"config\.json: not JSON"):
         open_model(changed)
 
 
@@ -301,7 +302,7 @@ def test_more_tokens_than_rows_and_missing_ends_are_refused(changed: Path) -> No
 def test_llama_cpps_own_words_are_told(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     path.write_bytes(b"GGUF" + bytes(60))
-    with pytest.raises(UserError, match="llama.cpp can't load it: .+"):
+    with pytest.raises(UserError, match=r"llama\.cpp can't load it: .+"):
         Llama(path, 8, 1)
     with pytest.raises(UserError, match="no such file"):
         Llama(tmp_path / "none.gguf", 8, 1)

@@ -134,7 +134,8 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     scores = {"bytes": 500, "parameters": 100, "bits_per_weight": 32.0, "perplexity": 10.0, "perplexity_ratio": 1.0,
               "top1_agreement": 0.5, "logit_difference": 0.0, "kept_f16": [], "sha256": "0"}  # fmt: skip
     speed = {"before_mib": 40.0, "loaded_mib": 50.0, "generated_mib": 51.0, "load_seconds": 0.1, "prompt_tokens": 9,
-             "prompt_tokens_per_second": 100.0, "generated_tokens": 9, "generated_tokens_per_second": 1234.0}  # fmt: skip
+             "prompt_tokens_per_second": 100.0, "generated_tokens": 9,
+             "generated_tokens_per_second": 1234.0}  # fmt: skip
     quantizations = study.gguf_science()["quantizations"]
     write_json(
         result_path("pythia-small", 8),
@@ -150,7 +151,8 @@ def test_tables_keep_what_was_measured_apart(measured: Study, monkeypatch: pytes
     monkeypatch.setattr(sys, "argv", ["table", "--study", "study.json"])
     table.main()
     repeatable, everything = (
-        list(csv.DictReader(Path(path).open())) for path in ("results/tables/export.csv", "results/export_memory.csv")
+        list(csv.DictReader(Path(path).read_text().splitlines()))
+        for path in ("results/tables/export.csv", "results/export_memory.csv")
     )
     assert [row["quantization"] for row in repeatable] == ["f32", "q4_0"]
     assert set(everything[0]) - set(repeatable[0]) == set(table.MEASURED)
