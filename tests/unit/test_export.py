@@ -185,7 +185,8 @@ def test_f16_overflow_is_refused_with_the_tensor() -> None:
 SAMPLES = [
     "", " ", "  ", "a", "\n\n\n", "\t\tx", "Hello world", "it's don't WE'LL I'm", "x=1;y = 22", "a" * 300,
     "    indented\n        twice", " " * 23, " " * 24, " " * 25, " " * 60 + "end", "trailing   ", "é à ü ß",
-    "日本語 텍스트", "😀 🎉🎉", "<|endoftext|>", "a<|endoftext|>b", "<|padding|>", "<|endoftext", "3.14159 1,000,000", "\r\n windows",
+    "日本語 텍스트", "😀 🎉🎉", "<|endoftext|>", "a<|endoftext|>b", "<|padding|>", "<|endoftext",
+    "3.14159 1,000,000", "\r\n windows",
     "mixed \u00a0 spaces\u2003here", "snake_case camelCase", "((()))[]{}", "…—“quotes”", "\x00\x01 control",
 ]  # fmt: skip
 
