@@ -7,7 +7,7 @@ sys.path.insert(0, workflow.basedir)
 from scripts.common.environment import prepare
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
-from scripts.study import targets
+from scripts.study import exports, targets
 from scripts.study.check import begin
 from scripts.study.start import record
 from scripts.study.study import parse as parse_study
@@ -103,7 +103,7 @@ def evaluation_science(wildcards):
 
 
 def export_science(wildcards):
-    return STUDY.export_science(wildcards.run)
+    return exports.science(STUDY, wildcards.run)
 
 
 def corpus_manifest(wildcards):

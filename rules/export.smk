@@ -1,6 +1,6 @@
 # Models to GGUF files for llama.cpp, and what these cost in memory and quality; only for studies with a key `export`.
 
-for batch in STUDY.batches(STUDY.export_steps):
+for batch in STUDY.batches(partial(exports.steps, STUDY)):
 
     rule:
         name:
@@ -23,7 +23,7 @@ for batch in STUDY.batches(STUDY.export_steps):
             mem_mb=model_memory,
         params:
             study=STUDY_FILE,
-            science=STUDY.gguf_science(),
+            science=exports.gguf_science(STUDY),
             steps=batch.steps,
         message:
             "Write GGUF files of {wildcards.run}, steps {params.steps}"

@@ -24,6 +24,7 @@ from scripts.data.indexed import open_tokens
 from scripts.export.llama import Llama, version
 from scripts.export.score import Comparison, Reference, spaced_rows
 from scripts.export.write import EXPORTS, gguf_path
+from scripts.study import exports
 from scripts.study.study import HELD_OUT, Study, load
 
 RESULTS = Path("results/export")
@@ -43,7 +44,7 @@ def record_path(name: str, step: int) -> Path:
 
 def held_out_rows(study: Study, name: str) -> np.ndarray:
     """The rows that are scored, int64 [rows, sequence length + 1]; raises UserError if there is not one."""
-    folder, science = Path("data") / HELD_OUT, study.export_science(name)
+    folder, science = Path("data") / HELD_OUT, exports.science(study, name)
     tokens = open_tokens(folder / "tokens").flat
     try:
         return spaced_rows(tokens, science["sequence_length"], science["held_out_rows"])
@@ -106,7 +107,7 @@ def measure(study: Study, name: str, step: int, rows: np.ndarray) -> None:
     started, threads = time.time(), study.file.runtime.threads
     exported, folder = EXPORTS / name / f"step{step}", Path("models") / name / f"step{step}"
     found = manifest.verify(exported / manifest.NAME, "gguf")
-    manifest.same_science(exported / manifest.NAME, found["science"], study.gguf_science())
+    manifest.same_science(exported / manifest.NAME, found["science"], exports.gguf_science(study))
     if found["parents"] != {(folder / manifest.NAME).as_posix(): sha256_file(folder / manifest.NAME)}:
         raise UserError(f"{exported}: made from another model than {folder} holds now; export it again")
     expected = reference(folder, rows, study.file.runtime.device, threads)
@@ -126,7 +127,7 @@ def measure(study: Study, name: str, step: int, rows: np.ndarray) -> None:
             "step": step,
             "model": sha256_file(folder / manifest.NAME),
             "held_out": sha256_file(Path("data") / HELD_OUT / manifest.NAME),
-            "science": study.export_science(name),
+            "science": exports.science(study, name),
             "tokens": expected.targets,
             "float_perplexity": expected.perplexity,
             "files": files,

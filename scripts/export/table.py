@@ -11,6 +11,7 @@ from scripts.analyze.sources import require
 from scripts.common.errors import UserError, run
 from scripts.common.files import atomic, read_json
 from scripts.export.measure import record_path, result_path
+from scripts.study import exports
 from scripts.study.study import Study, load
 from scripts.study.targets import EXPORT_TABLES
 
@@ -20,10 +21,12 @@ MEASURED = ["before_mib", "loaded_mib", "generated_mib", "load_seconds", "prompt
             "generated_tokens_per_second"]  # fmt: skip
 IDENTITY = ["run", "size", "non_embedding", "corpus", "init_seed", "data_seed", "intervention", "step", "quantization"]
 
+COLUMNS = [*IDENTITY, *SCORES, *MEASURED]
+
 
 def rows(study: Study) -> list[dict[str, Any]]:
     """A row a run, step and quantization, in the study's order; raises UserError that names a missing or other file."""
-    asked = [(name, step) for name in study.runs for step in study.export_steps(name)]
+    asked = [(name, step) for name in study.runs for step in exports.steps(study, name)]
     require(path(name, step) for name, step in asked for path in (result_path, record_path))
     found = []
     for name, step in asked:
@@ -58,7 +61,7 @@ def main() -> None:
     found = rows(load(parser.parse_args().study))
     repeatable, measured = map(Path, EXPORT_TABLES)
     write(repeatable, [*IDENTITY, *SCORES], found)
-    write(measured, [*IDENTITY, *SCORES, *MEASURED], found)
+    write(measured, COLUMNS, found)
     print(f"{len(found)} files")
 
 

@@ -10,6 +10,7 @@ from scripts.common import manifest
 from scripts.common.errors import UserError, run
 from scripts.common.files import atomic
 from scripts.common.progress import progress
+from scripts.study import exports
 from scripts.study.study import Study, load
 
 EXPORTS = Path("exports")
@@ -33,7 +34,7 @@ def export(study: Study, name: str, step: int) -> None:
         raise UserError(f"{folder}: its manifest is of {checked['subject']}, not of {name} step {step}")
     source = open_model(folder)
     vocabulary = read_vocabulary(folder, source.shape.vocabulary)
-    science = study.gguf_science()
+    science = exports.gguf_science(study)
     files, facts = [], {}
     for quantization in science["quantizations"]:
         path = gguf_path(name, step, quantization)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
+from scripts.study import exports
 from scripts.study.study import Study
 
 
@@ -17,6 +19,7 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
     of_runs = Counter[str]()
     for run in study.runs:
         of_runs.update(jobs_of(study, run))
+    exported = sum(_in_batches(study, partial(exports.steps, study), run) for run in study.runs)
     jobs = {
         "fetch": len(study.file.data.components),
         "documents": len(study.blocks()),
@@ -34,7 +37,9 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
         "tasks": min(1, of_runs["evaluate"]),
         "evaluate": of_runs["evaluate"],
         "memorize": of_runs["memorize"],
-        **dict.fromkeys(("gguf", "measure"), sum(_in_batches(study, study.export_steps, run) for run in study.runs)),
+        **dict.fromkeys(
+            ("gguf", "measure"), sum(_in_batches(study, partial(exports.steps, study), run) for run in study.runs)
+        ),
         "export_table": int(study.file.export is not None),
         **dict.fromkeys(("tables", "timings", "findings", "figures", "index", "page", "all"), 1),
     }

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 
 from scripts.common.errors import UserError, explain, near
 from scripts.common.files import read_json, read_yaml
+from scripts.study import exports
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
 from scripts.study.config import Schedule, StudyFile
 from scripts.study.explain import explain_all
@@ -46,7 +46,7 @@ class Study:
         for run in self.runs.values():
             placement(run, file.runtime)  # refuses a world that can't share the batch
         self._check_parents()
-        self._check_export()
+        exports.check(file.export, self.runs)
 
     # --- runs and steps -------------------------------------------------------------------------
 
@@ -97,13 +97,6 @@ class Study:
         """Steps whose model is scored for memorization."""
         return self._among(run, self.file.memorization.steps)
 
-    def export_steps(self, run: str) -> list[int]:
-        """Steps whose model becomes GGUF files."""
-        asked = self.file.export
-        if asked is None or not any(fnmatchcase(run, pattern) for pattern in asked.runs):
-            return []
-        return self.steps(run)[-1:] if asked.steps is None else self._among(run, asked.steps)
-
     def batches(self, steps_of: Callable[[str], list[int]]) -> list[Batch]:
         """Batches of checkpoints that one process handles; runs with the same steps share them."""
         alike: dict[tuple[int, ...], list[str]] = {}
@@ -127,13 +120,6 @@ class Study:
                 key, step = f"interventions.{run.origin.intervention}.parent.step", run.origin.step
                 allowed = f"a step of {run.origin.run} whose optimizer state is kept: {', '.join(map(str, kept))}"
                 raise UserError(explain(key, step, allowed, f"{step} into checkpoints.optimizer_states.extra"))
-
-    def _check_export(self) -> None:
-        """Refuse a run to export that there is not; raises UserError."""
-        for pattern in self.file.export.runs if self.file.export else []:
-            if not any(fnmatchcase(run, pattern) for run in self.runs):
-                known = list(self.runs)
-                raise UserError(explain("export.runs (no run fits)", pattern, ", ".join(known), near(pattern, known)))
 
     # --- blocks of documents ----------------------------------------------------------------------
 
@@ -270,16 +256,6 @@ class Study:
     def memorization_science(self) -> dict[str, Any]:
         """Key memorization without its steps, which only choose files."""
         return self.file.memorization.model_dump(exclude={"steps"})
-
-    def gguf_science(self) -> dict[str, Any]:
-        """Of key export, what determines the files."""
-        return {"quantizations": self.file.export.quantizations if self.file.export else []}
-
-    def export_science(self, run: str) -> dict[str, Any]:
-        """Of key export, what determines a run's numbers."""
-        rows = self.file.export.held_out_rows if self.file.export else 0
-        length = self.run(run).training.sequence_length
-        return {**self.gguf_science(), "held_out_rows": rows, "sequence_length": length}
 
 
 def load(path: Path) -> Study:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+from scripts.study import exports
 from scripts.study.study import HELD_OUT, Study
 
 TABLES = [
@@ -51,13 +53,17 @@ def memorization(study: Study) -> list[str]:
 
 def ggufs(study: Study) -> list[str]:
     """A manifest an exported step."""
-    return per_step(study, "exports/{run}/step{step}/manifest.json", study.export_steps)
+    return per_step(study, "exports/{run}/step{step}/manifest.json", partial(exports.steps, study))
 
 
 def measured(study: Study) -> list[str]:
     """What was found about an exported step's files, and what was measured on them."""
     files = ("step{step}.json", "step{step}.record.json")
-    return [path for file in files for path in per_step(study, f"results/export/{{run}}/{file}", study.export_steps)]
+    return [
+        path
+        for file in files
+        for path in per_step(study, f"results/export/{{run}}/{file}", partial(exports.steps, study))
+    ]
 
 
 def export_tables(study: Study) -> list[str]:

@@ -19,10 +19,12 @@ from scipy.special import log_softmax
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml, write_json
 from scripts.export import footprint, table
-from scripts.export.measure import record_path, result_path
+from scripts.export.measure import record_path
 from scripts.export.score import POSITIONS, Comparison, Reference, negative_log_likelihoods, spaced_rows
 from scripts.report import memory
+from scripts.study import exports
 from scripts.study.study import Study, parse
+from tests.unit.export_numbers import write_numbers
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,17 +97,17 @@ def smoke(**export: object) -> dict[str, Any]:
 
 def test_steps_default_to_the_last_of_fitting_runs() -> None:
     study = parse(smoke(runs=["pythia-tiny*"]))
-    assert {run: study.export_steps(run) for run in study.runs} == {
+    assert {run: exports.steps(study, run) for run in study.runs} == {
         "pythia-tiny": [8], "pythia-small": [], "pythia-tiny-deduped": [8],
     }  # fmt: skip
-    assert parse(smoke(steps=[0, 2, 3])).export_steps("pythia-small") == [0, 2]
+    assert exports.steps(parse(smoke(steps=[0, 2, 3])), "pythia-small") == [0, 2]
 
 
 def test_a_study_without_the_key_exports_nothing() -> None:
     content = smoke()
     del content["export"]
     study = parse(content)
-    assert not any(study.export_steps(run) for run in study.runs)
+    assert not any(exports.steps(study, run) for run in study.runs)
     assert memory.section(study) is None
 
 
@@ -131,18 +133,7 @@ def test_mistakes_are_told_with_the_fix(change: dict[str, object], message: str)
 def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     monkeypatch.chdir(tmp_path)
     study = parse(smoke())
-    scores = {"bytes": 500, "parameters": 100, "bits_per_weight": 32.0, "perplexity": 10.0, "perplexity_ratio": 1.0,
-              "top1_agreement": 0.5, "logit_difference": 0.0, "kept_f16": [], "sha256": "0"}  # fmt: skip
-    speed = {"before_mib": 40.0, "loaded_mib": 50.0, "generated_mib": 51.0, "load_seconds": 0.1, "prompt_tokens": 9,
-             "prompt_tokens_per_second": 100.0, "generated_tokens": 9,
-             "generated_tokens_per_second": 1234.0}  # fmt: skip
-    quantizations = study.gguf_science()["quantizations"]
-    write_json(
-        result_path("pythia-small", 8),
-        {"run": "pythia-small", "step": 8, "tokens": 64, "float_perplexity": 10.0,
-         "science": {"quantizations": quantizations}, "files": dict.fromkeys(reversed(quantizations), scores)},
-    )  # fmt: skip
-    write_json(record_path("pythia-small", 8), {"files": dict.fromkeys(quantizations, speed)})
+    write_numbers(study)
     return study
 
 

@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 from scripts.analyze import tables
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, read_yaml, write_json
+from scripts.export import table as export_table
 from scripts.report import aggregate, closing, figures, index, theme
 from scripts.report.findings import findings
 from scripts.report.made import count
 from scripts.report.results import load
 from scripts.study.study import Study, parse
 from tests.unit import synthetic
+from tests.unit.export_numbers import write_numbers
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,6 +45,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study]:
         ):  # fmt: skip
             tables.write(name, frame)
         tables.write("corpora", tables.corpora(study), parquet=False)
+        write_numbers(study)
+        export_table.write(Path("results/export_memory.csv"), export_table.COLUMNS, export_table.rows(study))
         results = load(study)
         write_json(Path("results/findings.json"), [finding.plain() for finding in findings(results)])
         rows = [{"rule": "train", "job": "a", "seconds": 90.0, "cpu_seconds": 80.0, "max_rss_mb": 500.0}]
