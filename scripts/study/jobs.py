@@ -37,9 +37,7 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
         "tasks": min(1, of_runs["evaluate"]),
         "evaluate": of_runs["evaluate"],
         "memorize": of_runs["memorize"],
-        **dict.fromkeys(
-            ("gguf", "measure"), sum(_in_batches(study, partial(exports.steps, study), run) for run in study.runs)
-        ),
+        **dict.fromkeys(("gguf", "measure"), exported),
         "export_table": int(study.file.export is not None),
         **dict.fromkeys(("tables", "timings", "findings", "figures", "index", "page", "all"), 1),
     }
