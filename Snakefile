@@ -38,6 +38,7 @@ rule all:
         MEMORIZATION,
         TABLES,
         RESULTS,
+        CARDS,
     localrule: True
     message:
         "The study is complete"

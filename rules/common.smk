@@ -25,6 +25,7 @@ except UserError as error:
 prepare(workflow.basedir, STUDY.file.runtime.threads)
 
 RUNS = list(STUDY.runs)
+TRAINED = list(STUDY.trained)  # the others are published by somebody else
 CORPORA = list(STUDY.file.data.corpora)
 COMPONENTS = list(STUDY.file.data.components)
 PARTS = list(range(STUDY.part_count))
@@ -98,6 +99,10 @@ def train_science(wildcards):
     return STUDY.train_science(wildcards.run)
 
 
+def published_science(wildcards):
+    return STUDY.published_science(wildcards.run)
+
+
 def evaluation_science(wildcards):
     return STUDY.evaluation_science(wildcards.task_set)
 
@@ -118,6 +123,11 @@ def leg_before(run, leg):
     return STUDY.ancestors(run)
 
 
+def among(runs, batch):
+    """The runs of a batch that are among these, as a wildcard's constraint; one that nothing fits if there is none."""
+    return "|".join(re.escape(run) for run in batch.runs if run in runs) or "(?!)"
+
+
 def largest_first(wildcards):
     """Priority of a run's jobs: the longest start first, so that the last ones are short."""
     return STUDY.run(wildcards.run).size.non_embedding_parameters
@@ -128,7 +138,9 @@ def largest_first(wildcards):
 DATA = targets.data(STUDY)
 CHECKPOINTS = targets.checkpoints(STUDY)
 MODELS = targets.models(STUDY)
+LAST_MODELS = targets.last_models(STUDY)
 EVALS = targets.evals(STUDY)
 MEMORIZATION = targets.memorization(STUDY)
-TABLES = targets.TABLES
-RESULTS = targets.RESULTS
+TABLES = targets.tables(STUDY)
+RESULTS = targets.results(STUDY)
+CARDS = targets.cards(STUDY)

@@ -105,7 +105,7 @@ def _sequential(files: list[Path]) -> dict[int, list[Shard]]:
 
 
 def rotary_frequencies(folder: Path) -> int | None:
-    """Length of the first block's saved rotary frequencies, half the rotated dimensions of a head; None if not saved."""
+    """Length of the first block's saved rotary frequencies, half of what a head rotates; None if not saved."""
     files = neox_files.layer_files(folder)
     if files:
         held = neox_files.mapping(next(iter(files[2].values()))).get(ROTARY)

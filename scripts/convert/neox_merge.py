@@ -7,6 +7,7 @@ up. That converter was wrong in both directions once: gpt-neox #1072 (the sum) a
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -106,6 +107,16 @@ def merge(name: str, shards: list[Tensor], kind: Kind = "weights") -> Merged:
         return Merged(total.to(shards[0].dtype), 0.0)
     apart = float((wide - wide[0]).abs().max())
     return Merged(shards[0] if apart == 0.0 else wide.mean(0).to(shards[0].dtype), apart)
+
+
+def digest_of_tensors(layers: Layers) -> str:
+    """Hex sha256 of all numbers, their dtypes and their names."""
+    digest = hashlib.sha256()
+    for index, named in sorted(layers.items()):
+        for name, tensor in sorted(named.items()):
+            digest.update(f"{index} {name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def beyond_noise(merged: Merged) -> bool:

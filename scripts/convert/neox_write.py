@@ -6,6 +6,7 @@ model file (docs/formats.md).
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +131,11 @@ def _state(shape: Shape, step: int, tensor_parallel: int) -> dict[str, Any]:
 
 
 def _fresh(shard: Layers, layers: int) -> dict[str, Any]:
-    """An Adam before its first step: torch's own form for fp32 weights, FP16_Optimizer's with fp32 copies for others."""
+    """An Adam before its first step: torch's form for fp32 weights, else FP16_Optimizer's with fp32 copies."""
     groups = neox_v1_groups(layers)
     ends = [sum(map(len, groups[:number])) for number in range(len(groups) + 1)]
     if shard[0][EMBEDDING[0]].dtype == torch.float32:
-        indices = [list(range(first, last)) for first, last in zip(ends, ends[1:], strict=False)]
+        indices = [list(range(first, last)) for first, last in pairwise(ends)]
         return {"state": {}, "param_groups": [{"params": params} for params in indices]}
     flat = [torch.cat([shard[index][name].float().flatten() for index, name in group]) for group in groups]
     return {

@@ -18,7 +18,8 @@ LISTING = "revisions.json"
 def named(revisions: list[Revision], last: int) -> dict[str, Revision]:
     """Revisions by the names they are published under; `main` is the run's last step."""
     by_name = {revision.name: revision for revision in revisions}
-    return by_name | {MAIN: revision for revision in revisions if revision.step == last}
+    of_last = [revision for revision in revisions if revision.step == last]
+    return by_name | {MAIN: of_last[0]} if of_last else by_name
 
 
 def to_cache(root: Path, repo: str, wanted: dict[str, Revision], replace: bool) -> Path:
@@ -31,7 +32,7 @@ def to_cache(root: Path, repo: str, wanted: dict[str, Revision], replace: bool) 
         refs = {name: home / "refs" / name for name in wanted}
         changed = [name for name, path in refs.items() if path.exists() and path.read_text() != wanted[name].commit]
         refuse_changes(str(home), changed, replace)
-        for revision in dict.fromkeys(wanted.values()):
+        for revision in {held.commit: held for held in wanted.values()}.values():
             snapshot = home / "snapshots" / revision.commit
             for name, file in revision.files.items():
                 blob = home / "blobs" / etag(file)
@@ -61,7 +62,7 @@ def _link(blob: Path, target: Path, file: File) -> None:
     """Point a snapshot's file to its blob; where there are no symbolic links, it is the file itself."""
     target.parent.mkdir(parents=True, exist_ok=True)
     relative = os.path.relpath(blob, target.parent)
-    if target.is_symlink() and os.readlink(target) == relative:
+    if target.is_symlink() and str(target.readlink()) == relative:
         return
     with suppress(FileNotFoundError):
         target.unlink()

@@ -61,11 +61,10 @@ def revisions(run: str, steps: list[int], card: Path) -> list[Revision]:
             f"{card / 'README.md'}: no such model card\n  write:   snakemake --profile profiles/local cards"
         )
     contents = {step: manifest.read(folder_of(run, step) / manifest.NAME, "model") for step in steps}
-    problems = [
-        problem
-        for step in steps
-        for problem in (*misplaced(run, step, contents), *changed_files(run, step, contents), *unlike_native(run, step))
-    ]
+    problems = []
+    for step in steps:
+        changed = changed_files(run, step, contents)
+        problems += [*misplaced(run, step, contents), *changed, *([] if changed else unlike_native(run, step))]
     problems += duplicates({step: weights_of(content) for step, content in contents.items()}, reasons(contents), run)
     if problems:
         raise UserError(f"{run} is not published\n  " + "\n  ".join(dict.fromkeys(problems)))
@@ -124,7 +123,7 @@ def misplaced(run: str, step: int, contents: Mapping[int, Mapping[str, Any]]) ->
 
 
 def changed_files(run: str, step: int, contents: Mapping[int, Mapping[str, Any]]) -> list[str]:
-    """Sentences on files that are missing or not what the manifest says, and whose they are if they are another step's."""
+    """Sentences on files that are missing or not what the manifest says, and which other step's they are."""
     folder, found = folder_of(run, step), []
     for name, held in contents[step]["files"].items():
         path = folder / name
@@ -169,7 +168,7 @@ def same_weights(run: str, step: int, native_step: int) -> bool:
 
 
 def place(file: File, target: Path) -> None:
-    """Give a file another name, as a hard link or, on another disk, a copy that is hashed; what is there is replaced."""
+    """Give a file another name: a hard link or, on another disk, a copy that is hashed. What is there is replaced."""
     with atomic(target) as temporary:
         try:
             os.link(file.path, temporary)

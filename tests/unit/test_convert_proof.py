@@ -234,7 +234,7 @@ def test_a_tokenizer_that_splits_otherwise_is_found(tokenizer: Path, tmp_path: P
     small = Tokenizer(models.BPE(vocab={"a": 0}, merges=[]))
     small.pre_tokenizer = pre_tokenizers.ByteLevel()
     small.save(str(tmp_path / "other/tokenizer.json"))
-    with pytest.raises(UserError, match="its tokenizer has 280 tokens, .* 1$"):
+    with pytest.raises(UserError, match=r"its tokenizer has 280 tokens, .* 1$"):
         prove_same_ids(tokenizer, tmp_path / "other/tokenizer.json")
 
 
