@@ -148,7 +148,7 @@ def training(card: Card) -> str:
         lines.append(f"- Loss at the end: {card.final['training_loss']:.4f} nats a token in training, "
                      f"{card.final['held_out_loss']:.4f} on held-out text.")  # fmt: skip
     if card.logits is not None:
-        lines.append(f"- Conversion: logits of this model differ from the trainer's by at most {card.logits:.1g}.")
+        lines.append(f"- Conversion: logits of this model differ from the trainer's by at most {card.logits:.2g}.")
     return "\n".join(lines)
 
 

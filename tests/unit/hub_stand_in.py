@@ -1,7 +1,8 @@
 """A local stand-in of the hub's HTTP API, as much of it as publication uses, with git's and LFS's rules.
 
-Endpoints as huggingface_hub 2.4 calls them: repos/create, refs, branch, commits, tree, preupload, commit (NDJSON), and
-git-lfs's batch with one PUT a file. Branches are lists of commits; a commit maps paths to content.
+Endpoints as huggingface_hub 2.4 calls them: repos/create, refs, branch, commits, tree, preupload, commit (NDJSON),
+git-lfs's batch with one PUT a file, and for downloads
+revision and resolve. Branches are lists of commits; a commit maps paths to content.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ REPO = r"/api/models/(?P<repo>[^/]+/[^/]+)"
 
 class Hub:
     """Repositories in memory and the requests that came in; `fail_after` commits it answers 503, `spoil` changes what
-    is uploaded under that path."""
+    comes in or goes out under that path."""
 
     def __init__(self) -> None:
         self.branches: dict[str, list[Files]] = {}
         self.objects: dict[str, bytes] = {}
         self.exists = False
-        self.commits = self.uploads = 0
+        self.commits = self.uploads = self.downloads = 0
         self.fail_after: int | None = None
         self.spoil: str | None = None
         hub = self
@@ -40,15 +41,21 @@ class Hub:
             def handle_any(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 path = self.path.partition("?")[0]
-                status, answer = hub.answer(self.command, path, body)
-                content = json.dumps(answer).encode()
+                headers: dict[str, str] = {}
+                if file := re.fullmatch(r"/[^/]+/[^/]+/resolve/(?P<commit>\w+)/(?P<path>.+)", path):
+                    status, content, headers = hub.resolve(**file.groupdict())
+                else:
+                    status, answer = hub.answer(self.command, path, body)
+                    content = json.dumps(answer).encode()
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                for name, value in {"Content-Type": "application/json", **headers}.items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content)
+                if self.command != "HEAD":
+                    self.wfile.write(content)
 
-            do_GET = do_POST = do_PUT = handle_any  # noqa: N815  the server's names
+            do_GET = do_POST = do_PUT = do_HEAD = handle_any  # noqa: N815  the server's names
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
@@ -64,6 +71,7 @@ class Hub:
             ("POST", r"/api/validate-yaml", lambda _: (200, {"errors": [], "warnings": []})),
             ("GET", REPO + r"/refs", self.refs),
             ("POST", REPO + r"/branch/(?P<branch>[^/]+)", self.branch),
+            ("GET", REPO + r"/revision/(?P<branch>[^/]+)", self.info),
             ("GET", REPO + r"/commits/(?P<branch>[^/]+)", self.log),
             ("GET", REPO + r"/tree/(?P<branch>[^/]+)", self.tree),
             ("POST", REPO + r"/preupload/(?P<branch>[^/]+)", self.preupload),
@@ -106,9 +114,27 @@ class Hub:
             for commit in commits
         ]
 
+    def files(self, name: str) -> Files:
+        """Those of a branch, or of the commit a branch is at."""
+        heads = {self.sha(held): held[-1] for held in self.branches.values()}
+        return heads[name] if name in heads else self.branches[name][-1]
+
+    def info(self, _: bytes, branch: str) -> tuple[int, Any]:
+        siblings = [{"rfilename": path} for path in self.files(branch)]
+        return 200, {"id": "castalia/pythia-tiny", "sha": branch, "siblings": siblings, "private": False, "tags": []}
+
+    def resolve(self, commit: str, path: str) -> tuple[int, bytes, dict[str, str]]:
+        content = self.files(commit).get(path)
+        if content is None:
+            return 404, b"", {"X-Error-Code": "EntryNotFound"}
+        if path == self.spoil:
+            content = bytes([content[0] ^ 1]) + content[1:]
+        self.downloads += 1
+        return 200, content, {"X-Repo-Commit": commit, "ETag": f'"{git_sha1(content)}"'}
+
     def tree(self, _: bytes, branch: str) -> tuple[int, Any]:
         listing = []
-        for path, content in self.branches[branch][-1].items():
+        for path, content in self.files(branch).items():
             entry = {"type": "file", "path": path, "size": len(content), "oid": git_sha1(content)}
             if path.endswith(".safetensors"):
                 sha256 = hashlib.sha256(content).hexdigest()
