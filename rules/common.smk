@@ -9,6 +9,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
 from scripts.study import targets
 from scripts.study.check import begin
+from scripts.study.published import published_science
 from scripts.study.start import record
 from scripts.study.study import parse as parse_study
 from scripts.study.texts import matching
@@ -99,8 +100,8 @@ def train_science(wildcards):
     return STUDY.train_science(wildcards.run)
 
 
-def published_science(wildcards):
-    return STUDY.published_science(wildcards.run)
+def fetch_science(wildcards):
+    return published_science(STUDY, wildcards.run)
 
 
 def evaluation_science(wildcards):

@@ -54,7 +54,7 @@ for batch in STUDY.batches(STUDY.steps):
             mem_mb=model_memory,
         params:
             study=STUDY_FILE,
-            science=published_science,
+            science=fetch_science,
             steps=batch.steps,
         message:
             "Fetch {wildcards.run}, steps {params.steps}"

@@ -21,6 +21,7 @@ from scripts.convert.model_folder import content_files, folder_of, swapped_in
 from scripts.convert.published_source import Listed, source_of
 from scripts.convert.revisions import duplicates
 from scripts.convert.tokenizer_files import copy_files, prove_same_ids
+from scripts.study.published import published_science
 from scripts.study.study import Study, load
 
 KNOWN = {1: "Pythia's first update has learning rate 0"}  # steps that may equal the one before
@@ -184,7 +185,7 @@ class Fetcher:
             target / manifest.NAME,
             kind="model",
             subject={"run": self.name, "step": step},
-            science=self.study.published_science(self.name),
+            science=published_science(self.study, self.name),
             files=content_files(target),
             parents=[TOKENIZER / manifest.NAME],
             facts={**facts, "source": self._source(step, listed), "unchanged": KNOWN[1] if equal else None},

@@ -223,17 +223,6 @@ class Study:
             **({"origin": run.origin.science()} if run.origin else {}),
         }
 
-    def published_science(self, name: str) -> dict[str, Any]:
-        """Key published.<run>, without the steps, which only choose files, and the model it must be."""
-        run = self.run(name)
-        assert run.published is not None
-        return {
-            **run.published.model_dump(exclude={"steps"}),
-            "size": self.size_science(name),
-            "precision": run.training.precision,
-            "sequence_length": run.training.sequence_length,
-        }
-
     def size_science(self, name: str) -> dict[str, Any]:
         """The shape of a run's model, and how it is initialized."""
         size = self.run(name).size
