@@ -102,6 +102,8 @@ def test_published_models_are_scored_as_if_they_had_been_trained_here(
     study: Callable[..., Workflow], finished: Workflow
 ) -> None:
     workflow = study()
+    refused = workflow.run("--dry-run", "checkpoints/their-tiny/manifest.json")
+    assert refused.returncode != 0 and "MissingRuleException" in refused.stderr + refused.stdout  # it is not trained
     planned = workflow.planned()
     assert planned["fetch_models"] == 2
     assert not {"train_run", "train_leg", "convert", "figures", "findings", "index"} & set(planned)
