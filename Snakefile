@@ -41,6 +41,7 @@ rule all:
         EXPORT_TABLES,
         TABLES,
         RESULTS,
+        CARDS,
     localrule: True
     message:
         "The study is complete"

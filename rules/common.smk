@@ -9,6 +9,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
 from scripts.study import exports, targets
 from scripts.study.check import begin
+from scripts.study.published import published_science
 from scripts.study.start import record
 from scripts.study.study import parse as parse_study
 from scripts.study.texts import matching
@@ -25,6 +26,7 @@ except UserError as error:
 prepare(workflow.basedir, STUDY.file.runtime.threads)
 
 RUNS = list(STUDY.runs)
+TRAINED = list(STUDY.trained)  # the others are published by somebody else
 CORPORA = list(STUDY.file.data.corpora)
 COMPONENTS = list(STUDY.file.data.components)
 PARTS = list(range(STUDY.part_count))
@@ -98,6 +100,10 @@ def train_science(wildcards):
     return STUDY.train_science(wildcards.run)
 
 
+def fetch_science(wildcards):
+    return published_science(STUDY, wildcards.run)
+
+
 def evaluation_science(wildcards):
     return STUDY.evaluation_science(wildcards.task_set)
 
@@ -122,6 +128,11 @@ def leg_before(run, leg):
     return STUDY.ancestors(run)
 
 
+def among(runs, batch):
+    """The runs of a batch that are among these, as a wildcard's constraint; one that nothing fits if there is none."""
+    return "|".join(re.escape(run) for run in batch.runs if run in runs) or "(?!)"
+
+
 def largest_first(wildcards):
     """Priority of a run's jobs: the longest start first, so that the last ones are short."""
     return STUDY.run(wildcards.run).size.non_embedding_parameters
@@ -132,9 +143,11 @@ def largest_first(wildcards):
 DATA = targets.data(STUDY)
 CHECKPOINTS = targets.checkpoints(STUDY)
 MODELS = targets.models(STUDY)
+LAST_MODELS = targets.last_models(STUDY)
 EVALS = targets.evals(STUDY)
 MEMORIZATION = targets.memorization(STUDY)
 GGUFS = targets.ggufs(STUDY)
 EXPORT_TABLES = targets.export_tables(STUDY)
-TABLES = targets.TABLES
-RESULTS = targets.RESULTS
+TABLES = targets.tables(STUDY)
+RESULTS = targets.results(STUDY)
+CARDS = targets.cards(STUDY)

@@ -115,3 +115,26 @@ rule page:
     shell:
         "python -m snakemake --snakefile {params.snakefile} --configfile {params.study} --nolock --cores 1"
         " --report {output} {input} > {log} 2>&1"
+
+
+rule cards:
+    input:
+        TABLES,
+        LAST_MODELS,
+        expand("results/figures/{name}.{form}", name=targets.CARD_FIGURES if TRAINED else [], form=["svg", "json"]),
+    output:
+        CARDS,
+    log:
+        "logs/cards.log",
+    benchmark:
+        "benchmarks/cards/all.jsonl"
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        study=STUDY_FILE,
+    message:
+        "Write the model cards"
+    shell:
+        "python -m scripts.report.cards --study {params.study} > {log} 2>&1"

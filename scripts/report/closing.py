@@ -23,7 +23,7 @@ def lines(study: Study, made: Made, found: list[dict[str, Any]]) -> list[Text]:
     shown = [
         Text(""),
         Text(f"Castalia: the {study.file.study} study", style="bold"),
-        Text(f"  {made.trained} of {len(study.runs)} runs trained on {thousands(made.tokens)} tokens in all"),
+        Text(f"  {made.trained} of {len(study.trained)} runs trained on {thousands(made.tokens)} tokens in all"),
         Text(f"  {thousands(made.models)} models, {thousands(made.evaluations)} evaluations, "
              f"{thousands(made.memorization)} memorization scorings"),
     ]  # fmt: skip

@@ -30,25 +30,29 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
         "tokenize": (len(corpora) - published + 1) * parts,  # the held-out split is one more corpus
         "published": published,
         "join": len(corpora) + 1,
-        "order": len({(run.corpus, run.data_seed) for run in runs}),
-        "train_leg": of_runs["train"] - len(runs),
-        "train_run": len(runs),
+        "order": len({(run.corpus, run.data_seed) for run in runs if run.corpus in corpora}),
+        "train_leg": of_runs["train"] - len(study.trained),
+        "train_run": len(study.trained),
         "convert": of_runs["convert"],
+        "fetch_models": of_runs["fetch_models"],
         "tasks": min(1, of_runs["evaluate"]),
         "evaluate": of_runs["evaluate"],
         "memorize": of_runs["memorize"],
         **dict.fromkeys(("gguf", "measure"), exported),
         "export_table": int(study.file.export is not None),
-        **dict.fromkeys(("tables", "timings", "findings", "figures", "index", "page", "all"), 1),
+        **dict.fromkeys(("timings", "findings", "figures", "index", "page"), int(bool(study.trained))),
+        **dict.fromkeys(("tables", "cards", "all"), 1),
     }
     return {rule: count for rule, count in jobs.items() if count}
 
 
 def jobs_of(study: Study, run: str) -> dict[str, int]:
-    """Jobs of one run by stage: train (a leg each), convert, evaluate and memorize (a batch of checkpoints each)."""
+    """Jobs of one run by stage: train (a leg each), convert (of published models fetch_models), evaluate and memorize
+    (a batch of checkpoints each)."""
+    published = study.run(run).published is not None
     return {
-        "train": study.file.runtime.legs,
-        "convert": _in_batches(study, study.steps, run),
+        "train": 0 if published else study.file.runtime.legs,
+        "fetch_models" if published else "convert": _in_batches(study, study.steps, run),
         "evaluate": _in_batches(study, study.evaluation_steps, run) * len(study.file.evaluation.task_sets),
         "memorize": _in_batches(study, study.memorization_steps, run),
     }

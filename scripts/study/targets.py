@@ -8,18 +8,22 @@ from functools import partial
 from scripts.study import exports
 from scripts.study.study import HELD_OUT, Study
 
-TABLES = [
-    f"results/tables/{table}.{form}"
-    for table in ("runs", "losses", "held_out", "evals", "memorization")
-    for form in ("parquet", "csv")
-] + ["results/tables/corpora.csv"]
 EXPORT_TABLES = ["results/tables/export.csv", "results/export_memory.csv"]  # the second is measured, so not repeatable
+CARD_FIGURES = ("loss", "evals", "memorization_step")  # of the report's, what a model card shows
+
+
+def _both(*tables: str) -> list[str]:
+    return [f"results/tables/{table}.{form}" for table in tables for form in ("parquet", "csv")]
+
+
+TABLES = [*_both("runs", "losses", "held_out", "evals", "memorization"), "results/tables/corpora.csv"]
 RESULTS = ["results/index.html", "results/data.html", "results/report.html", "results/timings.csv"]
 
 
 def orders(study: Study) -> list[str]:
     """The row orders that runs read."""
-    return [f"data/{run.corpus}/order-{run.data_seed}/manifest.json" for run in study.runs.values()]
+    read = [run for run in study.runs.values() if run.corpus in study.file.data.corpora]
+    return [f"data/{run.corpus}/order-{run.data_seed}/manifest.json" for run in read]
 
 
 def data(study: Study) -> list[str]:
@@ -28,13 +32,18 @@ def data(study: Study) -> list[str]:
 
 
 def checkpoints(study: Study) -> list[str]:
-    """A manifest a run."""
-    return [f"checkpoints/{run}/manifest.json" for run in study.runs]
+    """A manifest a run that is trained here."""
+    return [f"checkpoints/{run}/manifest.json" for run in study.trained]
 
 
 def models(study: Study) -> list[str]:
     """A manifest a saved step."""
     return per_step(study, "models/{run}/step{step}/manifest.json", study.steps)
+
+
+def last_models(study: Study) -> list[str]:
+    """The manifest of every run's last step."""
+    return [f"models/{run}/step{study.steps(run)[-1]}/manifest.json" for run in study.runs]
 
 
 def evals(study: Study) -> list[str]:
@@ -69,6 +78,23 @@ def measured(study: Study) -> list[str]:
 def export_tables(study: Study) -> list[str]:
     """The tables of the exported steps, if the study exports any."""
     return EXPORT_TABLES if study.file.export else []
+
+
+def tables(study: Study) -> list[str]:
+    """Tidy tables; of a study that trains nothing those of scores, of memorization only if a corpus is there for it."""
+    if study.trained:
+        return TABLES
+    return _both("evals", *(["memorization"] if memorization(study) else []))
+
+
+def results(study: Study) -> list[str]:
+    """Pages of the report, which tells of training; none of a study that trains nothing."""
+    return RESULTS if study.trained else []
+
+
+def cards(study: Study) -> list[str]:
+    """A model card a run."""
+    return [f"results/cards/{run}/README.md" for run in study.runs]
 
 
 def per_step(study: Study, pattern: str, steps_of: Callable[[str], list[int]]) -> list[str]:

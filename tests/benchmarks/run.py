@@ -23,6 +23,7 @@ PARTS = {  # module of tests/benchmarks, whose measure() gives (what, measured);
     "graph": "graph",
     "train": "training",
     "save": "saving",
+    "convert": "conversion",
     "tokenization": "tokenization",
     "join": "join",
     "view": "view",

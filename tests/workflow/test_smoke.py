@@ -27,6 +27,7 @@ def test_everything_is_made(finished: Workflow) -> None:
             scores = json.loads((folder / f"results/evals/{run}/zero-shot/step{step}.json").read_text())
             assert set(scores["results"]) == set(STUDY.file.evaluation.task_sets["zero-shot"].tasks)
             assert (folder / f"results/memorization/{run}/step{step}.parquet").exists()
+        assert f"# {run}\n" in (folder / f"results/cards/{run}/README.md").read_text()
     assert "vega" in (folder / "results/report.html").read_text()
     assert (folder / "results/index.html").stat().st_size > 100_000
 
@@ -71,9 +72,9 @@ def test_a_second_study_from_nothing_gives_the_same_bytes(finished: Workflow, tm
     assert found == expected
 
 
-REPORT = {"tables": 1, "timings": 1, "findings": 1, "figures": 1, "index": 1, "page": 1, "all": 1}
 PAGES = {"index": 1, "page": 1, "all": 1}
 EXPORT = {"gguf": 1, "measure": 1, "export_table": 1}
+REPORT = dict.fromkeys(("tables", "timings", "findings", "figures", "cards", "index", "page", "all"), 1)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,10 @@ def test_a_single_target_runs_only_its_ancestors(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("phase", ["data", "train", "convert", "evaluate", "memorize", "export", "analyze", "report"])
+PHASES = ["data", "train", "convert", "evaluate", "memorize", "export", "analyze", "report", "cards"]
+
+
+@pytest.mark.parametrize("phase", PHASES)
 def test_phase_targets(finished: Workflow, phase: str) -> None:
     assert finished.planned(phase) == {}
 
