@@ -7,6 +7,7 @@ sys.path.insert(0, workflow.basedir)
 from scripts.common.environment import prepare
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
+from scripts.evaluate.names import task_files
 from scripts.study import targets
 from scripts.study.check import begin
 from scripts.study.start import record
@@ -100,6 +101,11 @@ def train_science(wildcards):
 
 def evaluation_science(wildcards):
     return STUDY.evaluation_science(wildcards.task_set)
+
+
+def included_tasks(wildcards):
+    """Files of the folder of tasks that a task set names."""
+    return task_files(STUDY.file.evaluation.task_sets[wildcards.task_set].include_path)
 
 
 def corpus_manifest(wildcards):

@@ -110,7 +110,8 @@ def check_all(study: Study, root: Path) -> None:
     from scripts.train.board import check_boards
 
     check_boards(study.file.runtime)
-    check_tasks([task for tasks in study.file.evaluation.task_sets.values() for task in tasks.tasks])
+    for tasks in study.file.evaluation.task_sets.values():
+        check_tasks(tasks.tasks, tasks.include_path)
     check_writable(root)
     check_files(study)
     check_parents(study)
