@@ -7,7 +7,7 @@ READY := $(ENV)/.ready
 RUN := PATH="$(CURDIR)/$(ENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan resume watch status why test test-all test-slurm dry-run lint format bench docs clean-env
+.PHONY: help setup study fetch plan resume watch status why test test-all test-slurm dry-run lint format bench docs clean-env
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ $(READY): envs/requirements.lock | slurm
 
 study: $(READY) ## run the whole default study; then open results/index.html (STUDY=..., DIRECTORY=...)
 	@$(RUN) python -m scripts.study.start --directory $(DIRECTORY) -- --profile profiles/local --configfile $(STUDY)
+
+fetch: $(READY) ## bring all that a study needs from a network, e.g. on a login node (STUDY=..., DIRECTORY=...)
+	@$(RUN) python -m scripts.evaluate.fetch --study $(STUDY) --directory $(DIRECTORY)
+	@$(RUN) snakemake --profile profiles/local --configfile $(STUDY) --directory $(DIRECTORY) fetched
 
 resume: $(READY) ## start or go on with a study on Slurm, also after Snakemake died (STUDY=..., END=--end-jobs)
 	@$(RUN) python -m scripts.study.start --directory $(DIRECTORY) $(END) -- --profile slurm --configfile $(STUDY)

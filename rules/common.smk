@@ -108,6 +108,14 @@ def included_tasks(wildcards):
     return task_files(STUDY.file.evaluation.task_sets[wildcards.task_set].include_path)
 
 
+def published_scores(wildcards):
+    """Files of the published scores that are shown beside the study's."""
+    place = STUDY.file.evaluation.published
+    if place is None or not Path(place).exists():  # refused at the start
+        return []
+    return sorted(map(str, Path(place).rglob("*.json"))) if Path(place).is_dir() else [place]
+
+
 def corpus_manifest(wildcards):
     return f"data/{STUDY.run(wildcards.run).corpus}/manifest.json"
 
@@ -131,10 +139,11 @@ def largest_first(wildcards):
 
 # --- what each phase makes ----------------------------------------------------------------------
 
+FETCHED = targets.fetched(STUDY)
 DATA = targets.data(STUDY)
 CHECKPOINTS = targets.checkpoints(STUDY)
 MODELS = targets.models(STUDY)
 EVALS = targets.evals(STUDY)
 MEMORIZATION = targets.memorization(STUDY)
-TABLES = targets.TABLES
+TABLES = targets.tables(STUDY)
 RESULTS = targets.RESULTS

@@ -51,6 +51,7 @@ WORD_FORMS = [  # base, third person, past
     ("give", "gives", "gave"), ("take", "takes", "took"), ("make", "makes", "made"),
     ("see", "sees", "saw"), ("know", "knows", "knew"), ("hold", "holds", "held"),
 ]  # fmt: skip
+MODALS = [("will", "now"), ("shall", "here"), ("must", "again"), ("may", "then"), ("can", "there")]  # with an ending
 OBJECTS = [("I", "me"), ("he", "him"), ("we", "us"), ("they", "them"), ("she", "her")]
 BEFORE_CONSONANT = ["law", "nation", "copy", "friend", "right", "king"]
 BEFORE_VOWEL = ["act", "army", "end", "enemy", "office", "oath"]
@@ -121,8 +122,8 @@ def determiner_noun() -> list[Two]:
 def verb_form() -> list[Two]:
     """A modal takes the base form, a subject alone does not."""
     return [
-        two((f"The {person} {modal} {{}} it.", f"The {person} {{}} it."), (base, other))
-        for (person, _), modal, (base, *others) in product(PEOPLE, ("will", "shall", "must", "may", "can"), WORD_FORMS)
+        two((f"The {person} {modal} {{}} it {end}.", f"The {person} {{}} it {end}."), (base, other))
+        for (person, _), (modal, end), (base, *others) in product(PEOPLE, MODALS, WORD_FORMS)
         for other in others
     ]
 
@@ -139,10 +140,13 @@ def pronoun_case() -> list[Two]:
 
 def article() -> list[Two]:
     """ "a" before a consonant's sound, "an" before a vowel's."""
-    frames = ["It is {{}} {}.", "This is {{}} {} of the law.", "We have {{}} {}."]
+    frames = [
+        "It is {{}} {}.", "This is {{}} {} of the law.", "We have {{}} {}.", "There was {{}} {} here.",
+        "They gave us {{}} {}.", "I know of {{}} {}.",
+    ]  # fmt: skip
     return [
         two((frame.format(one), frame.format(other)), ("a", "an"))
-        for frame, one, other in product(frames, BEFORE_CONSONANT, BEFORE_VOWEL)
+        for frame, (one, other) in product(frames, zip(BEFORE_CONSONANT, BEFORE_VOWEL, strict=True))
     ]
 
 

@@ -13,7 +13,7 @@ from scripts.common import manifest
 from scripts.common.errors import UserError, explain, near, run
 from scripts.common.files import sha256_file
 from scripts.common.progress import progress
-from scripts.evaluate import finished
+from scripts.evaluate import cache, finished
 from scripts.evaluate.names import OWN_TASKS, check_tasks, task_hashes
 from scripts.evaluate.tasks import TASKS
 from scripts.study.study import Study, load
@@ -25,8 +25,7 @@ def prepare(threads: int) -> None:
     """Environment that lm-eval and the libraries below it read when they are imported."""
     for library in ("OMP", "MKL", "OPENBLAS"):
         os.environ[f"{library}_NUM_THREADS"] = str(threads)  # the thread count changes the last digits of sums
-    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE"):
-        os.environ.setdefault(name, "1")
+    cache.use(offline=True)
     os.environ["DISABLE_MULTIPROC"] = "1"  # lm-eval's bootstrap would start a process a core
     os.environ["TQDM_DISABLE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -11,12 +11,22 @@ TABLES = [
     for table in ("runs", "losses", "held_out", "evals", "memorization")
     for form in ("parquet", "csv")
 ] + ["results/tables/corpora.csv"]
+PUBLISHED = ["results/tables/published.parquet", "results/tables/published.csv"]
 RESULTS = ["results/index.html", "results/data.html", "results/report.html", "results/timings.csv"]
 
 
 def orders(study: Study) -> list[str]:
     """The row orders that runs read."""
     return [f"data/{run.corpus}/order-{run.data_seed}/manifest.json" for run in study.runs.values()]
+
+
+def fetched(study: Study) -> list[str]:
+    """What is downloaded: archives and published tokens."""
+    text = study.file.data
+    archives = [f"data/sources/{name}/manifest.json" for name, part in text.components.items() if part.archive]
+    return archives + [
+        f"data/published/{name}/manifest.json" for name, corpus in text.corpora.items() if corpus.published
+    ]
 
 
 def data(study: Study) -> list[str]:
@@ -46,6 +56,11 @@ def evals(study: Study) -> list[str]:
 def memorization(study: Study) -> list[str]:
     """A file a scored step."""
     return per_step(study, "results/memorization/{run}/step{step}.parquet", study.memorization_steps)
+
+
+def tables(study: Study) -> list[str]:
+    """The tidy tables; that of published scores, if the study names some."""
+    return [*TABLES, *(PUBLISHED if study.file.evaluation.published else [])]
 
 
 def per_step(study: Study, pattern: str, steps_of: Callable[[str], list[int]]) -> list[str]:

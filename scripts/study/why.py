@@ -36,7 +36,7 @@ def known_targets(study: Study) -> list[str]:
     """Targets that a mistyped one may have meant."""
     made = [targets.data, targets.checkpoints, targets.models, targets.evals, targets.memorization]
     files = [file for files_of in made for file in files_of(study)]
-    return [*PHASES, *dict.fromkeys([*files, *targets.TABLES, *targets.RESULTS])]
+    return [*PHASES, *dict.fromkeys([*files, *targets.tables(study), *targets.RESULTS])]
 
 
 def unknown(target: str, known: list[str]) -> UserError:
