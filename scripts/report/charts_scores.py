@@ -60,10 +60,12 @@ def _score_panel(results: Results, task: str, task_set: str, rows: pd.DataFrame)
 
 
 def _published(rows: pd.DataFrame, x: alt.X, colour: Any) -> Any:
-    """Published scores as hollow diamonds."""
+    """Published scores as hollow diamonds on a thin line."""
     tooltip = ["model:N", "step:Q", alt.Tooltip("value:Q", format=".4f", title="published")]
-    base = alt.Chart(rows).mark_point(shape="diamond", size=46, filled=False, strokeWidth=1.3)
-    return base.encode(x=x, y="value:Q", color=colour, tooltip=tooltip)
+    base = alt.Chart(rows).encode(x=x, y="value:Q", color=colour, tooltip=tooltip)
+    return base.mark_line(strokeWidth=1, strokeDash=[1, 3]).encode(detail="model:N") + base.mark_point(
+        shape="diamond", size=46, filled=False, strokeWidth=1.3
+    )
 
 
 def _metric_title(metric: str) -> str:
@@ -131,7 +133,8 @@ def evals_heat(results: Results) -> Any:
         x=alt.X("size:N", sort=results.sizes, title=None, axis=alt.Axis(orient="top", labelAngle=0)),
         y=alt.Y("title:N", sort=sorted(set(data["title"])), title=None, axis=alt.Axis(labelLimit=260)),
     )
-    scale = alt.Scale(scheme="blueorange", domainMid=0, reverse=True)
+    ends = [min(-0.05, float(data["above"].min())), 0, max(0.05, float(data["above"].max()))]
+    scale = alt.Scale(domain=ends, range=["#e9a03b", "#f4f1ea", "#7fb2dd"])  # light enough for the text on them
     colour = alt.Color("above:Q", title="above chance", scale=scale, legend=alt.Legend(format="+.0%"))
     tooltip = [
         "task:N", "task_set:N", "size:N", alt.Tooltip("value:Q", format=".1%"), alt.Tooltip("stderr:Q", format=".1%"),

@@ -184,6 +184,7 @@ def told(size: str, ours: Took, theirs: list[Took], walked: dict[int, dict[str, 
     wall = sum(took.wall for took in theirs) / len(theirs) * CHECKPOINTS
     processor = sum(took.processor for took in theirs) / len(theirs) * CHECKPOINTS
     short, long = walked[CHECKPOINTS], walked[IN_A_ROW]["memory"]
+    settled, last = long[SETTLED - 1], long[-1]
     what = f"evaluation, {CHECKPOINTS} checkpoints of {size}"
     return [
         (what, str(ours)),
@@ -193,7 +194,7 @@ def told(size: str, ours: Took, theirs: list[Took], walked: dict[int, dict[str, 
         (f"{what}, start of the process with the first", f"{short['start']:.1f} s of processor time"),
         (
             f"memory over {IN_A_ROW} checkpoints in a row",
-            f"{long[SETTLED - 1]:.0f} MB after {SETTLED}, {long[-1]:.0f} MB after {IN_A_ROW}, at most {max(long):.0f} MB",
+            f"{settled:.0f} MB after {SETTLED}, {last:.0f} MB after {IN_A_ROW}, at most {max(long):.0f} MB",
         ),
     ]
 
