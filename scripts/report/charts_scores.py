@@ -61,11 +61,10 @@ def _score_panel(results: Results, task: str, task_set: str, rows: pd.DataFrame)
 
 def _published(rows: pd.DataFrame, x: alt.X, colour: Any) -> Any:
     """Published scores as hollow diamonds on a thin line."""
-    tooltip = ["model:N", "step:Q", alt.Tooltip("value:Q", format=".4f", title="published")]
+    tooltip: list[Any] = ["model:N", "step:Q", alt.Tooltip("value:Q", format=".4f", title="published")]
     base = alt.Chart(rows).encode(x=x, y="value:Q", color=colour, tooltip=tooltip)
-    return base.mark_line(strokeWidth=1, strokeDash=[1, 3]).encode(detail="model:N") + base.mark_point(
-        shape="diamond", size=46, filled=False, strokeWidth=1.3
-    )
+    line = base.mark_line(strokeWidth=1, strokeDash=[1, 3]).encode(detail="model:N")
+    return line + base.mark_point(shape="diamond", size=46, filled=False, strokeWidth=1.3)
 
 
 def _metric_title(metric: str) -> str:
