@@ -65,13 +65,15 @@ class Evaluation:
         return Path("results/evals") / self.name / self.task_set / f"step{step}.json"
 
     def known(self, step: int) -> dict[str, Any]:
-        """The entries of the step's JSON that are known before it is scored."""
+        """The entries of the step's JSON that are known before it is scored; raises UserError without a model."""
+        model = model_folder(self.name, step) / manifest.NAME
+        manifest.read(model, "model")
         return {
             "run": self.name,
             "step": step,
             "task_set": self.task_set,
             "shots": self.asked.shots,
-            "model": sha256_file(model_folder(self.name, step) / manifest.NAME),
+            "model": sha256_file(model),
             "tasks": self.made,
             "task_files": task_hashes(self.asked.include_path),
             "science": self.study.evaluation_science(self.task_set),

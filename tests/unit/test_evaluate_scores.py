@@ -328,6 +328,12 @@ def test_a_model_of_another_shape_or_without_a_tokenizer_is_refused(there: Path)
         scored([8], study())
 
 
+def test_a_model_that_is_not_there_is_named(there: Path) -> None:
+    shutil.rmtree(there / f"models/{RUN}/step8")
+    with pytest.raises(UserError, match=rf"models/{RUN}/step8/manifest\.json"):
+        scored([8], study())
+
+
 def test_rows_of_the_vocabulary_are_stated(there: Path) -> None:
     score([0], study())
     assert written(0)["vocabulary"] == {"tokens": 320, "rows": 384}
