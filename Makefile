@@ -7,7 +7,7 @@ READY := $(ENV)/.ready
 RUN := PATH="$(CURDIR)/$(ENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study export plan resume watch status why test test-all test-slurm dry-run lint format bench docs clean-env
+.PHONY: help setup study fetch export plan resume watch status why test test-all test-slurm dry-run lint format bench docs clean-env
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ study: $(READY) ## run the whole default study; then open results/index.html (ST
 
 export: $(READY) ## GGUF files of the models the study names, and the table of their memory and quality (STUDY=..., DIRECTORY=...)
 	@$(RUN) python -m scripts.study.start --directory $(DIRECTORY) -- export --profile profiles/local --configfile $(STUDY)
+fetch: $(READY) ## bring all that a study needs from a network, e.g. on a login node (STUDY=..., DIRECTORY=...)
+	@$(RUN) python -m scripts.evaluate.fetch --study $(STUDY) --directory $(DIRECTORY)
+	@$(RUN) snakemake --profile profiles/local --configfile $(STUDY) --directory $(DIRECTORY) fetched
 
 resume: $(READY) ## start or go on with a study on Slurm, also after Snakemake died (STUDY=..., END=--end-jobs)
 	@$(RUN) python -m scripts.study.start --directory $(DIRECTORY) $(END) -- --profile slurm --configfile $(STUDY)

@@ -7,6 +7,7 @@ sys.path.insert(0, workflow.basedir)
 from scripts.common.environment import prepare
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
+from scripts.evaluate.names import task_files
 from scripts.study import exports, targets
 from scripts.study.check import begin
 from scripts.study.published import published_science
@@ -112,6 +113,19 @@ def export_science(wildcards):
     return exports.science(STUDY, wildcards.run)
 
 
+def included_tasks(wildcards):
+    """Files of the folder of tasks that a task set names."""
+    return task_files(STUDY.file.evaluation.task_sets[wildcards.task_set].include_path)
+
+
+def published_scores(wildcards):
+    """Files of the published scores that are shown beside the study's."""
+    place = STUDY.file.evaluation.published
+    if place is None or not Path(place).exists():  # refused at the start
+        return []
+    return sorted(map(str, Path(place).rglob("*.json"))) if Path(place).is_dir() else [place]
+
+
 def corpus_manifest(wildcards):
     return f"data/{STUDY.run(wildcards.run).corpus}/manifest.json"
 
@@ -140,6 +154,7 @@ def largest_first(wildcards):
 
 # --- what each phase makes ----------------------------------------------------------------------
 
+FETCHED = targets.fetched(STUDY)
 DATA = targets.data(STUDY)
 CHECKPOINTS = targets.checkpoints(STUDY)
 MODELS = targets.models(STUDY)

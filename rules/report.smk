@@ -6,6 +6,8 @@ FIGURES = {  # name: category in the report
     "held_out_size": "Learning",
     "held_out_component": "Learning",
     "evals": "Evaluation",
+    "evals_size": "Evaluation",
+    "evals_heat": "Evaluation",
     "memorization_step": "Memorization",
     "memorization_size": "Memorization",
     "corpora": "Data",

@@ -9,6 +9,15 @@ rule data:
         "Tokens and row orders of {STUDY.file.study} are ready"
 
 
+rule fetched:
+    # what comes from a network; all of it local rules, for a login node
+    input:
+        FETCHED,
+    localrule: True
+    message:
+        "Archives, published tokens and the tokenizer of {STUDY.file.study} are here; its jobs need no network"
+
+
 rule deduplicate:
     input:
         "data/clusters/manifest.json",

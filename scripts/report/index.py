@@ -26,8 +26,8 @@ from scripts.study.study import Study, load
 PAGE = Path(__file__).with_name("page.html")
 CAPTIONS = Path(__file__).parents[2] / "rules/report"
 RESULTS = Path("results")
-FIGURES = ("held_out_size", "loss", "held_out_component", "evals", "memorization_size", "memorization_step", "corpora",
-           "timings")  # fmt: skip
+FIGURES = ("held_out_size", "loss", "held_out_component", "evals", "evals_size", "evals_heat", "memorization_size",
+           "memorization_step", "corpora", "timings")  # fmt: skip
 COLUMNS = (
     ("run", False), ("size", False), ("corpus", False), ("init seed", True), ("data seed", True), ("parameters", True),
     ("tokens", True), ("training loss", True), ("held-out loss", True),

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from scripts.study.config_data import Data, Name, Positive, Share, Strict
+from scripts.study.config_evaluation import Evaluation
 from scripts.study.config_export import Export
 from scripts.study.config_intervention import Intervention
 from scripts.study.config_published import PublishedRun
@@ -133,33 +134,6 @@ class OwnSize(Strict):
         if int(0.25 * (self.width // self.heads)) % 2 or self.width // self.heads < 8:
             raise ValueError("a quarter of width / heads is rotated in pairs, so it must be even; widen the heads")
         return self
-
-
-class OwnTasks(Strict):
-    """Tasks made from the held-out split and from templates (scripts/evaluate/tasks.py)."""
-
-    items: Positive
-    """Items a task."""
-    seed: Positive
-
-
-class TaskSet(Strict):
-    """Tasks evaluated together with the same number of examples in the prompt."""
-
-    shots: Annotated[int, Field(ge=0)]
-    tasks: Annotated[list[str], Field(min_length=1)]
-
-
-class Evaluation(Strict):
-    """Scores by lm-eval."""
-
-    task_sets: dict[Name, TaskSet]
-    own_tasks: OwnTasks
-    steps: list[Annotated[int, Field(ge=0)]] | None = None
-    """Steps to evaluate; null: every saved step."""
-    batch_size: Positive
-    """Requests a forward pass; fixed because it moves the last digits."""
-    precision: Literal["float32", "bfloat16", "float16"]
 
 
 class Memorization(Strict):

@@ -264,11 +264,11 @@ class Study:
         return self.file.evaluation.own_tasks.model_dump()
 
     def evaluation_science(self, task_set: str) -> dict[str, Any]:
-        """One task set and how it is run."""
+        """One task set and how it is run; of a user's folder of tasks the content counts, not the place."""
         evaluation = self.file.evaluation
         return {
             "task_set": task_set,
-            **evaluation.task_sets[task_set].model_dump(),
+            **evaluation.task_sets[task_set].model_dump(exclude={"include_path"}),
             "batch_size": evaluation.batch_size,
             "precision": evaluation.precision,
         }

@@ -17,6 +17,7 @@ def _both(*tables: str) -> list[str]:
 
 
 TABLES = [*_both("runs", "losses", "held_out", "evals", "memorization"), "results/tables/corpora.csv"]
+PUBLISHED = ["results/tables/published.parquet", "results/tables/published.csv"]
 RESULTS = ["results/index.html", "results/data.html", "results/report.html", "results/timings.csv"]
 
 
@@ -24,6 +25,15 @@ def orders(study: Study) -> list[str]:
     """The row orders that runs read."""
     read = [run for run in study.runs.values() if run.corpus in study.file.data.corpora]
     return [f"data/{run.corpus}/order-{run.data_seed}/manifest.json" for run in read]
+
+
+def fetched(study: Study) -> list[str]:
+    """What is downloaded: archives and published tokens."""
+    text = study.file.data
+    archives = [f"data/sources/{name}/manifest.json" for name, part in text.components.items() if part.archive]
+    return archives + [
+        f"data/published/{name}/manifest.json" for name, corpus in text.corpora.items() if corpus.published
+    ]
 
 
 def data(study: Study) -> list[str]:
@@ -81,10 +91,14 @@ def export_tables(study: Study) -> list[str]:
 
 
 def tables(study: Study) -> list[str]:
-    """Tidy tables; of a study that trains nothing those of scores, of memorization only if a corpus is there for it."""
+    """Tidy tables, that of published scores if the study names some.
+
+    Of a study that trains nothing those of scores, of memorization only if a corpus is there for it.
+    """
+    published = PUBLISHED if study.file.evaluation.published else []
     if study.trained:
-        return TABLES
-    return _both("evals", *(["memorization"] if memorization(study) else []))
+        return [*TABLES, *published]
+    return _both("evals", *(["memorization"] if memorization(study) else [])) + published
 
 
 def results(study: Study) -> list[str]:

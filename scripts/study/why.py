@@ -37,7 +37,7 @@ def known_targets(study: Study) -> list[str]:
     made = [targets.data, targets.checkpoints, targets.models, targets.evals, targets.memorization, targets.ggufs,
             targets.export_tables]  # fmt: skip
     files = [file for files_of in made for file in files_of(study)]
-    return [*PHASES, *dict.fromkeys([*files, *targets.TABLES, *targets.RESULTS])]
+    return [*PHASES, *dict.fromkeys([*files, *targets.tables(study), *targets.RESULTS])]
 
 
 def unknown(target: str, known: list[str]) -> UserError:

@@ -28,6 +28,7 @@ PARTS = {  # module of tests/benchmarks, whose measure() gives (what, measured);
     "join": "join",
     "view": "view",
     "index-maps": "index_maps",
+    "evaluation": "evaluation",
     "slurm": "slurm",
     "study": "whole_study",
 }

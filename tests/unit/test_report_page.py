@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import altair as alt
@@ -101,9 +102,24 @@ def test_missing_timings_and_scores_give_a_panel_that_says_so(study: Study) -> N
         **{**vars(results), "evals": results.evals.iloc[:0], "memorization": results.memorization.iloc[:0]}
     )
     drawn = figures.figures(empty, None)
-    for name in ("evals", "memorization_step", "memorization_size", "timings"):
+    for name in ("evals", "evals_size", "evals_heat", "memorization_step", "memorization_size", "timings"):
         text = json.dumps(theme.finish(drawn[name].chart, drawn[name].title, drawn[name].subtitle))
         assert "No " in text
+
+
+def test_published_scores_of_the_same_runs_are_drawn(study: Study) -> None:
+    plain = load(study)
+    row = {"model": "pythia-tiny", "run": "pythia-tiny", "size": "tiny", "corpus": "standard", "non_embedding": 12_000}
+    row |= {"shots": 0, "step": 8, "task": "castalia_agreement", "metric": "acc", "value": 0.987}
+    there = pd.DataFrame(
+        [row, {**row, "shots": 5, "value": 0.123}, {**row, "run": None, "corpus": None, "value": 0.321}]
+    )
+    drawn = figures.figures(replace(plain, published=there), None)
+    for name in ("evals", "evals_size"):
+        text = json.dumps(theme.finish(drawn[name].chart, drawn[name].title, drawn[name].subtitle))
+        assert "0.987" in text and "0.123" not in text and "0.321" not in text  # same number of examples, same run
+        assert "published" in drawn[name].subtitle
+        assert "published" not in figures.figures(plain, None)[name].subtitle
 
 
 def test_the_page_is_whole_and_asks_the_network_for_nothing(study: Study) -> None:
