@@ -24,6 +24,8 @@ include: "rules/memorize.smk"
 include: "rules/analyze.smk"
 include: "rules/report.smk"
 include: "rules/plan.smk"
+include: "rules/replay.smk"
+include: "rules/signal.smk"
 include: "rules/targets.smk"
 
 
@@ -38,6 +40,7 @@ rule all:
         MEMORIZATION,
         TABLES,
         RESULTS,
+        AUDIT,
     localrule: True
     message:
         "The study is complete"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
+from scripts.audit import sample
 from scripts.common.environment import prepare
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
@@ -118,6 +119,11 @@ def leg_before(run, leg):
     return STUDY.ancestors(run)
 
 
+def replayed_files(wildcards):
+    """A step's checkpoint's run, its model, and what was made of that where the step was looked at."""
+    return [f"checkpoints/{wildcards.run}/manifest.json", *targets.of_step(STUDY, wildcards.run, int(wildcards.step))]
+
+
 def largest_first(wildcards):
     """Priority of a run's jobs: the longest start first, so that the last ones are short."""
     return STUDY.run(wildcards.run).size.non_embedding_parameters
@@ -132,3 +138,6 @@ EVALS = targets.evals(STUDY)
 MEMORIZATION = targets.memorization(STUDY)
 TABLES = targets.TABLES
 RESULTS = targets.RESULTS
+REPLAYED = targets.replayed(STUDY)
+SIGNALS = targets.signals(STUDY)
+AUDIT = targets.audit(STUDY)
