@@ -1,9 +1,9 @@
 """Whether a checkpoint knows the rows it claims to have just seen better than any other checkpoint of its run does.
 
 A model briefly overfits to what it has just been trained on (Choi, Shavit and Duvenaud 2023, "Tools for Verifying
-Neural Models' Training Data"). So among all checkpoints of a run, corrected for how hard a row is and how good a checkpoint
-is, the one saved right after a window of rows should have the lowest loss on it. Checkpoints that change places, or
-come from another run, do not.
+Neural Models' Training Data"). So among all checkpoints of a run, corrected for how hard a row is and how good a
+checkpoint is, the one saved right after a window of rows should have the lowest loss on it. Checkpoints that change
+places, or come from another run, do not.
 """
 
 from __future__ import annotations
