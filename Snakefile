@@ -26,6 +26,7 @@ include: "rules/report.smk"
 include: "rules/plan.smk"
 include: "rules/replay.smk"
 include: "rules/signal.smk"
+include: "rules/evidence.smk"
 include: "rules/targets.smk"
 
 
@@ -41,6 +42,7 @@ rule all:
         TABLES,
         RESULTS,
         AUDIT,
+        EVIDENCE,
     localrule: True
     message:
         "The study is complete"

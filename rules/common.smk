@@ -141,3 +141,4 @@ RESULTS = targets.RESULTS
 REPLAYED = targets.replayed(STUDY)
 SIGNALS = targets.signals(STUDY)
 AUDIT = targets.audit(STUDY)
+EVIDENCE = targets.EVIDENCE

@@ -1,7 +1,7 @@
 """A table of what somebody published: repository, revision, file, sha256; and what the table alone gives away.
 
-Every fault is a sentence that names repository, revision and file. Hubs list sha256 of large files without a download, so
-a suite of terabytes can be looked at in seconds.
+Every fault is a sentence that names repository, revision and file. Hubs list sha256 of large files without a download,
+so a suite of terabytes can be looked at in seconds.
 """
 
 from __future__ import annotations

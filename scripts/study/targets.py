@@ -75,6 +75,12 @@ def signals(study: Study) -> list[str]:
     return [f"results/audit/signal/{run}.json" for run in sample.signal_runs(study)]
 
 
+EVIDENCE = [
+    "ro-crate-metadata.json",
+    *(f"results/evidence/{name}" for name in ("statement.json", "checklist.md", "artifact.md")),
+]
+
+
 def audit(study: Study) -> list[str]:
     """The verdicts that the audit's page is made of, beside the integrity of what is there."""
     return ["results/audit/replay.json", *(["results/audit/signal.json"] if sample.signal_runs(study) else [])]
