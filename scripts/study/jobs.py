@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from scripts.audit import sample
 from scripts.study.study import Study
 
 
@@ -34,7 +35,12 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
         "tasks": min(1, of_runs["evaluate"]),
         "evaluate": of_runs["evaluate"],
         "memorize": of_runs["memorize"],
-        **dict.fromkeys(("tables", "timings", "findings", "figures", "index", "page", "all"), 1),
+        "replay_leg": len(sample.legs(study)),
+        "replay_model": len(sample.models(study)),
+        **dict.fromkeys(("replay_data", "replay"), 1),
+        "signal_run": (looked := len(sample.signal_runs(study))),
+        **dict.fromkeys(("signal", "signal_figure"), min(1, looked)),
+        **dict.fromkeys(("tables", "timings", "findings", "figures", "index", "page", "evidence", "all"), 1),
     }
     return {rule: count for rule, count in jobs.items() if count}
 
