@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -39,14 +40,18 @@ def title(verdict: str, runs: int) -> str:
     return "Each checkpoint knows the rows just before it better than the run's others do"
 
 
+def specification(data: pd.DataFrame, verdict: str) -> dict[str, Any]:
+    """The figure's Vega-Lite from the table and the verdict on it."""
+    how = "Dots: rows the checkpoint had just been trained on. Losses less the mean of each row and of each checkpoint."
+    drawn: dict[str, Any] = theme.finish(chart(data), title(verdict, data["run"].nunique()), how)
+    return drawn
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.parse_args()
-    data = pd.read_csv(TABLE)
-    how = "Dots: rows the checkpoint had just been trained on. Losses less the mean of each row and of each checkpoint."
-    drawn = theme.finish(chart(data), title(read_json(VERDICT)["verdict"], data["run"].nunique()), how)
-    write(NAME, drawn)
+    write(NAME, specification(pd.read_csv(TABLE), read_json(VERDICT)["verdict"]))
 
 
 if __name__ == "__main__":
