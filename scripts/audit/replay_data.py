@@ -52,10 +52,10 @@ def order_anew(study: Study, corpus: str, data_seed: int, tokens: Tokens) -> Pla
     """The placement that the data seed gives, from the documents' sizes and nothing else that is stored."""
     folder = Path("data") / corpus / f"order-{data_seed}"
     facts = manifest.read(folder / manifest.NAME, "order")["facts"]
-    asked = study.order_science(corpus, data_seed)
-    length = asked["sequence_length"]
+    length = study.order_science(corpus, data_seed)["sequence_length"]
     if facts["layout"] == "neox":
-        return Mapped(tokens, *build_maps(np.asarray(tokens.sizes), length, asked["rows"], data_seed), length)
+        rows = study.order_rows(corpus, data_seed)
+        return Mapped(tokens, *build_maps(np.asarray(tokens.sizes), length, rows, data_seed), length)
     return placed(facts["layout"], tokens, folder, length, data_seed, facts["epochs"])
 
 

@@ -74,7 +74,8 @@ def source_of(arguments: argparse.Namespace) -> Source:
     saved = sorted({step for run in runs for step in study.steps(run.name)})
     steps = max(run.training.steps for run in runs)
     change = change_of(runs[0]) if arguments.run is not None else None
-    return Source(Rows.open(Path("data") / corpus, seed, change), batch_size, steps, saved, corpus, seed)
+    rows = Rows.open(Path("data") / corpus, seed, change, study.order_rows(corpus, seed))
+    return Source(rows, batch_size, steps, saved, corpus, seed)
 
 
 def _file(arguments: argparse.Namespace) -> Source:

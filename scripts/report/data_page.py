@@ -71,7 +71,7 @@ def order_rows(study: Study) -> list[list[str]]:
     rows = []
     for (corpus, seed), runs in readers.items():
         facts = manifest_facts(Path("data") / corpus / f"order-{seed}" / "manifest.json", "order")
-        counts = [thousands(facts[name]) for name in ("rows", "rows_available", "epochs")]
+        counts = [thousands(number) for number in (study.order_rows(corpus, seed), facts["rows"], facts["epochs"])]
         rows.append([corpus, str(seed), facts["layout"], *counts, facts["digest"][:16], ", ".join(runs)])
     return rows
 

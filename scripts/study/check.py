@@ -104,6 +104,25 @@ def check_checkpoints(study: Study, root: Path) -> None:
         raise UserError("\n".join(refusals) + f"\nkeep them under another name, or drop them: rm -r {folders}")
 
 
+def check_orders(study: Study, root: Path) -> None:
+    """Refuse orders already made that have too few rows for a run; raises UserError naming every one.
+
+    An order is laid out in whole epochs, so a longer run beside finished ones mostly finds its rows there. The graph
+    doesn't see this length: with one epoch more GPT-NeoX places every row anew, and finished runs would be undone.
+    """
+    refusals = []
+    for corpus, seed in sorted({(spec.corpus, spec.data_seed) for spec in study.runs.values()}):
+        path = root / "data" / corpus / f"order-{seed}" / manifest.NAME
+        if path.exists() and (there := manifest.read(path, "order")["facts"]["rows"]) < study.order_rows(corpus, seed):
+            asked = study.order_rows(corpus, seed)
+            refusals.append(
+                f"{path.parent} holds {there} rows, and a run of {corpus} reads {asked}\n"
+                f"  have it made again, and with it all runs that read it: rm {path}"
+            )
+    if refusals:
+        raise UserError("\n".join(refusals))
+
+
 def check_all(study: Study, root: Path) -> None:
     """Every check; raises UserError at the first that fails."""
     from scripts.evaluate.names import check_tasks
@@ -115,6 +134,7 @@ def check_all(study: Study, root: Path) -> None:
     check_files(study)
     check_parents(study)
     check_checkpoints(study, root)
+    check_orders(study, root)
     check_room(study, root, shutil.disk_usage(root).free)
 
 

@@ -176,7 +176,7 @@ class Study:
         return {"corpus": corpus, **chosen, **own}
 
     def order_science(self, corpus: str, data_seed: int) -> dict[str, Any]:
-        """Row order of one corpus and data seed, long enough for the longest run that reads it."""
+        """Row order of one corpus and data seed. Its length is none of it: it is laid out in whole epochs."""
         readers = [r for r in self.runs.values() if (r.corpus, r.data_seed) == (corpus, data_seed)]
         lengths = {r.training.sequence_length for r in readers}
         if len(lengths) != 1:
@@ -185,9 +185,12 @@ class Study:
             "corpus": corpus,
             "data_seed": data_seed,
             "sequence_length": lengths.pop(),
-            "rows": max(r.rows for r in readers),
             "order": self.file.data.order,
         }
+
+    def order_rows(self, corpus: str, data_seed: int) -> int:
+        """Rows of an order that the longest run reads."""
+        return max(run.rows for run in self.runs.values() if (run.corpus, run.data_seed) == (corpus, data_seed))
 
     def train_science(self, name: str) -> dict[str, Any]:
         """Everything that determines a run's numbers, beside the rows it reads."""

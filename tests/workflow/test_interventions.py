@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,21 @@ def test_the_viewer_shows_the_rows_as_the_run_read_them(changed: Workflow) -> No
     ]
     assert all(done.returncode == 0 for done in shown), shown[1].stderr
     assert shown[0].stdout != shown[1].stdout
+
+
+def test_a_longer_run_beside_finished_ones_leaves_them_alone(copied: Callable[..., Workflow]) -> None:
+    longer = {"parent": {"run": "pythia-tiny", "step": 8}, "training": {"steps": 12}}
+    lines = f"interventions: {json.dumps({'longer': longer})}\ntraining:\n"
+    workflow = copied(("training:\n", lines))
+    target = "checkpoints/pythia-tiny-intervention-longer/manifest.json"
+    assert workflow.planned(target) == {"train_run": 1}
+    before = (workflow.folder / "data/standard/order-1234/manifest.json").stat().st_mtime_ns
+    workflow.succeed(target)
+    assert (workflow.folder / "data/standard/order-1234/manifest.json").stat().st_mtime_ns == before
+    assert workflow.planned("train") == {}
+    too_long = copied(("training:\n", lines.replace('"steps": 12', '"steps": 500')), name="too-long")
+    refused = too_long.run(target)
+    assert refused.returncode != 0 and "data/standard/order-1234 holds" in refused.stdout + refused.stderr
 
 
 def test_a_parent_retrained_otherwise_asks_for_its_children_again(changed: Workflow) -> None:

@@ -206,7 +206,7 @@ def test_a_replaced_order_is_named(finished: Workflow, tmp_path: Path) -> None:
 
 
 def test_the_command_draws_tells_the_cost_and_ends_with_1_for_a_fault(
-    trained: Workflow, finished: Workflow, copied: Callable[..., Workflow]
+    finished: Workflow, copied: Callable[..., Workflow]
 ) -> None:
     cost = finished.command_line("scripts.audit.replay", "--cost", "--seed", "3", "--legs", "2")
     assert cost.returncode == 0 and cost.stdout.count("updates") == 2 and "tokens" in cost.stdout
