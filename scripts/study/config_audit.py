@@ -24,7 +24,7 @@ class Replay(Strict):
     """Checkpoints that are converted, evaluated and scored for memorization again."""
     data_steps: Count = 8
     """Updates whose rows are rebuilt from raw text, tokenizer and seed."""
-    tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.002
     """On another kind of device or other versions: largest distance between replayed and stored weights, as a share of
     the distance the weights went in that stretch. On the same kind bytes have to be equal."""
 
