@@ -56,9 +56,3 @@ def read_checks(names: Iterable[str]) -> list[Check]:
         for content in contents
         for check in content["checks"]
     ]
-
-
-def fresh(name: str, run: str) -> bool:
-    """Whether a job's verdict is there and of the run as it is now."""
-    path = piece_file(name)
-    return path.exists() and read_json(path)["run_manifest"] == of_run(run)

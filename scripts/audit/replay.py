@@ -29,14 +29,12 @@ def names(study: Study) -> list[str]:
     return [*(leg.name for leg in legs(study)), *(point.name for point in models(study)), replay_data.NAME]
 
 
-def make_missing(study: Study) -> None:
-    """Do every job whose verdict is not there, or is of a run that has changed since."""
+def replay(study: Study) -> None:
+    """Do every job here, one after the other, also those whose verdict is there."""
     for leg in legs(study):
-        if not pieces.fresh(leg.name, leg.run):
-            replay_leg.replay(study, leg)
+        replay_leg.replay(study, leg)
     for point in models(study):
-        if not pieces.fresh(point.name, point.run):
-            replay_model.replay(study, point)
+        replay_model.replay(study, point)
     replay_data.replay(study)
 
 
@@ -70,7 +68,7 @@ def main() -> None:
         return
     if not arguments.gather:
         print(cost.said(study, legs(study)), file=sys.stderr, flush=True)
-        make_missing(study)
+        replay(study)
     content = plain(verdict(study))
     write_json(VERDICT, content)
     for check in content["checks"]:

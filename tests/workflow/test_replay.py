@@ -218,7 +218,6 @@ def test_the_command_draws_tells_the_cost_and_ends_with_1_for_a_fault(
     run, _, end = drawn.rsplit("_", 2)
     path = workflow.folder / f"checkpoints/{run}/global_step{end}/mp_rank_00_model_states.pt"
     path.unlink()
-    shutil.rmtree(workflow.folder / "results/audit/replay")
     done = workflow.command_line("scripts.audit.replay")
     assert done.returncode == 1
     found = faults(read_json(workflow.folder / "results/audit/replay.json"))
