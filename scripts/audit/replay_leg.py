@@ -21,7 +21,7 @@ from scripts.common.errors import UserError, explain, run
 from scripts.study.resources import placement
 from scripts.study.study import Study, load, parse
 from scripts.train.launch import launcher
-from scripts.train.stop import EXIT_SAVED
+from scripts.train.world import EXIT_SAVED
 
 RETRAIN = "scripts.audit.retrain"
 SAME_ANYWHERE = ("rows", "learning_rate", "applied")  # of an update, on any machine
