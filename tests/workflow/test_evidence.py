@@ -111,4 +111,4 @@ def test_a_signature_holds_until_a_file_changes(finished: Workflow, tmp_path: Pa
 def test_a_missing_artefact_is_refused_by_name(finished: Workflow, tmp_path: Path) -> None:
     shutil.copytree(finished.folder / "results", tmp_path / "results")
     done = Workflow(tmp_path).command_line("scripts.audit.evidence")
-    assert done.returncode == 2 and "data/standard/manifest.json: missing" in done.stderr
+    assert done.returncode == 2 and "data/deduped/manifest.json: missing" in done.stderr
