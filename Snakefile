@@ -25,6 +25,9 @@ include: "rules/export.smk"
 include: "rules/analyze.smk"
 include: "rules/report.smk"
 include: "rules/plan.smk"
+include: "rules/replay.smk"
+include: "rules/signal.smk"
+include: "rules/evidence.smk"
 include: "rules/targets.smk"
 
 
@@ -42,6 +45,8 @@ rule all:
         TABLES,
         RESULTS,
         CARDS,
+        AUDIT,
+        EVIDENCE,
     localrule: True
     message:
         "The study is complete"

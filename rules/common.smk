@@ -4,6 +4,7 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
+from scripts.audit import sample
 from scripts.common.environment import prepare
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
@@ -147,6 +148,11 @@ def among(runs, batch):
     return "|".join(re.escape(run) for run in batch.runs if run in runs) or "(?!)"
 
 
+def replayed_files(wildcards):
+    """A step's checkpoint's run, its model, and what was made of that where the step was looked at."""
+    return [f"checkpoints/{wildcards.run}/manifest.json", *targets.of_step(STUDY, wildcards.run, int(wildcards.step))]
+
+
 def largest_first(wildcards):
     """Priority of a run's jobs: the longest start first, so that the last ones are short."""
     return STUDY.run(wildcards.run).size.non_embedding_parameters
@@ -166,3 +172,7 @@ EXPORT_TABLES = targets.export_tables(STUDY)
 TABLES = targets.tables(STUDY)
 RESULTS = targets.results(STUDY)
 CARDS = targets.cards(STUDY)
+REPLAYED = targets.replayed(STUDY)
+SIGNALS = targets.signals(STUDY)
+AUDIT = targets.audit(STUDY)
+EVIDENCE = targets.evidence(STUDY)

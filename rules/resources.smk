@@ -76,3 +76,11 @@ def memorization_time(wildcards, attempt, batch):
     spec, vocabulary, file = STUDY.run(wildcards.run), STUDY.padded_vocabulary(wildcards.run), STUDY.file.memorization
     tokens = 2 * (file.sample_rows + file.repeated_rows) * (file.prompt + file.continuation)
     return forward_minutes(spec, RUNTIME, vocabulary, tokens, len(batch.steps), attempt)
+
+
+def signal_time(wildcards, attempt):
+    """Minutes to show every looked-at checkpoint the rows of all of them."""
+    spec, vocabulary = STUDY.run(wildcards.run), STUDY.padded_vocabulary(wildcards.run)
+    checkpoints = len(sample.signal_steps(STUDY, wildcards.run))
+    tokens = checkpoints * STUDY.file.audit.signal.rows * spec.training.sequence_length
+    return forward_minutes(spec, RUNTIME, vocabulary, tokens, checkpoints, attempt)

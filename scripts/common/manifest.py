@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from scripts.common.environment import processor
 from scripts.common.errors import UserError
 from scripts.common.files import canonical, digest_of, read_json, sha256_file, write_json
 
@@ -130,6 +131,7 @@ def execution(started: float | None) -> dict[str, Any]:
         "wall_seconds": None if started is None else round(time.time() - started, 2),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "processor": processor(),
         "job": os.environ.get("SLURM_JOB_ID"),
         "code": code_revision(),
         "packages": {name: metadata.version(name) for name in PACKAGES},

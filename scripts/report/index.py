@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
+from scripts.audit.sample import signal_runs
 from scripts.common.errors import UserError, run
 from scripts.common.files import read_json, write_text
 from scripts.common.units import short
@@ -50,7 +51,7 @@ def page(study: Study, made: Made) -> str:
         expected=[finding for finding in found if finding["expectation"] is not None],
         facts=[f for f in found if f["expectation"] is None and f["id"] != "not_as_in_pythia"],
         summary=next(finding["text"] for finding in found if finding["id"] == "not_as_in_pythia"),
-        figures=[_figure(name) for name in (*FIGURES, *(["interventions"] if study.file.interventions else []))],
+        figures=[_figure(name) for name in shown(study)],
         columns=COLUMNS,
         runs=run_rows(_present(RESULTS / "tables/runs.csv")),
         memory=memory_section(study),
@@ -61,6 +62,12 @@ def page(study: Study, made: Made) -> str:
         zip=zip,
     )
     return text
+
+
+def shown(study: Study) -> list[str]:
+    """Figures of the page, in order."""
+    asked = {"interventions": bool(study.file.interventions), "recency": bool(signal_runs(study))}
+    return [*FIGURES, *(name for name, there in asked.items() if there)]
 
 
 def mark(finding: dict[str, Any]) -> Markup:

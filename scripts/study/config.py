@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from scripts.study.config_audit import Audit
 from scripts.study.config_data import Data, Name, Positive, Share, Strict
 from scripts.study.config_evaluation import Evaluation
 from scripts.study.config_export import Export
@@ -215,6 +216,8 @@ class StudyFile(Strict):
     overrides: dict[str, dict[str, object]] = {}
     """Changes of `training`, and below `checkpoints` of `checkpoints`, for runs whose "size/corpus" matches the
     pattern; the most specific wins."""
+    audit: Audit = Audit()
+    """What is made a second time, and what is measured, to see that the suite is what it says."""
     runtime: Runtime
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
+from scripts.audit import sample
 from scripts.study import exports
 from scripts.study.study import Study
 
@@ -42,6 +43,11 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
         "export_table": int(study.file.export is not None),
         **dict.fromkeys(("timings", "findings", "figures", "index", "page"), int(bool(study.trained))),
         **dict.fromkeys(("tables", "cards", "all"), 1),
+        "replay_leg": len(sample.legs(study)),
+        "replay_model": len(sample.models(study)),
+        **dict.fromkeys(("replay_data", "replay", "evidence"), int(bool(study.trained))),
+        "signal_run": (looked := len(sample.signal_runs(study))),
+        **dict.fromkeys(("signal", "signal_figure"), min(1, looked)),
     }
     return {rule: count for rule, count in jobs.items() if count}
 

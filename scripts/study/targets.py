@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from scripts.audit import sample
 from scripts.study import exports
 from scripts.study.study import HELD_OUT, Study
 
@@ -114,3 +115,47 @@ def cards(study: Study) -> list[str]:
 def per_step(study: Study, pattern: str, steps_of: Callable[[str], list[int]]) -> list[str]:
     """Every file of a pattern of {run} and {step} over all runs."""
     return [pattern.format(run=run, step=step) for run in study.runs for step in steps_of(run)]
+
+
+def of_step(study: Study, run: str, step: int) -> list[str]:
+    """The model of a saved step, and its scores where it is looked at."""
+    files = [f"models/{run}/step{step}/manifest.json"]
+    if step in study.evaluation_steps(run):
+        files += [f"results/evals/{run}/{name}/step{step}.json" for name in study.file.evaluation.task_sets]
+    if step in study.memorization_steps(run):
+        files.append(f"results/memorization/{run}/step{step}.parquet")
+    return files
+
+
+def replayed(study: Study) -> list[str]:
+    """A verdict a stretch of training, one a checkpoint that is converted and scored again, one on the rows.
+
+    None of a study that trains nothing: what it was made from is not there.
+    """
+    if not study.trained:
+        return []
+    names = [leg.name for leg in sample.legs(study)] + [point.name for point in sample.models(study)]
+    return [f"results/audit/replay/{name}.json" for name in [*names, "data"]]
+
+
+def signals(study: Study) -> list[str]:
+    """What checkpoints know of the rows they just saw, a file a run that is drawn."""
+    return [f"results/audit/signal/{run}.json" for run in sample.signal_runs(study)]
+
+
+EVIDENCE = [
+    "ro-crate-metadata.json",
+    *(f"results/evidence/{name}" for name in ("statement.json", "checklist.md", "artifact.md")),
+]
+
+
+def evidence(study: Study) -> list[str]:
+    """What papers and archives ask for, of a study that trained its models."""
+    return EVIDENCE if study.trained else []
+
+
+def audit(study: Study) -> list[str]:
+    """The verdicts that the audit's page is made of, beside the integrity of what is there."""
+    if not study.trained:
+        return []
+    return ["results/audit/replay.json", *(["results/audit/signal.json"] if sample.signal_runs(study) else [])]

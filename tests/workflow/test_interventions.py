@@ -143,3 +143,12 @@ def test_a_parent_retrained_otherwise_asks_for_its_children_again(changed: Workf
     manifest = changed.folder / "checkpoints/pythia-tiny/manifest.json"
     manifest.write_text(manifest.read_text().replace('"kind": "run"', '"kind":  "run"'))
     assert changed.planned(target) == {"train_run": 1}
+
+
+@pytest.mark.parametrize("name", ["noise", "decay"])
+def test_a_run_that_goes_on_replays_from_its_parents_state(changed: Workflow, name: str) -> None:
+    run = f"pythia-tiny-intervention-{name}"
+    done = changed.command_line("scripts.audit.replay_leg", "--run", run, "--begin", "4", "--end", "8")
+    assert done.returncode == 0, done.stderr
+    verdict = read_json(changed.folder / f"results/audit/replay/{run}_4_8.json")
+    assert verdict["verdict"] == "pass", verdict
