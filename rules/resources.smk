@@ -4,11 +4,13 @@ from functools import partial
 from scripts.study.resources import (
     HOST_MEGABYTES,
     TASK_TOKENS,
+    audit_minutes,
     forward_minutes,
     placement,
     training_host_megabytes,
     training_minutes,
 )
+from scripts.study.storage import kept
 
 
 def data_memory(wildcards, attempt):
@@ -71,3 +73,8 @@ def memorization_time(wildcards, attempt, batch):
     spec, vocabulary, file = STUDY.run(wildcards.run), STUDY.padded_vocabulary(wildcards.run), STUDY.file.memorization
     tokens = 2 * (file.sample_rows + file.repeated_rows) * (file.prompt + file.continuation)
     return forward_minutes(spec, RUNTIME, vocabulary, tokens, len(batch.steps), attempt)
+
+
+def audit_time(wildcards, attempt):
+    """Minutes to read the whole suite."""
+    return audit_minutes(sum(kept(STUDY, run).total for run in RUNS), RUNTIME, attempt)

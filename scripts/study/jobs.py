@@ -34,7 +34,8 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
         "tasks": min(1, of_runs["evaluate"]),
         "evaluate": of_runs["evaluate"],
         "memorize": of_runs["memorize"],
-        **dict.fromkeys(("tables", "timings", "findings", "figures", "index", "page", "all"), 1),
+        **dict.fromkeys(("tables", "integrity", "audit_page", "timings", "findings", "figures", "index", "page"), 1),
+        "all": 1,
     }
     return {rule: count for rule, count in jobs.items() if count}
 

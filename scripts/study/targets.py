@@ -11,7 +11,8 @@ TABLES = [
     for table in ("runs", "losses", "held_out", "evals", "memorization")
     for form in ("parquet", "csv")
 ] + ["results/tables/corpora.csv"]
-RESULTS = ["results/index.html", "results/data.html", "results/report.html", "results/timings.csv"]
+PAGES = [f"results/{page}.html" for page in ("index", "data", "audit", "report")]
+RESULTS = [*PAGES, "results/timings.csv"]
 
 
 def orders(study: Study) -> list[str]:
