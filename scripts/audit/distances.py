@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,7 @@ def furthest(run: Run, history: History, after: int, upto: int, norm: float, cou
     return SLACK * (moved + rates * optimizer.weight_decay * (norm + moved))
 
 
+@cache
 def largest_ratio(beta1: float, beta2: float) -> float:
     """The most that Adam's m / sqrt(v), with bias corrections, can be at any update, whatever the gradients.
 
