@@ -99,6 +99,7 @@ rule page:
     # Snakemake reports on a finished graph: everything but this job, whose lock the inner call must not want.
     input:
         "results/index.html",
+        "results/audit.html",
     output:
         "results/report.html",
     log:

@@ -4,11 +4,13 @@ from functools import partial
 from scripts.study.resources import (
     HOST_MEGABYTES,
     TASK_TOKENS,
+    audit_minutes,
     forward_minutes,
     placement,
     training_host_megabytes,
     training_minutes,
 )
+from scripts.study.storage import kept
 
 
 def data_memory(wildcards, attempt):
@@ -84,3 +86,8 @@ def signal_time(wildcards, attempt):
     checkpoints = len(sample.signal_steps(STUDY, wildcards.run))
     tokens = checkpoints * STUDY.file.audit.signal.rows * spec.training.sequence_length
     return forward_minutes(spec, RUNTIME, vocabulary, tokens, checkpoints, attempt)
+
+
+def audit_time(wildcards, attempt):
+    """Minutes to read the whole suite."""
+    return audit_minutes(sum(kept(STUDY, run).total for run in RUNS), RUNTIME, attempt)

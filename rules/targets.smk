@@ -76,6 +76,14 @@ rule analyze:
         "The tables of {STUDY.file.study} are in results/tables"
 
 
+rule audit:
+    input:
+        "results/audit.html",
+    localrule: True
+    message:
+        "The verdict on {STUDY.file.study} is in results/audit.html"
+
+
 rule report:
     input:
         RESULTS,

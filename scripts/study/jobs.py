@@ -42,6 +42,7 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
         **dict.fromkeys(("gguf", "measure"), exported),
         "export_table": int(study.file.export is not None),
         **dict.fromkeys(("timings", "findings", "figures", "index", "page"), int(bool(study.trained))),
+        **dict.fromkeys(("integrity", "audit_page"), int(bool(study.trained))),
         **dict.fromkeys(("tables", "cards", "all"), 1),
         "replay_leg": len(sample.legs(study)),
         "replay_model": len(sample.models(study)),

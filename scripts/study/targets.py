@@ -19,7 +19,8 @@ def _both(*tables: str) -> list[str]:
 
 TABLES = [*_both("runs", "losses", "held_out", "evals", "memorization"), "results/tables/corpora.csv"]
 PUBLISHED = ["results/tables/published.parquet", "results/tables/published.csv"]
-RESULTS = ["results/index.html", "results/data.html", "results/report.html", "results/timings.csv"]
+PAGES = [f"results/{page}.html" for page in ("index", "data", "audit", "report")]
+RESULTS = [*PAGES, "results/timings.csv"]
 
 
 def orders(study: Study) -> list[str]:

@@ -112,6 +112,14 @@ def test_every_stage_and_the_report_know_the_runs(changed: Workflow) -> None:
     assert changed.planned() == {}
 
 
+def test_the_audit_finds_nothing_wrong(changed: Workflow) -> None:
+    """A child's first steps, and a control, are alike with their parent's steps, as they must be."""
+    verdict = read_json(changed.folder / "results/audit/verdict.json")
+    checks = {check["id"]: check for check in verdict["checks"]}
+    assert verdict["verdict"] == "pass", [check for check in checks.values() if check["status"] == "fail"]
+    assert "intervention-control" in checks["integrity.unique"]["evidence"][0]
+
+
 def test_the_viewer_shows_the_rows_as_the_run_read_them(changed: Workflow) -> None:
     shown = [
         changed.command_line("scripts.data.view", "--run", run, "--steps", "6:7")
