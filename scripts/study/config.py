@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from scripts.study.config_data import Data, Name, Positive, Share, Strict
 from scripts.study.config_intervention import Intervention
+from scripts.study.config_memorization import Memorization
 from scripts.study.schedule import PYTHIA_OPTIMIZER_STEPS, PYTHIA_STEPS
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -160,24 +161,6 @@ class Evaluation(Strict):
     precision: Literal["float32", "bfloat16", "float16"]
 
 
-class Memorization(Strict):
-    """Greedy continuation of training rows, compared token by token."""
-
-    prompt: Positive
-    """Leading tokens of a row given to the model."""
-    continuation: Positive
-    """Tokens generated and compared."""
-    sample_rows: Positive
-    """Rows drawn with `seed` from all rows of the run."""
-    repeated_rows: Annotated[int, Field(ge=0)]
-    """Rows whose scored tokens occur most often in the corpus, added to the sample."""
-    seed: Positive
-    steps: list[Annotated[int, Field(ge=0)]] | None = None
-    """Steps to score; null: every saved step."""
-    batch_size: Positive
-    """Rows generated together."""
-
-
 class Runtime(Strict):
     """Where and how fast; never changes what is computed on one kind of machine."""
 
@@ -204,6 +187,8 @@ class Runtime(Strict):
     """Jobs that reading, deduplication and tokenization are spread over; the files of a component are shared out."""
     checkpoints_per_batch: Positive
     """Checkpoints one conversion, evaluation or memorization process handles."""
+    memorization_processes: Positive = 1
+    """Processes that share the rows of a memorization job, on cuda one a GPU."""
     processes: Positive | None = None
     """Processes of a training job, on cuda one a GPU; null: the catalogue's GPUs on cuda, one on cpu."""
     processes_per_node: Positive = 8
