@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scripts.analyze import sources
+from scripts.analyze.memorized_tables import all_tables
 from scripts.common.errors import run
 from scripts.common.files import atomic
 from scripts.study.runs import Run
@@ -252,6 +253,7 @@ def main() -> None:
         "evals": evals(study),
         "memorization": memorization(study),
         "runs": runs(study, train, held),
+        **all_tables(study),
     }
     for name, frame in made.items():
         write(name, frame)

@@ -14,6 +14,7 @@ from scripts.common.files import write_json
 from scripts.report.claims_intervention import all_interventions
 from scripts.report.claims_learning import all_learning
 from scripts.report.claims_memorization import all_memorization
+from scripts.report.claims_memorized import all_analyses
 from scripts.report.claims_scores import all_scores
 from scripts.report.finding import Finding
 from scripts.report.results import Results, load
@@ -22,7 +23,8 @@ from scripts.study.study import load as load_study
 
 def findings(results: Results) -> list[Finding]:
     """All findings, the summary of what did not come out as in Pythia last."""
-    found = [*all_learning(results), *all_scores(results), *all_memorization(results), *all_interventions(results)]
+    found = [*all_learning(results), *all_scores(results), *all_memorization(results)]
+    found += [*all_analyses(results), *all_interventions(results)]
     return [*found, summary(found)]
 
 

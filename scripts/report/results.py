@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 from scripts.analyze import tables
 from scripts.analyze.chance import chance, speaking_metric
 from scripts.study.study import Study
+from scripts.study.targets import ANALYSES
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Results:
     corpora: pd.DataFrame
     changed: dict[str, pd.DataFrame]
     """The same tables with the runs of interventions."""
+    analyses: dict[str, pd.DataFrame] = field(default_factory=dict)
+    """The tables memorization_<name> by name."""
 
     @cached_property
     def sizes(self) -> list[str]:
@@ -92,14 +95,17 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def load(study: Study) -> Results:
     """Read results/tables; raises UserError that names a missing table."""
     names = ("losses", "held_out", "evals", "memorization", "runs")
-    return of_tables(study, {name: tables.read(name) for name in names}, tables.read("corpora"))
+    analyses = {name: tables.read(f"memorization_{name}") for name in ANALYSES}
+    return of_tables(study, {name: tables.read(name) for name in names}, tables.read("corpora"), analyses)
 
 
-def of_tables(study: Study, made: dict[str, pd.DataFrame], corpora: pd.DataFrame) -> Results:
+def of_tables(
+    study: Study, made: dict[str, pd.DataFrame], corpora: pd.DataFrame, analyses: dict[str, pd.DataFrame] | None = None
+) -> Results:
     """Results of tables by name. What the suite shows is told of runs from step 0; those of interventions are compared
     with their parents."""
     suite = {name: frame[_plain(frame)].reset_index(drop=True) for name, frame in made.items()}
-    return Results(study, corpora=corpora, changed=made, **suite)
+    return Results(study, corpora=corpora, changed=made, analyses=analyses or {}, **suite)
 
 
 def _plain(frame: pd.DataFrame) -> pd.Series:

@@ -11,7 +11,15 @@ TABLES = [
     for table in ("runs", "losses", "held_out", "evals", "memorization")
     for form in ("parquet", "csv")
 ] + ["results/tables/corpora.csv"]
-RESULTS = ["results/index.html", "results/data.html", "results/report.html", "results/timings.csv"]
+ANALYSES = ["pairs", "histogram", "order", "windows", "seen", "groups", "fits"]  # of memorization
+TABLES += [f"results/tables/memorization_{table}.{form}" for table in ANALYSES for form in ("parquet", "csv")]
+RESULTS = [
+    "results/index.html",
+    "results/data.html",
+    "results/memorization.html",
+    "results/report.html",
+    "results/timings.csv",
+]
 
 
 def orders(study: Study) -> list[str]:

