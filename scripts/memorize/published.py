@@ -1,8 +1,8 @@
 """Tables of memorized rows as EleutherAI publishes them (dataset pythia-memorized-evals: columns index, tokens).
 
-A parquet file a split holds the rows that one model has memorized: `index` is the row's place in training order, `tokens`
-its first 64 tokens, prompt and continuation. The number of rows that were looked at stands in no file: 146,432,000 for a
-whole run, 1,024 times the step for an earlier checkpoint.
+A parquet file a split holds the rows that one model has memorized: `index` is the row's place in training order,
+`tokens` its first 64 tokens, prompt and continuation. The number of rows that were looked at stands in no file:
+146,432,000 for a whole run, 1,024 times the step for an earlier checkpoint.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def read_places(path: Path) -> NDArray[np.int64]:
 
 
 def read_tokens(path: Path) -> NDArray[np.int64]:
-    """Tokens of a table, int64 [rows, width], in the order of `read_places`; raises UserError if rows differ in length."""
+    """Tokens of a table, int64 [rows, width], in the order of `read_places`; raises UserError for uneven rows."""
     table = pq.read_table(path, columns=["index", "tokens"]).sort_by("index")
     rows = table["tokens"].to_pylist()
     if len({len(row) for row in rows}) > 1:

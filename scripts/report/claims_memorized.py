@@ -71,9 +71,9 @@ def training_order(results: Results) -> Finding:
     against = table[(table[["dispersion_p", "ks_p", "lag_p"]] < few / 3).any(axis=1)]
     spread = table["dispersion"]
     text = (
-        f"Without duplicates, variance over mean of memorized rows a window of {int(table['window_rows'].iloc[0])} rows "
-        f"is {spread.min():.2f} to {spread.max():.2f} (1 of a Poisson process), with {table['mean'].mean():.2g} such rows "
-        "a window in the mean; dispersion, bootstrapped KS or lag reject it for "
+        f"Without duplicates, variance over mean of memorized rows a window of {int(table['window_rows'].iloc[0])} "
+        f"rows is {spread.min():.2f} to {spread.max():.2f} (1 of a Poisson process), with {table['mean'].mean():.2g} such "
+        "rows a window in the mean; dispersion, bootstrapped KS or lag reject it for "
         f"{len(against)} of {len(table)} runs at 5% over all tests."
     )
     holds = False if len(against) else (None if table["mean"].mean() * table["windows"].mean() < 20 else True)

@@ -26,6 +26,7 @@ PARTS = {  # module of tests/benchmarks, whose measure() gives (what, measured);
     "join": "join",
     "view": "view",
     "index-maps": "index_maps",
+    "memorization": "memorization",
     "study": "whole_study",
 }
 
