@@ -20,11 +20,11 @@ for batch in STUDY.batches(STUDY.memorization_steps):
         priority: largest_first
         conda:
             "../envs/workflow.yaml"
-        threads: THREADS
+        threads: THREADS * RUNTIME.memorization_processes
         resources:
             mem_mb=model_memory,
             runtime=partial(memorization_time, batch=batch),
-            gpu=GPUS,
+            gpu=GPUS * RUNTIME.memorization_processes,
         params:
             study=STUDY_FILE,
             science=STUDY.memorization_science(),

@@ -10,6 +10,13 @@ FIGURES = {  # name: category in the report
     "evals_heat": "Evaluation",
     "memorization_step": "Memorization",
     "memorization_size": "Memorization",
+    "memorization_planted": "Memorization",
+    "memorization_groups": "Memorization",
+    "memorization_predict": "Memorization",
+    "memorization_correlation": "Memorization",
+    "memorization_histogram": "Memorization",
+    "memorization_order": "Memorization",
+    "memorization_seen": "Memorization",
     "corpora": "Data",
     "timings": "Cost",
 } | ({"interventions": "Learning"} if STUDY.file.interventions else {})
@@ -79,6 +86,7 @@ rule index:
     output:
         "results/index.html",
         "results/data.html",
+        "results/memorization.html",
     log:
         "logs/index.log",
     benchmark:

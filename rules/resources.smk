@@ -11,6 +11,7 @@ from scripts.study.resources import (
     training_minutes,
 )
 from scripts.study.storage import kept
+from scripts.study.work import scored_rows
 
 
 def data_memory(wildcards, attempt):
@@ -76,7 +77,7 @@ def evaluation_time(wildcards, attempt, batch):
 def memorization_time(wildcards, attempt, batch):
     """Minutes of a batch of checkpoints; twice the tokens for the cache of keys and values."""
     spec, vocabulary, file = STUDY.run(wildcards.run), STUDY.padded_vocabulary(wildcards.run), STUDY.file.memorization
-    tokens = 2 * (file.sample_rows + file.repeated_rows) * (file.prompt + file.continuation)
+    tokens = 2 * scored_rows(STUDY, wildcards.run) * (file.prompt + file.continuation)
     return forward_minutes(spec, RUNTIME, vocabulary, tokens, len(batch.steps), attempt)
 
 

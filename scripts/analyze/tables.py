@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scripts.analyze import published, sources
+from scripts.analyze.memorized_tables import all_tables
 from scripts.common.errors import run
 from scripts.common.files import atomic
 from scripts.study import targets
@@ -276,7 +277,7 @@ def main() -> None:
     made = {name: scored[name](study) for name in names(study) if name in scored}
     if study.trained:
         train, held = losses(study), held_out(study)
-        made |= {"losses": train, "held_out": held, "runs": runs(study, train, held)}
+        made |= {"losses": train, "held_out": held, "runs": runs(study, train, held), **all_tables(study)}
         write("corpora", corpora(study), parquet=False)
     for name, frame in made.items():
         write(name, frame)

@@ -17,7 +17,8 @@ class Documents:
     """Every document in the order of the corpora: by component of the study, then part, then place.
 
     `ids` uint64 [n]; `near` int64 [n], the number of a cluster of near-duplicates or SINGLE; `component` int32 [n],
-    index into `names`; `characters` int64 [n]; `reserved` bool [n], of a component that is held out as a whole.
+    index into `names`; `characters` int64 [n]; `reserved` bool [n], of a component that is held out as a whole;
+    `planted` bool [n], of planted strings, which are never held out (None: there are none).
     """
 
     ids: np.ndarray
@@ -26,6 +27,7 @@ class Documents:
     names: list[str]
     characters: np.ndarray
     reserved: np.ndarray
+    planted: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,10 @@ def assign(documents: Documents, held_out_share: float) -> Clusters:
     size = np.bincount(group, minlength=count).astype(np.int32)
     held_out = np.zeros(count, dtype=bool)
     held_out[group[documents.reserved]] = True
-    free = np.flatnonzero(~held_out)
+    free = ~held_out
+    if documents.planted is not None:
+        free[group[documents.planted]] = False
+    free = np.flatnonzero(free)
     rank = shuffled(documents.ids[leader[free]])
     of = documents.component[leader[free]]
     for number in range(len(documents.names)):

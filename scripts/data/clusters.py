@@ -44,7 +44,7 @@ def read_all(study: Study) -> tuple[list[Block], Documents]:
     """Columns of all documents in the order of the corpora; raises UserError for a component name used twice."""
     blocks = study.blocks()
     near = near_duplicates(study, blocks)
-    ids, characters, columns, reserved = [], [], [], []
+    ids, characters, columns, reserved, planted = [], [], [], [], []
     sources: dict[str, str] = {}
     for block in blocks:
         table = pq.read_table(block.folder / TABLE, columns=["id", "component", "characters"])
@@ -57,7 +57,9 @@ def read_all(study: Study) -> tuple[list[Block], Documents]:
                     f"data.components.{block.source}: two components with one name; rename one"
                 )
         columns.append(table["component"])
-        reserved.append(np.full(len(table), study.file.data.components[block.source].held_out))
+        source = study.file.data.components[block.source]
+        reserved.append(np.full(len(table), source.held_out))
+        planted.append(np.full(len(table), source.planted is not None))
     names = sorted(sources)
     codes = [pc.index_in(column, pa.array(names, pa.string())).to_numpy() for column in columns]
     return blocks, Documents(
@@ -67,6 +69,7 @@ def read_all(study: Study) -> tuple[list[Block], Documents]:
         names=names,
         characters=np.concatenate(characters),
         reserved=np.concatenate(reserved),
+        planted=np.concatenate(planted),
     )
 
 

@@ -17,6 +17,7 @@ from scripts.common import manifest
 from scripts.common.errors import UserError, run
 from scripts.data.archives import read_members
 from scripts.data.fetch import chosen, source_folder
+from scripts.data.planted import strings
 from scripts.data.readers import READERS, reader_for
 from scripts.data.sections import chosen_share, cut, tidy
 from scripts.data.store import NAME, Document, document_id, write_documents
@@ -61,8 +62,11 @@ def members(name: str, component: Component, files: Sequence[Path]) -> Iterator[
 def documents_of(name: str, component: Component, contents: Members) -> Iterator[Document]:
     """Documents of the contents in reading order, cut where the component asks for it; empty ones are dropped.
 
-    A text that is not cut is left as it is, to the last blank.
+    A text that is not cut is left as it is, to the last blank. Of a planted component, every copy of every string.
     """
+    if component.planted:
+        for string in strings(component.planted):
+            yield from (Document(document_id(string.text), string.text, name, o) for o in string.origins)
     for member, stream in contents:
         for text in READERS[reader_for(member, component)](member, stream, component):
             yield from _sections(text.component or name, text.origin, text.text, component.section_characters)

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+KINDS = ("sample", "repeated", "rest", "planted")
 BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that it has an inverse modulo 2**64
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """Scored rows: place int64 [n], kind ("sample" or "repeated") [n], count int64 [n]."""
-
-    place: np.ndarray
-    kind: np.ndarray
-    count: np.ndarray
+BLOCK = 1 << 22  # tokens hashed at a time
 
 
 def window_hashes(tokens: np.ndarray, width: int, axis_rows: bool = False) -> NDArray[np.uint64]:
@@ -38,30 +31,43 @@ def window_hashes(tokens: np.ndarray, width: int, axis_rows: bool = False) -> ND
     return of_windows
 
 
-def counts_in(stream: np.ndarray, rows: np.ndarray) -> NDArray[np.int64]:
-    """How often each row's tokens [n, width] occur in the stream, at least once (the row itself); int64 [n].
+def row_hashes(rows: np.ndarray) -> NDArray[np.uint64]:
+    """Hash of every row's tokens [n, width], read in blocks; uint64 [n]."""
+    step = max(1, BLOCK // rows.shape[1])
+    parts = [window_hashes(rows[i : i + step], rows.shape[1], axis_rows=True) for i in range(0, len(rows), step)]
+    return np.concatenate([np.zeros(0, np.uint64), *parts])
 
-    A row may cross a document border, where the stream in file order goes on differently.
+
+def counts_in(stream: np.ndarray, hashes: np.ndarray, width: int) -> NDArray[np.int64]:
+    """How often the `width` tokens behind each hash uint64 [n] occur in the stream, at least once; int64 [n].
+
+    The stream is read in blocks, so memory grows with the rows asked for only. A row may cross a document border,
+    where the stream in file order goes on differently.
     """
-    known = np.sort(window_hashes(stream, rows.shape[1]))
-    asked = window_hashes(rows, rows.shape[1], axis_rows=True)
-    found = np.searchsorted(known, asked, "right") - np.searchsorted(known, asked, "left")
-    counts: NDArray[np.int64] = np.maximum(found, 1).astype(np.int64)
+    asked, which = np.unique(hashes, return_inverse=True)
+    found = np.zeros(len(asked), dtype=np.int64)
+    for begin in range(0, max(0, len(stream) - width + 1) if len(asked) else 0, BLOCK):
+        windows = window_hashes(stream[begin : begin + BLOCK + width - 1], width)
+        place = np.minimum(np.searchsorted(asked, windows), len(asked) - 1)
+        found += np.bincount(place[asked[place] == windows], minlength=len(asked))
+    counts: NDArray[np.int64] = np.maximum(found, 1)[which]
     return counts
 
 
-def choose(rows: np.ndarray, stream: np.ndarray, sample: int, repeated: int, seed: int) -> Chosen:
-    """A seeded sample of all rows [n, width], and the most repeated distinct ones that are not in it."""
-    count = counts_in(stream, rows)
-    sample_places = np.sort(np.random.default_rng(seed).choice(len(rows), min(sample, len(rows)), replace=False))
-    hashes = window_hashes(rows, rows.shape[1], axis_rows=True)
-    by_count = np.lexsort((np.arange(len(rows)), -count))
+def choose(hashes: np.ndarray, count: np.ndarray, sample: int, repeated: int, seed: int) -> NDArray[np.uint8]:
+    """Kind of every row by its hash and count [n]: a seeded sample of all, and the most repeated distinct others.
+
+    uint8 [n], an index into `KINDS`; the others are "rest".
+    """
+    kinds = np.full(len(hashes), KINDS.index("rest"), dtype=np.uint8)
+    drawn = np.random.default_rng(seed).choice(len(hashes), min(sample, len(hashes)), replace=False)
+    kinds[drawn] = KINDS.index("sample")
+    by_count = np.lexsort((np.arange(len(hashes)), -count))
     _, first = np.unique(hashes[by_count], return_index=True)
     distinct = by_count[np.sort(first)]
-    extra = distinct[(count[distinct] > 1) & ~np.isin(distinct, sample_places)][:repeated]
-    place = np.concatenate([sample_places, extra])
-    kind = np.array(["sample"] * len(sample_places) + ["repeated"] * len(extra))
-    return Chosen(place=place, kind=kind, count=count[place])
+    extra = distinct[(count[distinct] > 1) & (kinds[distinct] != KINDS.index("sample"))][:repeated]
+    kinds[extra] = KINDS.index("repeated")
+    return kinds
 
 
 def _mix(tokens: np.ndarray) -> NDArray[np.uint64]:

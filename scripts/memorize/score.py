@@ -2,12 +2,19 @@
 
 A row's first `prompt` tokens are continued greedily; score is the share of the next `continuation`
 tokens that are equal, and a row is memorized if all are (Biderman et al. 2023, "Emergent and
-Predictable Memorization"). Ties of the arg-max go to the lower token id.
+Predictable Memorization"). Ties of the arg-max go to the lower token id. The rows are read once for all checkpoints,
+whose weights are read into one model; several processes share the rows of each checkpoint, and what was scored
+before a kill is not scored again.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,87 +22,143 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scripts.common import manifest
-from scripts.common.errors import run
+from scripts.common import lock, manifest
+from scripts.common.errors import UserError, run
 from scripts.common.files import atomic, canonical, sha256_file
 from scripts.common.progress import progress
+from scripts.data.changes import change_of
 from scripts.data.rows import Rows
-from scripts.memorize.rows import Chosen, choose
+from scripts.memorize import pieces
+from scripts.memorize.pieces import Scores
+from scripts.memorize.read import NOWHERE, Read, read_rows
+from scripts.memorize.rows import KINDS
 from scripts.study.study import Study, load
 
-
-def greedy_scores(model: Any, rows: np.ndarray, prompt: int, batch_size: int) -> np.ndarray:
-    """Share of continuation tokens equal to the row's, float64 [n]; rows int64 [n, prompt+continuation]."""
-    import torch
-
-    truth = torch.from_numpy(rows)
-    scores = []
-    with torch.no_grad():
-        for batch in truth.split(batch_size):
-            batch = batch.to(model.device)
-            generated = model.generate(
-                batch[:, :prompt],
-                attention_mask=torch.ones_like(batch[:, :prompt]),
-                do_sample=False,
-                min_new_tokens=None,
-                max_new_tokens=batch.shape[1] - prompt,
-                eos_token_id=None,  # no token ends a continuation
-                pad_token_id=0,
-            )
-            scores.append((generated[:, prompt:] == batch[:, prompt:]).double().mean(dim=1).cpu())
-    return torch.cat(scores).numpy()
+RESULTS = Path("results/memorization")
 
 
-def table(chosen: Chosen, components: list[str], scores: np.ndarray, step: int, batch_size: int) -> pa.Table:
+def table(read: Read, scores: Scores, continuation: int, step: int, batch_size: int) -> pa.Table:
     """The result's columns (docs/formats.md)."""
-    step_seen = chosen.place // batch_size + 1
+    step_seen = np.where(read.place == NOWHERE, 0, read.place // batch_size + 1)
+    nowhere = read.place == NOWHERE
+    hits = None if scores.hits is None else scores.hits.astype(np.int32)
     return pa.table(
         {
-            "place": chosen.place,
-            "step_seen": step_seen,
-            "seen": step_seen <= step,
-            "chosen": chosen.kind,
-            "count": chosen.count,
-            "component": components,
-            "score": scores,
-            "memorized": scores == 1.0,
+            "place": pa.array(read.place, mask=nowhere),
+            "step_seen": pa.array(step_seen, mask=nowhere),
+            "seen": ~nowhere & (step_seen <= step),
+            "chosen": pa.array(np.array(KINDS)[read.kind]),
+            "count": read.count,
+            "planted": read.planted,
+            "component": pa.array(np.array(read.names, dtype=object)[read.component], pa.string()),
+            "first_miss": scores.first_miss,
+            "score": pa.nulls(len(nowhere), pa.float64()) if hits is None else hits / continuation,
+            "memorized": scores.first_miss == continuation,
         }
     )
 
 
-def score_steps(study: Study, name: str, steps: list[int]) -> None:
-    """Write results/memorization/<run>/step<N>.parquet for every step, one model filled in turn."""
-    import torch
-    from transformers import GPTNeoXForCausalLM
-    from transformers.utils import logging
+def in_reach(read: Read, step: int, batch_size: int) -> np.ndarray:
+    """Which rows a checkpoint is scored on, sorted int64: the chosen ones, and of the rest those it has seen."""
+    rest = read.kind == KINDS.index("rest")
+    return np.flatnonzero(~rest | (read.place < step * batch_size))
 
-    logging.set_verbosity_error()
-    torch.set_num_threads(study.file.runtime.threads)
-    spec, asked = study.run(name), study.file.memorization
-    width = asked.prompt + asked.continuation
-    corpus = Path("data") / spec.corpus
-    order = Rows.open(corpus, spec.data_seed)
-    all_rows = order.rows(0, spec.rows)[:, :width].astype(np.int64)
-    chosen = choose(all_rows, order.tokens.flat, asked.sample_rows, asked.repeated_rows, asked.seed)
-    components = [order.row_origin(int(place)) for place in chosen.place]
-    with progress(f"memorize {name}", len(steps), "checkpoints") as tell:
-        for done, step in enumerate(steps, start=1):
-            folder = Path("models") / name / f"step{step}"
-            manifest.read(folder / manifest.NAME, "model")
-            model: Any = GPTNeoXForCausalLM.from_pretrained(folder)
-            model = model.to(study.file.runtime.device).eval()
-            scores = greedy_scores(model, all_rows[chosen.place], asked.prompt, asked.batch_size)
-            result = table(chosen, components, scores, step, spec.training.batch_size)
-            facts = {
-                "run": name,
-                "step": step,
-                "model": sha256_file(folder / manifest.NAME),
-                "science": study.memorization_science(),
-            }
-            result = result.replace_schema_metadata({"castalia": canonical(facts)})
-            with atomic(Path("results/memorization") / name / f"step{step}.parquet") as path:
-                pq.write_table(result, path, compression="zstd")
-            tell(done)
+
+class Job:
+    """One run and some of its steps: rows, models, and where pieces of results lie."""
+
+    def __init__(self, study: Study, name: str, steps: list[int]) -> None:
+        self.study, self.spec, self.asked, self.steps = study, study.run(name), study.file.memorization, steps
+        self.work = RESULTS / name / f"work-{steps[0]}-{steps[-1]}"
+
+    def read(self) -> Read:
+        """The rows, kept in the work folder; raises UserError if the run's order is not there."""
+        spec, folder = self.spec, self.work / "rows"
+        folder.mkdir(parents=True, exist_ok=True)
+        order = Rows.open(Path("data") / spec.corpus, spec.data_seed, change_of(spec))
+        read = read_rows(order, self.asked, spec.rows, self.study.planted_components(spec.corpus), folder)
+        read.save(folder)
+        return Read.load(folder)
+
+    def model_folder(self, step: int) -> Path:
+        """The step's model, whose manifest is looked at."""
+        folder = Path("models") / self.spec.name / f"step{step}"
+        manifest.read(folder / manifest.NAME, "model")
+        return folder
+
+    def facts(self, step: int) -> dict[str, Any]:
+        """What a step's result says of itself."""
+        return {
+            "run": self.spec.name,
+            "step": step,
+            "model": sha256_file(self.model_folder(step) / manifest.NAME),
+            "science": self.study.memorization_science(),
+        }
+
+    def share(self, read: Read, worker: int, workers: int) -> None:
+        """One process' rows of every step, into pieces."""
+        import torch
+        from transformers.utils import logging
+
+        from scripts.memorize.model import Model
+        from scripts.memorize.scorers import SCORERS
+
+        logging.set_verbosity_error()
+        torch.set_num_threads(self.study.file.runtime.threads)
+        asked, model = self.asked, None
+        with progress(f"memorize {self.spec.name}", len(self.steps), "checkpoints") as tell:
+            for done, step in enumerate(self.steps, start=1):
+                folder = self.model_folder(step)
+                if model is None:
+                    model = Model.of_folder(folder, getattr(torch, asked.precision), self.study.file.runtime.device)
+                else:
+                    model.read(folder)
+                reach = in_reach(read, step, self.spec.training.batch_size)
+                score = partial(SCORERS[asked.mode], model, prompt=asked.prompt, batch=asked.batch_size)
+                for begin, end in pieces.chunks(*pieces.row_range(len(reach), worker, workers)):
+                    kept = self.work / f"step{step}" / pieces.name(begin, end)
+                    if not kept.exists():
+                        pieces.keep(kept, score(rows=read.tokens[reach[begin:end]]), end - begin)
+                tell(done)
+
+    def finish(self, read: Read, workers: int) -> None:
+        """Write the parquet of every step out of the pieces."""
+        for step in self.steps:
+            reach = in_reach(read, step, self.spec.training.batch_size)
+            scores = pieces.gather(self.work / f"step{step}", len(reach), workers)
+            made = table(read.picked(reach), scores, self.asked.continuation, step, self.spec.training.batch_size)
+            made = made.replace_schema_metadata({"castalia": canonical(self.facts(step))})
+            with atomic(RESULTS / self.spec.name / f"step{step}.parquet") as path:
+                pq.write_table(made, path, compression="zstd")
+
+
+def score_steps(study: Study, name: str, steps: list[int], workers: int) -> None:
+    """Write results/memorization/<run>/step<N>.parquet for every step; the same bytes from any number of workers."""
+    job = Job(study, name, steps)
+    with lock.hold(job.work):
+        for step in steps:
+            pieces.prepare(job.work / f"step{step}", job.facts(step))
+        read = job.read()
+        if workers == 1:
+            job.share(read, 0, 1)
+        else:
+            _spawned(name, steps, workers, study.file.runtime.device)
+        job.finish(read, workers)
+    shutil.rmtree(job.work)
+
+
+def _spawned(name: str, steps: list[int], workers: int, device: str) -> None:
+    """A process a worker, on cuda each with its own GPU; raises UserError if one fails."""
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(workers)))).split(",")
+    if device == "cuda" and len(gpus) < workers:
+        raise UserError(f"runtime.memorization_processes: {workers}, but {len(gpus)} GPUs are visible")
+    command = [sys.executable, "-m", "scripts.memorize.score", *sys.argv[1:]]
+    started = []
+    for worker in range(workers):
+        own = {"CUDA_VISIBLE_DEVICES": gpus[worker]} if device == "cuda" else {}
+        started.append(subprocess.Popen([*command, "--worker", str(worker)], env={**os.environ, **own}))
+    if failed := [worker for worker, process in enumerate(started) if process.wait()]:
+        raise UserError(f"{name}, steps {steps}: workers {failed} of {workers} failed; see above")
 
 
 def main() -> None:
@@ -103,10 +166,19 @@ def main() -> None:
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", required=True, help="name of the run")
     parser.add_argument("--steps", type=int, nargs="+", required=True, help="saved steps to score")
+    parser.add_argument("--workers", type=int, help="processes (default: runtime.memorization_processes)")
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     study = load(arguments.study)
     study.check_steps(arguments.run, arguments.steps)
-    score_steps(study, arguments.run, arguments.steps)
+    workers = study.file.runtime.memorization_processes if arguments.workers is None else arguments.workers
+    if workers < 1:
+        raise UserError("--workers: at least 1")
+    if arguments.worker is None:
+        score_steps(study, arguments.run, arguments.steps, workers)
+        return
+    job = Job(study, arguments.run, arguments.steps)
+    job.share(Read.load(job.work / "rows"), arguments.worker, workers)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import pandas as pd
 from scripts.common.errors import run
 from scripts.common.files import atomic, write_json, write_text
 from scripts.report import charts, charts_scores, theme
+from scripts.report import charts_memorization as analyses
 from scripts.report.claims_intervention import against_parents
 from scripts.report.claims_learning import loss_and_size
 from scripts.report.claims_memorization import memorization_and_size, memorization_and_training
@@ -48,6 +50,7 @@ def figures(results: Results, timings: pd.DataFrame | None) -> dict[str, Figure]
         "memorization_size": _memorization_size,
         "corpora": _corpora,
     }
+    makers |= {f"memorization_{name}": partial(_analysis, name) for name in ANALYSES}
     if results.study.file.interventions:
         makers["interventions"] = _interventions
     return {**{name: make(results) for name, make in makers.items()}, "timings": _timings(timings)}
@@ -114,6 +117,25 @@ def _memorization_size(results: Results) -> Figure:
         None: "Memorized share at the end, by size",
     }[last.holds]
     return Figure(charts.memorization_size(results), title, SHARES)
+
+
+ANALYSES: dict[str, tuple[Callable[[Results], Any], str, str]] = {  # chart, title, how to read it
+    "planted": (analyses.planted, "Planted strings memorized at the end", SHARES),
+    "groups": (analyses.groups, "Memorized share by repetition and by kind of text", SHARES),
+    "predict": (analyses.predict, "What predicts memorization", "A point a pair of checkpoints on the same rows."),
+    "correlation": (analyses.correlations, "Which rows are memorized, step against step",
+                    "Correlation of memorized flags (phi), rows that both steps have seen."),
+    "histogram": (analyses.histogram, "Right tokens of greedy continuations at the end", "Seen rows, seeds pooled."),
+    "order": (analyses.order, "Memorized rows in training order against a Poisson process",
+              "Windows of training; on the line if a Poisson process of the same mean made them."),
+    "seen": (analyses.seen, "Memorized share by checkpoint and by when the rows were seen",
+             "Of rows seen after the saved step before, up to the one named."),
+}  # fmt: skip
+
+
+def _analysis(name: str, results: Results) -> Figure:
+    chart, title, how = ANALYSES[name]
+    return Figure(chart(results), title, how)
 
 
 def _corpora(results: Results) -> Figure:

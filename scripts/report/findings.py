@@ -15,6 +15,7 @@ from scripts.report.claims_floors import all_floors
 from scripts.report.claims_intervention import all_interventions
 from scripts.report.claims_learning import all_learning
 from scripts.report.claims_memorization import all_memorization
+from scripts.report.claims_memorized import all_analyses
 from scripts.report.claims_scores import all_scores
 from scripts.report.finding import Finding
 from scripts.report.results import Results, load
@@ -28,6 +29,7 @@ def findings(results: Results) -> list[Finding]:
         *all_scores(results),
         *all_floors(results),
         *all_memorization(results),
+        *all_analyses(results),
         *all_interventions(results),
     ]
     return [*found, summary(found)]

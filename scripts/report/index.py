@@ -25,10 +25,20 @@ from scripts.report.theme import grammar
 from scripts.study.study import Study, load
 
 PAGE = Path(__file__).with_name("page.html")
+DRAW = Path(__file__).with_name("draw.js")
+MEMORIZATION = Path(__file__).with_name("memorization.html")
 CAPTIONS = Path(__file__).parents[2] / "rules/report"
 RESULTS = Path("results")
 FIGURES = ("held_out_size", "loss", "held_out_component", "evals", "evals_size", "evals_heat", "memorization_size",
            "memorization_step", "corpora", "timings")  # fmt: skip
+MEMORIZATION_FIGURES = ("memorization_step", "memorization_size", "memorization_planted", "memorization_groups",
+                        "memorization_predict", "memorization_correlation", "memorization_histogram",
+                        "memorization_order", "memorization_seen")  # fmt: skip
+ABOUT_MEMORIZATION = {
+    "memorization_grows_with_size", "memorization_grows_in_training", "unseen_rows", "repeated_text_is_memorized_more",
+    "deduplication_reduces_memorization", "planted_strings", "small_predicts_large", "early_predicts_final",
+    "training_order_is_poisson", "memorization_scaling",
+}  # fmt: skip
 COLUMNS = (
     ("run", False), ("size", False), ("corpus", False), ("init seed", True), ("data seed", True), ("parameters", True),
     ("tokens", True), ("training loss", True), ("held-out loss", True),
@@ -58,6 +68,7 @@ def page(study: Study, made: Made) -> str:
         snippet=snippet(run_name, study.steps(run_name)[-1]),
         files=files(run_name, study.steps(run_name)[-1]),
         bundle=Markup(_bundle()),
+        draw=Markup(DRAW.read_text(encoding="utf-8")),
         mark=mark,
         zip=zip,
     )
@@ -68,6 +79,27 @@ def shown(study: Study) -> list[str]:
     """Figures of the page, in order."""
     asked = {"interventions": bool(study.file.interventions), "recency": bool(signal_runs(study))}
     return [*FIGURES, *(name for name, there in asked.items() if there)]
+
+
+def memorization_page(study: Study) -> str:
+    """The page on memorization, with all its figures; raises UserError that names a missing input."""
+    found: list[dict[str, Any]] = read_json(_present(RESULTS / "findings.json"))
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    asked = study.file.memorization
+    text: str = environment.from_string(MEMORIZATION.read_text(encoding="utf-8")).render(
+        style=Markup(STYLE.read_text(encoding="utf-8")),
+        study=study.file.study,
+        lead=(
+            f"A row is memorized if its first {asked.prompt} tokens, continued greedily, give its next "
+            f"{asked.continuation} tokens. Shares are of rows that a checkpoint has seen."
+        ),
+        findings=[finding for finding in found if finding["id"] in ABOUT_MEMORIZATION],
+        figures=[_figure(name) for name in MEMORIZATION_FIGURES],
+        bundle=Markup(_bundle()),
+        draw=Markup(DRAW.read_text(encoding="utf-8")),
+        mark=mark,
+    )
+    return text
 
 
 def mark(finding: dict[str, Any]) -> Markup:
@@ -174,8 +206,9 @@ def main() -> None:
     study = load(parser.parse_args().study)
     found = read_json(_present(RESULTS / "findings.json"))
     write_text(RESULTS / "data.html", data_page(study, _present(RESULTS / "tables/corpora.csv"), found))
+    write_text(RESULTS / "memorization.html", memorization_page(study))
     write_text(RESULTS / "index.html", page(study, count(study)))
-    print("results/index.html, results/data.html")
+    print("results/index.html, results/data.html, results/memorization.html")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pandas as pd
 from scripts.analyze import tables
 from scripts.analyze.chance import chance, speaking_metric
 from scripts.study.study import Study
+from scripts.study.targets import ANALYSES
 
 PUBLISHED = ["model", "run", "size", "corpus", "non_embedding", "shots", "step", "task", "metric", "value"]
 
@@ -30,6 +31,8 @@ class Results:
     """The same tables with the runs of interventions."""
     published: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=PUBLISHED))
     """Published scores (docs/formats.md); no rows if the study names none."""
+    analyses: dict[str, pd.DataFrame] = field(default_factory=dict)
+    """The tables memorization_<name> by name."""
 
     @cached_property
     def sizes(self) -> list[str]:
@@ -96,15 +99,18 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def load(study: Study) -> Results:
     """Read results/tables; raises UserError that names a missing table."""
     names = ("losses", "held_out", "evals", "memorization", "runs")
-    made = of_tables(study, {name: tables.read(name) for name in names}, tables.read("corpora"))
+    analyses = {name: tables.read(f"memorization_{name}") for name in ANALYSES}
+    made = of_tables(study, {name: tables.read(name) for name in names}, tables.read("corpora"), analyses)
     return replace(made, published=tables.read("published")) if study.file.evaluation.published else made
 
 
-def of_tables(study: Study, made: dict[str, pd.DataFrame], corpora: pd.DataFrame) -> Results:
+def of_tables(
+    study: Study, made: dict[str, pd.DataFrame], corpora: pd.DataFrame, analyses: dict[str, pd.DataFrame] | None = None
+) -> Results:
     """Results of tables by name. What the suite shows is told of runs from step 0; those of interventions are compared
     with their parents."""
     suite = {name: frame[_plain(frame, study)].reset_index(drop=True) for name, frame in made.items()}
-    return Results(study, corpora=corpora, changed=made, **suite)
+    return Results(study, corpora=corpora, changed=made, analyses=analyses or {}, **suite)
 
 
 def _plain(frame: pd.DataFrame, study: Study) -> pd.Series:

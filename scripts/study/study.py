@@ -140,9 +140,9 @@ class Study:
     # --- blocks of documents ----------------------------------------------------------------------
 
     def parts(self, component: str) -> int:
-        """Jobs that read a component: one for an archive, or where a share is taken over all of it."""
+        """Jobs that read a component: one for an archive, planted strings, or where a share is taken over all of it."""
         text = self.file.data.components[component]
-        return 1 if text.archive or text.take_characters else self.file.runtime.data_parts
+        return 1 if text.archive or text.planted or text.take_characters else self.file.runtime.data_parts
 
     @property
     def part_count(self) -> int:
@@ -154,11 +154,18 @@ class Study:
         names = sorted(self.file.data.components if components is None else components)
         return [Block(name, part, self.parts(name)) for name in names for part in range(self.parts(name))]
 
+    def planted_components(self, corpus: str | None = None) -> list[str]:
+        """Components of planted strings, all or those of a corpus, sorted."""
+        data = self.file.data
+        among = data.components if corpus is None else data.corpora[corpus].components or []
+        return sorted(name for name in among if data.components[name].planted)
+
     # --- what a stage reads: the params of its rule and the science of its manifest ---------------
 
     def component_science(self, component: str) -> dict[str, Any]:
         """Key data.components.<component>."""
-        return self.file.data.components[component].model_dump()
+        dumped = self.file.data.components[component].model_dump()
+        return {key: value for key, value in dumped.items() if key != "planted" or value}
 
     def hashing_science(self) -> dict[str, Any]:
         """How near-duplicates are found, and among which components."""
@@ -172,6 +179,7 @@ class Study:
             **self.hashing_science(),
             "held_out_components": sorted(name for name, text in data.components.items() if text.held_out),
             "held_out_share": data.held_out_share,
+            **({"planted_components": planted} if (planted := self.planted_components()) else {}),
         }
 
     def tokenizer_science(self) -> dict[str, Any]:
@@ -274,8 +282,8 @@ class Study:
         }
 
     def memorization_science(self) -> dict[str, Any]:
-        """Key memorization without its steps, which only choose files."""
-        return self.file.memorization.model_dump(exclude={"steps"})
+        """Key memorization without its steps, which only choose files, and what changes no result."""
+        return self.file.memorization.model_dump(exclude={"steps", "batch_size"})
 
 
 def load(path: Path) -> Study:

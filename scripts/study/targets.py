@@ -17,9 +17,13 @@ def _both(*tables: str) -> list[str]:
     return [f"results/tables/{table}.{form}" for table in tables for form in ("parquet", "csv")]
 
 
-TABLES = [*_both("runs", "losses", "held_out", "evals", "memorization"), "results/tables/corpora.csv"]
+ANALYSES = ["pairs", "histogram", "order", "windows", "seen", "groups", "fits"]  # of memorization
+TABLES = [
+    *_both("runs", "losses", "held_out", "evals", "memorization", *(f"memorization_{table}" for table in ANALYSES)),
+    "results/tables/corpora.csv",
+]
 PUBLISHED = ["results/tables/published.parquet", "results/tables/published.csv"]
-PAGES = [f"results/{page}.html" for page in ("index", "data", "audit", "report")]
+PAGES = [f"results/{page}.html" for page in ("index", "data", "memorization", "audit", "report")]
 RESULTS = [*PAGES, "results/timings.csv"]
 
 

@@ -56,9 +56,17 @@ def work(study: Study, name: str) -> Work:
 
 
 def scored_rows(study: Study, name: str) -> int:
-    """Rows scored for memorization, if as many repeat as may be chosen."""
-    asked = study.file.memorization
-    return min(asked.sample_rows, study.run(name).rows) + asked.repeated_rows
+    """Most rows scored for memorization at a checkpoint, if as many repeat as may be chosen."""
+    asked, spec = study.file.memorization, study.run(name)
+    texts = study.file.data.components
+    planted = sum(
+        len(text.counts) * text.strings
+        for each in study.planted_components(spec.corpus)
+        if (text := texts[each].planted)
+    )
+    if asked.rows == "all":
+        return spec.rows + planted
+    return min(asked.sample_rows, spec.rows) + asked.repeated_rows + planted
 
 
 def own_requests(study: Study) -> list[tuple[float, float]]:
@@ -144,7 +152,7 @@ def not_counted(study: Study) -> list[str]:
     if study.file.export:
         missing.append("GGUF files and scoring them (export)")
     data = study.file.data
-    unknown = [name for name, text in data.components.items() if not text.take_characters]
+    unknown = [name for name, text in data.components.items() if not text.take_characters and not text.planted]
     unknown = [name for name in unknown if data.held_out_share or data.components[name].held_out]
     if unknown:
         missing.append(f"held-out loss on texts of unknown length (no take_characters): {', '.join(unknown)}")

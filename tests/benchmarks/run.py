@@ -30,6 +30,7 @@ PARTS = {  # module of tests/benchmarks, whose measure() gives (what, measured);
     "audit": "audit",
     "index-maps": "index_maps",
     "evaluation": "evaluation",
+    "memorization": "memorization",
     "slurm": "slurm",
     "study": "whole_study",
 }

@@ -1,0 +1,250 @@
+"""GPT-NeoX for greedy scoring: one pass over prompts, then stretches of tokens over a cache of keys and values.
+
+The weights are those of a Transformers folder (`GPTNeoXForCausalLM`), read once a checkpoint into tensors that
+stay. What Transformers' module spends on a call (masks, cache objects, logits nobody asked for) is what a tiny
+model's time goes into; tests hold the logits against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from scripts.common.errors import UserError
+from scripts.common.files import read_json
+
+ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_fast": "tanh", "gelu_pytorch_tanh": "tanh"}
+LAYER = {  # our name: in a Transformers file, below gpt_neox.layers.<i>.
+    "norm_1": "input_layernorm",
+    "norm_2": "post_attention_layernorm",
+    "mixed": "attention.query_key_value",
+    "dense": "attention.dense",
+    "wide": "mlp.dense_h_to_4h",
+    "narrow": "mlp.dense_4h_to_h",
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the forward pass needs to know beside the weights; `context` in tokens."""
+
+    layers: int
+    width: int
+    heads: int
+    rotary: int
+    base: float
+    epsilon: float
+    activation: str
+    vocabulary: int
+    context: int
+
+    @classmethod
+    def of(cls, config: Any) -> Shape:
+        """Of a GPTNeoXConfig; raises UserError for a form of the model that Pythia's family does not have."""
+        rope = config.rope_parameters
+        odd = {
+            "use_parallel_residual": config.use_parallel_residual is not True,
+            "attention_bias": config.attention_bias is not True,
+            "rope_type": rope["rope_type"] != "default",
+            "hidden_act": config.hidden_act not in ACTIVATIONS,
+            "tie_word_embeddings": bool(config.tie_word_embeddings),
+        }
+        if unknown := [key for key, found in odd.items() if found]:
+            raise UserError(f"a model's config.json has another {unknown[0]} than GPT-NeoX as Pythia uses it")
+        head = config.hidden_size // config.num_attention_heads
+        return cls(
+            layers=config.num_hidden_layers,
+            width=config.hidden_size,
+            heads=config.num_attention_heads,
+            rotary=int(head * rope["partial_rotary_factor"]),
+            base=float(rope["rope_theta"]),
+            epsilon=config.layer_norm_eps,
+            activation=ACTIVATIONS[config.hidden_act],
+            vocabulary=config.vocab_size,
+            context=config.max_position_embeddings,
+        )
+
+
+@dataclass
+class Cache:
+    """Keys and values of some rows: [layers, rows, heads, places, head width] each; the first `filled` places hold."""
+
+    keys: Tensor
+    values: Tensor
+    filled: int = 0
+
+    def picked(self, rows: Tensor) -> Cache:
+        """A copy of what is filled, for some of the rows; with no room for more."""
+        keys, values = (each[:, :, :, : self.filled].index_select(1, rows) for each in (self.keys, self.values))
+        return Cache(keys, values, self.filled)
+
+    def put(self, rows: Tensor, other: Cache) -> None:
+        """Copy what another cache holds over these rows."""
+        self.keys[:, rows, :, : other.filled] = other.keys[:, :, :, : other.filled]
+        self.values[:, rows, :, : other.filled] = other.values[:, :, :, : other.filled]
+
+    def view(self, begin: int, end: int, filled: int) -> Cache:
+        """A view of rows [begin, end), with so many places filled."""
+        return Cache(self.keys[:, begin:end], self.values[:, begin:end], filled)
+
+
+class Model:
+    """One set of tensors into which a checkpoint after the other is read."""
+
+    def __init__(self, shape: Shape, dtype: torch.dtype, device: str) -> None:
+        self.shape, self.dtype, self.device = shape, dtype, torch.device(device)
+        self.tensors: dict[str, Tensor] = {}
+        self.head_norm = 0.0  # largest length of a row of the output layer
+        self.turns = rotations(shape).to(self.device)
+
+    @classmethod
+    def of_folder(cls, folder: Path, dtype: torch.dtype, device: str) -> Model:
+        """A model with the weights of a Transformers folder; raises UserError for another architecture."""
+        from transformers import GPTNeoXConfig
+
+        content = read_json(folder / "config.json")
+        if content.get("model_type") != "gpt_neox":
+            raise UserError(f"{folder}: its architecture is {content.get('model_type')!r}, not 'gpt_neox'")
+        model = cls(Shape.of(GPTNeoXConfig.from_dict(content)), dtype, device)
+        model.read(folder)
+        return model
+
+    def read(self, folder: Path) -> None:
+        """Take the weights of a folder in place of those there are; raises UserError if they don't fit."""
+        from safetensors import safe_open
+
+        index = folder / "model.safetensors.index.json"
+        files = sorted(set(read_json(index)["weight_map"].values())) if index.exists() else ["model.safetensors"]
+        found = {}
+        for file in files:
+            with safe_open(folder / file, framework="pt") as handle:
+                for name in handle.keys():  # noqa: SIM118  no mapping
+                    found[name] = handle.get_tensor(name)
+        self.take(found, str(folder))
+
+    def take(self, found: dict[str, Tensor], where: str) -> None:
+        """As `read`, from tensors by the names of a Transformers file."""
+        for ours, theirs in names(self.shape.layers).items():
+            if theirs not in found:
+                raise UserError(f"{where}: has no tensor {theirs}")
+            there, new = self.tensors.get(ours), found[theirs]
+            if ".mixed." in ours:
+                new = self._paired(new)
+            if there is None:
+                self.tensors[ours] = new.to(self.device, self.dtype, copy=True)
+            elif there.shape != new.shape:
+                raise UserError(f"{where}: {theirs} is {list(new.shape)}, the steps before had {list(there.shape)}")
+            else:
+                there.copy_(new)
+        self.head_norm = float(torch.linalg.vector_norm(self.tensors["out"], dim=1, dtype=torch.float32).max())
+
+    def _paired(self, found: Tensor) -> Tensor:
+        """Rows of query_key_value with the two dimensions that turn together side by side, as `turned` wants them.
+
+        NeoX turns dimension i with i + rotary / 2. Attention does not mind the order of a head's dimensions in q and k.
+        """
+        shape = self.shape
+        head = shape.width // shape.heads
+        order = torch.arange(head)
+        order[: shape.rotary] = torch.arange(shape.rotary).view(2, -1).T.flatten()
+        parts = found.view(shape.heads, 3, head, *found.shape[1:]).clone()
+        parts[:, :2] = parts[:, :2, order]
+        return parts.view(found.shape)
+
+    def cache(self, rows: int, places: int, dtype: torch.dtype | None = None) -> Cache:
+        """An empty cache."""
+        shape = self.shape
+        size = (shape.layers, rows, shape.heads, places, shape.width // shape.heads)
+        keys, values = (torch.empty(size, dtype=dtype or self.dtype, device=self.device) for _ in range(2))
+        return Cache(keys, values)
+
+    def states(self, ids: Tensor, cache: Cache, *, last: bool = False, dtype: torch.dtype | None = None) -> Tensor:
+        """Normed final states [rows, tokens, width] of ids int64 [rows, tokens] that go on where the cache ends.
+
+        The cache is filled on. With `last`, only the last token's state [rows, 1, width]: the last layer then makes
+        keys and values of all tokens, but everything else of one. Another `dtype` than the weights' casts each weight
+        when it is used, for the few rows that want it.
+        """
+        shape, dtype = self.shape, dtype or self.dtype
+        begin, end = cache.filled, cache.filled + ids.shape[1]
+        turns = self.turns[begin:end].to(torch.complex128 if dtype == torch.float64 else torch.complex64)
+        mask = None
+        if begin and ids.shape[1] > 1:
+            mask = torch.ones(ids.shape[1], end, dtype=torch.bool, device=self.device).tril(begin)
+        states = functional.embedding(ids, self.tensors["in"]).to(dtype)
+        for layer in range(shape.layers):
+            states = self._layer(layer, states, cache, begin, end, turns, mask, last and layer == shape.layers - 1)
+        cache.filled = end
+        return self._norm("norm", states[:, -1:] if last else states)
+
+    def _layer(
+        self, layer: int, states: Tensor, cache: Cache, begin: int, end: int,
+        turns: Tensor, mask: Tensor | None, last: bool,
+    ) -> Tensor:  # fmt: skip
+        """x + attention(norm_1 x) + mlp(norm_2 x) of new tokens at places [begin, end), put into the cache."""
+        rows, length, width = states.shape
+        heads = self.shape.heads
+        mixed = self._linear(f"{layer}.mixed", self._norm(f"{layer}.norm_1", states))
+        mixed = turned(mixed.view(rows, length, heads, 3, width // heads), turns)
+        query, key, value = mixed.transpose(1, 2).unbind(3)
+        cache.keys[layer, :, :, begin:end] = key
+        cache.values[layer, :, :, begin:end] = value
+        keys, values = cache.keys[layer, :, :, :end], cache.values[layer, :, :, :end]
+        if last:
+            query, states = query[:, :, -1:], states[:, -1:]
+            attended = functional.scaled_dot_product_attention(query, keys, values)
+        else:
+            causal = not begin and length > 1
+            attended = functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, is_causal=causal)
+        attended = self._linear(f"{layer}.dense", attended.transpose(1, 2).reshape(states.shape))
+        wide = self._linear(f"{layer}.wide", self._norm(f"{layer}.norm_2", states))
+        narrow = self._linear(f"{layer}.narrow", functional.gelu(wide, approximate=self.shape.activation))
+        return narrow + attended + states
+
+    def logits(self, states: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """[n, width] -> [n, vocabulary]."""
+        return functional.linear(states, self.tensors["out"].to(dtype or self.dtype))
+
+    def _linear(self, name: str, states: Tensor) -> Tensor:
+        weight, bias = (self.tensors[f"{name}.{part}"].to(states.dtype) for part in ("weight", "bias"))
+        return functional.linear(states, weight, bias)
+
+    def _norm(self, name: str, states: Tensor) -> Tensor:
+        weight, bias = (self.tensors[f"{name}.{part}"].to(states.dtype) for part in ("weight", "bias"))
+        return functional.layer_norm(states, (self.shape.width,), weight, bias, self.shape.epsilon)
+
+
+def rotations(shape: Shape) -> Tensor:
+    """complex64 [context, 1, 3, head width / 2]: what pairs of dimensions of q, k and v are multiplied by.
+
+    cos + i sin of fp32 angles for the rotated pairs of q and k, as Transformers computes them; 1 for all others.
+    """
+    places = torch.arange(shape.context, dtype=torch.float32)
+    angles = places[:, None] * (1.0 / shape.base ** (torch.arange(0, shape.rotary, 2).float() / shape.rotary))
+    found = torch.ones(shape.context, 1, 3, shape.width // shape.heads // 2, dtype=torch.complex64)
+    found[:, :, :2, : shape.rotary // 2] = torch.complex(angles.cos(), angles.sin())[:, None, None]
+    return found
+
+
+def turned(mixed: Tensor, turns: Tensor) -> Tensor:
+    """Rotary positions as one product of complex numbers; half precision is turned in fp32."""
+    real = turns.real.dtype
+    pairs = torch.view_as_complex(mixed.to(real).unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs.mul_(turns)).flatten(-2).to(mixed.dtype)
+
+
+def names(layers: int) -> dict[str, str]:
+    """Our tensors' names to those of a Transformers file."""
+    found = {"in": "gpt_neox.embed_in.weight", "out": "embed_out.weight"}
+    for part in ("weight", "bias"):
+        found[f"norm.{part}"] = f"gpt_neox.final_layer_norm.{part}"
+        for layer in range(layers):
+            found |= {
+                f"{layer}.{ours}.{part}": f"gpt_neox.layers.{layer}.{theirs}.{part}" for ours, theirs in LAYER.items()
+            }
+    return found

@@ -1,0 +1,149 @@
+"""Findings of the analyses of memorization: prediction, training order, planted strings, scaling."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from scripts.report.charts_memorization import named
+from scripts.report.finding import CLEAR, Finding, greater, listed, percent
+from scripts.report.results import Results, records
+
+LOW_P = 0.05
+
+
+def all_analyses(results: Results) -> list[Finding]:
+    """Every finding of this module; none where the analyses were not made."""
+    if not results.analyses:
+        return []
+    found = [small_predicts_large(results), early_predicts_final(results), training_order(results), scaling(results)]
+    planted = results.analyses["groups"]
+    return [*found, planted_strings(results)] if (planted["by"] == "planted").any() else found
+
+
+def small_predicts_large(results: Results) -> Finding:
+    """Rows that the smallest size has memorized at the end, against those of the largest, runs pooled."""
+    text = "No run of the smallest size shares its rows with one of the largest."
+    expectation = "What a small model has memorized, a large one has too (precision), but much more besides (recall)."
+    table = results.analyses["pairs"]
+    ends = [
+        set(results.runs.loc[results.runs["size"] == size, "run"]) for size in (results.sizes[0], results.sizes[-1])
+    ]
+    chosen = table[(table["kind"] == "size") & table["predictor"].isin(ends[0]) & table["target"].isin(ends[1])]
+    told, numbers = _pooled(chosen)
+    if numbers:
+        text = f"Of the rows that {results.sizes[0]} has memorized at the end, {results.sizes[-1]} has {told}."
+    return Finding("small_predicts_large", text, numbers, expectation, _precision_above_recall(numbers))
+
+
+def early_predicts_final(results: Results) -> Finding:
+    """Memorized rows at the middle one of a run's compared checkpoints, against the last, runs pooled.
+
+    Of rows that both have seen.
+    """
+    text = "No checkpoint before the last has seen a scored row."
+    expectation = "What is memorized early stays memorized (precision), but late training adds much (recall)."
+    table = results.analyses["pairs"]
+    table = table[
+        (table["kind"] == "step") & table["predictor"].isin(set(results.runs["run"])) & (table["predicted"] > 0)
+    ]
+    told, numbers = "", {}
+    if not table.empty:
+        middle = sorted(set(table["predictor_step"]))[len(set(table["predictor_step"])) // 2]
+        told, numbers = _pooled(table[table["predictor_step"] == middle])
+        text = (
+            f"Of the rows that were memorized at step {middle}, the last step has {told}; of rows that both have seen."
+        )
+        numbers["step"] = int(middle)
+    return Finding("early_predicts_final", text, numbers, expectation, _precision_above_recall(numbers))
+
+
+def training_order(results: Results) -> Finding:
+    """Memorized rows by window of training against a Poisson process, duplicates left out."""
+    expectation = "Memorized rows come as a Poisson process in training order: where a row stood matters little."
+    table = results.analyses["order"]
+    table = table[table["run"].isin(set(results.runs["run"])) & (table["duplicates"] == "excluded")].dropna()
+    if table.empty:
+        text = "No run has memorized rows without duplicates in enough windows to test their order."
+        return Finding("training_order_is_poisson", text, expectation=expectation)
+    few = LOW_P / len(table)
+    against = table[(table[["dispersion_p", "ks_p", "lag_p"]] < few / 3).any(axis=1)]
+    spread = table["dispersion"]
+    text = (
+        f"Without duplicates, variance over mean of memorized rows a window of {int(table['window_rows'].iloc[0])} "
+        f"rows is {spread.min():.2f} to {spread.max():.2f} (1 of a Poisson process), with {table['mean'].mean():.2g} such "
+        "rows a window in the mean; dispersion, bootstrapped KS or lag reject it for "
+        f"{len(against)} of {len(table)} runs at 5% over all tests."
+    )
+    holds = False if len(against) else (None if table["mean"].mean() * table["windows"].mean() < 20 else True)
+    return Finding("training_order_is_poisson", text, {"runs": records(table)}, expectation, holds)
+
+
+def planted_strings(results: Results) -> Finding:
+    """Dose and response over all runs on a corpus that keeps duplicates, and on its deduplicated form."""
+    expectation = "The oftener a planted string stands in the corpus, the oftener it is memorized."
+    data = named(results, "groups")
+    data = data[data["by"] == "planted"].assign(count=lambda frame: frame["group"].astype(int))
+    told, numbers, holds = [], {}, None
+    for corpus in results.corpus_names:
+        sums = data[data["corpus"] == corpus].groupby("count")[["rows", "memorized"]].sum()
+        if sums.empty:
+            continue
+        shares = (sums["memorized"] / sums["rows"]).to_dict()
+        numbers[corpus] = {str(count): share for count, share in shares.items()}
+        told.append(f"{corpus}: " + ", ".join(f"{percent(share)} of {count}x" for count, share in shares.items()))
+        if corpus == results.main_corpus and len(sums) > 1:
+            few, many = records(sums.reset_index())[0], records(sums.reset_index())[-1]
+            pooled = (few["memorized"] + many["memorized"]) / (few["rows"] + many["rows"])
+            error = math.sqrt(pooled * (1 - pooled) * (1 / few["rows"] + 1 / many["rows"]))
+            holds = greater(many["memorized"] / many["rows"] - few["memorized"] / few["rows"], error)
+            holds = False if not sums["memorized"].any() else holds
+    text = f"Planted strings memorized at the end, by how often they were planted, runs pooled: {'; '.join(told)}."
+    return Finding("planted_strings", text, numbers, expectation, holds)
+
+
+def scaling(results: Results) -> Finding:
+    """Slopes of the log-odds of being memorized, with intervals."""
+    table = results.analyses["fits"]
+    slopes = records(table[table["term"] == "slope"])
+    if not slopes:
+        return Finding("memorization_scaling", "Too few rows are memorized to fit their share against size or tokens.")
+    told = [
+        f"{row['estimate']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f}) for ten times the {row['in']} "
+        f"on {row['corpus']}"
+        for row in slopes
+    ]
+    text = (
+        f"Log-odds of a sampled row being memorized change by {listed(told)}; intervals of a bootstrap over rows, 95%."
+    )
+    return Finding("memorization_scaling", text, {"slopes": slopes})
+
+
+def rates(table: pd.DataFrame) -> dict[str, float | int]:
+    """Precision and recall of all pairs together."""
+    sums = table[["predicted", "memorized", "both"]].sum()
+    return {
+        "predicted": int(sums["predicted"]),
+        "memorized": int(sums["memorized"]),
+        "both": int(sums["both"]),
+        "precision": float(sums["both"] / sums["predicted"]),
+        "recall": float(sums["both"] / sums["memorized"]),
+    }
+
+
+def _pooled(table: pd.DataFrame) -> tuple[str, dict[str, float | int]]:
+    if table.empty or not table["predicted"].sum() or not table["memorized"].sum():
+        return "", {}
+    found = rates(table)
+    of_all = f"they are {percent(found['recall'])} of all that it has (recall)"
+    return f"{percent(found['precision'])} too (precision), and {of_all}", found
+
+
+def _precision_above_recall(numbers: dict[str, float | int]) -> bool | None:
+    """Whether precision is clearly above recall; None if no row tells."""
+    if not numbers:
+        return None
+    one, two = numbers["precision"], numbers["recall"]
+    error = math.sqrt(one * (1 - one) / numbers["predicted"] + two * (1 - two) / numbers["memorized"])
+    return None if abs(one - two) <= CLEAR * error else one > two

@@ -1,0 +1,206 @@
+"""Rows a second of both scorers beside `generate`, same model and same rows; work and memory against rows.
+
+python -m tests.benchmarks.memorization        on this CPU (some minutes)
+python -m tests.benchmarks.memorization --gpu  Pythia's sizes in bf16 on a GPU, beside the bare forward pass
+
+Weights are random. So that some rows are memorized, an eighth of them is continued by the model itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+from scripts.memorize.model import Model, Shape
+from scripts.memorize.scorers import exact, score
+from scripts.study.study import load
+from tests.benchmarks.starting import ENVIRONMENT, ROOT
+
+PROMPT, WIDTH = 32, 64
+SHAPES = {  # layers, width, heads, vocabulary, rows
+    "14m, vocabulary 50,304": (6, 128, 4, 50304, 128),
+    "1.7m of the default study, vocabulary 2,048": (6, 128, 4, 2048, 512),
+}
+SIZES = ["70m", "410m", "1.4b"]
+ROUNDS = 2
+
+
+def both(layers: int, width: int, heads: int, vocabulary: int, device: str, dtype: torch.dtype) -> tuple[Any, Model]:
+    """Transformers' model and ours, with the same random weights."""
+    torch.manual_seed(0)
+    config = GPTNeoXConfig(
+        vocab_size=vocabulary, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+        intermediate_size=4 * width, max_position_embeddings=128, rotary_pct=0.25,
+    )  # fmt: skip
+    theirs = GPTNeoXForCausalLM(config).eval().to(device, dtype)
+    ours = Model(Shape.of(config), dtype, device)
+    tensors = theirs.state_dict()
+    ours.take({**tensors, "embed_out.weight": tensors["lm_head.weight"]}, "benchmark")
+    return theirs, ours
+
+
+def generate(model: Any, rows: np.ndarray, batch: int, *, cache: bool) -> np.ndarray:
+    """Right tokens of each row, by Transformers' `generate`."""
+    hits = []
+    for part in torch.from_numpy(rows).to(model.device).split(batch):
+        made = model.generate(
+            part[:, :PROMPT], attention_mask=torch.ones_like(part[:, :PROMPT]), do_sample=False,
+            max_new_tokens=WIDTH - PROMPT, eos_token_id=None, pad_token_id=0, use_cache=cache,
+        )  # fmt: skip
+        hits.append((made == part)[:, PROMPT:].sum(1).cpu().numpy())
+    return np.concatenate(hits)
+
+
+def some_rows(model: Any, count: int, share: float) -> np.ndarray:
+    """Random rows, the first ones continued by the model."""
+    vocabulary, own = model.config.vocab_size, int(share * count)
+    rows = np.random.default_rng(0).integers(0, vocabulary, (count, WIDTH))
+    if own:
+        prompts = torch.from_numpy(rows[:own, :PROMPT]).to(model.device)
+        made = model.generate(prompts, attention_mask=torch.ones_like(prompts), do_sample=False, pad_token_id=0,
+                              max_new_tokens=WIDTH - PROMPT, eos_token_id=None)  # fmt: skip
+        rows[:own] = made.cpu().numpy()
+    return rows
+
+
+def timed(work: Callable[[], Any], rounds: int = ROUNDS) -> tuple[float, float, Any]:
+    """Least wall and processor seconds of some rounds, and what came out."""
+    walls, processors = [], []
+    for _ in range(rounds):
+        wall, processor = time.perf_counter(), time.process_time()
+        found = work()
+        walls.append(time.perf_counter() - wall)
+        processors.append(time.process_time() - processor)
+    return min(walls), min(processors), found
+
+
+def beside_generate(name: str, share: float) -> list[tuple[str, str]]:
+    """The four ways on one shape; raises SystemExit if they differ."""
+    *shape, count = SHAPES[name]
+    theirs, ours = both(*shape, "cpu", torch.float32)
+    rows, batch = some_rows(theirs, count, share), 128
+    ways: dict[str, tuple[Callable[[], Any], int]] = {
+        "generate without cache": (lambda: generate(theirs, rows, batch, cache=False), 1),
+        "generate": (lambda: generate(theirs, rows, batch, cache=True), ROUNDS),
+        "score": (lambda: score(ours, rows, PROMPT, batch), ROUNDS),
+        "exact": (lambda: exact(ours, rows, PROMPT, batch), ROUNDS),
+    }
+    seconds, found = {}, {}
+    for way, (work, rounds) in ways.items():
+        wall, seconds[way], found[way] = timed(work, rounds)
+        print(f"{name}, {way}: {wall:.2f} s, {seconds[way]:.2f} s of processor time, {count} rows", file=sys.stderr)
+    if not (found["score"].hits == found["generate"]).all():
+        raise SystemExit(f"{name}: score and generate differ")
+    if not ((found["exact"].first_miss == WIDTH - PROMPT) == (found["generate"] == WIDTH - PROMPT)).all():
+        raise SystemExit(f"{name}: exact and generate differ")
+    what = f"memorization, {name}, {share:.0%} memorized"
+    return [
+        (
+            f"{what}: {way}",
+            f"{count / seconds[way]:,.0f} rows a second, {seconds['generate without cache'] / seconds[way]:.1f}x "
+            f"generate without cache, {seconds['generate'] / seconds[way]:.2f}x with (processor time)",
+        )
+        for way in ("exact", "score")
+    ]
+
+
+def growth() -> str:
+    """Seconds a row and peak memory of `exact` on few and on eight times as many rows, each in its own process."""
+    told = []
+    for count in (1024, 8192):
+        command = [sys.executable, "-m", "tests.benchmarks.memorization", "--growth", str(count)]
+        done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout)
+        told.append(f"{count:,} rows {1e3 * found['seconds'] / count:.2f} ms a row, {found['megabytes']:,.0f} MB")
+    return "; ".join(told)
+
+
+def grown(count: int) -> dict[str, float]:
+    """Processor seconds and peak MB of this process for so many rows."""
+    *shape, _ = SHAPES["1.7m of the default study, vocabulary 2,048"]
+    _, ours = both(*shape, "cpu", torch.float32)
+    rows = np.random.default_rng(0).integers(0, shape[-1], (count, WIDTH)).astype(np.uint16)
+    _, seconds, _ = timed(lambda: exact(ours, rows, PROMPT, 256), 1)
+    return {"seconds": seconds, "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000}
+
+
+def measure() -> list[tuple[str, str]]:
+    """(what, measured)."""
+    torch.set_num_threads(1)
+    rows = [row for name in SHAPES for row in beside_generate(name, 1 / 8)]
+    rows += beside_generate("14m, vocabulary 50,304", 0.0)
+    return [*rows, ("memorization, exact: work and memory against rows", growth())]
+
+
+def on_device(
+    size: tuple[int, int, int, int], device: str, count: int, batch: int, dtype: torch.dtype
+) -> dict[str, float]:
+    """Rows a second of both scorers, and of the bare forward pass (no output layer) over the same prompts."""
+    theirs, ours = both(*size, device, dtype)
+    rows = np.random.default_rng(0).integers(0, size[-1], (count, WIDTH))
+
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    @torch.no_grad()
+    def bare() -> None:
+        for part in torch.from_numpy(rows[:, :PROMPT]).to(device).split(batch):
+            theirs.gpt_neox(part, use_cache=False)
+        wait()
+
+    found = {}
+    ways: dict[str, Callable[[], Any]] = {
+        "exact": lambda: exact(ours, rows, PROMPT, batch),
+        "score": lambda: score(ours, rows, PROMPT, batch),
+        "bare forward": bare,
+    }
+    for name, work in ways.items():
+        work()
+        wait()
+        found[name] = count / timed(work, ROUNDS)[0]
+    return {**found, "exact / bare forward": found["exact"] / found["bare forward"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gpu", action="store_true", help="Pythia's sizes on a GPU")
+    parser.add_argument(
+        "--sizes", nargs="+", default=SIZES, help=f"of studies/pythia.yaml (default: {' '.join(SIZES)})"
+    )
+    parser.add_argument("--study", type=Path, default=ROOT / "studies/pythia.yaml")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--rows", type=int, default=16384)
+    parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--growth", type=int, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.growth:
+        torch.set_num_threads(1)
+        print(json.dumps(grown(asked.growth)))
+    elif asked.gpu:
+        study = load(asked.study)
+        dtype = torch.bfloat16 if asked.device == "cuda" else torch.float32
+        for size in asked.sizes:
+            run = f"{study.file.family}-{size}"
+            known, vocabulary = study.run(run).size, study.padded_vocabulary(run)
+            shape = (known.layers, known.width, known.heads, vocabulary)
+            print(
+                json.dumps({"size": size, **on_device(shape, asked.device, asked.rows, asked.batch, dtype)}), flush=True
+            )
+    else:
+        print(json.dumps(dict(measure()), indent=1))
+
+
+if __name__ == "__main__":
+    main()
