@@ -58,12 +58,30 @@ rule memorize:
         "Every model of {STUDY.file.study} is scored for memorization"
 
 
+rule export:
+    input:
+        GGUFS,
+        EXPORT_TABLES,
+    localrule: True
+    message:
+        "GGUF files of {STUDY.file.study} are in exports, their table in results/export_memory.csv"
+
+
 rule analyze:
     input:
         TABLES,
+        EXPORT_TABLES,
     localrule: True
     message:
         "The tables of {STUDY.file.study} are in results/tables"
+
+
+rule audit:
+    input:
+        "results/audit.html",
+    localrule: True
+    message:
+        "The verdict on {STUDY.file.study} is in results/audit.html"
 
 
 rule report:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from scripts.analyze import published, sources
 from scripts.common.errors import run
 from scripts.common.files import atomic
+from scripts.study import targets
 from scripts.study.runs import Run
 from scripts.study.study import Study, load
 
@@ -46,8 +47,8 @@ def tokens_at(spec: Run, step: int) -> int:
 def losses(study: Study) -> pd.DataFrame:
     """A row a run and update: training loss (nats a token), learning rate, gradient norm."""
     parts = []
-    sources.require(Path("checkpoints") / name / "manifest.json" for name in study.runs)
-    for spec in study.runs.values():
+    sources.require(Path("checkpoints") / name / "manifest.json" for name in study.trained)
+    for spec in study.trained.values():
         # one run at a time: a full Pythia suite has millions of lines
         lines = pd.DataFrame(sources.training_losses(spec.name, spec.training.steps, spec.first_step))
         part = lines[["step", "loss", "learning_rate", "gradient_norm"]].assign(**identity(spec))
@@ -67,7 +68,7 @@ def held_out(study: Study) -> pd.DataFrame:
             "component": name,
             "loss": loss,
         }
-        for spec in study.runs.values()
+        for spec in study.trained.values()
         for line in sources.held_out_losses(spec.name, study.steps(spec.name))
         for name, loss in [("all", line["loss"]), *sorted(line["components"].items())]
     )
@@ -165,7 +166,7 @@ def runs(study: Study, train: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
     `rows_digest` is that of the row digests of all updates: equal if the same rows were read in the same order.
     """
     rows = []
-    for spec in study.runs.values():
+    for spec in study.trained.values():
         last = spec.training.steps
         of_run = train[train["run"] == spec.name]
         closing = of_run[of_run["step"] > last - max(1, last // 20)]
@@ -220,6 +221,12 @@ def corpora(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"tokens_removed": "Int64"})
 
 
+def names(study: Study) -> list[str]:
+    """The tables with a row a run that a study has (scripts/study/targets.py)."""
+    files = map(Path, targets.tables(study))
+    return [path.stem for path in files if path.suffix == ".parquet"]
+
+
 def write(name: str, frame: pd.DataFrame, *, parquet: bool = True) -> None:
     """Write results/tables/<name>.csv, and .parquet beside it, without an index."""
     with atomic(TABLES / f"{name}.csv") as path:
@@ -265,17 +272,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     study = load(parser.parse_args().study)
-    train, held = losses(study), held_out(study)
-    made = {
-        "losses": train,
-        "held_out": held,
-        "evals": evals(study),
-        "memorization": memorization(study),
-        "runs": runs(study, train, held),
-    }
+    scored = {"evals": evals, "memorization": memorization}
+    made = {name: scored[name](study) for name in names(study) if name in scored}
+    if study.trained:
+        train, held = losses(study), held_out(study)
+        made |= {"losses": train, "held_out": held, "runs": runs(study, train, held)}
+        write("corpora", corpora(study), parquet=False)
     for name, frame in made.items():
         write(name, frame)
-    write("corpora", corpora(study), parquet=False)
     if study.file.evaluation.published:
         write("published", published_scores(study, study.file.evaluation.published))
     print(", ".join(f"{name}: {len(frame)} rows" for name, frame in made.items()))

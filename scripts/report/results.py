@@ -103,10 +103,10 @@ def load(study: Study) -> Results:
 def of_tables(study: Study, made: dict[str, pd.DataFrame], corpora: pd.DataFrame) -> Results:
     """Results of tables by name. What the suite shows is told of runs from step 0; those of interventions are compared
     with their parents."""
-    suite = {name: frame[_plain(frame)].reset_index(drop=True) for name, frame in made.items()}
+    suite = {name: frame[_plain(frame, study)].reset_index(drop=True) for name, frame in made.items()}
     return Results(study, corpora=corpora, changed=made, **suite)
 
 
-def _plain(frame: pd.DataFrame) -> pd.Series:
-    """Rows of runs that are no intervention's; a CSV reads their empty name as missing."""
-    return frame["intervention"].fillna("") == ""
+def _plain(frame: pd.DataFrame, study: Study) -> pd.Series:
+    """Rows of runs trained here that are no intervention's; a CSV reads their empty name as missing."""
+    return (frame["intervention"].fillna("") == "") & ~frame["run"].isin(list(study.published))

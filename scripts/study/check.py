@@ -71,6 +71,20 @@ def check_parents(study: Study) -> None:
             raise UserError(f"{key}: {origin.folder} does not exist (seen from {Path.cwd()})")
 
 
+def check_published_runs(study: Study) -> None:
+    """Refuse folders of published models that are not there, and steps that are missing in them, all at once."""
+    missing = []
+    for name, spec in study.published.items():
+        wanted = spec.published
+        if wanted is None or wanted.folder is None:
+            continue
+        folders = {step: Path(wanted.folder) / wanted.revision_of(step) for step in wanted.steps}
+        missing += [f"published.{name}: step {step}: no folder {path}" for step, path in folders.items()
+                    if not path.is_dir()]  # fmt: skip
+    if missing:
+        raise UserError("\n".join([*missing, f"(seen from {Path.cwd()})"]))
+
+
 def check_published(key: str, wanted: Published) -> None:
     """Refuse published tokens on disk whose folder, shards, index or hash list is not there."""
     if wanted.folder:
@@ -93,7 +107,7 @@ def check_published_scores(place: str | None) -> None:
 def check_checkpoints(study: Study, root: Path) -> None:
     """Refuse checkpoint folders of another science config, all at once, with what differs."""
     refusals = []
-    for name in study.runs:
+    for name in study.trained:
         folder = root / "checkpoints" / name
         found = sorted(folder.glob(f"global_step*/{manifest.NAME}"))
         if not found:
@@ -105,7 +119,7 @@ def check_checkpoints(study: Study, root: Path) -> None:
             refusals.append(f"{folder} holds checkpoints of another science config:\n  {lines}")
     if refusals:
         folders = " ".join(
-            f"checkpoints/{name}" for name in study.runs if f"checkpoints/{name} " in "\n".join(refusals)
+            f"checkpoints/{name}" for name in study.trained if f"checkpoints/{name} " in "\n".join(refusals)
         )
         raise UserError("\n".join(refusals) + f"\nkeep them under another name, or drop them: rm -r {folders}")
 
@@ -143,6 +157,7 @@ def check_all(study: Study, root: Path) -> None:
     check_writable(root)
     check_files(study)
     check_parents(study)
+    check_published_runs(study)
     check_checkpoints(study, root)
     check_orders(study, root)
     check_room(study, root, shutil.disk_usage(root).free)

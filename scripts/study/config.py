@@ -7,9 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from scripts.study.config_audit import Audit
 from scripts.study.config_data import Data, Name, Positive, Share, Strict
 from scripts.study.config_evaluation import Evaluation
+from scripts.study.config_export import Export
 from scripts.study.config_intervention import Intervention
+from scripts.study.config_published import PublishedRun
 from scripts.study.schedule import PYTHIA_OPTIMIZER_STEPS, PYTHIA_STEPS
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -198,20 +201,29 @@ class StudyFile(Strict):
     """Sizes beside the catalogue's."""
     names: dict[str, Label] = {}
     """What run names call a size, where it is not its own name: {70m: 19m} makes pythia-19m."""
-    runs: Annotated[list[RunGroup], Field(min_length=1)]
+    runs: list[RunGroup]
+    """Runs to train; none in a study of published ones only."""
+    published: dict[Name, PublishedRun] = {}
+    """Runs that somebody else trained, by name: the hub's models, or folders of models or native checkpoints."""
     interventions: dict[Name, Intervention] = {}
     """Runs that go on from a checkpoint with other rows or another recipe, named <parent>-intervention-<name>."""
     training: Training
     checkpoints: Checkpoints
     evaluation: Evaluation
     memorization: Memorization
+    export: Export | None = None
+    """null: no GGUF files."""
     overrides: dict[str, dict[str, object]] = {}
     """Changes of `training`, and below `checkpoints` of `checkpoints`, for runs whose "size/corpus" matches the
     pattern; the most specific wins."""
+    audit: Audit = Audit()
+    """What is made a second time, and what is measured, to see that the suite is what it says."""
     runtime: Runtime
 
     @model_validator(mode="after")
     def _fits(self) -> StudyFile:
+        if not self.runs and not self.published:
+            raise ValueError("there is no run; name sizes, corpora and seeds in `runs`, or models in `published`")
         needed = self.memorization.prompt + self.memorization.continuation
         if needed > self.training.sequence_length:
             raise ValueError(
