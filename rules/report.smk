@@ -6,6 +6,8 @@ FIGURES = {  # name: category in the report
     "held_out_size": "Learning",
     "held_out_component": "Learning",
     "evals": "Evaluation",
+    "evals_size": "Evaluation",
+    "evals_heat": "Evaluation",
     "memorization_step": "Memorization",
     "memorization_size": "Memorization",
     "corpora": "Data",
@@ -69,9 +71,11 @@ rule figures:
 rule index:
     input:
         expand("results/figures/{name}.json", name=FIGURES),
+        ["results/figures/recency.json"] if SIGNALS else [],
         "results/findings.json",
         "data/clusters/manifest.json",
         DATA,
+        EXPORT_TABLES,
     output:
         "results/index.html",
         "results/data.html",
@@ -95,6 +99,7 @@ rule page:
     # Snakemake reports on a finished graph: everything but this job, whose lock the inner call must not want.
     input:
         "results/index.html",
+        "results/audit.html",
     output:
         "results/report.html",
     log:

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scripts.analyze import sources
+from scripts.analyze import published, sources
 from scripts.common.errors import run
 from scripts.common.files import atomic
 from scripts.study import targets
@@ -88,11 +88,30 @@ def evals(study: Study) -> pd.DataFrame:
         for spec, name, step in asked
         for row in score_rows(sources.scores(spec.name, name, step))
     )
-    return frame.astype({"n": "Int64"})
+    return frame.astype({"n": "Int64", "commonest_answer": float})
+
+
+def published_scores(study: Study, place: str) -> pd.DataFrame:
+    """A row a published score; with the size's columns where the model is named as a run or a size of the study."""
+    found = published.read(Path(place))
+    for file in found.left_out:
+        print(f"left out: {file}")
+    models = {spec.name: spec for spec in study.runs.values()}
+    rows = []
+    for row in found.rows():
+        spec = models.get(row["model"])
+        own = identity(spec) if spec else dict.fromkeys(IDENTITY)
+        rows.append({"model": row["model"], **own, **{key: row[key] for key in row if key != "model"}})
+    frame = pd.DataFrame(rows, columns=["model", *IDENTITY, "step", "shots", "task", "metric", "value", "stderr"])
+    whole = dict.fromkeys(["non_embedding", "init_seed", "data_seed"], "Int64")
+    return frame.astype({**whole, "stderr": float})
 
 
 def score_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a task and metric of a result file; lm-eval names them "<metric>,<filter>"."""
+    """One row a task and metric of a result file; lm-eval names them "<metric>,<filter>".
+
+    `commonest_answer` is the share of the task's items that got its commonest answer, None where there are no choices.
+    """
     rows = []
     for task, values in sorted(content["results"].items()):
         for key, value in sorted(values.items()):
@@ -108,6 +127,7 @@ def score_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
                     "value": float(value),
                     "stderr": float(stderr) if _is_number(stderr) else None,
                     "n": content["n"].get(task),
+                    "commonest_answer": content.get("commonest_answer", {}).get(task),
                 }
             )
     return rows
@@ -260,6 +280,8 @@ def main() -> None:
         write("corpora", corpora(study), parquet=False)
     for name, frame in made.items():
         write(name, frame)
+    if study.file.evaluation.published:
+        write("published", published_scores(study, study.file.evaluation.published))
     print(", ".join(f"{name}: {len(frame)} rows" for name, frame in made.items()))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,8 @@ import pandas as pd
 from scripts.analyze import tables
 from scripts.analyze.chance import chance, speaking_metric
 from scripts.study.study import Study
+
+PUBLISHED = ["model", "run", "size", "corpus", "non_embedding", "shots", "step", "task", "metric", "value"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Results:
     corpora: pd.DataFrame
     changed: dict[str, pd.DataFrame]
     """The same tables with the runs of interventions."""
+    published: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=PUBLISHED))
+    """Published scores (docs/formats.md); no rows if the study names none."""
 
     @cached_property
     def sizes(self) -> list[str]:
@@ -92,7 +96,8 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def load(study: Study) -> Results:
     """Read results/tables; raises UserError that names a missing table."""
     names = ("losses", "held_out", "evals", "memorization", "runs")
-    return of_tables(study, {name: tables.read(name) for name in names}, tables.read("corpora"))
+    made = of_tables(study, {name: tables.read(name) for name in names}, tables.read("corpora"))
+    return replace(made, published=tables.read("published")) if study.file.evaluation.published else made
 
 
 def of_tables(study: Study, made: dict[str, pd.DataFrame], corpora: pd.DataFrame) -> Results:

@@ -98,6 +98,12 @@ def check_published(key: str, wanted: Published) -> None:
         raise UserError(f"{key}.hashes: {wanted.hashes} does not exist")
 
 
+def check_published_scores(place: str | None) -> None:
+    """Refuse published scores that are not there."""
+    if place is not None and not Path(place).exists():
+        raise UserError(f"evaluation.published: {place} does not exist (seen from {Path.cwd()})")
+
+
 def check_checkpoints(study: Study, root: Path) -> None:
     """Refuse checkpoint folders of another science config, all at once, with what differs."""
     refusals = []
@@ -139,11 +145,15 @@ def check_orders(study: Study, root: Path) -> None:
 
 def check_all(study: Study, root: Path) -> None:
     """Every check; raises UserError at the first that fails."""
+    from scripts.evaluate.cache import check_task_data
     from scripts.evaluate.names import check_tasks
     from scripts.train.board import check_boards
 
     check_boards(study.file.runtime)
-    check_tasks([task for tasks in study.file.evaluation.task_sets.values() for task in tasks.tasks])
+    for tasks in study.file.evaluation.task_sets.values():
+        check_tasks(tasks.tasks, tasks.include_path)
+    check_task_data(study, root)
+    check_published_scores(study.file.evaluation.published)
     check_writable(root)
     check_files(study)
     check_parents(study)

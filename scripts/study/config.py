@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from scripts.study.config_audit import Audit
 from scripts.study.config_data import Data, Name, Positive, Share, Strict
+from scripts.study.config_evaluation import Evaluation
+from scripts.study.config_export import Export
 from scripts.study.config_intervention import Intervention
 from scripts.study.config_published import PublishedRun
 from scripts.study.schedule import PYTHIA_OPTIMIZER_STEPS, PYTHIA_STEPS
@@ -134,33 +137,6 @@ class OwnSize(Strict):
         return self
 
 
-class OwnTasks(Strict):
-    """Tasks made from the held-out split and from templates (scripts/evaluate/tasks.py)."""
-
-    items: Positive
-    """Items a task."""
-    seed: Positive
-
-
-class TaskSet(Strict):
-    """Tasks evaluated together with the same number of examples in the prompt."""
-
-    shots: Annotated[int, Field(ge=0)]
-    tasks: Annotated[list[str], Field(min_length=1)]
-
-
-class Evaluation(Strict):
-    """Scores by lm-eval."""
-
-    task_sets: dict[Name, TaskSet]
-    own_tasks: OwnTasks
-    steps: list[Annotated[int, Field(ge=0)]] | None = None
-    """Steps to evaluate; null: every saved step."""
-    batch_size: Positive
-    """Requests a forward pass; fixed because it moves the last digits."""
-    precision: Literal["float32", "bfloat16", "float16"]
-
-
 class Memorization(Strict):
     """Greedy continuation of training rows, compared token by token."""
 
@@ -235,9 +211,13 @@ class StudyFile(Strict):
     checkpoints: Checkpoints
     evaluation: Evaluation
     memorization: Memorization
+    export: Export | None = None
+    """null: no GGUF files."""
     overrides: dict[str, dict[str, object]] = {}
     """Changes of `training`, and below `checkpoints` of `checkpoints`, for runs whose "size/corpus" matches the
     pattern; the most specific wins."""
+    audit: Audit = Audit()
+    """What is made a second time, and what is measured, to see that the suite is what it says."""
     runtime: Runtime
 
     @model_validator(mode="after")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
+from scripts.audit import sample
+from scripts.study import exports
 from scripts.study.study import Study
 
 
@@ -17,6 +20,7 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
     of_runs = Counter[str]()
     for run in study.runs:
         of_runs.update(jobs_of(study, run))
+    exported = sum(_in_batches(study, partial(exports.steps, study), run) for run in study.runs)
     jobs = {
         "fetch": len(study.file.data.components),
         "documents": len(study.blocks()),
@@ -35,8 +39,16 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
         "tasks": min(1, of_runs["evaluate"]),
         "evaluate": of_runs["evaluate"],
         "memorize": of_runs["memorize"],
+        **dict.fromkeys(("gguf", "measure"), exported),
+        "export_table": int(study.file.export is not None),
         **dict.fromkeys(("timings", "findings", "figures", "index", "page"), int(bool(study.trained))),
+        **dict.fromkeys(("integrity", "audit_page"), int(bool(study.trained))),
         **dict.fromkeys(("tables", "cards", "all"), 1),
+        "replay_leg": len(sample.legs(study)),
+        "replay_model": len(sample.models(study)),
+        **dict.fromkeys(("replay_data", "replay", "evidence"), int(bool(study.trained))),
+        "signal_run": (looked := len(sample.signal_runs(study))),
+        **dict.fromkeys(("signal", "signal_figure"), min(1, looked)),
     }
     return {rule: count for rule, count in jobs.items() if count}
 

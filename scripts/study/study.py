@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from scripts.common.errors import UserError, explain, near
 from scripts.common.files import read_json, read_yaml
+from scripts.study import exports
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
 from scripts.study.config import Schedule, StudyFile
 from scripts.study.explain import explain_all
@@ -45,6 +46,7 @@ class Study:
         for run in self.runs.values():
             placement(run, file.runtime)  # refuses a world that can't share the batch
         self._check_parents()
+        exports.check(file.export, self.runs)
 
     # --- runs and steps -------------------------------------------------------------------------
 
@@ -262,11 +264,11 @@ class Study:
         return self.file.evaluation.own_tasks.model_dump()
 
     def evaluation_science(self, task_set: str) -> dict[str, Any]:
-        """One task set and how it is run."""
+        """One task set and how it is run; of a user's folder of tasks the content counts, not the place."""
         evaluation = self.file.evaluation
         return {
             "task_set": task_set,
-            **evaluation.task_sets[task_set].model_dump(),
+            **evaluation.task_sets[task_set].model_dump(exclude={"include_path"}),
             "batch_size": evaluation.batch_size,
             "precision": evaluation.precision,
         }

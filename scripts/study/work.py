@@ -141,6 +141,8 @@ def not_counted(study: Study) -> list[str]:
         if foreign := foreign_tasks(study, name):
             missing.append(f"evaluation on lm-eval's own tasks, whose length no file here tells ({name}): "
                            f"{', '.join(foreign)}")  # fmt: skip
+    if study.file.export:
+        missing.append("GGUF files and scoring them (export)")
     data = study.file.data
     unknown = [name for name, text in data.components.items() if not text.take_characters]
     unknown = [name for name in unknown if data.held_out_share or data.components[name].held_out]

@@ -27,7 +27,9 @@ PARTS = {  # module of tests/benchmarks, whose measure() gives (what, measured);
     "tokenization": "tokenization",
     "join": "join",
     "view": "view",
+    "audit": "audit",
     "index-maps": "index_maps",
+    "evaluation": "evaluation",
     "slurm": "slurm",
     "study": "whole_study",
 }

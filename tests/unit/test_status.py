@@ -72,7 +72,7 @@ def test_a_finished_study_is_complete(fakes: Fakes) -> None:
     assert {(one.name, one.state, one.found) for one in totals(status)} == {
         ("data", State.COMPLETE, 8),
         *((name, State.COMPLETE, 15) for name in ("train", "convert", "evaluate", "memorize")),
-        ("results", State.COMPLETE, 18),
+        ("results", State.COMPLETE, 19),
     }
     assert all(not stage.notes for run in status.runs for stage in run.stages)
 

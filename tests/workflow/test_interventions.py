@@ -112,6 +112,14 @@ def test_every_stage_and_the_report_know_the_runs(changed: Workflow) -> None:
     assert changed.planned() == {}
 
 
+def test_the_audit_finds_nothing_wrong(changed: Workflow) -> None:
+    """A child's first steps, and a control, are alike with their parent's steps, as they must be."""
+    verdict = read_json(changed.folder / "results/audit/verdict.json")
+    checks = {check["id"]: check for check in verdict["checks"]}
+    assert verdict["verdict"] == "pass", [check for check in checks.values() if check["status"] == "fail"]
+    assert "intervention-control" in checks["integrity.unique"]["evidence"][0]
+
+
 def test_the_viewer_shows_the_rows_as_the_run_read_them(changed: Workflow) -> None:
     shown = [
         changed.command_line("scripts.data.view", "--run", run, "--steps", "6:7")
@@ -143,3 +151,12 @@ def test_a_parent_retrained_otherwise_asks_for_its_children_again(changed: Workf
     manifest = changed.folder / "checkpoints/pythia-tiny/manifest.json"
     manifest.write_text(manifest.read_text().replace('"kind": "run"', '"kind":  "run"'))
     assert changed.planned(target) == {"train_run": 1}
+
+
+@pytest.mark.parametrize("name", ["noise", "decay"])
+def test_a_run_that_goes_on_replays_from_its_parents_state(changed: Workflow, name: str) -> None:
+    run = f"pythia-tiny-intervention-{name}"
+    done = changed.command_line("scripts.audit.replay_leg", "--run", run, "--begin", "4", "--end", "8")
+    assert done.returncode == 0, done.stderr
+    verdict = read_json(changed.folder / f"results/audit/replay/{run}_4_8.json")
+    assert verdict["verdict"] == "pass", verdict
