@@ -24,6 +24,8 @@ STAGES = {  # stage: what it made of a checkpoint, as told
     "evaluate": "evaluating {run} step {step} again gives its scores and samples",
     "memorize": "scoring {run} step {step} for memorization again gives its table",
 }
+MADE = ("data", "checkpoints", "models", "exports", "results", "logs", "benchmarks")
+KEPT = ("requests",)
 
 
 def commands(study: Study, point: Point) -> Iterator[tuple[str, list[str]]]:
@@ -61,13 +63,24 @@ def faults(study: Study, point: Point, stage: str, work: Path) -> list[str]:
     return found
 
 
+def link_study(work: Path) -> None:
+    """Let the scratch folder see what the stages read: data, and whatever else a path of the study file may lead to.
+
+    Left out are what they make, and tokenized requests, which evaluation keeps and a replay makes again.
+    """
+    for folder, without in ((Path(), MADE), (Path("data"), KEPT)):
+        for path in sorted(folder.iterdir()):
+            if path.name not in without and not path.name.startswith("."):
+                scratch.link(path, work)
+
+
 def replay(study: Study, point: Point) -> dict[str, Any]:
     """Do every stage again and write the verdict; the scratch folder is kept if something differs."""
     started = time.time()
     work = scratch.FOLDER / point.name
     shutil.rmtree(work, ignore_errors=True)
     write_json(work / scratch.STUDY, study.file.model_dump())
-    scratch.link(Path("data"), work)
+    link_study(work)
     scratch.link(Path("checkpoints") / point.run, work)
     seconds: dict[str, float] = {}
     checks: list[Check] = []
