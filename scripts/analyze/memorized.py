@@ -99,8 +99,15 @@ def scaling(points: Sequence[tuple[float, ...]], memorized: np.ndarray, rows: np
     import statsmodels.api as sm
     from statsmodels.tools.sm_exceptions import PerfectSeparationError
 
-    design = sm.add_constant(np.array(points, dtype=float), has_constant="add")
-    if not memorized.sum() or (memorized == rows).all() or np.linalg.matrix_rank(design) < design.shape[1]:
+    seen = rows > 0  # an early checkpoint may have seen none of them
+    design = sm.add_constant(np.array(points, dtype=float)[seen], has_constant="add")
+    memorized, rows = memorized[seen], rows[seen]
+    if (
+        len(rows) < design.shape[1]
+        or not memorized.sum()
+        or (memorized == rows).all()
+        or np.linalg.matrix_rank(design) < design.shape[1]
+    ):
         return None
     try:
         with np.errstate(all="ignore"):
