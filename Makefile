@@ -7,7 +7,7 @@ READY := $(ENV)/.ready
 RUN := PATH="$(CURDIR)/$(ENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study plan resume watch status why test test-all test-slurm dry-run lint format bench docs clean-env
+.PHONY: help setup study fetch export plan resume watch status why audit test test-all test-slurm dry-run lint format bench docs clean-env
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ $(READY): envs/requirements.lock | slurm
 study: $(READY) ## run the whole default study; then open results/index.html (STUDY=..., DIRECTORY=...)
 	@$(RUN) python -m scripts.study.start --directory $(DIRECTORY) -- --profile profiles/local --configfile $(STUDY)
 
+export: $(READY) ## GGUF files of the models the study names, and the table of their memory and quality (STUDY=..., DIRECTORY=...)
+	@$(RUN) python -m scripts.study.start --directory $(DIRECTORY) -- export --profile profiles/local --configfile $(STUDY)
+fetch: $(READY) ## bring all that a study needs from a network, e.g. on a login node (STUDY=..., DIRECTORY=...)
+	@$(RUN) python -m scripts.evaluate.fetch --study $(STUDY) --directory $(DIRECTORY)
+	@$(RUN) snakemake --profile profiles/local --configfile $(STUDY) --directory $(DIRECTORY) fetched
+
 resume: $(READY) ## start or go on with a study on Slurm, also after Snakemake died (STUDY=..., END=--end-jobs)
 	@$(RUN) python -m scripts.study.start --directory $(DIRECTORY) $(END) -- --profile slurm --configfile $(STUDY)
 
@@ -43,6 +49,12 @@ status: $(READY) ## what is done, running, failed, missing, by size and seed (ST
 
 why: $(READY) ## what would run again for a file or a phase, and why (TARGET=..., STUDY=..., DIRECTORY=...)
 	@$(RUN) python -m scripts.study.why $(TARGET) --study $(STUDY) --directory $(DIRECTORY)
+
+# STUDY counts only if it is given: a suite is audited as the study it was made by, which lies in it
+audit: WHERE = --directory $(DIRECTORY) $(if $(filter-out file default,$(origin STUDY)),--study $(STUDY))
+audit: $(READY) ## is a suite complete, unaltered, one chain from step 0? (DIRECTORY=..., STUDY=..., AGAINST=suite.lock.json)
+	@$(if $(AGAINST),$(RUN) python -m scripts.audit.audit --directory $(DIRECTORY) --against $(AGAINST),\
+	  $(RUN) python -m scripts.audit.audit $(WHERE) --only-report && $(RUN) python -m scripts.audit.page $(WHERE))
 
 dry-run: $(READY) ## show what would run and why
 	@$(RUN) snakemake --profile profiles/local --configfile $(STUDY) --directory $(DIRECTORY) --dry-run

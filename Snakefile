@@ -21,9 +21,14 @@ include: "rules/train.smk"
 include: "rules/convert.smk"
 include: "rules/evaluate.smk"
 include: "rules/memorize.smk"
+include: "rules/export.smk"
 include: "rules/analyze.smk"
+include: "rules/audit.smk"
 include: "rules/report.smk"
 include: "rules/plan.smk"
+include: "rules/replay.smk"
+include: "rules/signal.smk"
+include: "rules/evidence.smk"
 include: "rules/targets.smk"
 
 
@@ -36,8 +41,13 @@ rule all:
         MODELS,
         EVALS,
         MEMORIZATION,
+        GGUFS,
+        EXPORT_TABLES,
         TABLES,
         RESULTS,
+        CARDS,
+        AUDIT,
+        EVIDENCE,
     localrule: True
     message:
         "The study is complete"

@@ -7,6 +7,7 @@ rule tables:
         corpora=expand("data/{corpus}/manifest.json", corpus=CORPORA),
         evals=EVALS,
         memorization=MEMORIZATION,
+        published=published_scores,
     output:
         TABLES,
     log:

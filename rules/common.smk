@@ -4,11 +4,14 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
+from scripts.audit import sample
 from scripts.common.environment import prepare
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
-from scripts.study import targets
+from scripts.evaluate.names import task_files
+from scripts.study import exports, targets
 from scripts.study.check import begin
+from scripts.study.published import published_science
 from scripts.study.start import record
 from scripts.study.study import parse as parse_study
 from scripts.study.texts import matching
@@ -25,6 +28,7 @@ except UserError as error:
 prepare(workflow.basedir, STUDY.file.runtime.threads)
 
 RUNS = list(STUDY.runs)
+TRAINED = list(STUDY.trained)  # the others are published by somebody else
 CORPORA = list(STUDY.file.data.corpora)
 COMPONENTS = list(STUDY.file.data.components)
 PARTS = list(range(STUDY.part_count))
@@ -98,8 +102,29 @@ def train_science(wildcards):
     return STUDY.train_science(wildcards.run)
 
 
+def fetch_science(wildcards):
+    return published_science(STUDY, wildcards.run)
+
+
 def evaluation_science(wildcards):
     return STUDY.evaluation_science(wildcards.task_set)
+
+
+def export_science(wildcards):
+    return exports.science(STUDY, wildcards.run)
+
+
+def included_tasks(wildcards):
+    """Files of the folder of tasks that a task set names."""
+    return task_files(STUDY.file.evaluation.task_sets[wildcards.task_set].include_path)
+
+
+def published_scores(wildcards):
+    """Files of the published scores that are shown beside the study's."""
+    place = STUDY.file.evaluation.published
+    if place is None or not Path(place).exists():  # refused at the start
+        return []
+    return sorted(map(str, Path(place).rglob("*.json"))) if Path(place).is_dir() else [place]
 
 
 def corpus_manifest(wildcards):
@@ -118,6 +143,16 @@ def leg_before(run, leg):
     return STUDY.ancestors(run)
 
 
+def among(runs, batch):
+    """The runs of a batch that are among these, as a wildcard's constraint; one that nothing fits if there is none."""
+    return "|".join(re.escape(run) for run in batch.runs if run in runs) or "(?!)"
+
+
+def replayed_files(wildcards):
+    """A step's checkpoint's run, its model, and what was made of that where the step was looked at."""
+    return [f"checkpoints/{wildcards.run}/manifest.json", *targets.of_step(STUDY, wildcards.run, int(wildcards.step))]
+
+
 def largest_first(wildcards):
     """Priority of a run's jobs: the longest start first, so that the last ones are short."""
     return STUDY.run(wildcards.run).size.non_embedding_parameters
@@ -125,10 +160,19 @@ def largest_first(wildcards):
 
 # --- what each phase makes ----------------------------------------------------------------------
 
+FETCHED = targets.fetched(STUDY)
 DATA = targets.data(STUDY)
 CHECKPOINTS = targets.checkpoints(STUDY)
 MODELS = targets.models(STUDY)
+LAST_MODELS = targets.last_models(STUDY)
 EVALS = targets.evals(STUDY)
 MEMORIZATION = targets.memorization(STUDY)
-TABLES = targets.TABLES
-RESULTS = targets.RESULTS
+GGUFS = targets.ggufs(STUDY)
+EXPORT_TABLES = targets.export_tables(STUDY)
+TABLES = targets.tables(STUDY)
+RESULTS = targets.results(STUDY)
+CARDS = targets.cards(STUDY)
+REPLAYED = targets.replayed(STUDY)
+SIGNALS = targets.signals(STUDY)
+AUDIT = targets.audit(STUDY)
+EVIDENCE = targets.evidence(STUDY)

@@ -1,4 +1,5 @@
-# One rule a batch of checkpoints: a step stays a target of its own, a process handles the batch.
+# One rule a batch of checkpoints: a step stays a target of its own, a process handles the batch. Steps of published runs
+# enter the graph here: fetched instead of converted.
 
 for batch in STUDY.batches(STUDY.steps):
 
@@ -15,7 +16,7 @@ for batch in STUDY.batches(STUDY.steps):
         benchmark:
             f"benchmarks/convert/{{run}}_{batch.label}.jsonl"
         wildcard_constraints:
-            run="|".join(map(re.escape, batch.runs)),
+            run=among(STUDY.trained, batch),
         priority: largest_first
         conda:
             "../envs/workflow.yaml"
@@ -29,4 +30,34 @@ for batch in STUDY.batches(STUDY.steps):
             "Convert {wildcards.run}, steps {params.steps}"
         shell:
             "python -m scripts.convert.convert --study {params.study} --run {wildcards.run}"
+            " --steps {params.steps} > {log} 2>&1"
+
+    rule:
+        name:
+            f"fetch_models_{batch.label}"
+        input:
+            "data/tokenizer/manifest.json",
+            lambda wildcards: [f"data/{c}/manifest.json" for c in CORPORA if c == STUDY.run(wildcards.run).corpus],
+        output:
+            expand("models/{{run}}/step{step}/manifest.json", step=batch.steps),
+        log:
+            f"logs/convert/{{run}}_{batch.label}.log",
+        benchmark:
+            f"benchmarks/fetch_models/{{run}}_{batch.label}.jsonl"
+        wildcard_constraints:
+            run=among(STUDY.published, batch),
+        priority: largest_first
+        conda:
+            "../envs/workflow.yaml"
+        threads: THREADS
+        resources:
+            mem_mb=model_memory,
+        params:
+            study=STUDY_FILE,
+            science=fetch_science,
+            steps=batch.steps,
+        message:
+            "Fetch {wildcards.run}, steps {params.steps}"
+        shell:
+            "python -m scripts.convert.fetch --study {params.study} --run {wildcards.run}"
             " --steps {params.steps} > {log} 2>&1"

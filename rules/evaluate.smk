@@ -32,8 +32,10 @@ for batch in STUDY.batches(STUDY.evaluation_steps):
         input:
             expand("models/{{run}}/step{step}/manifest.json", step=batch.steps),
             "data/tasks/manifest.json",
+            included_tasks,
         output:
-            expand("results/evals/{{run}}/{{task_set}}/step{step}.json", step=batch.steps),
+            # kept while the job runs, which scores only those that are missing or out of date
+            update(expand("results/evals/{{run}}/{{task_set}}/step{step}.json", step=batch.steps)),
         log:
             f"logs/evaluate/{{run}}_{{task_set}}_{batch.label}.log",
         benchmark:

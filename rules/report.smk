@@ -6,6 +6,8 @@ FIGURES = {  # name: category in the report
     "held_out_size": "Learning",
     "held_out_component": "Learning",
     "evals": "Evaluation",
+    "evals_size": "Evaluation",
+    "evals_heat": "Evaluation",
     "memorization_step": "Memorization",
     "memorization_size": "Memorization",
     "memorization_planted": "Memorization",
@@ -76,9 +78,11 @@ rule figures:
 rule index:
     input:
         expand("results/figures/{name}.json", name=FIGURES),
+        ["results/figures/recency.json"] if SIGNALS else [],
         "results/findings.json",
         "data/clusters/manifest.json",
         DATA,
+        EXPORT_TABLES,
     output:
         "results/index.html",
         "results/data.html",
@@ -103,6 +107,7 @@ rule page:
     # Snakemake reports on a finished graph: everything but this job, whose lock the inner call must not want.
     input:
         "results/index.html",
+        "results/audit.html",
     output:
         "results/report.html",
     log:
@@ -122,3 +127,26 @@ rule page:
     shell:
         "python -m snakemake --snakefile {params.snakefile} --configfile {params.study} --nolock --cores 1"
         " --report {output} {input} > {log} 2>&1"
+
+
+rule cards:
+    input:
+        TABLES,
+        LAST_MODELS,
+        expand("results/figures/{name}.{form}", name=targets.CARD_FIGURES if TRAINED else [], form=["svg", "json"]),
+    output:
+        CARDS,
+    log:
+        "logs/cards.log",
+    benchmark:
+        "benchmarks/cards/all.jsonl"
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        study=STUDY_FILE,
+    message:
+        "Write the model cards"
+    shell:
+        "python -m scripts.report.cards --study {params.study} > {log} 2>&1"

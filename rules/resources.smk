@@ -4,11 +4,13 @@ from functools import partial
 from scripts.study.resources import (
     HOST_MEGABYTES,
     TASK_TOKENS,
+    audit_minutes,
     forward_minutes,
     placement,
     training_host_megabytes,
     training_minutes,
 )
+from scripts.study.storage import kept
 from scripts.study.work import scored_rows
 
 
@@ -60,6 +62,11 @@ def model_memory(wildcards, attempt):
     return attempt * (1300 + HOST_MEGABYTES[RUNTIME.device] + STUDY.model_megabytes(wildcards.run))
 
 
+def two_models_memory(wildcards, attempt):
+    """MB: a model and its logits as above, and once more in llama.cpp."""
+    return 2 * model_memory(wildcards, attempt)
+
+
 def evaluation_time(wildcards, attempt, batch):
     """Minutes of a batch of checkpoints on one task set."""
     spec, vocabulary = STUDY.run(wildcards.run), STUDY.padded_vocabulary(wildcards.run)
@@ -72,3 +79,16 @@ def memorization_time(wildcards, attempt, batch):
     spec, vocabulary, file = STUDY.run(wildcards.run), STUDY.padded_vocabulary(wildcards.run), STUDY.file.memorization
     tokens = 2 * scored_rows(STUDY, wildcards.run) * (file.prompt + file.continuation)
     return forward_minutes(spec, RUNTIME, vocabulary, tokens, len(batch.steps), attempt)
+
+
+def signal_time(wildcards, attempt):
+    """Minutes to show every looked-at checkpoint the rows of all of them."""
+    spec, vocabulary = STUDY.run(wildcards.run), STUDY.padded_vocabulary(wildcards.run)
+    checkpoints = len(sample.signal_steps(STUDY, wildcards.run))
+    tokens = checkpoints * STUDY.file.audit.signal.rows * spec.training.sequence_length
+    return forward_minutes(spec, RUNTIME, vocabulary, tokens, checkpoints, attempt)
+
+
+def audit_time(wildcards, attempt):
+    """Minutes to read the whole suite."""
+    return audit_minutes(sum(kept(STUDY, run).total for run in RUNS), RUNTIME, attempt)

@@ -9,6 +9,15 @@ rule data:
         "Tokens and row orders of {STUDY.file.study} are ready"
 
 
+rule fetched:
+    # what comes from a network; all of it local rules, for a login node
+    input:
+        FETCHED,
+    localrule: True
+    message:
+        "Archives, published tokens and the tokenizer of {STUDY.file.study} are here; its jobs need no network"
+
+
 rule deduplicate:
     input:
         "data/clusters/manifest.json",
@@ -49,12 +58,30 @@ rule memorize:
         "Every model of {STUDY.file.study} is scored for memorization"
 
 
+rule export:
+    input:
+        GGUFS,
+        EXPORT_TABLES,
+    localrule: True
+    message:
+        "GGUF files of {STUDY.file.study} are in exports, their table in results/export_memory.csv"
+
+
 rule analyze:
     input:
         TABLES,
+        EXPORT_TABLES,
     localrule: True
     message:
         "The tables of {STUDY.file.study} are in results/tables"
+
+
+rule audit:
+    input:
+        "results/audit.html",
+    localrule: True
+    message:
+        "The verdict on {STUDY.file.study} is in results/audit.html"
 
 
 rule report:

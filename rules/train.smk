@@ -15,6 +15,8 @@ rule train_leg:
         "logs/train/{run}-leg{leg}.log",
     benchmark:
         "benchmarks/train/{run}-leg{leg}.jsonl"
+    wildcard_constraints:
+        run="|".join(map(re.escape, TRAINED)) or "(?!)",
     priority: largest_first
     conda:
         "../envs/workflow.yaml"
@@ -47,6 +49,8 @@ rule train_run:
         "logs/train/{run}.log",
     benchmark:
         "benchmarks/train/{run}.jsonl"
+    wildcard_constraints:
+        run="|".join(map(re.escape, TRAINED)) or "(?!)",
     priority: largest_first
     conda:
         "../envs/workflow.yaml"

@@ -31,7 +31,7 @@ class Fakes:
             for task_set in self.study.file.evaluation.task_sets:
                 self.scores(run, task_set)
             self.memorization(run)
-        for path in (*targets.TABLES, *targets.RESULTS):
+        for path in (*targets.tables(self.study), *targets.results(self.study), *targets.cards(self.study)):
             self.write(path, {})
 
     def data(self) -> None:

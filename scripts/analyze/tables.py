@@ -15,10 +15,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scripts.analyze import sources
+from scripts.analyze import published, sources
 from scripts.analyze.memorized_tables import all_tables
 from scripts.common.errors import run
 from scripts.common.files import atomic
+from scripts.study import targets
 from scripts.study.runs import Run
 from scripts.study.study import Study, load
 
@@ -47,8 +48,8 @@ def tokens_at(spec: Run, step: int) -> int:
 def losses(study: Study) -> pd.DataFrame:
     """A row a run and update: training loss (nats a token), learning rate, gradient norm."""
     parts = []
-    sources.require(Path("checkpoints") / name / "manifest.json" for name in study.runs)
-    for spec in study.runs.values():
+    sources.require(Path("checkpoints") / name / "manifest.json" for name in study.trained)
+    for spec in study.trained.values():
         # one run at a time: a full Pythia suite has millions of lines
         lines = pd.DataFrame(sources.training_losses(spec.name, spec.training.steps, spec.first_step))
         part = lines[["step", "loss", "learning_rate", "gradient_norm"]].assign(**identity(spec))
@@ -68,7 +69,7 @@ def held_out(study: Study) -> pd.DataFrame:
             "component": name,
             "loss": loss,
         }
-        for spec in study.runs.values()
+        for spec in study.trained.values()
         for line in sources.held_out_losses(spec.name, study.steps(spec.name))
         for name, loss in [("all", line["loss"]), *sorted(line["components"].items())]
     )
@@ -88,11 +89,30 @@ def evals(study: Study) -> pd.DataFrame:
         for spec, name, step in asked
         for row in score_rows(sources.scores(spec.name, name, step))
     )
-    return frame.astype({"n": "Int64"})
+    return frame.astype({"n": "Int64", "commonest_answer": float})
+
+
+def published_scores(study: Study, place: str) -> pd.DataFrame:
+    """A row a published score; with the size's columns where the model is named as a run or a size of the study."""
+    found = published.read(Path(place))
+    for file in found.left_out:
+        print(f"left out: {file}")
+    models = {spec.name: spec for spec in study.runs.values()}
+    rows = []
+    for row in found.rows():
+        spec = models.get(row["model"])
+        own = identity(spec) if spec else dict.fromkeys(IDENTITY)
+        rows.append({"model": row["model"], **own, **{key: row[key] for key in row if key != "model"}})
+    frame = pd.DataFrame(rows, columns=["model", *IDENTITY, "step", "shots", "task", "metric", "value", "stderr"])
+    whole = dict.fromkeys(["non_embedding", "init_seed", "data_seed"], "Int64")
+    return frame.astype({**whole, "stderr": float})
 
 
 def score_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a task and metric of a result file; lm-eval names them "<metric>,<filter>"."""
+    """One row a task and metric of a result file; lm-eval names them "<metric>,<filter>".
+
+    `commonest_answer` is the share of the task's items that got its commonest answer, None where there are no choices.
+    """
     rows = []
     for task, values in sorted(content["results"].items()):
         for key, value in sorted(values.items()):
@@ -108,6 +128,7 @@ def score_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
                     "value": float(value),
                     "stderr": float(stderr) if _is_number(stderr) else None,
                     "n": content["n"].get(task),
+                    "commonest_answer": content.get("commonest_answer", {}).get(task),
                 }
             )
     return rows
@@ -146,7 +167,7 @@ def runs(study: Study, train: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
     `rows_digest` is that of the row digests of all updates: equal if the same rows were read in the same order.
     """
     rows = []
-    for spec in study.runs.values():
+    for spec in study.trained.values():
         last = spec.training.steps
         of_run = train[train["run"] == spec.name]
         closing = of_run[of_run["step"] > last - max(1, last // 20)]
@@ -201,6 +222,12 @@ def corpora(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"tokens_removed": "Int64"})
 
 
+def names(study: Study) -> list[str]:
+    """The tables with a row a run that a study has (scripts/study/targets.py)."""
+    files = map(Path, targets.tables(study))
+    return [path.stem for path in files if path.suffix == ".parquet"]
+
+
 def write(name: str, frame: pd.DataFrame, *, parquet: bool = True) -> None:
     """Write results/tables/<name>.csv, and .parquet beside it, without an index."""
     with atomic(TABLES / f"{name}.csv") as path:
@@ -246,18 +273,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     study = load(parser.parse_args().study)
-    train, held = losses(study), held_out(study)
-    made = {
-        "losses": train,
-        "held_out": held,
-        "evals": evals(study),
-        "memorization": memorization(study),
-        "runs": runs(study, train, held),
-        **all_tables(study),
-    }
+    scored = {"evals": evals, "memorization": memorization}
+    made = {name: scored[name](study) for name in names(study) if name in scored}
+    if study.trained:
+        train, held = losses(study), held_out(study)
+        made |= {"losses": train, "held_out": held, "runs": runs(study, train, held), **all_tables(study)}
+        write("corpora", corpora(study), parquet=False)
     for name, frame in made.items():
         write(name, frame)
-    write("corpora", corpora(study), parquet=False)
+    if study.file.evaluation.published:
+        write("published", published_scores(study, study.file.evaluation.published))
     print(", ".join(f"{name}: {len(frame)} rows" for name, frame in made.items()))
 
 

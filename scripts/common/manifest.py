@@ -18,12 +18,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from scripts.common.environment import processor
 from scripts.common.errors import UserError
 from scripts.common.files import canonical, digest_of, read_json, sha256_file, write_json
 
 SCHEMA = 1
 NAME = "manifest.json"
-PACKAGES = ("torch", "deepspeed", "transformers", "tokenizers", "lm-eval", "snakemake", "numpy")
+PACKAGES = ("torch", "deepspeed", "transformers", "tokenizers", "lm-eval", "snakemake", "numpy", "gguf", "xllamacpp")
 
 
 def describe(files: list[Path], root: Path, known: dict[Path, str] | None = None) -> dict[str, dict[str, Any]]:
@@ -56,7 +57,7 @@ def write(
     named by path relative to the working directory. `known` holds the sha256 of files that were hashed while
     they were written: a corpus of hundreds of gigabytes is not read a second time for its manifest.
     """
-    record = {"host": socket.gethostname(), **_execution(started)}
+    record = {"host": socket.gethostname(), **execution(started)}
     write_json(path.with_name("record.json"), record)
     content = {
         "schema": SCHEMA,
@@ -123,13 +124,14 @@ def differing(old: Any, new: Any, prefix: str = "") -> list[str]:
     return [] if old == new else [f"{prefix}: {old!r} there, {new!r} asked"]
 
 
-def _execution(started: float | None) -> dict[str, Any]:
+def execution(started: float | None) -> dict[str, Any]:
     """Facts of this one execution, free to differ between equal results."""
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_seconds": None if started is None else round(time.time() - started, 2),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "processor": processor(),
         "job": os.environ.get("SLURM_JOB_ID"),
         "code": code_revision(),
         "packages": {name: metadata.version(name) for name in PACKAGES},

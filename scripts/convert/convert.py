@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -13,97 +11,87 @@ from scripts.common import manifest
 from scripts.common.errors import UserError, run
 from scripts.common.files import write_json
 from scripts.common.progress import progress
+from scripts.convert.model_folder import content_files, folder_of, save, swapped_in
+from scripts.convert.tokenizer_files import check_largest_token, copy_files, prove_same_ids
 from scripts.study.study import Study, load
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-TOLERANCE = {"fp32": 1e-4, "bf16": 0.25, "fp16": 0.05}  # largest |logit difference| to the trainer accepted
 TOKENIZER = Path("data/tokenizer")
-PROBE_ROWS = 4
 
 
 class Converter:
-    """One Transformers model and one trainer's model, refilled for every step."""
+    """Conversion of one run: models, probe and tokenizer are made once and serve every step."""
 
     def __init__(self, study: Study, name: str) -> None:
         import torch
-        from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-        from transformers.utils import logging
 
-        from scripts.convert.neox import config_of
-        from scripts.train.model import GPTNeoX
+        from scripts.convert.proof import Pair, Shape
 
-        logging.disable_progress_bar()
         torch.set_num_threads(study.file.runtime.threads)
-        self.torch, self.name = torch, name
-        self.spec = study.run(name)
-        self.science = study.train_science(name)
-        training = self.spec.training
-        size = self.science["size"]
-        dtype = getattr(torch, DTYPES[training.precision])
-        config = GPTNeoXConfig(**config_of(size, training.sequence_length, DTYPES[training.precision]))
-        self.exported = GPTNeoXForCausalLM(config).to(dtype).eval()
-        self.trained = GPTNeoX(self.spec.size, size["padded_vocabulary"], training.sequence_length).to(dtype).eval()
-        generator = torch.Generator().manual_seed(1)
-        shape = (PROBE_ROWS, training.sequence_length)
-        self.probe = torch.randint(0, study.file.data.tokenizer.vocabulary, shape, generator=generator)
+        self.name, self.spec, self.science = name, study.run(name), study.train_science(name)
+        shape = Shape.of(self.science["size"], self.spec.training.sequence_length)
+        tokens = int(manifest.verify(TOKENIZER / manifest.NAME, "tokenizer")["facts"]["vocabulary"])
+        check_tokens(self.spec.corpus, tokens)
+        self.pair = Pair(shape, DTYPES[self.spec.training.precision], tokens)
+        self.texts: int | None = None
 
     def convert(self, step: int) -> None:
-        """Write models/<run>/step<N>/ with its manifest last; raises UserError if the logits differ."""
-        from scripts.convert.neox import read_layers, to_transformers
+        """Write models/<run>/step<N>/ with its manifest last; raises UserError if it is not what was trained."""
+        from scripts.convert.neox import read_layers
 
         started = time.time()
         source = Path("checkpoints") / self.name / f"global_step{step}"
         checked = manifest.verify(source / manifest.NAME, "checkpoint")
         if checked["subject"] != {"run": self.name, "step": step}:
             raise UserError(f"{source}: its manifest is of {checked['subject']}")
-        layers = self.science["size"]["layers"]
-        found = read_layers(source, layers)
-        self.exported.load_state_dict(to_transformers(found, layers), strict=True)
-        difference = self.difference(found)
-        if not difference <= TOLERANCE[self.spec.training.precision]:
-            raise UserError(f"{source}: converted logits differ from the trainer's by {difference}")
-        target = Path("models") / self.name / f"step{step}"
-        self.write(target, step)
+        proof = self.pair.prove(read_layers(source, self.science["size"]["layers"]), str(source))
+        target = folder_of(self.name, step)
+        with swapped_in(target) as draft:
+            save(self.pair.exported, draft)
+            copy_files(TOKENIZER, draft)
+            if self.texts is None:  # the files are the same for every step
+                self.texts = prove_same_ids(draft, TOKENIZER / "tokenizer.json")
+            write_json(draft / "castalia.json", self.origin(step))
         manifest.write(
             target / manifest.NAME,
             kind="model",
             subject={"run": self.name, "step": step},
             science={"size": self.science["size"], "precision": self.spec.training.precision},
-            files=[path for path in target.iterdir() if path.name not in (manifest.NAME, "record.json")],
+            files=content_files(target),
             parents=[source / manifest.NAME, TOKENIZER / manifest.NAME],
-            facts={"max_logit_difference": difference},
+            facts={
+                **proof.facts(),
+                "tokenizer_texts": self.texts,
+                "unchanged": unchanged(checked["facts"]),
+            },
             started=started,
         )
 
-    def difference(self, found: dict[int, dict[str, Any]]) -> float:
-        """Largest |logit difference| between the trainer's layers and the exported model on the probe rows."""
-        for index, module in self.trained.numbered().items():
-            module.load_state_dict(found[index], strict=True)
-        with self.torch.no_grad():
-            logits = self.trained(self.probe)
-            return float((self.exported(self.probe).logits.float() - logits.float()).abs().max())
-
-    def write(self, target: Path, step: int) -> None:
-        """Save model and tokenizer into a folder beside the target, then swap it in."""
-        draft = target.with_name(f".step{step}.{os.getpid()}.tmp")
-        shutil.rmtree(draft, ignore_errors=True)
-        self.exported.save_pretrained(draft)
-        for path in sorted(TOKENIZER.iterdir()):
-            if path.name not in (manifest.NAME, "record.json"):
-                shutil.copyfile(path, draft / path.name)
+    def origin(self, step: int) -> dict[str, Any]:
+        """Content of castalia.json, which goes wherever the model goes."""
         spec = self.spec
-        write_json(
-            draft / "castalia.json",
-            {
-                "run": self.name,
-                "step": step,
-                "corpus": spec.corpus,
-                "init_seed": spec.init_seed,
-                "data_seed": spec.data_seed,
-            },
-        )
-        shutil.rmtree(target, ignore_errors=True)
-        draft.rename(target)
+        return {
+            "run": self.name,
+            "step": step,
+            "corpus": spec.corpus,
+            "init_seed": spec.init_seed,
+            "data_seed": spec.data_seed,
+        }
+
+
+def check_tokens(corpus: str, tokens: int) -> None:
+    """Refuse a tokenizer with fewer ids than the corpus uses; a corpus that was deleted after training says nothing."""
+    path = Path("data") / corpus / manifest.NAME
+    if path.exists():
+        check_largest_token(manifest.read(path, "corpus")["facts"]["largest_token"], tokens, str(path.parent))
+
+
+def unchanged(facts: dict[str, Any]) -> str | None:
+    """Why a checkpoint's weights may equal those of the one before it, by its manifest; None if they must not."""
+    if facts.get("updates_applied") == 0:
+        return "no update was applied since the checkpoint before"
+    lowest, highest = facts.get("learning_rates") or (None, None)
+    return "every update since the checkpoint before had learning rate 0" if lowest == highest == 0 else None
 
 
 def main() -> None:
@@ -114,7 +102,6 @@ def main() -> None:
     arguments = parser.parse_args()
     study = load(arguments.study)
     study.check_steps(arguments.run, arguments.steps)
-    manifest.read(TOKENIZER / manifest.NAME, "tokenizer")
     converter = Converter(study, arguments.run)
     with progress(f"convert {arguments.run}", len(arguments.steps), "checkpoints") as tell:
         for done, step in enumerate(arguments.steps, start=1):

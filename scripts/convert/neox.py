@@ -104,6 +104,17 @@ def _sequential(files: list[Path]) -> dict[int, list[Shard]]:
     return found
 
 
+def rotary_frequencies(folder: Path) -> int | None:
+    """Length of the first block's saved rotary frequencies, half of what a head rotates; None if not saved."""
+    files = neox_files.layer_files(folder)
+    if files:
+        held = neox_files.mapping(next(iter(files[2].values()))).get(ROTARY)
+    else:
+        module = neox_files.mapping(neox_files.model_files(folder)[0]).get("module") or {}
+        held = module.get(f"sequential.2.{ROTARY}")
+    return len(held) if isinstance(held, Tensor) else None
+
+
 def _ours(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {our_name(name): tensor for name, tensor in tensors.items() if name != ROTARY}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import pickle
 import re
+import threading
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,6 +57,7 @@ ALLOWED: list[Any] = [
     np.dtype,
     type(np.dtype(np.uint32)),
 ]
+_READING = threading.Lock()  # what torch lets through is one list for all threads, and leaving safe_globals shortens it
 _REFUSED = re.compile(r"GLOBAL (\S+) was not an allowed global")
 
 
@@ -68,7 +70,7 @@ def load(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path}: the file is missing")
     try:
-        with torch.serialization.safe_globals(ALLOWED):
+        with _READING, torch.serialization.safe_globals(ALLOWED):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         found = _REFUSED.search(str(error))

@@ -7,6 +7,7 @@ up. That converter was wrong in both directions once: gpt-neox #1072 (the sum) a
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -92,7 +93,7 @@ def merge(name: str, shards: list[Tensor], kind: Kind = "weights") -> Merged:
     Column-parallel weights and biases are joined along dimension 0 (the rows of query_key_value are interleaved by
     head, so a shard holds whole heads), row-parallel weights along 1. Norms are averaged. Row-parallel biases are
     summed; their Adam moments are averaged instead, since the gradient of each rank's bias is that of the sum.
-    Sums and means are taken in fp32 or wider.
+    Sums are taken in fp64, means in fp32 or wider.
     """
     if len(shards) == 1:
         return Merged(shards[0], 0.0)
@@ -100,9 +101,22 @@ def merge(name: str, shards: list[Tensor], kind: Kind = "weights") -> Merged:
         return Merged(torch.cat(shards, dim=int(name in ROW)), 0.0)
     wide = torch.stack(shards).to(torch.promote_types(shards[0].dtype, torch.float32))
     if kind == "weights" and name in ROW_BIAS:
-        return Merged(wide.sum(0).to(shards[0].dtype), 0.0)
+        total = shards[0].double()  # in which sums of equal parts are exact
+        for part in shards[1:]:  # one by one: torch's sum begins at 0, which loses the sign of -0
+            total = total + part.double()
+        return Merged(total.to(shards[0].dtype), 0.0)
     apart = float((wide - wide[0]).abs().max())
     return Merged(shards[0] if apart == 0.0 else wide.mean(0).to(shards[0].dtype), apart)
+
+
+def digest_of_tensors(layers: Layers) -> str:
+    """Hex sha256 of all numbers, their dtypes and their names."""
+    digest = hashlib.sha256()
+    for index, named in sorted(layers.items()):
+        for name, tensor in sorted(named.items()):
+            digest.update(f"{index} {name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def beyond_noise(merged: Merged) -> bool:
@@ -114,8 +128,8 @@ def beyond_noise(merged: Merged) -> bool:
 def split(layers_state: Layers, tensor_parallel: int) -> list[Layers]:
     """Whole layers as NeoX's shards, one Layers a rank: the inverse of `merge`, dtypes kept.
 
-    A row-parallel bias becomes value / tensor_parallel on each rank (gpt-neox #1220). Raises UserError if a
-    dimension can't be divided.
+    A row-parallel bias becomes value / tensor_parallel on each rank (gpt-neox #1220); where that is rounded, as tiny
+    fp16 numbers are, the first rank holds what is missing. Raises UserError if a dimension can't be divided.
     """
     shards: list[Layers] = [{index: {} for index in layers_state} for _ in range(tensor_parallel)]
     for index, tensors in layers_state.items():
@@ -127,10 +141,18 @@ def split(layers_state: Layers, tensor_parallel: int) -> list[Layers]:
 
 def _parts(index: int, name: str, tensor: Tensor, parallel: int) -> list[Tensor]:
     if name in ROW_BIAS:
-        return [tensor / parallel for _ in range(parallel)]
+        return _addends(tensor, parallel)
     if name not in COLUMN and name not in ROW:
         return [tensor.clone() for _ in range(parallel)]
     dimension = int(name in ROW)
     if tensor.shape[dimension] % parallel:
         raise UserError(f"layer {index}, {name}: {tensor.shape[dimension]} is not divisible by {parallel} shards")
     return [part.clone() for part in tensor.chunk(parallel, dim=dimension)]
+
+
+def _addends(bias: Tensor, parallel: int) -> list[Tensor]:
+    """Equal parts of a bias, the first mended where their sum would not be the bias."""
+    part = bias / parallel
+    rest = (bias.double() - (parallel - 1) * part.double()).to(bias.dtype)
+    exact = part.double() * parallel == bias.double()
+    return [torch.where(exact, part, rest), *(part.clone() for _ in range(parallel - 1))]

@@ -13,24 +13,33 @@ import numpy as np
 from scripts.common import manifest
 from scripts.common.errors import UserError, near, run
 from scripts.common.files import atomic
-from scripts.data.indexmaps import rows_to_build
+from scripts.data.indexmaps import epochs_needed, rows_to_build
 from scripts.data.rows import MAPS
 
 BLOCK = 1 << 22  # entries compared at a time
 
 
-def cache_names(prefix: str, science: dict[str, Any]) -> dict[str, str]:
-    """File name of each map in NeoX's cache (gpt-neox v1.0, megatron/data/gpt2_dataset.py), by the map's name."""
-    asked, length, seed = rows_to_build(science["rows"]), science["sequence_length"], science["data_seed"]
+def cache_names(prefix: str, science: dict[str, Any], rows: int) -> dict[str, str]:
+    """File name of each map in NeoX's cache for a run of so many rows, by the map's name.
+
+    As in gpt-neox v1.0, megatron/data/gpt2_dataset.py.
+    """
+    asked, length, seed = rows_to_build(rows), science["sequence_length"], science["data_seed"]
     return {name: f"{prefix}_train_0_indexmap_{asked}ns_{length}sl_{seed}s_{name}.npy" for name in MAPS}
 
 
-def read_science(order: Path) -> dict[str, Any]:
-    """Science of an order folder's manifest; raises UserError if the order has no index maps."""
+def read_science(order: Path, rows: int) -> dict[str, Any]:
+    """Science of an order folder's manifest; raises UserError if its index maps are not those for so many rows."""
     content = manifest.read(order / manifest.NAME, "order")
-    if (layout := content["facts"].get("layout")) != "neox":
+    facts, science = content["facts"], dict(content["science"])
+    if (layout := facts.get("layout")) != "neox":
         raise UserError(f"{order}: the layout is {layout!r}, which has no index maps; only data.order: neox has")
-    science: dict[str, Any] = content["science"]
+    epochs = epochs_needed(facts["tokens"], science["sequence_length"], rows_to_build(rows))
+    if epochs != facts["epochs"]:
+        there = facts["epochs"]
+        raise UserError(
+            f"--rows: NeoX lays out {rows} rows in {epochs} epochs of {order.parent}, {order} holds {there}"
+        )
     return science
 
 
@@ -63,9 +72,9 @@ def difference(ours: Path, theirs: Path) -> str | None:
     return None
 
 
-def compare(order: Path, folder: Path, prefix: str) -> list[str]:
+def compare(order: Path, folder: Path, prefix: str, rows: int) -> list[str]:
     """The first difference of every map that differs from the published one; raises UserError if one is missing."""
-    names = cache_names(prefix, read_science(order))
+    names = cache_names(prefix, read_science(order, rows), rows)
     there = sorted(path.name for path in folder.glob("*.npy")) if folder.is_dir() else []
     for name in names.values():
         if name not in there:
@@ -86,19 +95,22 @@ def main() -> None:
     parser.add_argument(
         "--prefix", required=True, help="name of NeoX's token file, e.g. pile_20B_tokenizer_text_document"
     )
+    parser.add_argument(
+        "--rows", type=int, required=True, help="rows of the longest run: steps x batch size, 146432000"
+    )
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--out", type=Path, help="folder for the named maps: hard links, or copies on another disk")
     action.add_argument("--compare", type=Path, help="folder that holds published maps")
     arguments = parser.parse_args()
     if arguments.out:
         manifest.verify(arguments.order / manifest.NAME, "order")  # a damaged map must not get NeoX's name
-        names = cache_names(arguments.prefix, read_science(arguments.order))
+        names = cache_names(arguments.prefix, read_science(arguments.order, arguments.rows), arguments.rows)
         arguments.out.mkdir(parents=True, exist_ok=True)
         for name, cached in names.items():
             place(arguments.order / f"{name}.npy", arguments.out / cached)
             print(arguments.out / cached)
         return
-    if different := compare(arguments.order, arguments.compare, arguments.prefix):
+    if different := compare(arguments.order, arguments.compare, arguments.prefix, arguments.rows):
         print("\n".join(different))
         raise SystemExit(1)
     print(f"{arguments.compare}: doc_idx, sample_idx and shuffle_idx are equal to those of {arguments.order}")

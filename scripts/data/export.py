@@ -89,8 +89,7 @@ def write_rows(job: Job, grown: Growing, name: str) -> str:
     with progress("rows", job.count, "rows", done) as tell:
         for start in range(done, job.count, job.block_rows):
             stop = min(start + job.block_rows, job.count)
-            block = np.ascontiguousarray(job.rows.rows(start, stop)).data.cast("B")
-            check_block(job, start, stop, block)
+            block = checked_block(job, start)[: stop - start].data.cast("B")
             digest.update(block)
             grown.write(name, block)
             if time.monotonic() - last > COMMIT_SECONDS:
@@ -102,15 +101,16 @@ def write_rows(job: Job, grown: Growing, name: str) -> str:
     return total
 
 
-def check_block(job: Job, start: int, stop: int, block: memoryview) -> None:
-    """Refuse rows [start, stop) if their digest isn't the order's; the last, shorter block may have none."""
-    if stop - start < job.block_rows and stop != job.order_rows:
-        return
-    if hashlib.sha256(block).digest() != job.digests[start // job.block_rows].tobytes():
+def checked_block(job: Job, start: int) -> np.ndarray:
+    """The block of rows that begins at `start`, whole, as the order digested it; raises UserError if it changed."""
+    stop = min(start + job.block_rows, job.order_rows)
+    block = np.ascontiguousarray(job.rows.rows(start, stop))
+    if hashlib.sha256(block.data).digest() != job.digests[start // job.block_rows].tobytes():
         raise UserError(
             f"{job.order}: rows {start} to {stop - 1} no longer have the digest it names; the corpus or the order "
             "beside it was damaged or replaced"
         )
+    return block
 
 
 def hashed(path: Path) -> Any:

@@ -54,9 +54,9 @@ def epochs_of(layout: str, tokens: Tokens, sequence_length: int, rows: int) -> i
     return 1 if layout == "preshuffled" else -(-rows // ((total - 1) // sequence_length))
 
 
-def check_rows(study: Study, corpus: str, layout: str, tokens: Tokens, science: dict[str, Any], epochs: int) -> None:
+def check_rows(study: Study, corpus: str, layout: str, tokens: Tokens, length: int, asked: int, epochs: int) -> None:
     """Refuse more epochs than the study allows, and what a preshuffled file can't give."""
-    asked, most = science["rows"], study.file.data.most_epochs
+    most = study.file.data.most_epochs
     readers = {name: run for name, run in study.runs.items() if run.corpus == corpus}
     longest = ", ".join(name for name, run in readers.items() if run.rows == asked)
     if layout == "preshuffled":
@@ -73,7 +73,7 @@ def check_rows(study: Study, corpus: str, layout: str, tokens: Tokens, science: 
                 f"(data seed {second}) would read the same rows; keep one data seed, or write: vary: weight"
             )
     elif most is not None and epochs > most:
-        length, total = science["sequence_length"], len(tokens.flat)
+        total = len(tokens.flat)
         more = " (GPT-NeoX lays out half a percent more rows than asked)" if layout == "neox" else ""
         raise UserError(
             f"corpus {corpus}: {longest} asks for {asked} rows of {length} tokens; its {total} tokens give them in "
@@ -92,13 +92,13 @@ def known_order(study: Study, corpus: str, data_seed: int) -> None:
         raise UserError(explain("order", f"{corpus} with seed {data_seed}", f"{allowed}; no other is read by a run"))
 
 
-def write_maps(folder: Path, tokens: Tokens, science: dict[str, Any]) -> None:
-    """Build GPT-NeoX's index maps and write them into the folder, each atomically; raises UserError."""
+def write_maps(folder: Path, tokens: Tokens, science: dict[str, Any], asked: int) -> None:
+    """Write GPT-NeoX's index maps for so many rows into the folder, each atomically; raises UserError."""
     seed = science["data_seed"]
     if seed > LARGEST_SEED:
         raise UserError(explain("data seed", seed, f"1 to {LARGEST_SEED}, as GPT-NeoX's generator takes no other"))
     try:
-        maps = build_maps(tokens.sizes, science["sequence_length"], science["rows"], seed)
+        maps = build_maps(tokens.sizes, science["sequence_length"], asked, seed)
     except OverflowError as error:
         raise UserError(f"corpus {science['corpus']}: {error}; write: order: counter") from None
     for name, values in zip(MAPS, maps, strict=True):
@@ -134,22 +134,27 @@ def write_digests(rows: Rows, count: int, folder: Path, work: Growing, threads: 
 
 
 def write_order(study: Study, corpus: str, science: dict[str, Any], started: float) -> dict[str, Any]:
-    """Make data/<corpus>/order-<seed>/, its manifest last; returns the manifest's facts. Raises UserError."""
-    home, seed, length, asked = Path("data") / corpus, science["data_seed"], science["sequence_length"], science["rows"]
+    """Make data/<corpus>/order-<seed>/, its manifest last; returns the manifest's facts. Raises UserError.
+
+    It holds whole epochs, as many as the longest run needs, and how many rows that run reads is not in it: a longer
+    run beside finished ones finds its rows there, unless it needs one epoch more (scripts/study/check.py).
+    """
+    home, seed, length = Path("data") / corpus, science["data_seed"], science["sequence_length"]
+    asked = study.order_rows(corpus, seed)
     manifest.read(home / manifest.NAME, "corpus")
     tokens = open_tokens(home / "tokens", thorough=True)
     layout = layout_of(study, corpus, tokens, length)
     epochs = epochs_of(layout, tokens, length, asked)
-    check_rows(study, corpus, layout, tokens, science, epochs)
+    check_rows(study, corpus, layout, tokens, length, asked, epochs)
     subject = {"science": science, "corpus": sha256_file(home / manifest.NAME)}
     with made(home / f"order-{seed}", resume=True) as draft:
         with Growing(draft / "digesting", ["digests"], subject, drop_foreign=True) as work:
             if "blocks" not in work.progress:
                 if layout == "neox":
-                    write_maps(draft, tokens, science)
+                    write_maps(draft, tokens, science, asked)
                 work.commit({"blocks": 0})
             rows = Rows(tokens, placed(layout, tokens, draft, length, seed, epochs))
-            digest = write_digests(rows, asked, draft, work, study.file.runtime.threads, f"order {corpus}-{seed}")
+            digest = write_digests(rows, len(rows), draft, work, study.file.runtime.threads, f"order {corpus}-{seed}")
         for leftover in draft.glob(".*.tmp"):  # of a killed try
             leftover.unlink()
         facts = {
@@ -157,8 +162,7 @@ def write_order(study: Study, corpus: str, science: dict[str, Any], started: flo
             "documents": len(tokens),
             "tokens": len(tokens.flat),
             "epochs": epochs,
-            "rows": asked,
-            "rows_available": len(rows),
+            "rows": len(rows),
             "digest": digest,
             "digest_block_rows": DIGEST_ROWS,
         }
@@ -193,10 +197,11 @@ def main() -> None:
     known_order(study, arguments.corpus, arguments.seed)
     science = study.order_science(arguments.corpus, arguments.seed)
     facts = write_order(study, arguments.corpus, science, started)
-    used = facts["rows"] * science["sequence_length"] / facts["tokens"]
+    asked = study.order_rows(arguments.corpus, arguments.seed)
+    used = asked * science["sequence_length"] / facts["tokens"]
     print(
-        f"data/{arguments.corpus}/order-{arguments.seed}: {facts['layout']}, {facts['rows']} of "
-        f"{facts['rows_available']} rows, {used:.2f} epochs of {facts['tokens']} tokens"
+        f"data/{arguments.corpus}/order-{arguments.seed}: {facts['layout']}, {asked} of "
+        f"{facts['rows']} rows, {used:.2f} epochs of {facts['tokens']} tokens"
     )
 
 

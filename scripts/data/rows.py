@@ -75,8 +75,8 @@ class Rows:
     change: Change | None = None
 
     @classmethod
-    def open(cls, corpus: Path, data_seed: int, change: Change | None = None) -> Rows:
-        """Map a corpus folder and its order; raises UserError if they don't belong together.
+    def open(cls, corpus: Path, data_seed: int, change: Change | None = None, needed: int = 0) -> Rows:
+        """Map a corpus folder and its order; raises UserError if they don't belong together or hold too few rows.
 
         `change` is that of an intervention's run (scripts/data/changes.py), which reads other tokens at some places.
         """
@@ -90,6 +90,8 @@ class Rows:
                 f"{len(tokens)} with {len(tokens.flat)}; make the order again"
             )
         placement = placed(facts.get("layout"), tokens, folder, length, data_seed, facts["epochs"])
+        if len(placement) < needed:
+            raise UserError(f"{folder}: {len(placement)} rows, and {needed} are to be read; make the order again")
         return cls(tokens, placement, corpus, change)
 
     @classmethod

@@ -74,7 +74,8 @@ def source_of(arguments: argparse.Namespace) -> Source:
     saved = sorted({step for run in runs for step in study.steps(run.name)})
     steps = max(run.training.steps for run in runs)
     change = change_of(runs[0]) if arguments.run is not None else None
-    return Source(Rows.open(Path("data") / corpus, seed, change), batch_size, steps, saved, corpus, seed)
+    rows = Rows.open(Path("data") / corpus, seed, change, study.order_rows(corpus, seed))
+    return Source(rows, batch_size, steps, saved, corpus, seed)
 
 
 def _file(arguments: argparse.Namespace) -> Source:
@@ -99,7 +100,9 @@ def readers(study: Study, corpus: str | None, seed: int | None, run: str | None)
             if value not in (None, own):
                 raise UserError(explain(option, value, f"{own}, which {run} reads; or leave out --run"))
         return [asked]
-    corpora = list(dict.fromkeys(each.corpus for each in study.runs.values() if each.origin is None))
+    held = study.file.data.corpora
+    corpora = [name for name in dict.fromkeys(each.corpus for each in study.runs.values() if each.origin is None)
+               if name in held]  # fmt: skip
     if corpus not in corpora:
         guess = near(corpus, corpora) if corpus else corpora[0]
         raise UserError(explain("--corpus", corpus, ", ".join(corpora), guess and f"--corpus {guess}"))

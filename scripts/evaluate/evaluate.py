@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ from scripts.common import manifest
 from scripts.common.errors import UserError, explain, near, run
 from scripts.common.files import sha256_file
 from scripts.common.progress import progress
-from scripts.evaluate.names import OWN_TASKS, check_tasks
+from scripts.evaluate import cache, finished
+from scripts.evaluate.names import OWN_TASKS, check_tasks, task_hashes
 from scripts.evaluate.tasks import TASKS
 from scripts.study.study import Study, load
 
@@ -22,8 +25,7 @@ def prepare(threads: int) -> None:
     """Environment that lm-eval and the libraries below it read when they are imported."""
     for library in ("OMP", "MKL", "OPENBLAS"):
         os.environ[f"{library}_NUM_THREADS"] = str(threads)  # the thread count changes the last digits of sums
-    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE"):
-        os.environ.setdefault(name, "1")
+    cache.use(offline=True)
     os.environ["DISABLE_MULTIPROC"] = "1"  # lm-eval's bootstrap would start a process a core
     os.environ["TQDM_DISABLE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -46,7 +48,7 @@ def check_model(name: str, step: int) -> str:
 
 
 class Evaluation:
-    """One task set on one run: tasks and tokenizer loaded once, models taken in turn."""
+    """One task set on one run: tasks, requests and model made once, weights taken in turn."""
 
     def __init__(self, study: Study, name: str, task_set: str) -> None:
         self.study, self.name, self.task_set = study, name, task_set
@@ -54,47 +56,69 @@ class Evaluation:
         self.loaded: dict[str, Any] = {}
         self.scorer: Any = None
         self.tokenizer = ""
+        self.shape: dict[str, Any] = {}
         self.made: str | None = None  # sha256 of data/tasks/manifest.json, if the set has tasks of it
         self.truncated: dict[str, int] = {}
 
-    def start(self, folder: Path, subject: str) -> None:
-        """Load the tasks, and the model and tokenizer of the first step."""
+    def target(self, step: int) -> Path:
+        """The step's JSON."""
+        return Path("results/evals") / self.name / self.task_set / f"step{step}.json"
+
+    def known(self, step: int) -> dict[str, Any]:
+        """The entries of the step's JSON that are known before it is scored; raises UserError without a model."""
+        model = model_folder(self.name, step) / manifest.NAME
+        manifest.read(model, "model")
+        return {
+            "run": self.name,
+            "step": step,
+            "task_set": self.task_set,
+            "shots": self.asked.shots,
+            "model": sha256_file(model),
+            "tasks": self.made,
+            "task_files": task_hashes(self.asked.include_path),
+            "science": self.study.evaluation_science(self.task_set),
+        }
+
+    def check_own_tasks(self) -> None:
+        """Verify the study's own tasks, if the set has any."""
+        if any(task in OWN_TASKS for task in self.asked.tasks):
+            manifest.verify(TASKS / manifest.NAME, "tasks")
+            self.made = sha256_file(TASKS / manifest.NAME)
+
+    def start(self, folder: Path, tokenizer_hash: str, subject: str) -> None:
+        """Load the tasks, the first step's model and tokenizer; build and tokenize the requests."""
         import torch
         import transformers
         from transformers import PreTrainedTokenizerFast
 
-        from scripts.evaluate import scorer
+        from scripts.evaluate import loading, requests, scorer, weights
 
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         torch.set_num_threads(self.study.file.runtime.threads)
-        if any(task in OWN_TASKS for task in self.asked.tasks):
-            manifest.verify(TASKS / manifest.NAME, "tasks")
-            self.made = sha256_file(TASKS / manifest.NAME)
-        self.loaded = scorer.load_tasks(self.asked.tasks, TASKS, self.asked.shots)
-        scorer.keep_requests(self.loaded["tasks"])
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-        self.scorer = scorer.Scorer(self.model(folder), tokenizer, self.study.file.evaluation.batch_size)
+        self.loaded = loading.load_tasks(self.asked, TASKS)
+        file = self.study.file
+        model = weights.load_model(folder, file.evaluation.precision, file.runtime.device)
+        self.scorer = scorer.Scorer(model, PreTrainedTokenizerFast.from_pretrained(folder), file.evaluation.batch_size)
         self.scorer.subject = subject
+        self.tokenizer, self.shape = tokenizer_hash, weights.shape(folder)
+        key = requests.key_of(self.loaded["tasks"], tokenizer_hash, scorer.LM_EVAL, loading.FEW_SHOT_SEED)
+        requests.prepare(self.scorer, self.loaded["tasks"], key)
         self.truncated = scorer.truncated(self.scorer, self.loaded["tasks"])
 
-    def model(self, folder: Path) -> Any:
-        """The folder's model in the precision and on the device asked for."""
-        from scripts.evaluate.scorer import load_model
-
-        return load_model(folder, self.study.file.evaluation.precision, self.study.file.runtime.device)
-
     def take(self, step: int, subject: str) -> None:
-        """Check the step's model and make it the one that is scored."""
+        """Check the step's model and score its weights from now on."""
         tokenizer, folder = check_model(self.name, step), model_folder(self.name, step)
         if self.scorer is None:
-            self.start(folder, subject)
-            self.tokenizer = tokenizer
+            self.start(folder, tokenizer, subject)
             return
+        from scripts.evaluate import weights
+
         if tokenizer != self.tokenizer:  # texts are tokenized once for all steps
             raise UserError(f"{folder}: its {TOKENIZER} is not the one of the run's other steps")
-        self.scorer.take(None, subject)  # never two models in memory
-        self.scorer.take(self.model(folder), subject)
+        if differing := manifest.differing(self.shape, weights.shape(folder)):
+            raise UserError(f"{folder}: its config.json is not that of the run's other steps: {', '.join(differing)}")
+        self.scorer.take(folder, subject)
 
     def evaluate(self, step: int) -> None:
         """Write the step's samples and scores; raises UserError if they are not finite numbers."""
@@ -103,21 +127,30 @@ class Evaluation:
         subject = f"{self.name} step {step}"
         self.take(step, subject)
         found = scorer.scores(self.scorer, self.loaded)
+        answers = results.answer_rows(found["samples"], results.with_choices(self.loaded["tasks"]))
         content = {
-            "run": self.name,
-            "step": step,
-            "task_set": self.task_set,
-            "shots": self.asked.shots,
-            "model": sha256_file(model_folder(self.name, step) / manifest.NAME),
-            "tasks": self.made,
-            "science": self.study.evaluation_science(self.task_set),
+            **self.known(step),
             "results": results.task_scores(found["results"], subject),
             "n": results.item_counts(found["results"]),
             "truncated": self.truncated,
+            "commonest_answer": results.commonest(answers),
+            "vocabulary": {"tokens": len(self.scorer.tokenizer), "rows": self.scorer.model.config.vocab_size},
             "versions": {"lm-eval": scorer.LM_EVAL, "tasks": found["versions"]},
         }
-        target = Path("results/evals") / self.name / self.task_set / f"step{step}.json"
-        results.write(target, content, found["samples"])
+        results.write(self.target(step), content, results.item_rows(found["samples"]) + answers)
+        finished.keep(self.target(step))
+
+    def evaluate_all(self, steps: list[int], tell: Callable[[int], None]) -> int:
+        """Score the steps that are not yet scored; returns how many that were."""
+        self.check_own_tasks()
+        scored = 0
+        for done, step in enumerate(steps, start=1):
+            if not finished.is_done(self.target(step), self.known(step), metadata.version("lm-eval")):
+                self.evaluate(step)
+                scored += 1
+            tell(done)
+        finished.forget([self.target(step) for step in steps])
+        return scored
 
 
 def check(study: Study, name: str, task_set: str, steps: list[int]) -> None:
@@ -127,14 +160,16 @@ def check(study: Study, name: str, task_set: str, steps: list[int]) -> None:
     if task_set not in known:
         raise UserError(explain("--task-set", task_set, ", ".join(known), near(task_set, known)))
     study.check_steps(name, steps)
-    check_tasks(study.file.evaluation.task_sets[task_set].tasks)
+    asked = study.file.evaluation.task_sets[task_set]
+    check_tasks(asked.tasks, asked.include_path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description="Score saved steps of a run on a task set with lm-eval. Tasks are loaded and their requests built "
         "once; each step's weights (models/<run>/step<N>/) are then scored with the batch size and the precision of "
-        "the study's evaluation. Writes results/evals/<run>/<task set>/step<N>.samples.parquet and, last, step<N>.json."
+        "the study's evaluation. A step that is scored already is not scored again. "
+        "Writes results/evals/<run>/<task set>/step<N>.samples.parquet and, last, step<N>.json."
     )
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", required=True, help="name of the run")
@@ -146,9 +181,8 @@ def main() -> None:
     prepare(study.file.runtime.threads)
     evaluation = Evaluation(study, arguments.run, arguments.task_set)
     with progress(f"evaluate {arguments.run} {arguments.task_set}", len(arguments.steps), "checkpoints") as tell:
-        for done, step in enumerate(arguments.steps, start=1):
-            evaluation.evaluate(step)
-            tell(done)
+        scored = evaluation.evaluate_all(arguments.steps, tell)
+    print(f"{scored} of {len(arguments.steps)} steps scored, the others were")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 from scripts.common.errors import UserError, explain, near
+from scripts.common.files import sha256_file
 
 LAST_WORD = "castalia_last_word"
 CONTINUATION = "castalia_continuation"
@@ -26,7 +29,23 @@ LISTED = re.compile(rb"[A-Za-z0-9][\w.+-]*")
 
 def known_tasks() -> list[str]:
     """Our own tasks and every task, group and tag of the installed lm-eval, sorted."""
-    return sorted(set(OWN_TASKS) | names_in(_all_task_files(_tasks_folder())))
+    return sorted(set(OWN_TASKS) | names_below(Path(_tasks_folder())))
+
+
+def names_below(folder: Path) -> set[str]:
+    """Task, group and tag names of all task files below a folder."""
+    return names_in(b"\n".join(text for _, text in _task_files(str(folder))))
+
+
+def folders_of(names: Iterable[str]) -> list[Path]:
+    """The folders of lm-eval's collection in which these names are given, e.g. tasks/mmlu; sorted."""
+    wanted = {name.encode(): name for name in names}
+    root = _tasks_folder()
+    found = set()
+    for path, text in _task_files(root) if wanted else ():
+        if any(name in text for name in wanted) and names_in(text) & set(wanted.values()):
+            found.add(Path(root) / Path(path).relative_to(root).parts[0])
+    return sorted(found)
 
 
 def names_in(text: bytes) -> set[str]:
@@ -37,18 +56,47 @@ def names_in(text: bytes) -> set[str]:
     return {name.decode() for name in found} - {"null"}
 
 
-def check_tasks(names: list[str]) -> None:
-    """Raise UserError for the first name that is neither ours nor lm-eval's, with the nearest known one."""
-    foreign = [name for name in names if name not in OWN_TASKS]
+def check_tasks(names: list[str], include_path: str | None = None) -> None:
+    """Raise UserError for the first name that is not ours, the included folder's or lm-eval's, with the nearest one."""
+    own = {*OWN_TASKS, *_included(include_path)}
+    foreign = [name for name in names if name not in own]
     if not foreign:
         return
     for name in foreign:  # a slip in one of our names should not depend on what lm-eval calls its own
         if name.startswith("castalia"):
-            _refuse(name, list(OWN_TASKS))
-    known = known_tasks()
+            _refuse(name, sorted(own))
+    known = sorted({*known_tasks(), *own})
     for name in foreign:
         if name not in known:
             _refuse(name, known)
+
+
+def _included(include_path: str | None) -> set[str]:
+    """Names in a user's folder; raises UserError if there is no task in it."""
+    if include_path is None:
+        return set()
+    key, folder = "evaluation.task_sets: include_path", Path(include_path)
+    if not folder.is_dir():
+        raise UserError(f"{key}: {folder} is no folder (seen from {Path.cwd()})")
+    if not (found := names_below(folder)):
+        raise UserError(f"{key}: {folder} holds no lm-eval task file (*.yaml with `task: <name>`)")
+    return found
+
+
+def task_hashes(include_path: str | None) -> dict[str, str]:
+    """{path below a user's folder of tasks: its sha256}."""
+    return {
+        Path(path).relative_to(include_path or "").as_posix(): sha256_file(Path(path))
+        for path in task_files(include_path)
+    }
+
+
+def task_files(include_path: str | None) -> list[str]:
+    """Every file of a user's folder of tasks, sorted: what a change of makes its scores out of date."""
+    if include_path is None:
+        return []
+    files = (path for path in Path(include_path).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return sorted(path.as_posix() for path in files)
 
 
 def _refuse(name: str, known: list[str]) -> None:
@@ -64,15 +112,13 @@ def _tasks_folder() -> str:
     return f"{next(iter(spec.submodule_search_locations))}/tasks"
 
 
-def _all_task_files(folder: str) -> bytes:
-    """All task files below the folder in one text: plain strings and one search, as there are over ten thousand.
+def _task_files(folder: str) -> Iterator[tuple[str, bytes]]:
+    """Path and text of all task files below a folder; plain strings, as there are over ten thousand.
 
     Templates that task files include, and that may give them their tag, are named without a suffix.
     """
-    texts = []
     for root, _, files in os.walk(folder):
         for file in files:
-            if file.endswith("yaml") or "." not in file:
+            if file.endswith(("yaml", "yml")) or "." not in file:
                 with open(f"{root}/{file}", "rb", buffering=0) as handle:  # noqa: PTH123
-                    texts.append(handle.read())
-    return b"\n".join(texts)
+                    yield f"{root}/{file}", handle.read()

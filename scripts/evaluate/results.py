@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pyarrow.parquet as pq
 
 from scripts.common.errors import UserError
 from scripts.common.files import atomic, sha256_file, write_json
+
+Row = tuple[str, int, str, float]  # task, item, metric, value
 
 
 def task_scores(results: dict[str, dict[str, Any]], subject: str) -> dict[str, dict[str, float]]:
@@ -33,7 +36,7 @@ def item_counts(results: dict[str, dict[str, Any]]) -> dict[str, int]:
     return {task: int(metrics["sample_len"]) for task, metrics in results.items() if "sample_len" in metrics}
 
 
-def item_rows(samples: dict[str, list[dict[str, Any]]]) -> list[tuple[str, int, str, float]]:
+def item_rows(samples: dict[str, list[dict[str, Any]]]) -> list[Row]:
     """(task, item, metric, value) of every item, sorted; metrics are named as in the JSON ("acc,none").
 
     What lm-eval averages over items is given as it is: 0 or 1 for accuracies, the log-likelihood in nats for
@@ -60,9 +63,37 @@ def _parts(metric: str, value: Any, filter_name: str) -> list[tuple[str, float]]
     return [(f"{metric},{filter_name}", float(value))] if hasattr(value, "dtype") and value.ndim == 0 else []
 
 
-def write(target: Path, content: dict[str, Any], samples: dict[str, list[dict[str, Any]]]) -> None:
+def with_choices(tasks: dict[str, Any]) -> set[str]:
+    """The tasks whose items have choices."""
+    return {name for name, task in tasks.items() if task.OUTPUT_TYPE == "multiple_choice"}
+
+
+def answer_rows(samples: dict[str, list[dict[str, Any]]], tasks: set[str]) -> list[Row]:
+    """(task, item, "choice,<filter>", index of the choice with the highest log-likelihood) of every item of `tasks`.
+
+    Where lm-eval asks for each choice a second time without its context (acc_mutual_info), the first half counts.
+    """
+    rows = []
+    for task, logged in samples.items():
+        for sample in logged if task in tasks else ():
+            scores = [float(response[0]) for response in sample["filtered_resps"]]
+            if "acc_mutual_info" in sample["metrics"]:
+                scores = scores[: len(scores) // 2]
+            rows.append((task, int(sample["doc_id"]), f"choice,{sample['filter']}", float(scores.index(max(scores)))))
+    return sorted(rows)
+
+
+def commonest(answers: list[Row]) -> dict[str, float]:
+    """{task: share of its items that got the commonest answer}: 1 is a model that always answers the same."""
+    found: dict[str, list[float]] = {}
+    for task, _, _, choice in answers:
+        found.setdefault(task, []).append(choice)
+    return {task: Counter(choices).most_common(1)[0][1] / len(choices) for task, choices in found.items()}
+
+
+def write(target: Path, content: dict[str, Any], items: list[Row]) -> None:
     """Write step<N>.samples.parquet, then step<N>.json with its sha256; `target` is the JSON's path."""
-    rows = item_rows(samples)
+    rows = sorted(items)
     table = pa.table(
         {
             "task": pa.array([row[0] for row in rows], pa.dictionary(pa.int16(), pa.string())),

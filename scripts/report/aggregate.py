@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from scripts.analyze.chance import ONE_ANSWER, SHARES
 from scripts.report.finding import CLEAR
 from scripts.report.results import Results
 from scripts.report.theme import ZERO_AT
@@ -46,6 +47,40 @@ def score_curves(results: Results) -> pd.DataFrame:
     made["lowest"], made["highest"] = (made["value"] - band).clip(lower=0), made["value"] + band
     made["x"] = made["step"].clip(lower=ZERO_AT)
     return _rounded(made, ["value", "stderr", "lowest", "highest"])
+
+
+def published_curves(results: Results, task_set: str, task: str, metric: str) -> pd.DataFrame:
+    """Published scores of the study's runs on its main corpus with the task set's number of examples; `x` as in
+    `score_curves`. No rows if there are none."""
+    shots = results.study.file.evaluation.task_sets[task_set].shots
+    frame = results.published
+    of_task = (frame["task"] == task) & (frame["metric"] == metric) & (frame["shots"] == shots)
+    made = frame[of_task & (frame["corpus"] == results.main_corpus)]
+    made = made[["model", "size", "corpus", "non_embedding", "step", "value"]].reset_index(drop=True)
+    return made.assign(x=made["step"].astype(float).clip(lower=ZERO_AT))
+
+
+def heat(results: Results) -> pd.DataFrame:
+    """Accuracies at the end on the main corpus by task and size, means over seeds; `label` is what a cell says.
+
+    An equals sign marks models that give nearly every item the same answer: their score tells nothing.
+    """
+    last = results.final(results.spoken)
+    last = last[last["metric"].isin(SHARES) & (last["corpus"] == results.main_corpus)] if not last.empty else last
+    if last.empty:
+        return last
+    keys = ["task_set", "task", "size"]
+    grouped = last.groupby(keys, sort=True)
+    columns = {name: (name, "mean") for name in ("value", "stderr", "commonest_answer")}
+    made = grouped.agg(**columns, chance=("chance", "first")).reset_index()
+    made["above"] = made["value"] - made["chance"].fillna(0.0)
+    several = made["task_set"].nunique() > 1
+    made["title"] = made["task"] + (" (" + made["task_set"] + ")" if several else "")
+    same = made["commonest_answer"] >= ONE_ANSWER
+    made["label"] = [
+        f"{100 * value:.1f}" + (" =" if one else "") for value, one in zip(made["value"], same, strict=True)
+    ]
+    return _rounded(made, ["value", "stderr", "commonest_answer", "chance", "above"])
 
 
 def memorized_shares(results: Results, *, final: bool) -> pd.DataFrame:

@@ -12,7 +12,6 @@ from scripts.report.results import Results
 
 NATS = "loss (nats a token)"
 KINDS = {"sample": "sampled rows", "repeated": "rows chosen because they repeat"}
-PANELS_AT_MOST = 12
 
 
 def loss(results: Results, width: int = 760, height: int = 360, *, legend: bool = True) -> Any:
@@ -75,63 +74,6 @@ def held_out_component(results: Results) -> Any:
         height = max(120, 38 * len(order))
         panels.append((rule + dots).properties(width=330, height=height, title=theme.panel(f"trained on {corpus}")))
     return alt.concat(*panels, columns=2)
-
-
-def evals(results: Results) -> Any:
-    """Scores by step: a panel a task, colour size, pattern corpus, bands of two standard errors, a rule at chance."""
-    if results.spoken.empty:
-        return theme.empty("No task was evaluated.")
-    data = aggregate.score_curves(results)
-    panels = [
-        _score_panel(results, str(task), str(task_set), rows)
-        for (task_set, task), rows in data.groupby(["task_set", "task"], sort=True)
-    ]
-    shown = alt.concat(*panels[:PANELS_AT_MOST], columns=2)
-    return shown.resolve_scale(color="shared", strokeDash="shared")
-
-
-def _score_panel(results: Results, task: str, task_set: str, rows: pd.DataFrame) -> Any:
-    metric = str(rows["metric"].iloc[0])
-    number = ".1%" if metric.startswith("acc") else ".3f"
-    axis = alt.Axis(format="%" if metric.startswith("acc") else "~s")
-    y_title = (
-        "accuracy"
-        if metric == "acc"
-        else "accuracy (mutual information)"
-        if metric == "acc_mutual_info"
-        else metric.replace("_", " ")
-    )
-    base = alt.Chart(rows.drop(columns=["task_set", "task", "metric", "chance"])).encode(
-        x=theme.step_axis(int(rows["step"].max())), color=theme.size_colour(results.sizes)
-    )
-    main = alt.datum.corpus == results.main_corpus  # six bands over one another would hide the lines
-    band = (
-        base.transform_filter(main).mark_area(opacity=0.13).encode(y=alt.Y("lowest:Q", title=y_title), y2="highest:Q")
-    )
-    dash = theme.corpus_dash(results.corpus_names)
-    value = alt.Y("value:Q", title=y_title, axis=axis, scale=alt.Scale(zero=False))
-    line = base.mark_line(strokeWidth=2).encode(y=value, strokeDash=dash)
-    tooltip = [
-        "size:N",
-        "corpus:N",
-        "step:Q",
-        alt.Tooltip("value:Q", format=number),
-        alt.Tooltip("stderr:Q", format=number),
-    ]
-    points = base.mark_point(filled=True, size=26).encode(y="value:Q", tooltip=tooltip)
-    layers = [band, line, points]
-    level = rows["chance"].iloc[0]
-    if pd.notna(level):
-        layers += _chance_rule(float(level), int(rows["step"].max()))
-    title = task.removeprefix("castalia_").replace("_", " ")
-    return alt.layer(*layers).properties(width=380, height=230, title=theme.panel(title, task_set))
-
-
-def _chance_rule(level: float, largest: int) -> list[Any]:
-    base = alt.Chart(alt.Data(values=[{"level": level, "x": largest, "text": "chance"}]))
-    rule = base.mark_rule(strokeDash=[2, 3], color="#7d8590", strokeWidth=1.5).encode(y="level:Q")
-    text = base.mark_text(align="right", dy=9, color="#7d8590", fontSize=11).encode(y="level:Q", x="x:Q", text="text:N")
-    return [rule, text]
 
 
 def memorization_step(results: Results) -> Any:

@@ -23,26 +23,44 @@ def final_scores(results: Results) -> list[dict[str, Any]]:
     """A row a task set, task, corpus and size at the last step: accuracy and its stderr, mean over seeds.
 
     Seeds answer the same items, so the items' error does not shrink with their number: the stderr is
-    the mean of theirs. `against_chance` is "above", "at" or "below", None where chance is not known.
+    the mean of theirs. `start` is what the same runs scored at step 0 (None if that was not evaluated).
+    `against_chance` is "above", "at" or "below", None where chance is not known; "above" asks for a score clearly
+    above both chance and the runs' own start, for a task may favour one answer even for a model that knows nothing.
     """
     last = results.final(results.spoken)
     rows: list[dict[str, Any]] = []
     if last.empty:
         return rows
     accuracies = last[last["metric"].isin(SHARES)]
+    begun = _at_start(results)
     keys = ["task_set", "task", "corpus", "non_embedding", "size"]
     for (task_set, task, corpus, _, size), group in accuracies.groupby(keys, sort=True):
         value, stderr = float(group["value"].mean()), float(group["stderr"].mean())
         level = group["chance"].iloc[0]
         row = {"task_set": task_set, "task": task, "corpus": corpus, "size": size, "value": value, "stderr": stderr}
         row["chance"] = None if pd.isna(level) else float(level)
-        row["against_chance"] = None if row["chance"] is None else _side(value - float(level), stderr)
+        asked = [(str(task_set), str(task), str(run)) for run in group["run"]]
+        starts = [begun[key] for key in asked if key in begun]
+        known = len(starts) == len(group)
+        row["start"] = sum(start for start, _ in starts) / len(starts) if known else None
+        start_error = sum(error for _, error in starts) / len(starts) if known else 0.0
+        row["against_chance"] = None if row["chance"] is None else _side(row, start_error)
         rows.append(row)
     return rows
 
 
-def _side(difference: float, stderr: float) -> str:
-    return {True: "above", False: "below", None: "at"}[greater(difference, stderr)]
+def _at_start(results: Results) -> dict[tuple[str, str, str], tuple[float, float]]:
+    """{(task set, task, run): (score, stderr) of step 0}."""
+    rows = records(results.spoken[(results.spoken["step"] == 0) & results.spoken["stderr"].notna()])
+    return {(row["task_set"], row["task"], row["run"]): (row["value"], row["stderr"]) for row in rows}
+
+
+def _side(row: dict[str, Any], start_error: float) -> str:
+    side = {True: "above", False: "below", None: "at"}[greater(row["value"] - row["chance"], row["stderr"])]
+    if side == "above" and row["start"] is not None:
+        learned = greater(row["value"] - row["start"], root_sum(row["stderr"], start_error))
+        return "above" if learned else "at"
+    return side
 
 
 def against_chance(results: Results) -> Finding:
@@ -64,16 +82,25 @@ def against_chance(results: Results) -> Finding:
             said += ", at chance for " + listed([row["size"] for row in rows if row["against_chance"] == "at"])
         if below:
             said += f", below chance for {listed(below)}" if above else f" or below it ({listed(below)})"
-        sentences.append(f"{name} {said}: {scores}, chance {percent(rows[0]['chance'])}.")
+        starts = [row["start"] for row in rows if row["start"] is not None]
+        began = f", untrained {_between(starts)}" if starts else ""
+        sentences.append(f"{name} {said}: {scores}, chance {percent(rows[0]['chance'])}{began}.")
         shorts.setdefault(rows[-1]["against_chance"], []).append(f"{_plain(name)} ({percent(rows[-1]['value'])})")
     return Finding(
         id="scores_against_chance",
-        text=f"At the end, on {results.main_corpus}, counting {CLEAR:g} standard errors as clear: "
+        text=f"At the end, on {results.main_corpus}, counting {CLEAR:g} standard errors as clear "
+        + "and asking for as much above the untrained model: "
         + " ".join(sentences),
         numbers={"scores": judged},
         headline=True,
         short=f"{main[-1]['size']} is {_short(shorts)}",
     )
+
+
+def _between(shares: list[float]) -> str:
+    """50.0% to 52.0%."""
+    low, high = percent(min(shares)), percent(max(shares))
+    return low if low == high else f"{low} to {high}"
 
 
 def _short(tasks: dict[str, list[str]]) -> str:

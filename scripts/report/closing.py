@@ -15,6 +15,7 @@ from scripts.report.made import Made, count, thousands
 from scripts.study.study import Study, load
 
 FINDINGS = Path("results/findings.json")
+VERDICT = Path("results/audit/verdict.json")
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "yellow")}
 
 
@@ -23,7 +24,7 @@ def lines(study: Study, made: Made, found: list[dict[str, Any]]) -> list[Text]:
     shown = [
         Text(""),
         Text(f"Castalia: the {study.file.study} study", style="bold"),
-        Text(f"  {made.trained} of {len(study.runs)} runs trained on {thousands(made.tokens)} tokens in all"),
+        Text(f"  {made.trained} of {len(study.trained)} runs trained on {thousands(made.tokens)} tokens in all"),
         Text(f"  {thousands(made.models)} models, {thousands(made.evaluations)} evaluations, "
              f"{thousands(made.memorization)} memorization scorings"),
     ]  # fmt: skip
@@ -39,6 +40,11 @@ def lines(study: Study, made: Made, found: list[dict[str, Any]]) -> list[Text]:
             shown.append(
                 Text(f"  {against['came_out']} of {against['expectations']} expectations from Pythia came out")
             )
+    if VERDICT.exists():
+        sound = read_json(VERDICT)["verdict"] == "pass"
+        sign, colour = MARKS[sound]
+        told = "the audit finds it sound" if sound else "the audit finds faults: results/audit.html names them"
+        shown += [Text(""), Text.assemble("  ", (sign, colour), f" {told}")]
     if paths := to_open(study):
         shown += [Text(""), Text("Open", style="bold"), *(Text(f"  {path}") for path in paths)]
     return shown
@@ -50,6 +56,7 @@ def to_open(study: Study) -> list[str]:
     model = Path("models") / largest.name / f"step{study.steps(largest.name)[-1]}"
     asked = {
         Path("results/index.html"): "the study's first page",
+        Path("results/audit.html"): "the verdict on the suite, check by check",
         Path("results/report.html"): "every job, its software and time",
         model: "a Transformers model",
     }

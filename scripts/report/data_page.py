@@ -66,12 +66,12 @@ def _number(cell: str) -> str:
 def order_rows(study: Study) -> list[list[str]]:
     """A row an order: what its manifest says, and the runs that read it."""
     readers: dict[tuple[str, int], list[str]] = {}
-    for run in study.runs.values():
+    for run in study.trained.values():
         readers.setdefault((run.corpus, run.data_seed), []).append(run.name)
     rows = []
     for (corpus, seed), runs in readers.items():
         facts = manifest_facts(Path("data") / corpus / f"order-{seed}" / "manifest.json", "order")
-        counts = [thousands(facts[name]) for name in ("rows", "rows_available", "epochs")]
+        counts = [thousands(number) for number in (study.order_rows(corpus, seed), facts["rows"], facts["epochs"])]
         rows.append([corpus, str(seed), facts["layout"], *counts, facts["digest"][:16], ", ".join(runs)])
     return rows
 
@@ -118,7 +118,7 @@ def side_by_side(pair: dict[str, Any]) -> dict[str, Any]:
 
 def snippet(study: Study) -> str:
     """Commands that show rows and find a text, for the study's first run."""
-    run = next(iter(study.runs.values()))
+    run = next(iter(study.trained.values()))
     chosen = f"--study results/study.json --corpus {run.corpus} --seed {run.data_seed}"
     return (
         f"python -m scripts.data.view {chosen} --steps 0:2\n"

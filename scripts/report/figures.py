@@ -15,7 +15,7 @@ import pandas as pd
 
 from scripts.common.errors import run
 from scripts.common.files import atomic, write_json, write_text
-from scripts.report import charts, theme
+from scripts.report import charts, charts_scores, theme
 from scripts.report import charts_memorization as analyses
 from scripts.report.claims_intervention import against_parents
 from scripts.report.claims_learning import loss_and_size
@@ -44,6 +44,8 @@ def figures(results: Results, timings: pd.DataFrame | None) -> dict[str, Figure]
         "held_out_size": _held_out_size,
         "held_out_component": _held_out_component,
         "evals": _evals,
+        "evals_size": _evals_size,
+        "evals_heat": _evals_heat,
         "memorization_step": _memorization_step,
         "memorization_size": _memorization_size,
         "corpora": _corpora,
@@ -76,11 +78,25 @@ def _held_out_component(results: Results) -> Figure:
 
 
 def _evals(results: Results) -> Figure:
-    hidden = results.spoken[["task_set", "task"]].drop_duplicates().shape[0] - charts.PANELS_AT_MOST
+    hidden = results.spoken[["task_set", "task"]].drop_duplicates().shape[0] - charts_scores.PANELS_AT_MOST
     how = f"Mean over seeds; band: two standard errors ({results.main_corpus}). Dotted: what guessing scores."
     if hidden > 0:
         how += f" {hidden} more tasks are in results/tables/evals.csv."
-    return Figure(charts.evals(results), "Task scores in training, against chance", how)
+    if not results.published.empty:
+        how += " Diamonds: published."
+    return Figure(charts_scores.evals(results), "Task scores in training, against chance", how)
+
+
+def _evals_size(results: Results) -> Figure:
+    how = "A point a run; line and band: mean, lowest and highest seed. Dotted: what guessing scores."
+    if not results.published.empty:
+        how += " Diamonds: published, last step."
+    return Figure(charts_scores.evals_size(results), "Task scores at the end, by size", how)
+
+
+def _evals_heat(results: Results) -> Figure:
+    how = f"Per cent, {results.main_corpus}, mean over seeds. = marks models that answer nearly all items alike."
+    return Figure(charts_scores.evals_heat(results), "Task scores at the end, task by size", how)
 
 
 def _memorization_step(results: Results) -> Figure:

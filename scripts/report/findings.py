@@ -11,6 +11,7 @@ from pathlib import Path
 
 from scripts.common.errors import run
 from scripts.common.files import write_json
+from scripts.report.claims_floors import all_floors
 from scripts.report.claims_intervention import all_interventions
 from scripts.report.claims_learning import all_learning
 from scripts.report.claims_memorization import all_memorization
@@ -23,8 +24,14 @@ from scripts.study.study import load as load_study
 
 def findings(results: Results) -> list[Finding]:
     """All findings, the summary of what did not come out as in Pythia last."""
-    found = [*all_learning(results), *all_scores(results), *all_memorization(results)]
-    found += [*all_analyses(results), *all_interventions(results)]
+    found = [
+        *all_learning(results),
+        *all_scores(results),
+        *all_floors(results),
+        *all_memorization(results),
+        *all_analyses(results),
+        *all_interventions(results),
+    ]
     return [*found, summary(found)]
 
 

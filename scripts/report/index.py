@@ -14,11 +14,13 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
+from scripts.audit.sample import signal_runs
 from scripts.common.errors import UserError, run
 from scripts.common.files import read_json, write_text
 from scripts.common.units import short
 from scripts.report.data_page import STYLE, data_page
 from scripts.report.made import Made, count, in_words, thousands
+from scripts.report.memory import section as memory_section
 from scripts.report.theme import grammar
 from scripts.study.study import Study, load
 
@@ -27,8 +29,8 @@ DRAW = Path(__file__).with_name("draw.js")
 MEMORIZATION = Path(__file__).with_name("memorization.html")
 CAPTIONS = Path(__file__).parents[2] / "rules/report"
 RESULTS = Path("results")
-FIGURES = ("held_out_size", "loss", "held_out_component", "evals", "memorization_size", "memorization_step", "corpora",
-           "timings")  # fmt: skip
+FIGURES = ("held_out_size", "loss", "held_out_component", "evals", "evals_size", "evals_heat", "memorization_size",
+           "memorization_step", "corpora", "timings")  # fmt: skip
 MEMORIZATION_FIGURES = ("memorization_step", "memorization_size", "memorization_planted", "memorization_groups",
                         "memorization_predict", "memorization_correlation", "memorization_histogram",
                         "memorization_order", "memorization_seen")  # fmt: skip
@@ -59,9 +61,10 @@ def page(study: Study, made: Made) -> str:
         expected=[finding for finding in found if finding["expectation"] is not None],
         facts=[f for f in found if f["expectation"] is None and f["id"] != "not_as_in_pythia"],
         summary=next(finding["text"] for finding in found if finding["id"] == "not_as_in_pythia"),
-        figures=[_figure(name) for name in (*FIGURES, *(["interventions"] if study.file.interventions else []))],
+        figures=[_figure(name) for name in shown(study)],
         columns=COLUMNS,
         runs=run_rows(_present(RESULTS / "tables/runs.csv")),
+        memory=memory_section(study),
         snippet=snippet(run_name, study.steps(run_name)[-1]),
         files=files(run_name, study.steps(run_name)[-1]),
         bundle=Markup(_bundle()),
@@ -70,6 +73,12 @@ def page(study: Study, made: Made) -> str:
         zip=zip,
     )
     return text
+
+
+def shown(study: Study) -> list[str]:
+    """Figures of the page, in order."""
+    asked = {"interventions": bool(study.file.interventions), "recency": bool(signal_runs(study))}
+    return [*FIGURES, *(name for name, there in asked.items() if there)]
 
 
 def memorization_page(study: Study) -> str:

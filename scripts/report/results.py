@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,8 @@ from scripts.analyze import tables
 from scripts.analyze.chance import chance, speaking_metric
 from scripts.study.study import Study
 from scripts.study.targets import ANALYSES
+
+PUBLISHED = ["model", "run", "size", "corpus", "non_embedding", "shots", "step", "task", "metric", "value"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Results:
     corpora: pd.DataFrame
     changed: dict[str, pd.DataFrame]
     """The same tables with the runs of interventions."""
+    published: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=PUBLISHED))
+    """Published scores (docs/formats.md); no rows if the study names none."""
     analyses: dict[str, pd.DataFrame] = field(default_factory=dict)
     """The tables memorization_<name> by name."""
 
@@ -96,7 +100,8 @@ def load(study: Study) -> Results:
     """Read results/tables; raises UserError that names a missing table."""
     names = ("losses", "held_out", "evals", "memorization", "runs")
     analyses = {name: tables.read(f"memorization_{name}") for name in ANALYSES}
-    return of_tables(study, {name: tables.read(name) for name in names}, tables.read("corpora"), analyses)
+    made = of_tables(study, {name: tables.read(name) for name in names}, tables.read("corpora"), analyses)
+    return replace(made, published=tables.read("published")) if study.file.evaluation.published else made
 
 
 def of_tables(
@@ -104,10 +109,10 @@ def of_tables(
 ) -> Results:
     """Results of tables by name. What the suite shows is told of runs from step 0; those of interventions are compared
     with their parents."""
-    suite = {name: frame[_plain(frame)].reset_index(drop=True) for name, frame in made.items()}
+    suite = {name: frame[_plain(frame, study)].reset_index(drop=True) for name, frame in made.items()}
     return Results(study, corpora=corpora, changed=made, analyses=analyses or {}, **suite)
 
 
-def _plain(frame: pd.DataFrame) -> pd.Series:
-    """Rows of runs that are no intervention's; a CSV reads their empty name as missing."""
-    return frame["intervention"].fillna("") == ""
+def _plain(frame: pd.DataFrame, study: Study) -> pd.Series:
+    """Rows of runs trained here that are no intervention's; a CSV reads their empty name as missing."""
+    return (frame["intervention"].fillna("") == "") & ~frame["run"].isin(list(study.published))

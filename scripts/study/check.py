@@ -71,6 +71,20 @@ def check_parents(study: Study) -> None:
             raise UserError(f"{key}: {origin.folder} does not exist (seen from {Path.cwd()})")
 
 
+def check_published_runs(study: Study) -> None:
+    """Refuse folders of published models that are not there, and steps that are missing in them, all at once."""
+    missing = []
+    for name, spec in study.published.items():
+        wanted = spec.published
+        if wanted is None or wanted.folder is None:
+            continue
+        folders = {step: Path(wanted.folder) / wanted.revision_of(step) for step in wanted.steps}
+        missing += [f"published.{name}: step {step}: no folder {path}" for step, path in folders.items()
+                    if not path.is_dir()]  # fmt: skip
+    if missing:
+        raise UserError("\n".join([*missing, f"(seen from {Path.cwd()})"]))
+
+
 def check_published(key: str, wanted: Published) -> None:
     """Refuse published tokens on disk whose folder, shards, index or hash list is not there."""
     if wanted.folder:
@@ -84,10 +98,16 @@ def check_published(key: str, wanted: Published) -> None:
         raise UserError(f"{key}.hashes: {wanted.hashes} does not exist")
 
 
+def check_published_scores(place: str | None) -> None:
+    """Refuse published scores that are not there."""
+    if place is not None and not Path(place).exists():
+        raise UserError(f"evaluation.published: {place} does not exist (seen from {Path.cwd()})")
+
+
 def check_checkpoints(study: Study, root: Path) -> None:
     """Refuse checkpoint folders of another science config, all at once, with what differs."""
     refusals = []
-    for name in study.runs:
+    for name in study.trained:
         folder = root / "checkpoints" / name
         found = sorted(folder.glob(f"global_step*/{manifest.NAME}"))
         if not found:
@@ -99,22 +119,47 @@ def check_checkpoints(study: Study, root: Path) -> None:
             refusals.append(f"{folder} holds checkpoints of another science config:\n  {lines}")
     if refusals:
         folders = " ".join(
-            f"checkpoints/{name}" for name in study.runs if f"checkpoints/{name} " in "\n".join(refusals)
+            f"checkpoints/{name}" for name in study.trained if f"checkpoints/{name} " in "\n".join(refusals)
         )
         raise UserError("\n".join(refusals) + f"\nkeep them under another name, or drop them: rm -r {folders}")
 
 
+def check_orders(study: Study, root: Path) -> None:
+    """Refuse orders already made that have too few rows for a run; raises UserError naming every one.
+
+    An order is laid out in whole epochs, so a longer run beside finished ones mostly finds its rows there. The graph
+    doesn't see this length: with one epoch more GPT-NeoX places every row anew, and finished runs would be undone.
+    """
+    refusals = []
+    for corpus, seed in sorted({(spec.corpus, spec.data_seed) for spec in study.runs.values()}):
+        path = root / "data" / corpus / f"order-{seed}" / manifest.NAME
+        if path.exists() and (there := manifest.read(path, "order")["facts"]["rows"]) < study.order_rows(corpus, seed):
+            asked = study.order_rows(corpus, seed)
+            refusals.append(
+                f"{path.parent} holds {there} rows, and a run of {corpus} reads {asked}\n"
+                f"  have it made again, and with it all runs that read it: rm {path}"
+            )
+    if refusals:
+        raise UserError("\n".join(refusals))
+
+
 def check_all(study: Study, root: Path) -> None:
     """Every check; raises UserError at the first that fails."""
+    from scripts.evaluate.cache import check_task_data
     from scripts.evaluate.names import check_tasks
     from scripts.train.board import check_boards
 
     check_boards(study.file.runtime)
-    check_tasks([task for tasks in study.file.evaluation.task_sets.values() for task in tasks.tasks])
+    for tasks in study.file.evaluation.task_sets.values():
+        check_tasks(tasks.tasks, tasks.include_path)
+    check_task_data(study, root)
+    check_published_scores(study.file.evaluation.published)
     check_writable(root)
     check_files(study)
     check_parents(study)
+    check_published_runs(study)
     check_checkpoints(study, root)
+    check_orders(study, root)
     check_room(study, root, shutil.disk_usage(root).free)
 
 

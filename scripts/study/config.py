@@ -7,9 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from scripts.study.config_audit import Audit
 from scripts.study.config_data import Data, Name, Positive, Share, Strict
+from scripts.study.config_evaluation import Evaluation
+from scripts.study.config_export import Export
 from scripts.study.config_intervention import Intervention
 from scripts.study.config_memorization import Memorization
+from scripts.study.config_published import PublishedRun
 from scripts.study.schedule import PYTHIA_OPTIMIZER_STEPS, PYTHIA_STEPS
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -134,33 +138,6 @@ class OwnSize(Strict):
         return self
 
 
-class OwnTasks(Strict):
-    """Tasks made from the held-out split and from templates (scripts/evaluate/tasks.py)."""
-
-    items: Positive
-    """Items a task."""
-    seed: Positive
-
-
-class TaskSet(Strict):
-    """Tasks evaluated together with the same number of examples in the prompt."""
-
-    shots: Annotated[int, Field(ge=0)]
-    tasks: Annotated[list[str], Field(min_length=1)]
-
-
-class Evaluation(Strict):
-    """Scores by lm-eval."""
-
-    task_sets: dict[Name, TaskSet]
-    own_tasks: OwnTasks
-    steps: list[Annotated[int, Field(ge=0)]] | None = None
-    """Steps to evaluate; null: every saved step."""
-    batch_size: Positive
-    """Requests a forward pass; fixed because it moves the last digits."""
-    precision: Literal["float32", "bfloat16", "float16"]
-
-
 class Runtime(Strict):
     """Where and how fast; never changes what is computed on one kind of machine."""
 
@@ -209,20 +186,29 @@ class StudyFile(Strict):
     """Sizes beside the catalogue's."""
     names: dict[str, Label] = {}
     """What run names call a size, where it is not its own name: {70m: 19m} makes pythia-19m."""
-    runs: Annotated[list[RunGroup], Field(min_length=1)]
+    runs: list[RunGroup]
+    """Runs to train; none in a study of published ones only."""
+    published: dict[Name, PublishedRun] = {}
+    """Runs that somebody else trained, by name: the hub's models, or folders of models or native checkpoints."""
     interventions: dict[Name, Intervention] = {}
     """Runs that go on from a checkpoint with other rows or another recipe, named <parent>-intervention-<name>."""
     training: Training
     checkpoints: Checkpoints
     evaluation: Evaluation
     memorization: Memorization
+    export: Export | None = None
+    """null: no GGUF files."""
     overrides: dict[str, dict[str, object]] = {}
     """Changes of `training`, and below `checkpoints` of `checkpoints`, for runs whose "size/corpus" matches the
     pattern; the most specific wins."""
+    audit: Audit = Audit()
+    """What is made a second time, and what is measured, to see that the suite is what it says."""
     runtime: Runtime
 
     @model_validator(mode="after")
     def _fits(self) -> StudyFile:
+        if not self.runs and not self.published:
+            raise ValueError("there is no run; name sizes, corpora and seeds in `runs`, or models in `published`")
         needed = self.memorization.prompt + self.memorization.continuation
         if needed > self.training.sequence_length:
             raise ValueError(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
+from scripts.audit import sample
+from scripts.study import exports
 from scripts.study.study import Study
 
 
@@ -17,6 +20,7 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
     of_runs = Counter[str]()
     for run in study.runs:
         of_runs.update(jobs_of(study, run))
+    exported = sum(_in_batches(study, partial(exports.steps, study), run) for run in study.runs)
     jobs = {
         "fetch": len(study.file.data.components),
         "documents": len(study.blocks()),
@@ -27,23 +31,35 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
         "tokenize": (len(corpora) - published + 1) * parts,  # the held-out split is one more corpus
         "published": published,
         "join": len(corpora) + 1,
-        "order": len({(run.corpus, run.data_seed) for run in runs}),
-        "train_leg": of_runs["train"] - len(runs),
-        "train_run": len(runs),
+        "order": len({(run.corpus, run.data_seed) for run in runs if run.corpus in corpora}),
+        "train_leg": of_runs["train"] - len(study.trained),
+        "train_run": len(study.trained),
         "convert": of_runs["convert"],
+        "fetch_models": of_runs["fetch_models"],
         "tasks": min(1, of_runs["evaluate"]),
         "evaluate": of_runs["evaluate"],
         "memorize": of_runs["memorize"],
-        **dict.fromkeys(("tables", "timings", "findings", "figures", "index", "page", "all"), 1),
+        **dict.fromkeys(("gguf", "measure"), exported),
+        "export_table": int(study.file.export is not None),
+        **dict.fromkeys(("timings", "findings", "figures", "index", "page"), int(bool(study.trained))),
+        **dict.fromkeys(("integrity", "audit_page"), int(bool(study.trained))),
+        **dict.fromkeys(("tables", "cards", "all"), 1),
+        "replay_leg": len(sample.legs(study)),
+        "replay_model": len(sample.models(study)),
+        **dict.fromkeys(("replay_data", "replay", "evidence"), int(bool(study.trained))),
+        "signal_run": (looked := len(sample.signal_runs(study))),
+        **dict.fromkeys(("signal", "signal_figure"), min(1, looked)),
     }
     return {rule: count for rule, count in jobs.items() if count}
 
 
 def jobs_of(study: Study, run: str) -> dict[str, int]:
-    """Jobs of one run by stage: train (a leg each), convert, evaluate and memorize (a batch of checkpoints each)."""
+    """Jobs of one run by stage: train (a leg each), convert (of published models fetch_models), evaluate and memorize
+    (a batch of checkpoints each)."""
+    published = study.run(run).published is not None
     return {
-        "train": study.file.runtime.legs,
-        "convert": _in_batches(study, study.steps, run),
+        "train": 0 if published else study.file.runtime.legs,
+        "fetch_models" if published else "convert": _in_batches(study, study.steps, run),
         "evaluate": _in_batches(study, study.evaluation_steps, run) * len(study.file.evaluation.task_sets),
         "memorize": _in_batches(study, study.memorization_steps, run),
     }

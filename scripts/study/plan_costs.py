@@ -171,7 +171,9 @@ def plan_run(study: Study, name: str, device: Device, devices: int | None) -> Ru
         optimizer_states=len(study.optimizer_steps(name)),
         bytes=kept(study, name),
         results_bytes=results_bytes(study, name, own_samples(study), scored_rows(study, name)),
-        optimizer_bytes_at_all_steps=sum(optimizer_bytes(study, name, step) for step in study.steps(name)),
+        optimizer_bytes_at_all_steps=sum(
+            optimizer_bytes(study, name, step) for step in study.steps(name) if not spec.published
+        ),
     )
 
 

@@ -15,6 +15,7 @@ START_MINUTES = 15  # imports, reading and checking inputs on a slow shared file
 UPDATE_SECONDS = 0.1  # what an update costs however small the model
 TASK_TOKENS = 2_500_000  # tokens a task of the common ones asks for, mmlu's 14,000 questions left at five shots
 HOST_MEGABYTES = {"cuda": 6000, "cpu": 0}  # what CUDA's context and libraries take of a process's host memory
+READS, READ_RATE = 4, 500e6  # how often the audit reads a suite's bytes; bytes a second of a shared file system
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ def forward_minutes(run: Run, runtime: Runtime, vocabulary: int, tokens: int, ch
     """
     seconds = checkpoints * 2 * run.size.parameters(vocabulary) * tokens / RATE[runtime.device]
     return capped(attempt * (START_MINUTES + checkpoints + seconds / 60), runtime)
+
+
+def audit_minutes(stored: int, runtime: Runtime, attempt: int) -> int:
+    """Minutes to audit a suite of `stored` bytes: all are hashed, weights are read again for distances and models."""
+    return capped(attempt * (START_MINUTES + READS * stored / READ_RATE / 60), runtime)
 
 
 def capped(minutes: float, runtime: Runtime) -> int:

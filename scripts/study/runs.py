@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from scripts.common.errors import UserError, explain, near
 from scripts.study.catalogue import Size
 from scripts.study.config import Checkpoints, Schedule, StudyFile, Training
+from scripts.study.config_published import PublishedRun
 from scripts.study.explain import explain_all
 from scripts.study.interventions import Origin, with_interventions
 
@@ -33,6 +35,7 @@ class Run:
     training: Training
     checkpoints: Checkpoints = FIRST_AND_LAST
     origin: Origin | None = None
+    published: PublishedRun | None = None  # somebody else's weights, which nothing here trains
 
     @property
     def first_step(self) -> int:
@@ -42,7 +45,7 @@ class Run:
     @property
     def updates(self) -> int:
         """Updates it does itself."""
-        return self.training.steps - self.first_step
+        return 0 if self.published else self.training.steps - self.first_step
 
     @property
     def rows(self) -> int:
@@ -59,6 +62,7 @@ def run_table(file: StudyFile, sizes: dict[str, Size]) -> dict[str, Run]:
     """Every run by name; raises UserError where a name is unknown or taken twice, or a recipe can't be."""
     _check_names(file)
     runs = with_interventions(file, _runs(file, sizes), sizes)
+    runs |= _published(file, sizes, runs)
     _check_patterns(file, runs)
     _check_micro_batch(file, runs)
     return runs
@@ -100,6 +104,23 @@ def _runs(file: StudyFile, sizes: dict[str, Size]) -> dict[str, Run]:
     if mistakes:
         raise UserError("\n".join(mistakes))
     return runs
+
+
+def _published(file: StudyFile, sizes: dict[str, Size], taken: Mapping[str, Run]) -> dict[str, Run]:
+    """Runs of key `published`, with the study's recipe up to their last step."""
+    found = {}
+    for name, asked in file.published.items():
+        if name in taken:
+            raise UserError(f"published.{name}: a second run would be named {name!r}; rename it")
+        if asked.size not in sizes:
+            guess = near(asked.size, list(sizes))
+            fix = f"size: {guess}" if guess else None
+            raise UserError(explain(f"published.{name}.size", asked.size, ", ".join(sizes), fix))
+        training, checkpoints = recipe(file, f"{asked.size}/{asked.corpus}")
+        training = changed_training(training, {"steps": max(1, asked.steps[-1])}, f"published.{name}")
+        size, seed = sizes[asked.size], asked.seed
+        found[name] = Run(name, size, asked.corpus, seed, seed, training, checkpoints, published=asked)
+    return found
 
 
 def run_name(family: str, size: str, corpus: str, seed: int, vary: str) -> str:

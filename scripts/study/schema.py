@@ -114,7 +114,8 @@ def _type_name(annotation: Any) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    return f"`{json.dumps(field.get_default(call_default_factory=True))}`"
+    default = field.get_default(call_default_factory=True)
+    return "its keys'" if isinstance(default, BaseModel) else f"`{json.dumps(default)}`"
 
 
 FILES = {ROOT / "config.schema.json": schema_text, ROOT / "docs" / "config.md": reference_text}

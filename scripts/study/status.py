@@ -38,7 +38,7 @@ def gather(study: Study, root: Path, now: float) -> Status:
     by_size = sorted(study.runs.values(), key=lambda run: run.size.non_embedding_parameters)
     with ThreadPoolExecutor(READERS) as pool:
         runs = list(pool.map(lambda run: run_status(study, run, folder, *batches), by_size))
-    return Status(study.file.study, runs, data(study, folder), results(folder))
+    return Status(study.file.study, runs, data(study, folder), results(study, folder))
 
 
 def _batches(study: Study, steps_of: Callable[[str], list[int]]) -> Batches:
@@ -96,6 +96,8 @@ def data(study: Study, folder: Folder) -> Stage:
         "data/tasks/manifest.json": study.task_science(),
     }
     for run in study.runs.values():
+        if run.corpus not in study.file.data.corpora:
+            continue
         corpus = f"data/{run.corpus}"
         asked[f"{corpus}/manifest.json"] = study.corpus_science(run.corpus)
         asked[f"{corpus}/order-{run.data_seed}/manifest.json"] = study.order_science(run.corpus, run.data_seed)
@@ -106,9 +108,9 @@ def data(study: Study, folder: Folder) -> Stage:
     return _counted("data", list(asked), set(found))
 
 
-def results(folder: Folder) -> Stage:
-    """Tables, figures' pages and the report."""
-    asked = [*targets.TABLES, *targets.RESULTS]
+def results(study: Study, folder: Folder) -> Stage:
+    """Tables, figures' pages, the report and the model cards."""
+    asked = [*targets.tables(study), *targets.results(study), *targets.cards(study)]
     return _counted("results", asked, {path for path in asked if (folder.root / path).exists()})
 
 

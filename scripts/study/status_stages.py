@@ -55,6 +55,8 @@ def other(found: Any, asked: Any) -> str | None:
 
 def train(study: Study, run: str, folder: Folder) -> Stage:
     """Checkpoints of a run; it is complete when the run's own manifest, written last, is there too."""
+    if study.run(run).published:
+        return Stage("train", State.COMPLETE, 0, 0, ["published, not trained here"])
     home, asked, legs = folder.root / "checkpoints" / run, study.steps(run), study.file.runtime.legs
     whole = content(home / manifest.NAME)
     # a whole run's checkpoints had their manifests when its own was written, so their folders' names will do

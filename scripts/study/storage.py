@@ -80,6 +80,8 @@ def model_bytes(study: Study, run: str) -> int:
 def kept(study: Study, run: str) -> Kept:
     """Checkpoints and models of a run by the study's retention, and its logs."""
     saved, last = len(study.steps(run)), study.run(run).training.steps
+    if study.run(run).published:
+        return Kept(0, 0, model_bytes(study, run) * saved, 0, 0)
     return Kept(
         weights=weights_bytes(study, run) * saved,
         optimizer=sum(optimizer_bytes(study, run, step) for step in study.optimizer_steps(run)),

@@ -5,7 +5,7 @@ The Snakefile, every command, the plan and the audit take runs, steps and scienc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from scripts.common.errors import UserError, explain, near
 from scripts.common.files import read_json, read_yaml
+from scripts.study import exports
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
 from scripts.study.config import Schedule, StudyFile
 from scripts.study.explain import explain_all
@@ -45,6 +46,7 @@ class Study:
         for run in self.runs.values():
             placement(run, file.runtime)  # refuses a world that can't share the batch
         self._check_parents()
+        exports.check(file.export, self.runs)
 
     # --- runs and steps -------------------------------------------------------------------------
 
@@ -55,9 +57,21 @@ class Study:
             raise UserError(explain("run", name, ", ".join(known), near(name, known)))
         return self.runs[name]
 
+    @property
+    def trained(self) -> dict[str, Run]:
+        """The runs that are trained here."""
+        return {name: run for name, run in self.runs.items() if run.published is None}
+
+    @property
+    def published(self) -> dict[str, Run]:
+        """The runs whose models are fetched."""
+        return {name: run for name, run in self.runs.items() if run.published is not None}
+
     def steps(self, run: str) -> list[int]:
         """Every saved step; of a run that goes on from a checkpoint the later ones, and a folder's own."""
         spec = self.run(run)
+        if spec.published:
+            return spec.published.steps
         steps = _expand(spec.checkpoints.schedule, spec.training.steps)
         if spec.origin is None:
             return steps
@@ -70,7 +84,9 @@ class Study:
             raise UserError(f"--steps: {sorted(unknown)} are not saved\n  allowed: {self.steps(run)}")
 
     def optimizer_steps(self, run: str) -> list[int]:
-        """Saved steps that keep their optimizer state."""
+        """Saved steps that keep their optimizer state; none of published models."""
+        if self.run(run).published:
+            return []
         asked = _expand(self.run(run).checkpoints.optimizer_states, self.run(run).training.steps)
         return sorted(set(asked) & set(self.steps(run)))
 
@@ -92,7 +108,9 @@ class Study:
         return self._among(run, self.file.evaluation.steps)
 
     def memorization_steps(self, run: str) -> list[int]:
-        """Steps whose model is scored for memorization."""
+        """Steps whose model is scored for memorization; none of a published run whose rows the study does not have."""
+        if self.run(run).corpus not in self.file.data.corpora:
+            return []
         return self._among(run, self.file.memorization.steps)
 
     def batches(self, steps_of: Callable[[str], list[int]]) -> list[Batch]:
@@ -139,7 +157,9 @@ class Study:
     def planted_components(self, corpus: str | None = None) -> list[str]:
         """Components of planted strings, all or those of a corpus, sorted."""
         data = self.file.data
-        among = data.components if corpus is None else data.corpora[corpus].components or []
+        among: Iterable[str] = data.components
+        if corpus is not None:
+            among = (data.corpora[corpus].components if corpus in data.corpora else None) or []
         return sorted(name for name in among if data.components[name].planted)
 
     # --- what a stage reads: the params of its rule and the science of its manifest ---------------
@@ -184,7 +204,7 @@ class Study:
         return {"corpus": corpus, **chosen, **own}
 
     def order_science(self, corpus: str, data_seed: int) -> dict[str, Any]:
-        """Row order of one corpus and data seed, long enough for the longest run that reads it."""
+        """Row order of one corpus and data seed. Its length is none of it: it is laid out in whole epochs."""
         readers = [r for r in self.runs.values() if (r.corpus, r.data_seed) == (corpus, data_seed)]
         lengths = {r.training.sequence_length for r in readers}
         if len(lengths) != 1:
@@ -193,27 +213,22 @@ class Study:
             "corpus": corpus,
             "data_seed": data_seed,
             "sequence_length": lengths.pop(),
-            "rows": max(r.rows for r in readers),
             "order": self.file.data.order,
         }
+
+    def order_rows(self, corpus: str, data_seed: int) -> int:
+        """Rows of an order that the longest run reads."""
+        return max(run.rows for run in self.runs.values() if (run.corpus, run.data_seed) == (corpus, data_seed))
 
     def train_science(self, name: str) -> dict[str, Any]:
         """Everything that determines a run's numbers, beside the rows it reads."""
         run = self.run(name)
-        size = run.size
         return {
             "run": name,
             "corpus": run.corpus,
             "init_seed": run.init_seed,
             "data_seed": run.data_seed,
-            "size": {
-                "name": size.name,
-                "layers": size.layers,
-                "width": size.width,
-                "heads": size.heads,
-                "init": size.init,
-                "padded_vocabulary": self.padded_vocabulary(name),
-            },
+            "size": self.size_science(name),
             "training": {
                 **run.training.model_dump(),
                 "learning_rate": {**run.training.learning_rate.model_dump(exclude_none=True), "peak": run.peak},
@@ -221,6 +236,18 @@ class Study:
             "steps": self.steps(name),
             "optimizer_steps": self.optimizer_steps(name),
             **({"origin": run.origin.science()} if run.origin else {}),
+        }
+
+    def size_science(self, name: str) -> dict[str, Any]:
+        """The shape of a run's model, and how it is initialized."""
+        size = self.run(name).size
+        return {
+            "name": size.name,
+            "layers": size.layers,
+            "width": size.width,
+            "heads": size.heads,
+            "init": size.init,
+            "padded_vocabulary": self.padded_vocabulary(name),
         }
 
     def padded_vocabulary(self, run: str) -> int:
@@ -247,11 +274,11 @@ class Study:
         return self.file.evaluation.own_tasks.model_dump()
 
     def evaluation_science(self, task_set: str) -> dict[str, Any]:
-        """One task set and how it is run."""
+        """One task set and how it is run; of a user's folder of tasks the content counts, not the place."""
         evaluation = self.file.evaluation
         return {
             "task_set": task_set,
-            **evaluation.task_sets[task_set].model_dump(),
+            **evaluation.task_sets[task_set].model_dump(exclude={"include_path"}),
             "batch_size": evaluation.batch_size,
             "precision": evaluation.precision,
         }

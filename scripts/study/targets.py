@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+from scripts.audit import sample
+from scripts.study import exports
 from scripts.study.study import HELD_OUT, Study
 
-TABLES = [
-    f"results/tables/{table}.{form}"
-    for table in ("runs", "losses", "held_out", "evals", "memorization")
-    for form in ("parquet", "csv")
-] + ["results/tables/corpora.csv"]
+EXPORT_TABLES = ["results/tables/export.csv", "results/export_memory.csv"]  # the second is measured, so not repeatable
+CARD_FIGURES = ("loss", "evals", "memorization_step")  # of the report's, what a model card shows
+
+
+def _both(*tables: str) -> list[str]:
+    return [f"results/tables/{table}.{form}" for table in tables for form in ("parquet", "csv")]
+
+
 ANALYSES = ["pairs", "histogram", "order", "windows", "seen", "groups", "fits"]  # of memorization
-TABLES += [f"results/tables/memorization_{table}.{form}" for table in ANALYSES for form in ("parquet", "csv")]
-RESULTS = [
-    "results/index.html",
-    "results/data.html",
-    "results/memorization.html",
-    "results/report.html",
-    "results/timings.csv",
+TABLES = [
+    *_both("runs", "losses", "held_out", "evals", "memorization", *(f"memorization_{table}" for table in ANALYSES)),
+    "results/tables/corpora.csv",
 ]
+PUBLISHED = ["results/tables/published.parquet", "results/tables/published.csv"]
+PAGES = [f"results/{page}.html" for page in ("index", "data", "memorization", "audit", "report")]
+RESULTS = [*PAGES, "results/timings.csv"]
 
 
 def orders(study: Study) -> list[str]:
     """The row orders that runs read."""
-    return [f"data/{run.corpus}/order-{run.data_seed}/manifest.json" for run in study.runs.values()]
+    read = [run for run in study.runs.values() if run.corpus in study.file.data.corpora]
+    return [f"data/{run.corpus}/order-{run.data_seed}/manifest.json" for run in read]
+
+
+def fetched(study: Study) -> list[str]:
+    """What is downloaded: archives and published tokens."""
+    text = study.file.data
+    archives = [f"data/sources/{name}/manifest.json" for name, part in text.components.items() if part.archive]
+    return archives + [
+        f"data/published/{name}/manifest.json" for name, corpus in text.corpora.items() if corpus.published
+    ]
 
 
 def data(study: Study) -> list[str]:
@@ -33,13 +48,18 @@ def data(study: Study) -> list[str]:
 
 
 def checkpoints(study: Study) -> list[str]:
-    """A manifest a run."""
-    return [f"checkpoints/{run}/manifest.json" for run in study.runs]
+    """A manifest a run that is trained here."""
+    return [f"checkpoints/{run}/manifest.json" for run in study.trained]
 
 
 def models(study: Study) -> list[str]:
     """A manifest a saved step."""
     return per_step(study, "models/{run}/step{step}/manifest.json", study.steps)
+
+
+def last_models(study: Study) -> list[str]:
+    """The manifest of every run's last step."""
+    return [f"models/{run}/step{study.steps(run)[-1]}/manifest.json" for run in study.runs]
 
 
 def evals(study: Study) -> list[str]:
@@ -56,6 +76,91 @@ def memorization(study: Study) -> list[str]:
     return per_step(study, "results/memorization/{run}/step{step}.parquet", study.memorization_steps)
 
 
+def ggufs(study: Study) -> list[str]:
+    """A manifest an exported step."""
+    return per_step(study, "exports/{run}/step{step}/manifest.json", partial(exports.steps, study))
+
+
+def measured(study: Study) -> list[str]:
+    """What was found about an exported step's files, and what was measured on them."""
+    files = ("step{step}.json", "step{step}.record.json")
+    return [
+        path
+        for file in files
+        for path in per_step(study, f"results/export/{{run}}/{file}", partial(exports.steps, study))
+    ]
+
+
+def export_tables(study: Study) -> list[str]:
+    """The tables of the exported steps, if the study exports any."""
+    return EXPORT_TABLES if study.file.export else []
+
+
+def tables(study: Study) -> list[str]:
+    """Tidy tables, that of published scores if the study names some.
+
+    Of a study that trains nothing those of scores, of memorization only if a corpus is there for it.
+    """
+    published = PUBLISHED if study.file.evaluation.published else []
+    if study.trained:
+        return [*TABLES, *published]
+    return _both("evals", *(["memorization"] if memorization(study) else [])) + published
+
+
+def results(study: Study) -> list[str]:
+    """Pages of the report, which tells of training; none of a study that trains nothing."""
+    return RESULTS if study.trained else []
+
+
+def cards(study: Study) -> list[str]:
+    """A model card a run."""
+    return [f"results/cards/{run}/README.md" for run in study.runs]
+
+
 def per_step(study: Study, pattern: str, steps_of: Callable[[str], list[int]]) -> list[str]:
     """Every file of a pattern of {run} and {step} over all runs."""
     return [pattern.format(run=run, step=step) for run in study.runs for step in steps_of(run)]
+
+
+def of_step(study: Study, run: str, step: int) -> list[str]:
+    """The model of a saved step, and its scores where it is looked at."""
+    files = [f"models/{run}/step{step}/manifest.json"]
+    if step in study.evaluation_steps(run):
+        files += [f"results/evals/{run}/{name}/step{step}.json" for name in study.file.evaluation.task_sets]
+    if step in study.memorization_steps(run):
+        files.append(f"results/memorization/{run}/step{step}.parquet")
+    return files
+
+
+def replayed(study: Study) -> list[str]:
+    """A verdict a stretch of training, one a checkpoint that is converted and scored again, one on the rows.
+
+    None of a study that trains nothing: what it was made from is not there.
+    """
+    if not study.trained:
+        return []
+    names = [leg.name for leg in sample.legs(study)] + [point.name for point in sample.models(study)]
+    return [f"results/audit/replay/{name}.json" for name in [*names, "data"]]
+
+
+def signals(study: Study) -> list[str]:
+    """What checkpoints know of the rows they just saw, a file a run that is drawn."""
+    return [f"results/audit/signal/{run}.json" for run in sample.signal_runs(study)]
+
+
+EVIDENCE = [
+    "ro-crate-metadata.json",
+    *(f"results/evidence/{name}" for name in ("statement.json", "checklist.md", "artifact.md")),
+]
+
+
+def evidence(study: Study) -> list[str]:
+    """What papers and archives ask for, of a study that trained its models."""
+    return EVIDENCE if study.trained else []
+
+
+def audit(study: Study) -> list[str]:
+    """The verdicts that the audit's page is made of, beside the integrity of what is there."""
+    if not study.trained:
+        return []
+    return ["results/audit/replay.json", *(["results/audit/signal.json"] if sample.signal_runs(study) else [])]

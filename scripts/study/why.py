@@ -14,12 +14,12 @@ from pathlib import Path
 from scripts.common.errors import UserError, explain, near, run
 from scripts.common.files import read_yaml
 from scripts.study import targets
-from scripts.study.check import check_checkpoints
+from scripts.study.check import check_checkpoints, check_orders
 from scripts.study.study import Study, load
 from scripts.study.why_words import NOTHING, read_dry_run, told
 
 ROOT = Path(__file__).resolve().parents[2]
-PHASES = ("all", "deduplicate", "data", "train", "convert", "evaluate", "memorize", "analyze", "report")
+PHASES = ("all", "deduplicate", "data", "train", "convert", "evaluate", "memorize", "export", "analyze", "report")
 LAST_LINES = 15  # of a dry run that failed
 
 
@@ -34,9 +34,10 @@ def snakemake(study: Path, directory: Path, *arguments: str) -> subprocess.Compl
 
 def known_targets(study: Study) -> list[str]:
     """Targets that a mistyped one may have meant."""
-    made = [targets.data, targets.checkpoints, targets.models, targets.evals, targets.memorization]
+    made = [targets.data, targets.checkpoints, targets.models, targets.evals, targets.memorization, targets.ggufs,
+            targets.export_tables]  # fmt: skip
     files = [file for files_of in made for file in files_of(study)]
-    return [*PHASES, *dict.fromkeys([*files, *targets.TABLES, *targets.RESULTS])]
+    return [*PHASES, *dict.fromkeys([*files, *targets.tables(study), *targets.RESULTS])]
 
 
 def unknown(target: str, known: list[str]) -> UserError:
@@ -63,9 +64,10 @@ def dry_run(study: Path, directory: Path, target: str | None, known: list[str]) 
 
 
 def refusal(study: Study, directory: Path) -> list[str]:
-    """What the workflow's start would refuse, if checkpoints there are of other settings."""
+    """What the workflow's start would refuse, if checkpoints or orders there are of other settings."""
     try:
         check_checkpoints(study, directory)
+        check_orders(study, directory)
     except UserError as error:
         return ["", "Started like this, the workflow would refuse before its first job:", str(error)]
     return []

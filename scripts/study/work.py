@@ -46,9 +46,10 @@ def work(study: Study, name: str) -> Work:
     rows, fed = scored_rows(study, name), memorization.prompt + memorization.continuation - 1
     held_out, own = held_out_tokens(study), own_requests(study)
     length = spec.training.sequence_length
+    trained_steps = 0 if spec.published else len(study.steps(name))
     return Work(
         training=per_token * spec.updates * spec.training.batch_size * length,
-        held_out=forward([(held_out / length, length)], len(study.steps(name))) if held_out else None,
+        held_out=forward([(held_out / length, length)], trained_steps) if held_out else None,
         evaluation=forward(own, len(study.evaluation_steps(name))) if own else None,
         memorization=forward([(rows, fed)], len(study.memorization_steps(name))),
     )
@@ -148,6 +149,8 @@ def not_counted(study: Study) -> list[str]:
         if foreign := foreign_tasks(study, name):
             missing.append(f"evaluation on lm-eval's own tasks, whose length no file here tells ({name}): "
                            f"{', '.join(foreign)}")  # fmt: skip
+    if study.file.export:
+        missing.append("GGUF files and scoring them (export)")
     data = study.file.data
     unknown = [name for name, text in data.components.items() if not text.take_characters and not text.planted]
     unknown = [name for name in unknown if data.held_out_share or data.components[name].held_out]

@@ -9,6 +9,7 @@ from typing import Any
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.study.runs import Run
+from scripts.study.study import Study
 from scripts.train import adopt
 from scripts.train.checkpoint import Checkpoints, load, step_folder
 from scripts.train.engine import World
@@ -17,10 +18,11 @@ from scripts.train.together import together
 
 @dataclass(frozen=True)
 class Ancestor:
-    """`global_step<N>/` of another run of the study, with its optimizer state."""
+    """`global_step<N>/` of another run of the study with its optimizer state, and the science the study asks of it."""
 
     root: Path
     step: int
+    science: dict[str, Any]
 
     @property
     def manifest(self) -> Path:
@@ -31,6 +33,8 @@ class Ancestor:
         """Weights, optimizer state and counts of updates into the engine; raises UserError if they don't fit."""
         share = checkpoints.world.rank, checkpoints.world.size
         content = together(lambda: manifest.verify(self.manifest, "checkpoint", share=share))[0]
+        made = {key: value for key, value in content["science"].items() if key != "parents"}
+        manifest.same_science(self.manifest, made, self.science)
         if not content["facts"]["optimizer_state"]:
             raise UserError(
                 f"{self.manifest}: its optimizer state was not kept\n"
@@ -52,12 +56,12 @@ class Adopted:
         adopt.load(engine, self.run, adopt.native_folder(self.run), checkpoints)
 
 
-def origin_of(run: Run, root: Path, world: World) -> Ancestor | Adopted | None:
+def origin_of(study: Study, run: Run, root: Path, world: World) -> Ancestor | Adopted | None:
     """Where a run's first state comes from; None if it begins at step 0. Raises UserError if it is not there."""
     if run.origin is None:
         return None
     if run.origin.run is not None:
-        return Ancestor(Path("checkpoints") / run.origin.run, run.origin.step)
+        return Ancestor(Path("checkpoints") / run.origin.run, run.origin.step, study.train_science(run.origin.run))
     record = root / adopt.ADOPTED / manifest.NAME
     if not any(together(lambda: any(root.glob(f"resume/global_step*/{manifest.NAME}")))):  # nothing was taken over yet
         adopt.describe(run, adopt.native_folder(run), record, world)

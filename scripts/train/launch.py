@@ -18,12 +18,12 @@ from scripts.study.study import load
 TRAINER = "scripts.train.train"
 
 
-def launcher(spread: Placement, threads: int) -> list[str]:
-    """The words that go before the trainer's arguments, for more than one process."""
+def launcher(spread: Placement, threads: int, module: str = TRAINER) -> list[str]:
+    """The words that go before the arguments of the trainer, or of another module, for more than one process."""
     if spread.nodes == 1:
         # standalone: a free port, so that two jobs on one machine don't meet
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={spread.processes}"]
-        return [sys.executable, *torchrun, "--module", "--", TRAINER]  # --: --run would be taken for its --run-path
+        return [sys.executable, *torchrun, "--module", "--", module]  # --: --run would be taken for its --run-path
     step = [
         f"--nodes={spread.nodes}",
         f"--ntasks={spread.processes}",
@@ -31,7 +31,7 @@ def launcher(spread: Placement, threads: int) -> list[str]:
         f"--cpus-per-task={threads}",
         "--kill-on-bad-exit=1",  # a lost process would leave the others waiting for it
     ]
-    return ["srun", *step, sys.executable, "-m", TRAINER]
+    return ["srun", *step, sys.executable, "-m", module]
 
 
 def main() -> None:

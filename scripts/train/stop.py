@@ -10,10 +10,10 @@ import torch
 import torch.distributed
 
 from scripts.train.engine import World
+from scripts.train.world import EXIT_SAVED as EXIT_SAVED
 
 # what Slurm sends on scancel, requeue and time-out; what its users ask for with --signal; a terminal's Ctrl-C
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-EXIT_SAVED = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, run it again
 
 
 class Watch:

@@ -72,7 +72,7 @@ class Trainer:
         if spec.origin and spec.origin.over_text:
             parents.append(Path("data/tokenizer") / manifest.NAME)
             together(lambda: manifest.verify(parents[-1], "tokenizer"))
-        self.ancestor = ancestry.origin_of(spec, root, world)
+        self.ancestor = ancestry.origin_of(study, spec, root, world)
         if self.ancestor:
             parents.append(self.ancestor.manifest)
         if missing := next((path for path in parents if not path.exists()), None):
@@ -80,7 +80,7 @@ class Trainer:
         self.science = {**study.train_science(spec.name), "parents": {p.as_posix(): sha256_file(p) for p in parents}}
         self.checkpoints = checkpoint.Checkpoints(root, spec, self.science, parents, world, runtime.zero_stage)
         self.logbook = Logbook(root, world.rank == 0, Boards(runtime, spec.name, self.science))
-        self.rows = Rows.open(corpus, spec.data_seed, change_of(spec))
+        self.rows = Rows.open(corpus, spec.data_seed, change_of(spec), spec.rows)
         self.held_out = held_out.read(Path("data/held-out"), spec.training.sequence_length)
         self.optimizer_steps = set(study.optimizer_steps(spec.name))
         self.steps = set(study.steps(spec.name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+EXIT_SAVED = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, run it again; everything is saved
 PORTS = range(20_000, 30_000)  # below the ports Linux gives to clients
 
 

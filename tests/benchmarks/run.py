@@ -1,8 +1,9 @@
 """`make bench`: the numbers the README states, measured side by side on this machine.
 
-python -m tests.benchmarks.run                 all but the GPU's and the whole study (about a quarter of an hour)
+python -m tests.benchmarks.run                 all but the GPU's, Slurm's and the whole study (a quarter of an hour)
 python -m tests.benchmarks.run --only train    one part
 python -m tests.benchmarks.run --only gpu ...  Pythia's sizes on a GPU (its options: --only gpu --help)
+python -m tests.benchmarks.run --only slurm    the smoke study through a real Slurm (root, Debian; minutes)
 python -m tests.benchmarks.run --study         also the default study from nothing in a scratch folder (minutes)
 """
 
@@ -22,13 +23,18 @@ PARTS = {  # module of tests/benchmarks, whose measure() gives (what, measured);
     "graph": "graph",
     "train": "training",
     "save": "saving",
+    "convert": "conversion",
     "tokenization": "tokenization",
     "join": "join",
     "view": "view",
+    "audit": "audit",
     "index-maps": "index_maps",
+    "evaluation": "evaluation",
     "memorization": "memorization",
+    "slurm": "slurm",
     "study": "whole_study",
 }
+OWN = ("slurm", "study")  # run only when asked for
 
 
 def measured(part: str) -> list[tuple[str, str]]:
@@ -50,7 +56,8 @@ def main() -> None:
     parser.add_argument("--only", choices=[*PARTS, "gpu"], help="one part")
     parser.add_argument("--json", type=Path, help="also write the results here")
     arguments = parser.parse_args()
-    chosen = [arguments.only] if arguments.only else [name for name in PARTS if name != "study" or arguments.study]
+    usual = [name for name in PARTS if name not in OWN or (name == "study" and arguments.study)]
+    chosen = [arguments.only] if arguments.only else usual
     rows = [row for name in chosen for row in measured(name)]
     load = " ".join(f"{number:.1f}" for number in os.getloadavg())
     table = Table("what", "measured", caption=f"load average at the end, over 1, 5 and 15 minutes: {load}")

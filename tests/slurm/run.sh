@@ -25,6 +25,12 @@ mkdir -p /etc/slurm
 [ -e slurm ] || make slurm
 export CASTALIA_SLURM=1 # without it these tests are skipped: they need the namespaces
 
+command='python -m pytest -m "" "$@"'
+if [ "${1:-}" = overhead ]; then # what `make bench BENCH="--only slurm"` calls, with a file for its numbers
+  command='python -m tests.slurm.overhead "$@"'
+  shift
+fi
+
 # The shell in between is the namespace's first process, which collects the children of those that were killed.
 exec unshare --mount --uts --pid --fork --kill-child --mount-proc --propagation private \
-  bash -c 'python -m pytest -m "" "$@"; exit $?' tests "${@:-tests/slurm}"
+  bash -c "$command"'; exit $?' tests "${@:-tests/slurm}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +205,56 @@ def test_a_job_requeued_while_its_old_copy_runs_waits_for_it(
     assert cluster.jobs()[number][0] == "COMPLETED"
     assert same_run(fresh, undisturbed, RUN)
     wait_for(lambda: cluster.states()[node] == "idle", 60, "return of the node")
+
+
+def test_a_controller_that_is_down_for_a_minute_loses_no_job(
+    cluster: Cluster, fresh: Submitted, undisturbed: Workflow
+) -> None:
+    """Every status query of that minute fails; the job goes on, and ends or not in the meantime."""
+    before = set(cluster.jobs())
+    snakemake = fresh.started(target(RUN))
+    met(fresh, RUN)
+    cluster.kill_controller()
+    try:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            assert snakemake.poll() is None, (fresh.folder / "snakemake.log").read_text()
+            time.sleep(1)
+    finally:
+        cluster.start_controller()
+    assert snakemake.wait(LIMIT) == 0, (fresh.folder / "snakemake.log").read_text()
+    assert [cluster.jobs()[number][0] for number in numbers_of(cluster, RUN, before)] == ["COMPLETED"]
+    assert same_run(fresh, undisturbed, RUN)
+    wait_for(lambda: set(cluster.states().values()) == {"idle"}, 60, "idle nodes")
+
+
+def test_a_full_disk_ends_the_job_and_the_next_goes_on(
+    cluster: Cluster, fresh: Submitted, undisturbed: Workflow
+) -> None:
+    """Only the run's own folder is full: Snakemake needs some bytes of its own to see the failure."""
+    before = set(cluster.jobs())
+    place = fresh.folder / "checkpoints" / RUN
+    place.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(place)], check=True)
+    try:
+        snakemake = fresh.started(target(RUN))
+        met(fresh, RUN)
+        fill(place / "filling")
+        wait_for(lambda: "disk is full" in fresh.log(RUN) or "No space left" in fresh.log(RUN), LIMIT, "full disk")
+        (place / "filling").unlink()
+        assert snakemake.wait(LIMIT) == 0, (fresh.folder / "snakemake.log").read_text()
+        states = [cluster.jobs()[number][0] for number in numbers_of(cluster, RUN, before)]
+        assert states == ["FAILED", "COMPLETED"]
+        assert same_run(fresh, undisturbed, RUN)
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Take all the room there is."""
+    with path.open("wb", buffering=0) as handle, suppress(OSError):
+        while True:
+            handle.write(bytes(1 << 16))
 
 
 @pytest.mark.parametrize("end", [False, True], ids=["keeping the job", "ending the job"])

@@ -51,10 +51,19 @@ def test_score_rows_split_metric_filter_and_stderr() -> None:
     results = {
         "task": {"alias": "x", "acc,none": 0.5, "acc_stderr,none": 0.1, "em,flexible": 1, "em_stderr,flexible": "N/A"}
     }
-    rows = tables.score_rows({"shots": 5, "results": results, "n": {"task": 25}})
+    content = {"shots": 5, "results": results, "n": {"task": 25}, "commonest_answer": {"task": 0.9}}
+    rows = tables.score_rows(content)
     assert rows == [
-        {"shots": 5, "task": "task", "metric": "acc", "value": 0.5, "stderr": 0.1, "n": 25},
-        {"shots": 5, "task": "task", "metric": "em,flexible", "value": 1.0, "stderr": None, "n": 25},
+        {"shots": 5, "task": "task", "metric": "acc", "value": 0.5, "stderr": 0.1, "n": 25, "commonest_answer": 0.9},
+        {
+            "shots": 5,
+            "task": "task",
+            "metric": "em,flexible",
+            "value": 1.0,
+            "stderr": None,
+            "n": 25,
+            "commonest_answer": 0.9,
+        },
     ]
 
 

@@ -29,7 +29,7 @@ Command = Callable[..., str]
 
 @pytest.fixture
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A corpus of 13 steps of 4 rows, whose order has a digest every 7 rows."""
+    """A corpus of 24 steps of 4 rows, 13 of which a run reads; its order has a digest every 7 rows."""
     monkeypatch.setattr(order, "DIGEST_ROWS", 7)
     monkeypatch.chdir(tmp_path)
     make([text(seed) for seed in range(12)])
@@ -111,14 +111,14 @@ def test_a_corpus_that_changed_is_refused(command: Command, corpus: Path) -> Non
     assert not (corpus / "out").exists()
 
 
-def test_the_last_block_is_checked_where_the_order_ends(command: Command, corpus: Path) -> None:
+def test_the_last_block_is_checked_whole(command: Command, corpus: Path) -> None:
     digests = np.load("data/standard/order-1234/digests.npy")
-    assert len(digests) == 8  # 52 rows, the last block has 3
+    assert len(digests) == 14  # 96 rows, the last block has 5
     wrong = digests.copy()
-    wrong[-1] ^= 1
+    wrong[7] ^= 1  # 49 to 55: 52 rows end within it
     np.save("data/standard/order-1234/digests.npy", wrong)
-    command("--steps", "12", "--out", "out")  # ends within the block, which can't be checked
-    with pytest.raises(UserError, match="rows 49 to 51 no longer"):
+    command("--steps", "12", "--out", "out")
+    with pytest.raises(UserError, match="rows 49 to 55 no longer"):
         command("--steps", "13", "--out", "all")
 
 
@@ -134,15 +134,16 @@ def test_mistakes_are_refused(command: Command, corpus: Path, monkeypatch: pytes
 
 def slow_export(folder: str) -> None:
     """Exports with a commit after every block, slowly, and notes the blocks it makes."""
-    check = export.check_block
+    checked = export.checked_block
 
-    def slow(job: export.Job, start: int, stop: int, block: memoryview) -> None:
-        check(job, start, stop, block)
+    def slow(job: export.Job, start: int) -> np.ndarray:
+        block = checked(job, start)
         with Path("blocks.txt").open("a") as notes:
             notes.write(f"{start}\n")
         time.sleep(0.03)
+        return block
 
-    export.check_block = slow
+    export.checked_block = slow
     export.COMMIT_SECONDS = 0.0
     sys.argv = ["export", "--study", "study.json", "--corpus", "standard", "--steps", "13", "--out", folder]
     export.main()

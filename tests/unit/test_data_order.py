@@ -24,6 +24,7 @@ from scripts.data import cache_names, order
 from scripts.data.indexed import write_tokens
 from scripts.data.order import known_order, write_order
 from scripts.data.rows import Rows
+from scripts.study.check import check_orders
 from scripts.study.study import Study, parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,8 +103,8 @@ def test_the_order_folder_says_what_it_holds(mode: str, corpus: Callable[[list[i
     }
     assert content["facts"] == facts
     assert content["science"]["order"] == facts["layout"] == mode
-    assert (facts["documents"], facts["tokens"], facts["rows"], facts["epochs"]) == (8, 200, 52, 3)
-    assert facts["rows_available"] == {"neox": (3 * 200 - 1) // 8 - 1, "counter": 3 * 24}[mode]
+    assert (facts["documents"], facts["tokens"], facts["epochs"]) == (8, 200, 3)
+    assert facts["rows"] == {"neox": (3 * 200 - 1) // 8 - 1, "counter": 3 * 24}[mode]
     assert not list(folder.glob(".order*"))
 
 
@@ -111,10 +112,11 @@ def test_the_order_folder_says_what_it_holds(mode: str, corpus: Callable[[list[i
 def test_digests_are_those_of_the_rows_in_blocks(mode: str, corpus: Callable[[list[int]], Path]) -> None:
     folder = corpus(SIZES)
     facts = make(study_of(counter if mode == "counter" else lambda content: None))
-    rows = Rows.open(folder, 1234).rows(0, 52)
-    wanted = [hashlib.sha256(rows[start : start + 7].astype("<u2").tobytes()).digest() for start in range(0, 52, 7)]
+    count = facts["rows"]  # of three epochs, where the run reads 52
+    rows = Rows.open(folder, 1234).rows(0, count)
+    wanted = [hashlib.sha256(rows[start : start + 7].astype("<u2").tobytes()).digest() for start in range(0, count, 7)]
     digests = np.load(folder / "order-1234/digests.npy")
-    assert (digests.dtype, digests.shape) == (np.uint8, (8, 32))  # seven blocks of 7 rows and one of 3
+    assert (digests.dtype, digests.shape) == (np.uint8, (-(-count // 7), 32))
     assert digests.tobytes() == b"".join(wanted)
     assert facts["digest"] == hashlib.sha256(b"".join(wanted)).hexdigest()
     assert facts["digest_block_rows"] == 7
@@ -132,9 +134,12 @@ def test_the_order_of_a_seed_is_the_same_for_every_size_and_runtime(corpus: Call
     def other_batches(content: dict[str, Any]) -> None:
         content["training"] |= {"batch_size": 2, "steps": 26}
 
+    def longer_run(content: dict[str, Any]) -> None:
+        content["training"]["steps"] += 3  # within the same epochs: runs that are finished keep their order
+
     folder = corpus(SIZES)
     found = set()
-    for change in (lambda content: None, more_sizes, other_runtime, other_batches):
+    for change in (lambda content: None, more_sizes, other_runtime, other_batches, longer_run):
         make(study_of(change))
         found.add((folder / "order-1234/manifest.json").read_bytes())
     assert len(found) == 1
@@ -184,7 +189,7 @@ def test_a_killed_digest_goes_on_where_it_was(
     monkeypatch.setattr(order, "block_digest", counted)
     monkeypatch.setattr(order, "write_maps", lambda *arguments: pytest.fail("the maps were there"))
     make(study)
-    assert sorted(blocks) == [2, 3, 4, 5, 6, 7]
+    assert sorted(blocks) == list(range(2, -(-len(Rows.open(folder, 1234)) // 7)))
     assert (folder / "order-1234/manifest.json").read_bytes() == whole
     assert not list(folder.glob("**/.*"))
 
@@ -244,17 +249,16 @@ def test_damaged_tokens_are_refused(corpus: Callable[[list[int]], Path]) -> None
 
 def test_a_seed_that_neox_cannot_take_is_refused(corpus: Callable[[list[int]], Path]) -> None:
     corpus(SIZES)
-    study = study_of()
-    science = study.order_science("standard", 1234) | {"data_seed": 2**32}
+    study = study_of(lambda content: content["runs"][0].update(seeds=[2**32]))
     with pytest.raises(UserError, match="data seed: 4294967296 is not allowed"):
-        write_order(study, "standard", science, time.time())
+        write_order(study, "standard", study.order_science("standard", 2**32), time.time())
 
 
 def test_a_preshuffled_corpus_is_read_in_its_own_order(corpus: Callable[[list[int]], Path]) -> None:
     folder = corpus([9] * 60)
     for change in (published, published_counter):
         facts = make(study_of(change))
-        assert (facts["layout"], facts["epochs"], facts["rows"], facts["rows_available"]) == ("preshuffled", 1, 52, 60)
+        assert (facts["layout"], facts["epochs"], facts["rows"]) == ("preshuffled", 1, 60)
         rows = Rows.open(folder, 1234)
         assert rows.rows(0, 60).ravel().tolist() == rows.tokens.flat.tolist()
     assert make(study_of())["layout"] == "neox"  # documents made here may happen to be equally long
@@ -282,6 +286,18 @@ def test_a_second_seed_of_a_preshuffled_corpus_is_refused(corpus: Callable[[list
         make(study_of(two_seeds))
 
 
+def test_an_order_too_short_for_a_run_is_refused_at_the_start(corpus: Callable[[list[int]], Path]) -> None:
+    corpus(SIZES)
+    make(study_of())  # 13 steps; three epochs hold 73 rows
+
+    def steps(count: int) -> Study:
+        return study_of(lambda content: content["training"].update(steps=count))
+
+    check_orders(steps(18), Path())
+    with pytest.raises(UserError, match=r"order-1234 holds 73 rows, and a run of standard reads 76\n.*: rm data/"):
+        check_orders(steps(19), Path())
+
+
 def test_an_order_that_no_run_reads_is_refused() -> None:
     with pytest.raises(UserError, match="standard with seed 5"):
         known_order(study_of(), "standard", 5)
@@ -289,8 +305,8 @@ def test_an_order_that_no_run_reads_is_refused() -> None:
 
 def test_cache_names_are_the_published_ones() -> None:
     """As in the hub's dataset EleutherAI/pile-preshuffled-seeds."""
-    science = {"rows": 143_000 * 1024, "sequence_length": 2048, "data_seed": 1234}
-    names = cache_names.cache_names("pile_20B_tokenizer_text_document", science)
+    science = {"sequence_length": 2048, "data_seed": 1234}
+    names = cache_names.cache_names("pile_20B_tokenizer_text_document", science, 143_000 * 1024)
     assert names["doc_idx"] == "pile_20B_tokenizer_text_document_train_0_indexmap_147164160ns_2048sl_1234s_doc_idx.npy"
     assert sorted(names) == ["doc_idx", "sample_idx", "shuffle_idx"]
 
@@ -298,35 +314,35 @@ def test_cache_names_are_the_published_ones() -> None:
 def test_maps_get_cache_names_and_are_compared(corpus: Callable[[list[int]], Path], tmp_path: Path) -> None:
     folder = corpus(SIZES) / "order-1234"
     make(study_of())
-    names = cache_names.cache_names("pile", cache_names.read_science(folder))
+    names = cache_names.cache_names("pile", cache_names.read_science(folder, 52), 52)
     target = tmp_path / "cache"
     target.mkdir()
     for name, cached in names.items():
         for _ in range(2):  # a second time changes nothing
             cache_names.place(folder / f"{name}.npy", target / cached)
     assert all((target / cached).samefile(folder / f"{name}.npy") for name, cached in names.items())
-    assert cache_names.compare(folder, target, "pile") == []
+    assert cache_names.compare(folder, target, "pile", 52) == []
     samples = np.load(target / names["sample_idx"])
     samples[6, 1] += 1
     (target / names["sample_idx"]).unlink()
     np.save(target / names["sample_idx"], samples)
     (target / names["doc_idx"]).unlink()
     np.save(target / names["doc_idx"], np.load(folder / "doc_idx.npy").astype(np.int64))
-    first, second = cache_names.compare(folder, target, "pile")
+    first, second = cache_names.compare(folder, target, "pile", 52)
     assert first.endswith("doc_idx.npy: int64 (24,), ours is int32 (24,)")
     ours = np.load(folder / "sample_idx.npy")[6].tolist()
     assert second.endswith(f"sample_idx.npy: entry 6 is {[ours[0], ours[1] + 1]}, ours is {ours}")
     with pytest.raises(UserError, match=r"sample_idx\.npy: is there already and is not"):
         cache_names.place(folder / "sample_idx.npy", target / names["sample_idx"])
     with pytest.raises(UserError, match="no such file; did you mean --prefix for pile_train_0"):
-        cache_names.compare(folder, target, "pail")
+        cache_names.compare(folder, target, "pail", 52)
     (target / names["doc_idx"]).write_bytes((folder / "doc_idx.npy").read_bytes()[:-4])
     with pytest.raises(UserError, match="not a whole"):
-        cache_names.compare(folder, target, "pile")
+        cache_names.compare(folder, target, "pile", 52)
 
 
 def test_an_order_without_maps_has_no_cache_names(corpus: Callable[[list[int]], Path]) -> None:
     folder = corpus(SIZES) / "order-1234"
     make(study_of(counter))
     with pytest.raises(UserError, match="layout is 'counter', which has no index maps"):
-        cache_names.read_science(folder)
+        cache_names.read_science(folder, 52)

@@ -291,8 +291,14 @@ def test_a_mistyped_source_is_refused_with_what_there_is(command: Command, corpu
 
 
 def test_the_order_of_another_study_is_refused(command: Command, corpus: Path, tmp_path: Path) -> None:
-    write_json(tmp_path / "other.json", study_of(steps=14)[1])
-    with pytest.raises(UserError, match="rows: 52 there, 56 asked"):
+    there = len(rows_of(corpus))
+    longer = study_of(steps=there // 4 + 1)[1]
+    write_json(tmp_path / "other.json", longer)
+    with pytest.raises(UserError, match=f"{there} rows, and {4 * (there // 4 + 1)} are to be read"):
+        command("--study", str(tmp_path / "other.json"), "--corpus", "standard", "--steps", "0:1")
+    longer["data"]["order"] = "counter"
+    write_json(tmp_path / "other.json", longer)
+    with pytest.raises(UserError, match="order: 'neox' there, 'counter' asked"):
         command("--study", str(tmp_path / "other.json"), "--corpus", "standard", "--steps", "0:1")
     assert command("--study", "study.json", "--run", "pythia-160k", "--steps", "0:1")
 

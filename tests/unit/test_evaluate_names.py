@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +60,33 @@ def test_the_module_and_the_commands_help_import_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_folders_of_names_hold_them_and_all_their_members() -> None:
+    asked = ["mmlu", "lambada_openai", "ai2_arc", "wsc"]  # a group, a task, a tag, a task below a deeper folder
+    folders = names.folders_of(asked)
+    assert [folder.name for folder in folders] == ["arc", "lambada", "mmlu", "super_glue"]
+    found = set().union(*map(names.names_below, folders))
+    assert {*asked, "mmlu_virology", "mmlu_stem", "arc_challenge"} <= found
+    assert names.folders_of([]) == []
+
+
+def test_a_users_folder_is_known_and_its_slips_are_told(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/one.yaml").write_text("task: my_task\ndataset_path: json\n")
+    names.check_tasks(["my_task", "castalia_agreement"], str(tmp_path))
+    with pytest.raises(UserError, match=r"write: +my_task"):
+        names.check_tasks(["my_tsak"], str(tmp_path))
+    assert names.task_files(str(tmp_path)) == [str(tmp_path / "deep/one.yaml")]
+    assert list(names.task_hashes(str(tmp_path))) == ["deep/one.yaml"]
+    assert names.task_files(None) == [] and names.task_hashes(None) == {}
+
+
+@pytest.mark.parametrize("content", [None, "dataset_path: json\n"])
+def test_a_folder_without_a_task_is_refused(tmp_path: Path, content: str | None) -> None:
+    folder = tmp_path / "mine"
+    if content:
+        folder.mkdir()
+        (folder / "a.yaml").write_text(content)
+    with pytest.raises(UserError, match="is no folder" if content is None else "holds no lm-eval task file"):
+        names.check_tasks(["my_task"], str(folder))

@@ -50,6 +50,26 @@ def test_scores_leave_out_names_and_missing_errors() -> None:
     assert results.item_counts(found) == {"t": 7}
 
 
+def test_the_choice_is_the_likeliest_with_its_context() -> None:
+    def chosen(item: int, *scores: float, twice: bool = False) -> dict[str, Any]:
+        made = sample(item, acc=1, **({"acc_mutual_info": 1} if twice else {}))
+        return {**made, "filtered_resps": [(score, False) for score in scores]}
+
+    logged = {
+        "plain": [chosen(1, -3.0, -1.0), chosen(0, -1.0, -2.0), chosen(2, -5.0, -1.0)],
+        "twice": [chosen(0, -2.0, -1.0, -9.0, 0.0, twice=True)],  # the latter half is without context
+        "words": [chosen(0, -1.0)],
+    }
+    rows = results.answer_rows(logged, {"plain", "twice"})
+    assert rows == [
+        ("plain", 0, "choice,none", 0.0),
+        ("plain", 1, "choice,none", 1.0),
+        ("plain", 2, "choice,none", 1.0),
+        ("twice", 0, "choice,none", 1.0),
+    ]
+    assert results.commonest(rows) == {"plain": 2 / 3, "twice": 1.0}
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_score_that_is_no_number_is_refused(bad: float) -> None:
     with pytest.raises(UserError, match=r"pythia-tiny step 8: t perplexity,none is (nan|inf); no score"):
@@ -60,7 +80,7 @@ def test_files_name_each_other_and_have_the_same_bytes_twice(tmp_path: Path) -> 
     written = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         target = folder / "step8.json"
-        results.write(target, {"run": "r"}, SAMPLES)
+        results.write(target, {"run": "r"}, results.item_rows(SAMPLES))
         assert json.loads(target.read_text())["samples"] == sha256_file(folder / "step8.samples.parquet")
         written.append([path.read_bytes() for path in sorted(folder.iterdir())])
     assert written[0] == written[1] and len(written[0]) == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.common import manifest
@@ -130,19 +130,39 @@ def test_agreement_pairs_differ_in_one_word_and_are_balanced() -> None:
     for item in items:
         one, other = (choice.split() for choice in item["choices"])
         assert len(one) == len(other) and sum(a != b for a, b in zip(one, other, strict=True)) == 1
-    assert 30 < sum(item["label"] for item in items) < 60
+    assert sum(item["label"] for item in items) == 45
 
 
 @pytest.mark.parametrize("phenomenon", agreement.PHENOMENA)
 def test_no_sentence_is_good_in_one_pair_and_bad_in_another(phenomenon: str) -> None:
-    pairs = agreement.PHENOMENA[phenomenon]()
+    pairs = [pair for two in agreement.PHENOMENA[phenomenon]() for pair in two]
     assert {good for good, _ in pairs}.isdisjoint(bad for _, bad in pairs)
-    assert len(set(pairs)) == len(pairs) >= 30
+    assert len(set(pairs)) == len(pairs) >= 60
 
 
 def test_more_pairs_than_there_are_gives_them_all() -> None:
-    total = sum(len(set(pairs())) for pairs in agreement.PHENOMENA.values())
+    total = sum(2 * len(set(twos())) for twos in agreement.PHENOMENA.values())
     assert len(agreement.agreement_items(10**6, 1)) == total
+
+
+@pytest.mark.parametrize(("asked", "made"), [(1, 2), (2, 2), (9, 8), (90, 90)])
+def test_agreement_items_come_in_twos(asked: int, made: int) -> None:
+    assert len(agreement.agreement_items(asked, 7)) == made
+
+
+@given(seed=st.integers(1, 10**6), taste=st.integers(0, 10**6))
+@settings(max_examples=20, deadline=None)
+def test_a_judge_of_words_alone_is_right_half_of_the_time(seed: int, taste: int) -> None:
+    """A model without context scores a sentence by its words: by how frequent, or how long in tokens, each is."""
+
+    def score(sentence: str) -> float:
+        return sum(1 + passages.draw(taste, word.strip(".").lower()) % 10**6 for word in sentence.split())
+
+    items = agreement.agreement_items(180, seed)
+    right = [score(item["choices"][item["label"]]) > score(item["choices"][1 - item["label"]]) for item in items]
+    assert sum(right) == 90
+    for item, other in zip(items[::2], items[1::2], strict=True):
+        assert item["two"] == other["two"] and {item["label"], other["label"]} == {0, 1}
 
 
 def run_tasks(folder: Path, monkeypatch: pytest.MonkeyPatch, documents: list[Document]) -> Path:

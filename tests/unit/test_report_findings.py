@@ -122,6 +122,44 @@ def test_tasks_at_chance_are_said_plainly(told: Callable[[synthetic.Truth], dict
     assert high["small_models_at_chance"].holds is False
 
 
+def test_a_score_above_chance_from_the_start_is_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items that favour one answer lift an untrained model too, as version 1 of castalia_agreement did."""
+    monkeypatch.chdir(tmp_path)
+    study = small_study()
+    synthetic.make(study, synthetic.Truth(accuracy=lambda spec, task: 0.62))
+    results = gathered(study)
+    evals = results.evals.copy()
+    evals.loc[(evals["task"] == "castalia_agreement") & (evals["metric"] == "acc"), ["value", "stderr"]] = (0.62, 0.02)
+    found = {finding.id: finding for finding in findings(replace(results, evals=evals))}
+    text = found["scores_against_chance"].text
+    assert "castalia_agreement stays at chance for every size: 62.0%" in text and "untrained 62.0%" in text
+    assert "castalia_continuation is above chance for 160k, 460k and 1.7m" in text
+    floors = found["floors_and_ceilings"]
+    assert "castalia_agreement: floor: guessing 50.0%, untrained 62.0%, ceiling 100%, best 62.0%" in floors.text
+    by_task = {row["task"]: row for row in floors.numbers["tasks"]}
+    assert by_task["castalia_continuation"]["untrained"] == [0.25, 0.25]
+    assert by_task["castalia_perplexity"]["ceiling"] is None
+
+
+def test_constant_answers_are_flagged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = small_study()
+    synthetic.make(study)
+    results = gathered(study)
+    assert findings_by_id(results)["constant_answers"].text == "No task with choices was evaluated."
+    evals = results.evals.copy()
+    evals.loc[evals["task"] == "castalia_agreement", "commonest_answer"] = 0.5
+    assert findings_by_id(replace(results, evals=evals))["constant_answers"].numbers == {"found": []}
+    evals.loc[(evals["task"] == "castalia_agreement") & (evals["run"] == "pythia-460k"), "commonest_answer"] = 1.0
+    flagged = findings_by_id(replace(results, evals=evals))["constant_answers"]
+    assert [row["run"] for row in flagged.numbers["found"]] == ["pythia-460k"]
+    assert "castalia_agreement by pythia-460k" in flagged.text
+
+
+def findings_by_id(results: Results) -> dict[str, Finding]:
+    return {finding.id: finding for finding in findings(results)}
+
+
 def test_a_first_update_that_changes_something_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     study = small_study()

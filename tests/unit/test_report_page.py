@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import altair as alt
@@ -17,14 +18,17 @@ from hypothesis import strategies as st
 
 from scripts.analyze import tables
 from scripts.analyze.memorized_tables import all_tables
+from scripts.audit import signal_figure
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, read_yaml, write_json
+from scripts.export import table as export_table
 from scripts.report import aggregate, closing, figures, index, theme
 from scripts.report.findings import findings
 from scripts.report.made import count
 from scripts.report.results import load
 from scripts.study.study import Study, parse
 from tests.unit import synthetic
+from tests.unit.export_numbers import write_numbers
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,6 +50,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study]:
         for name, frame in all_tables(study).items():
             tables.write(name, frame)
         tables.write("corpora", tables.corpora(study), parquet=False)
+        write_numbers(study)
+        export_table.write(Path("results/export_memory.csv"), export_table.COLUMNS, export_table.rows(study))
         results = load(study)
         write_json(Path("results/findings.json"), [finding.plain() for finding in findings(results)])
         rows = [{"rule": "train", "job": "a", "seconds": 90.0, "cpu_seconds": 80.0, "max_rss_mb": 500.0}]
@@ -55,6 +61,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study]:
             writer.writerows(rows)
         for name, figure in figures.figures(results, pd.read_csv("results/timings.csv")).items():
             write_json(Path(f"results/figures/{name}.json"), theme.finish(figure.chart, figure.title, figure.subtitle))
+        seen = [{"run": "pythia-tiny", "size": "tiny", "step": step, "window": window, "rows": 8, "loss": 4.0,
+                 "corrected": -0.1 * (step == window)} for step in (2, 4, 8) for window in (2, 4, 8)]  # fmt: skip
+        write_json(Path("results/figures/recency.json"), signal_figure.specification(pd.DataFrame(seen), "pass"))
     return folder, study
 
 
@@ -68,8 +77,8 @@ def test_every_figure_is_valid_has_a_caption_and_fetches_nothing(study: Study) -
     names = {path.stem for path in Path("results/figures").glob("*.json")}
     assert (
         names
-        == set(index.FIGURES) | set(index.MEMORIZATION_FIGURES)
-        == {path.stem for path in index.CAPTIONS.glob("*.rst")} - {"workflow", "interventions"}
+        == set(index.shown(study)) | set(index.MEMORIZATION_FIGURES)
+        == {path.stem for path in index.CAPTIONS.glob("*.rst")} - {"workflow", "interventions", "export", "audit"}
     )
     for name in sorted(names):
         specification = read_json(Path(f"results/figures/{name}.json"))
@@ -100,9 +109,24 @@ def test_missing_timings_and_scores_give_a_panel_that_says_so(study: Study) -> N
         **{**vars(results), "evals": results.evals.iloc[:0], "memorization": results.memorization.iloc[:0]}
     )
     drawn = figures.figures(empty, None)
-    for name in ("evals", "memorization_step", "memorization_size", "timings"):
+    for name in ("evals", "evals_size", "evals_heat", "memorization_step", "memorization_size", "timings"):
         text = json.dumps(theme.finish(drawn[name].chart, drawn[name].title, drawn[name].subtitle))
         assert "No " in text
+
+
+def test_published_scores_of_the_same_runs_are_drawn(study: Study) -> None:
+    plain = load(study)
+    row = {"model": "pythia-tiny", "run": "pythia-tiny", "size": "tiny", "corpus": "standard", "non_embedding": 12_000}
+    row |= {"shots": 0, "step": 8, "task": "castalia_agreement", "metric": "acc", "value": 0.987}
+    there = pd.DataFrame(
+        [row, {**row, "shots": 5, "value": 0.123}, {**row, "run": None, "corpus": None, "value": 0.321}]
+    )
+    drawn = figures.figures(replace(plain, published=there), None)
+    for name in ("evals", "evals_size"):
+        text = json.dumps(theme.finish(drawn[name].chart, drawn[name].title, drawn[name].subtitle))
+        assert "0.987" in text and "0.123" not in text and "0.321" not in text  # same number of examples, same run
+        assert "published" in drawn[name].subtitle
+        assert "published" not in figures.figures(plain, None)[name].subtitle
 
 
 def test_the_page_is_whole_and_asks_the_network_for_nothing(study: Study) -> None:
@@ -113,10 +137,10 @@ def test_the_page_is_whole_and_asks_the_network_for_nothing(study: Study) -> Non
     for finding in read_json(Path("results/findings.json")):
         if finding["id"] != "not_as_in_pythia":
             assert f'id="{finding["id"]}"' in text
-    assert all(f'data-figure="{name}"' in text for name in index.FIGURES)
+    assert all(f'data-figure="{name}"' in text for name in index.shown(study))
     assert all(f"<td>{name}</td>" in text for name in study.runs)
     assert text.count("<script") - own.count("<script") <= text.count("<script")
-    assert own.count("</script>") == len(index.FIGURES) + 2
+    assert own.count("</script>") == len(index.shown(study)) + 2
 
 
 def test_text_of_the_study_is_escaped(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:

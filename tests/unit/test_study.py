@@ -153,7 +153,7 @@ def test_overrides_of_checkpoints_change_those_of_their_runs(content: Any) -> No
 
 
 def test_names_stand_in_run_names_and_nowhere_else(content: Any) -> None:
-    content["names"] = {"1.7m": "Small-2M"}
+    content["names"], content["export"] = {"1.7m": "Small-2M"}, None  # which names runs
     run = parse(content).runs["pythia-Small-2M-deduped"]
     assert run.size == CATALOGUE["1.7m"]
     content["names"] = {"1.7m": "460k"}

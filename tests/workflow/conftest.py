@@ -75,14 +75,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
 def copied(finished: Workflow, tmp_path: Path) -> Callable[..., Workflow]:
     """A copy of the finished study, with the study file's text changed if asked."""
 
-    def make(*changes: tuple[str, str]) -> Workflow:
-        folder = tmp_path / "copy"
+    def make(*changes: tuple[str, str], name: str = "copy") -> Workflow:
+        folder = tmp_path / name
         shutil.copytree(finished.folder, folder)  # copies times too, so nothing looks newer
         text = SMOKE.read_text()
         for old, new in changes:
             assert old in text
             text = text.replace(old, new, 1)
-        study = tmp_path / "study.yaml"
+        study = tmp_path / f"{name}.yaml"
         study.write_text(text)
         return Workflow(folder, study)
 

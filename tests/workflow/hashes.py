@@ -13,6 +13,8 @@ EXACT = (
     "models/**/*",
     "results/evals/**/*",
     "results/memorization/**/*",
+    "exports/**/*",
+    "results/export/**/*",
     "results/tables/*",
 )
 
@@ -23,5 +25,5 @@ def hashes(folder: Path) -> dict[str, str]:
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for pattern in EXACT
         for path in sorted(folder.glob(pattern))
-        if path.is_file() and path.name != "record.json"
+        if path.is_file() and not path.name.endswith("record.json")
     }

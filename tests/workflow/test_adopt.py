@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import yaml
 from scripts.common.files import read_json, read_yaml
 from scripts.convert.neox_optimizer import read_optimizer
 from tests.unit import neox_writer
-from tests.workflow.conftest import SMOKE, Workflow
+from tests.workflow.conftest import ROOT, SMOKE, Workflow
 from tests.workflow.test_training import run_on
 
 PARENT, CHILD = "pythia-tiny", "pythia-tiny-intervention-adopted"
@@ -105,3 +108,20 @@ def test_another_step_size_or_no_optimizer_state_is_refused_by_name(finished: Wo
     assert told.startswith("2\n") and "optimizer state" in told and "Traceback" not in told
     told = train(folder, parent, size="small")
     assert told.startswith("2\n") and "layer" in told and "Traceback" not in told
+
+
+@pytest.mark.parametrize("tensor_parallel", [1, 2])
+def test_a_transformers_model_is_continued_by_way_of_a_native_checkpoint(
+    tensor_parallel: int, finished: Workflow, folder: Path
+) -> None:
+    model = finished.folder / f"models/{PARENT}/step{STEP}"
+    arguments = ["--model", str(model), "--to", "native", "--step", str(STEP), "--fresh-optimizer"]
+    command = [sys.executable, "-m", "scripts.convert.to_neox", *arguments, "--tensor-parallel", str(tensor_parallel)]
+    subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    told = train(folder, folder / "native")
+    assert told.startswith("0\n"), told
+    assert "Adam's moments: the files hold none" in told
+    child = folder / "checkpoints" / CHILD
+    parent = finished.folder / "checkpoints" / PARENT
+    assert torch.equal(weights(child / f"global_step{STEP}"), weights(parent / f"global_step{STEP}"))
+    assert len((child / "metrics.jsonl").read_text().splitlines()) == LAST - STEP

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,14 @@ def test_every_stage_and_the_report_know_the_runs(changed: Workflow) -> None:
     assert changed.planned() == {}
 
 
+def test_the_audit_finds_nothing_wrong(changed: Workflow) -> None:
+    """A child's first steps, and a control, are alike with their parent's steps, as they must be."""
+    verdict = read_json(changed.folder / "results/audit/verdict.json")
+    checks = {check["id"]: check for check in verdict["checks"]}
+    assert verdict["verdict"] == "pass", [check for check in checks.values() if check["status"] == "fail"]
+    assert "intervention-control" in checks["integrity.unique"]["evidence"][0]
+
+
 def test_the_viewer_shows_the_rows_as_the_run_read_them(changed: Workflow) -> None:
     shown = [
         changed.command_line("scripts.data.view", "--run", run, "--steps", "6:7")
@@ -120,6 +129,21 @@ def test_the_viewer_shows_the_rows_as_the_run_read_them(changed: Workflow) -> No
     assert shown[0].stdout != shown[1].stdout
 
 
+def test_a_longer_run_beside_finished_ones_leaves_them_alone(copied: Callable[..., Workflow]) -> None:
+    longer = {"parent": {"run": "pythia-tiny", "step": 8}, "training": {"steps": 12}}
+    lines = f"interventions: {json.dumps({'longer': longer})}\ntraining:\n"
+    workflow = copied(("training:\n", lines))
+    target = "checkpoints/pythia-tiny-intervention-longer/manifest.json"
+    assert workflow.planned(target) == {"train_run": 1}
+    before = (workflow.folder / "data/standard/order-1234/manifest.json").stat().st_mtime_ns
+    workflow.succeed(target)
+    assert (workflow.folder / "data/standard/order-1234/manifest.json").stat().st_mtime_ns == before
+    assert workflow.planned("train") == {}
+    too_long = copied(("training:\n", lines.replace('"steps": 12', '"steps": 500')), name="too-long")
+    refused = too_long.run(target)
+    assert refused.returncode != 0 and "data/standard/order-1234 holds" in refused.stdout + refused.stderr
+
+
 def test_a_parent_retrained_otherwise_asks_for_its_children_again(changed: Workflow) -> None:
     """The graph's edge: the child's rule has the parent's manifest for an input."""
     target = "checkpoints/pythia-tiny-intervention-control/manifest.json"
@@ -127,3 +151,12 @@ def test_a_parent_retrained_otherwise_asks_for_its_children_again(changed: Workf
     manifest = changed.folder / "checkpoints/pythia-tiny/manifest.json"
     manifest.write_text(manifest.read_text().replace('"kind": "run"', '"kind":  "run"'))
     assert changed.planned(target) == {"train_run": 1}
+
+
+@pytest.mark.parametrize("name", ["noise", "decay"])
+def test_a_run_that_goes_on_replays_from_its_parents_state(changed: Workflow, name: str) -> None:
+    run = f"pythia-tiny-intervention-{name}"
+    done = changed.command_line("scripts.audit.replay_leg", "--run", run, "--begin", "4", "--end", "8")
+    assert done.returncode == 0, done.stderr
+    verdict = read_json(changed.folder / f"results/audit/replay/{run}_4_8.json")
+    assert verdict["verdict"] == "pass", verdict

@@ -27,6 +27,7 @@ def test_everything_is_made(finished: Workflow) -> None:
             scores = json.loads((folder / f"results/evals/{run}/zero-shot/step{step}.json").read_text())
             assert set(scores["results"]) == set(STUDY.file.evaluation.task_sets["zero-shot"].tasks)
             assert (folder / f"results/memorization/{run}/step{step}.parquet").exists()
+        assert f"# {run}\n" in (folder / f"results/cards/{run}/README.md").read_text()
     assert "vega" in (folder / "results/report.html").read_text()
     assert (folder / "results/index.html").stat().st_size > 100_000
 
@@ -71,7 +72,23 @@ def test_a_second_study_from_nothing_gives_the_same_bytes(finished: Workflow, tm
     assert found == expected
 
 
-REPORT = {"tables": 1, "timings": 1, "findings": 1, "figures": 1, "index": 1, "page": 1, "all": 1}
+PAGES = {"index": 1, "page": 1, "all": 1}
+EXPORT = {"gguf": 1, "measure": 1, "export_table": 1}
+REPORTED = (
+    "tables",
+    "integrity",
+    "audit_page",
+    "timings",
+    "findings",
+    "figures",
+    "cards",
+    "index",
+    "page",
+    "evidence",
+    "all",
+)
+REPORT = dict.fromkeys(REPORTED, 1)
+LOOKED_AT_AGAIN = {"replay_data": 1, "replay": 1, "signal_run": 1, "signal": 1, "signal_figure": 1}  # of small
 
 
 @pytest.mark.parametrize(
@@ -80,6 +97,8 @@ REPORT = {"tables": 1, "timings": 1, "findings": 1, "figures": 1, "index": 1, "p
         ("sample_rows: 16", "sample_rows: 12", {"memorize": 3, **REPORT}),
         ("    items: 10", "    items: 8", {"tasks": 1, "evaluate": 3, **REPORT}),
         ("batch_size: 32", "batch_size: 16", {"evaluate": 3, **REPORT}),
+        ("held_out_rows: 4", "held_out_rows: 3", {"measure": 1, "export_table": 1, **PAGES}),
+        ("[f32, q4_0]", "[f32, q5_0]", {**EXPORT, **PAGES}),
         ("study: smoke", "study: smoke-renamed", {}),
         ("checkpoints_per_batch: 16", "checkpoints_per_batch: 17", {}),
     ],
@@ -92,7 +111,15 @@ def test_a_changed_key_reruns_what_reads_it(
 
 def test_a_changed_recipe_retrains_its_runs_only(copied: Callable[..., Workflow]) -> None:
     changed = copied(("overrides: {}", 'overrides: {"small/*": {optimizer: {weight_decay: 0.2}}}'))
-    assert changed.planned() == {"train_run": 1, "convert": 1, "evaluate": 1, "memorize": 1, **REPORT}
+    assert changed.planned() == {
+        "train_run": 1,
+        "convert": 1,
+        "evaluate": 1,
+        "memorize": 1,
+        **EXPORT,
+        **LOOKED_AT_AGAIN,
+        **REPORT,
+    }
 
 
 def test_touching_and_editing_code_reruns_nothing(copied: Callable[..., Workflow]) -> None:
@@ -133,7 +160,10 @@ def test_a_single_target_runs_only_its_ancestors(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("phase", ["data", "train", "convert", "evaluate", "memorize", "analyze", "report"])
+PHASES = ["data", "train", "convert", "evaluate", "memorize", "export", "analyze", "report", "cards"]
+
+
+@pytest.mark.parametrize("phase", PHASES)
 def test_phase_targets(finished: Workflow, phase: str) -> None:
     assert finished.planned(phase) == {}
 

@@ -350,3 +350,18 @@ def test_a_child_trains_with_its_own_optimizer(kind: str, change: dict[str, Any]
     files = [folder / "checkpoints" / name / layer for name in (RUN, f"{RUN}-intervention-own")]
     parent, child = (torch.load(path, weights_only=True) for path in files)
     assert any(not torch.equal(parent[name], child[name]) for name in parent)
+
+
+def test_a_parent_of_other_settings_is_refused(folder: Path) -> None:
+    """Also by hand: the workflow's start would refuse the parent itself."""
+    content = yaml.safe_load(study_file(folder, "study").read_text())
+    content["checkpoints"]["optimizer_states"]["extra"] = [4]
+    content["interventions"] = {"own": {"parent": {"run": RUN, "step": 4}}}
+    study = folder / "study.yaml"
+    study.write_text(yaml.safe_dump(content))
+    train(folder, study)
+    content["training"]["optimizer"]["weight_decay"] = 0.2
+    study.write_text(yaml.safe_dump(content))
+    process = start(folder, study, "--run", f"{RUN}-intervention-own")
+    _, errors = process.communicate()
+    assert process.returncode == 2 and "training.optimizer.weight_decay: 0.1 there, 0.2 asked" in errors, errors

@@ -1,0 +1,59 @@
+# Is the suite what it says? The verdict is a result: a check that fails fails no job; `make audit` turns it into an exit code.
+
+AUDITED = ["results/audit/integrity.json", *AUDIT]  # the parts of the verdict
+
+
+rule integrity:
+    input:
+        DATA,
+        CHECKPOINTS,
+        MODELS,
+        EVALS,
+        MEMORIZATION,
+        TABLES,
+    output:
+        "results/audit/integrity.json",
+        "results/audit/distances.csv",
+        "results/suite.lock.json",
+    log:
+        "logs/integrity.log",
+    benchmark:
+        "benchmarks/integrity/all.jsonl"
+    conda:
+        "../envs/workflow.yaml"
+    threads: 8
+    resources:
+        mem_mb=2000,
+        runtime=audit_time,
+    params:
+        study=STUDY_FILE,
+    message:
+        "Audit the integrity of {STUDY.file.study}"
+    shell:
+        "python -m scripts.audit.audit --study {params.study} --jobs {threads} --only-report > {log} 2>&1"
+
+
+rule audit_page:
+    input:
+        AUDITED,
+        "results/audit/distances.csv",
+        "results/suite.lock.json",
+    output:
+        report("results/audit.html", caption="report/audit.rst", category="Audit", labels={"page": "audit"}),
+        "results/audit/verdict.json",
+        "results/figures/distances.json",
+        "results/figures/distances.svg",
+    log:
+        "logs/audit_page.log",
+    benchmark:
+        "benchmarks/audit_page/all.jsonl"
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        study=STUDY_FILE,
+    message:
+        "Write the verdict and its page, results/audit.html"
+    shell:
+        "python -m scripts.audit.page --study {params.study} --only-report > {log} 2>&1"

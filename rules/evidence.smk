@@ -1,0 +1,25 @@
+# What a paper or an archive asks for, of the finished study.
+
+
+rule evidence:
+    input:
+        CHECKPOINTS,
+        TABLES,
+        AUDIT,
+        "results/timings.csv",
+    output:
+        targets.EVIDENCE,
+    log:
+        "logs/evidence.log",
+    benchmark:
+        "benchmarks/evidence/all.jsonl"
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        mem_mb=1000,
+    params:
+        study=STUDY_FILE,
+    message:
+        "Write RO-Crate, statement, checklist and artifact table"
+    shell:
+        "python -m scripts.audit.evidence --study {params.study} > {log} 2>&1"

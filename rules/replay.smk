@@ -1,0 +1,111 @@
+# Sampled parts made a second time: a job a stretch of training, one a checkpoint, one for the rows. What is drawn follows
+# from the study and its public seed, so the graph is static. The verdicts say what differs; no job fails for it.
+
+
+rule replay_leg:
+    input:
+        "checkpoints/{run}/manifest.json",
+        corpus_manifest,
+        order_manifest,
+        "data/held-out/manifest.json",
+        lambda wildcards: STUDY.ancestors(wildcards.run),
+    output:
+        "results/audit/replay/{run}_{begin}_{end}.json",
+    log:
+        "logs/replay/{run}_{begin}_{end}.log",
+    benchmark:
+        "benchmarks/replay/{run}_{begin}_{end}.jsonl"
+    wildcard_constraints:
+        begin=r"\d+",
+        end=r"\d+",
+    conda:
+        "../envs/workflow.yaml"
+    threads: training_threads
+    resources:
+        mem_mb=training_memory,
+        runtime=training_time,
+        gpu=training_gpus,
+        nodes=training_nodes,
+        mpi=training_mpi,
+        tasks_per_node=training_tasks,
+    params:
+        study=STUDY_FILE,
+        tolerance=STUDY.file.audit.replay.tolerance,
+    message:
+        "Train {wildcards.run} again from step {wildcards.begin} to {wildcards.end}"
+    shell:
+        "exec python -m scripts.audit.replay_leg --study {params.study} --run {wildcards.run}"
+        " --begin {wildcards.begin} --end {wildcards.end} > {log} 2>&1"
+
+
+rule replay_model:
+    input:
+        replayed_files,
+        corpus_manifest,
+        order_manifest,
+        "data/tasks/manifest.json",
+    output:
+        "results/audit/replay/{run}_{step}.json",
+    log:
+        "logs/replay/{run}_{step}.log",
+    benchmark:
+        "benchmarks/replay/{run}_{step}.jsonl"
+    conda:
+        "../envs/workflow.yaml"
+    threads: THREADS
+    resources:
+        mem_mb=model_memory,
+        gpu=GPUS,
+    params:
+        study=STUDY_FILE,
+    message:
+        "Convert and score {wildcards.run} step {wildcards.step} again"
+    shell:
+        "exec python -m scripts.audit.replay_model --study {params.study} --run {wildcards.run}"
+        " --step {wildcards.step} > {log} 2>&1"
+
+
+rule replay_data:
+    input:
+        DATA,
+        [f"checkpoints/{point.run}/manifest.json" for point in sample.data_points(STUDY)],
+    output:
+        "results/audit/replay/data.json",
+    log:
+        "logs/replay/data.log",
+    benchmark:
+        "benchmarks/replay/data.jsonl"
+    conda:
+        "../envs/workflow.yaml"
+    threads: THREADS
+    resources:
+        mem_mb=data_memory,
+    params:
+        study=STUDY_FILE,
+        points=[point.name for point in sample.data_points(STUDY)],
+    message:
+        "Rebuild the rows of sampled updates from raw text"
+    shell:
+        "python -m scripts.audit.replay_data --study {params.study} > {log} 2>&1"
+
+
+rule replay:
+    input:
+        REPLAYED,
+    output:
+        "results/audit/replay.json",
+    log:
+        "logs/replay/all.log",
+    benchmark:
+        "benchmarks/replay/all.jsonl"
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        mem_mb=500,
+    params:
+        study=STUDY_FILE,
+        drawn=STUDY.file.audit.replay.model_dump(exclude={"tolerance"}),
+    message:
+        "Say what came out the same"
+    shell:
+        "python -m scripts.audit.replay --study {params.study} --gather > {log} 2>&1"

@@ -1,0 +1,51 @@
+"""The finished artefacts of a study, each by the one small file that names its content, and what made it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.common import manifest
+from scripts.common.errors import UserError
+from scripts.common.files import read_json
+from scripts.study import targets
+from scripts.study.study import Study
+
+COMMANDS = {  # stage: the command that makes it, of data the package of its commands
+    "data": "scripts.data",
+    "train": "scripts.train.train",
+    "convert": "scripts.convert.convert",
+    "evaluate": "scripts.evaluate.evaluate",
+    "memorize": "scripts.memorize.score",
+}
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A file that stands for something finished: a manifest, or a result that is its own."""
+
+    stage: str
+    path: Path
+
+
+def artefacts(study: Study) -> list[Artefact]:
+    """What the study's stages made, in the order of the work; raises UserError if something is missing."""
+    corpora = [f"data/{name}/manifest.json" for name in study.file.data.corpora]
+    by_stage = {
+        "data": [*corpora, *targets.data(study)],
+        "train": targets.checkpoints(study),
+        "convert": targets.models(study),
+        "evaluate": targets.evals(study),
+        "memorize": targets.memorization(study),
+    }
+    found = [Artefact(stage, Path(path)) for stage, paths in by_stage.items() for path in dict.fromkeys(paths)]
+    if missing := next((artefact.path for artefact in found if not artefact.path.exists()), None):
+        raise UserError(f"{missing}: missing; evidence is of a finished study, run the workflow first")
+    return found
+
+
+def record(path: Path) -> dict[str, Any]:
+    """What is known of the execution that made a manifest; {} for a result, which has no record."""
+    beside = path.with_name("record.json")
+    return dict(read_json(beside)) if path.name == manifest.NAME and beside.exists() else {}

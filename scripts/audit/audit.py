@@ -1,0 +1,100 @@
+"""Audit the integrity of a suite: complete, unaltered, one chain from step 0, what its results belong to.
+
+Reads everything and changes nothing but results/audit/integrity.json, results/audit/distances.csv and
+results/suite.lock.json. With --against it verifies a copy, whole or in part, against such a lock, and writes nothing.
+The exit code is 0 if the suite is sound, 1 if a check fails, 2 for a mistake in the command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from scripts.audit import suite_lock
+from scripts.audit.found import look
+from scripts.audit.hashed import artefacts, sha256_files
+from scripts.audit.show import show
+from scripts.audit.verdict import Check, plain
+from scripts.common.errors import UserError, run
+from scripts.common.files import write_json, write_text
+from scripts.study.study import load
+
+STUDY = Path("results/study.json")
+REPORT = Path("results/audit/integrity.json")
+DISTANCES = Path("results/audit/distances.csv")
+LOCK = Path("results/suite.lock.json")
+
+
+def audit(study_file: Path, jobs: int, sample: int | None) -> list[Check]:
+    """Check the suite in the working directory and write what came out."""
+    import torch
+
+    from scripts.audit.integrity import integrity
+
+    torch.set_num_threads(1)  # the threads are the audit's own
+    study = load(study_file)
+    found = integrity(study, jobs, sample)
+    content = plain(found.checks)
+    write_text(DISTANCES, csv_text(found.distances))
+    write_json(LOCK, suite_lock.lock_of(study.file.study, content["verdict"], found.sums))
+    write_json(REPORT, {"part": "integrity", "study": study.file.study, **content})
+    show(f"{study.file.study}, integrity", found.checks)
+    return found.checks
+
+
+def against(lock_file: Path, directory: Path, jobs: int) -> list[Check]:
+    """Check the files of a folder against a lock; raises UserError if it is none, or no file of it is there."""
+    lock = suite_lock.read(lock_file)
+    os.chdir(directory)
+    there = [path for path in lock["files"] if Path(path).is_file()]
+    checks = suite_lock.check_lock(lock, sha256_files(there, jobs), artefacts(look()))
+    show(f"{lock['study']} against {lock_file.name}", checks)
+    return checks
+
+
+def csv_text(rows: list[dict[str, Any]]) -> str:
+    """Rows as CSV, floats in six digits; the names of the columns alone if there is none."""
+    text = io.StringIO()
+    names = list(rows[0]) if rows else ["run", "step"]
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
+    return text.getvalue()
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", type=Path, help="what the suite should be (default: results/study.json there)")
+    parser.add_argument("--directory", type=Path, default=Path(), help="where the suite lies (default: here)")
+    parser.add_argument("--against", type=Path, metavar="LOCK", help="verify the folder against a suite.lock.json")
+    parser.add_argument("--sample", type=positive, help="models of each run compared tensor by tensor (default: all)")
+    parser.add_argument("--jobs", type=positive, default=len(os.sched_getaffinity(0)), help="threads (default: cores)")
+    parser.add_argument("--only-report", action="store_true", help="end with 0 whatever the verdict")
+    given = parser.parse_args()
+    if not given.directory.is_dir():
+        raise UserError(f"--directory: {given.directory} is no folder")
+    if given.against:
+        checks = against(given.against.resolve(), given.directory, given.jobs)
+    else:
+        study_file = given.study.resolve() if given.study else STUDY
+        os.chdir(given.directory)
+        checks = audit(study_file, given.jobs, given.sample)
+    failed = any(check.status == "fail" for check in checks)
+    raise SystemExit(1 if failed and not given.only_report else 0)
+
+
+if __name__ == "__main__":
+    run(main)

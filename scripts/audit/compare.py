@@ -1,0 +1,97 @@
+"""Holding what was made a second time against what is stored: byte by byte, and tensor by tensor where bytes differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.common import manifest
+from scripts.common.files import read_json, sha256_file
+
+NOT_COMPARED = ("record.json",)  # facts of one execution
+VERSIONS = ("torch", "deepspeed", "numpy", "transformers", "lm-eval")  # what may move last digits
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far a replayed checkpoint is from the stored one.
+
+    `weights` and `optimizer` are Euclidean distances over all tensors as a share of the stored tensors' length (None:
+    one of them holds no optimizer state); `of_way` is that of the weights as a share of the distance they went since
+    the interval's beginning, None if they did not move.
+    """
+
+    weights: float
+    of_way: float | None
+    optimizer: float | None
+
+
+def file_sums(folder: Path) -> dict[str, str]:
+    """sha256 by path below the folder of every file in it but records."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in NOT_COMPARED)
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
+
+
+def differing_files(stored: Path, replayed: Path) -> list[str]:
+    """Paths of stored files that are not the replayed ones, with how they differ."""
+    there, here = file_sums(stored), file_sums(replayed)
+    faults = [f"{stored / name}: not made by the replay" for name in there if name not in here]
+    faults += [f"{stored / name}: made by the replay, not stored" for name in here if name not in there]
+    both = (name for name in there if name in here and there[name] != here[name])
+    return faults + [f"{stored / name}: sha256 {there[name]}, replayed {here[name]}" for name in both]
+
+
+def other_kind(stored: Path, replayed: Path) -> list[str]:
+    """In what the two folders' records say that they were made on different kinds of machines; [] if bytes should be
+    equal, also where a record is missing or names no processor: nobody can be excused by what is not said."""
+    if not all((folder / "record.json").exists() for folder in (stored, replayed)):
+        return []
+    there, here = (read_json(folder / "record.json") for folder in (stored, replayed))
+    said = [("processor", there.get("processor"), here.get("processor"))]
+    packages = there.get("packages", {}), here.get("packages", {})
+    said += [(name, packages[0].get(name), packages[1].get(name)) for name in VERSIONS]
+    return [f"{name} {old}, now {new}" for name, old, new in said if old and new and old != new]
+
+
+def distance(stored: Path, replayed: Path, begin: Path | None, layers: int) -> Distance:
+    """How far the tensors of two native checkpoints are apart; `begin` is the checkpoint both come from.
+
+    Raises UserError if one of them can't be read.
+    """
+    here, there = _weights(replayed, layers), _weights(stored, layers)
+    apart = _length(here, there)
+    went = _length(there, _weights(begin, layers)) if begin is not None else None
+    return Distance(
+        weights=apart / _length(there, None),
+        of_way=apart / went if went else None,
+        optimizer=_optimizer_distance(stored, replayed, layers),
+    )
+
+
+def _weights(folder: Path, layers: int) -> dict[Any, Any]:
+    from scripts.convert.neox import read_layers
+
+    found = read_layers(folder, layers)
+    return {(number, name): tensor for number, state in found.items() for name, tensor in state.items()}
+
+
+def _length(tensors: dict[Any, Any], minus: dict[Any, Any] | None) -> float:
+    """Euclidean length over all tensors, in float64."""
+    parts = (tensor.double() - (minus[name].double() if minus else 0) for name, tensor in tensors.items())
+    return float(sum(float(part.square().sum()) for part in parts) ** 0.5)
+
+
+def _optimizer_distance(stored: Path, replayed: Path, layers: int) -> float | None:
+    from scripts.convert.neox_optimizer import read_optimizer
+
+    for folder in (stored, replayed):
+        if not manifest.read(folder / manifest.NAME, "checkpoint")["facts"]["optimizer_state"]:
+            return None
+    here, there = ({
+        (name, key): getattr(kept, key)
+        for name, kept in read_optimizer(folder, layers).parameters.items()
+        for key in ("master", "exp_avg", "exp_avg_sq")
+    } for folder in (replayed, stored))  # fmt: skip
+    length = _length(there, None)
+    return _length(here, there) / length if length else 0.0

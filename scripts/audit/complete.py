@@ -1,0 +1,51 @@
+"""Whether the suite holds what the study's schedule asks for, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scripts.audit.found import Folder, checkpoint_path, step_in
+from scripts.audit.verdict import Check, judged
+from scripts.study import targets
+from scripts.study.study import Study
+
+
+def expected(study: Study) -> list[str]:
+    """Every artefact of the study that describes itself, by path."""
+    steps = [checkpoint_path(run, step) for run in study.runs for step in study.steps(run)]
+    corpora = [f"data/{run.corpus}/manifest.json" for run in study.runs.values()]
+    later = [*targets.models(study), *targets.evals(study), *targets.memorization(study)]
+    return list(dict.fromkeys([*targets.data(study), *corpora, *targets.checkpoints(study), *steps, *later]))
+
+
+def check_complete(study: Study, folder: Folder) -> Check:
+    """Every scheduled artefact is there."""
+    there = {*folder.manifests, *folder.evaluations, *folder.memorization}
+    asked = expected(study)
+    faults = [f"{path}: missing" for path in asked if path not in there]
+    return judged("complete", "Every artefact the study asks for is there", faults, f"{len(asked):,} artefacts")
+
+
+def check_known(study: Study) -> Check:
+    """No run, step or task set that the study does not ask for."""
+    sets = set(study.file.evaluation.task_sets)
+    faults: list[str] = []
+    places = {
+        "checkpoints/*/global_step*": study.steps,
+        "models/*/step*": study.steps,
+        "results/evals/*/*/step*.json": study.evaluation_steps,
+        "results/memorization/*/step*.parquet": study.memorization_steps,
+    }
+    count = 0
+    for pattern, steps_of in places.items():
+        steps = {run: set(steps_of(run)) for run in study.runs}
+        for path in sorted(Path().glob(pattern)):
+            count += 1
+            run, step = path.parts[2 if pattern.startswith("results") else 1], step_in(path.name)
+            if run not in steps:
+                faults.append(f"{path.as_posix()}: the study has no run {run}")
+            elif step not in steps[run]:
+                faults.append(f"{path.as_posix()}: the study's schedule has no such step")
+            elif pattern.startswith("results/evals") and path.parts[3] not in sets:
+                faults.append(f"{path.as_posix()}: the study has no task set {path.parts[3]}")
+    return judged("known", "There is no run, step or task set beyond the study's", faults, f"{count:,} are the study's")

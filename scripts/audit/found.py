@@ -1,0 +1,138 @@
+"""What a study's folder holds that says of itself what it is: manifests, scores, memorization.
+
+Paths are relative to the working directory, which is the study's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scripts.common import manifest
+
+MANIFESTS = {  # pattern of a manifest's place: the kind that belongs there
+    "checkpoints/*/manifest.json": "run",
+    "checkpoints/*/global_step*/manifest.json": "checkpoint",
+    "checkpoints/*/resume/global_step*/manifest.json": "resume",
+    "checkpoints/*/legs/leg-*/manifest.json": "leg",
+    "checkpoints/*/adopted/manifest.json": "adopted",
+    "models/*/step*/manifest.json": "model",
+}
+DATA = "data/**/manifest.json"  # of several kinds
+EVALUATIONS = "results/evals/*/*/step*.json"
+SAMPLES = "results/evals/*/*/step*.samples.parquet"
+MEMORIZATION = "results/memorization/*/step*.parquet"
+RECORD = "record.json"
+NUMBER = re.compile(r"(?:global_)?step(\d+)")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file that describes an artefact: its path, the sha256 of its bytes (None for a parquet, which is hashed with
+    the other large files), and what it says."""
+
+    path: str
+    sha256: str | None
+    content: dict[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """The folder it lies in."""
+        return self.path.rpartition("/")[0]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """A manifest's facts."""
+        facts: dict[str, Any] = self.content.get("facts") or {}
+        return facts
+
+
+@dataclass
+class Folder:
+    """All of them by path, and sentences on those that can't be read."""
+
+    manifests: dict[str, Found] = field(default_factory=dict)
+    evaluations: dict[str, Found] = field(default_factory=dict)
+    memorization: dict[str, Found] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)
+
+    def of_kind(self, kind: str) -> Iterator[Found]:
+        """Manifests of one kind."""
+        return (found for found in self.manifests.values() if found.content.get("kind") == kind)
+
+    def checkpoint(self, run: str, step: int) -> Found | None:
+        """A scheduled checkpoint's manifest."""
+        return self.manifests.get(checkpoint_path(run, step))
+
+    def model(self, run: str, step: int) -> Found | None:
+        """A model's manifest."""
+        return self.manifests.get(model_path(run, step))
+
+    def sha256(self, path: str) -> str | None:
+        """Of a manifest that is there."""
+        found = self.manifests.get(path)
+        return found.sha256 if found else None
+
+
+def checkpoint_path(run: str, step: int) -> str:
+    """Where a checkpoint's manifest lies."""
+    return f"checkpoints/{run}/global_step{step}/{manifest.NAME}"
+
+
+def model_path(run: str, step: int) -> str:
+    """Where a model's manifest lies."""
+    return f"models/{run}/step{step}/{manifest.NAME}"
+
+
+def step_in(name: str) -> int | None:
+    """The step in a name such as global_step8, step8.json, step8.samples.parquet; None if there is none."""
+    match = NUMBER.fullmatch(name.split(".")[0])
+    return int(match[1]) if match else None
+
+
+def look() -> Folder:
+    """Read every manifest and result file of the working directory."""
+    folder = Folder()
+    for pattern in (DATA, *MANIFESTS):
+        for path in sorted(Path().glob(pattern)):
+            _take(path, folder.manifests, folder.unreadable)
+    for path in sorted(Path().glob(EVALUATIONS)):
+        _take(path, folder.evaluations, folder.unreadable)
+    for path in sorted(Path().glob(MEMORIZATION)):
+        facts = parquet_facts(path)
+        if facts is None:
+            folder.unreadable.append(f"{path.as_posix()}: no parquet that says what it is")
+        else:
+            folder.memorization[path.as_posix()] = Found(path.as_posix(), None, facts)
+    return folder
+
+
+def _take(path: Path, into: dict[str, Found], unreadable: list[str]) -> None:
+    name = path.as_posix()
+    try:
+        raw = path.read_bytes()
+        content = json.loads(raw)
+    except (OSError, ValueError) as error:
+        unreadable.append(f"{name}: {error}")
+        return
+    if not isinstance(content, dict):
+        unreadable.append(f"{name}: holds no mapping")
+        return
+    into[name] = Found(name, hashlib.sha256(raw).hexdigest(), content)
+
+
+def parquet_facts(path: Path) -> dict[str, Any] | None:
+    """The key "castalia" of a parquet's metadata; None if it can't be read."""
+    import pyarrow
+    import pyarrow.parquet as pq
+
+    try:
+        facts = json.loads((pq.read_schema(path).metadata or {})[b"castalia"])
+    except (OSError, pyarrow.ArrowInvalid, KeyError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) else None

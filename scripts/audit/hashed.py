@@ -1,0 +1,143 @@
+"""Files against the hashes their manifests name: read in parallel, each file once, in blocks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.audit.found import MEMORIZATION, RECORD, SAMPLES, Folder
+from scripts.audit.verdict import Check, judged
+from scripts.common import manifest
+from scripts.common.progress import progress
+
+TENSORS = (".pt", ".safetensors", ".bin")
+TABLES = "results/tables/*"
+STUDY = "results/study.json"
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a manifest says of a file."""
+
+    sha256: str
+    size: int
+    by: str
+
+
+def named_files(folder: Folder) -> dict[str, Named]:
+    """Every file a manifest names, by path. A file named twice differently is told by `disagreeing`."""
+    return {
+        f"{found.folder}/{name}": Named(said["sha256"], said["bytes"], found.path)
+        for found in folder.manifests.values()
+        for name, said in found.content.get("files", {}).items()
+    }
+
+
+def artefacts(folder: Folder) -> list[str]:
+    """Paths of all that makes up the suite and is there: manifests, the files they name, results, tables, the study.
+
+    Facts of one execution (record.json, times, logs), what only serves to resume, and pages are none of it.
+    """
+    kept = {path for path, found in folder.manifests.items() if found.content.get("kind") != "resume"}
+    named = {path for path, said in named_files(folder).items() if said.by in kept}
+    results = {
+        path.as_posix()
+        for pattern in ("results/evals/*/*/step*.json", SAMPLES, MEMORIZATION, TABLES, STUDY)
+        for path in Path().glob(pattern)
+    }
+    return sorted(path for path in kept | named | results if Path(path).is_file())
+
+
+def sha256_files(paths: Iterable[str], jobs: int) -> dict[str, str]:
+    """sha256 of every file, one read an inode, `jobs` threads; hashing a block leaves the interpreter's lock."""
+    places: dict[tuple[int, int], list[str]] = {}
+    sizes: dict[tuple[int, int], int] = {}
+    for path in paths:
+        about = Path(path).stat()
+        places.setdefault((about.st_dev, about.st_ino), []).append(path)
+        sizes[about.st_dev, about.st_ino] = about.st_size
+    inodes = sorted(places, key=lambda inode: -sizes[inode])  # the largest first, so that no thread ends late
+    sums: dict[str, str] = {}
+    megabytes = 1 + sum(sizes.values()) // 10**6
+    with ThreadPoolExecutor(jobs) as pool, progress("hash", megabytes, "MB") as tell:
+        read = 0
+        for inode, digest in zip(inodes, pool.map(lambda inode: _sha256(places[inode][0]), inodes), strict=True):
+            sums |= dict.fromkeys(places[inode], digest)
+            read += sizes[inode]
+            tell(read // 10**6)
+        tell(megabytes)
+    return sums
+
+
+def _sha256(path: str) -> str:
+    with Path(path).open("rb", buffering=0) as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def check_files(folder: Folder, sums: dict[str, str]) -> Check:
+    """Every file against its manifest; `sums` holds the sha256 of those that are there."""
+    faults = list(folder.unreadable)
+    named = named_files(folder)
+    for path, said in named.items():
+        if path not in sums:
+            faults.append(f"{path}: named by {said.by} but missing")
+        elif (size := Path(path).stat().st_size) != said.size:
+            faults.append(f"{path}: {size} bytes, {said.by} says {said.size}")
+        elif sums[path] != said.sha256:
+            faults.append(f"{path}: sha256 {sums[path]}, {said.by} says {said.sha256}")
+    what = "Every file has the size and sha256 that its manifest names"
+    total = sum(said.size for said in named.values())
+    return judged(
+        "files", what, faults, f"{len(named):,} files, {total / 1e9:.2f} GB, {len(folder.manifests)} manifests"
+    )
+
+
+def check_unnamed(folder: Folder) -> Check:
+    """No tensors beside those a manifest names, which a loader would take for part of the checkpoint."""
+    faults = []
+    for found in folder.manifests.values():
+        if found.content.get("kind") not in ("checkpoint", "model"):
+            continue
+        files = set(found.content.get("files", {}))
+        for path in sorted(Path(found.folder).rglob("*")):
+            name = path.relative_to(found.folder).as_posix()
+            if path.suffix in TENSORS and name not in files:
+                faults.append(f"{path.as_posix()}: no file of {found.path}")
+    whole = "checkpoints and models hold the files of their manifests"
+    return judged("unnamed", "No checkpoint or model holds tensors its manifest does not name", faults, whole)
+
+
+def check_links(folder: Folder) -> Check:
+    """No file stands for two artefacts, by a symbolic or a hard link.
+
+    A scheduled checkpoint shares its files with the state to resume from of the same run and step, and no others.
+    """
+    places: dict[tuple[int, int], list[str]] = {}
+    for path in [*named_files(folder), *folder.manifests, *folder.evaluations, *folder.memorization]:
+        if Path(path).exists():
+            about = Path(path).stat()
+            places.setdefault((about.st_dev, about.st_ino), []).append(path)
+    faults = []
+    for paths in places.values():
+        alone = {path.replace("/resume/", "/", 1): path for path in sorted(paths, reverse=True)}
+        if len(alone) > 1:
+            links = [path for path in alone.values() if _linked(path)]
+            how = f"{links[0]} is a symbolic link" if links else "hard links"
+            faults.append(f"{' and '.join(sorted(alone.values()))}: one file ({how})")
+    what = "No artefact is a link to another's file"
+    return judged("links", what, faults, f"{len(places):,} files, each its own")
+
+
+def _linked(path: str) -> bool:
+    """Whether a symbolic link stands below the first folder of a path."""
+    parts = Path(path).parts
+    return any(Path(*parts[:depth]).is_symlink() for depth in range(2, len(parts) + 1))
+
+
+def records(folder: Folder) -> dict[str, Path]:
+    """record.json of the executions that made the artefacts, by manifest, where there is one."""
+    places = {path: Path(path).with_name(RECORD) for path in folder.manifests if path.endswith(manifest.NAME)}
+    return {path: record for path, record in places.items() if record.is_file()}

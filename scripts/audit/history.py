@@ -1,0 +1,124 @@
+"""What each run did, update by update, from metrics.jsonl: rows read, learning rate, applied or not.
+
+Two checkpoints may hold equal weights if, and only if, the updates that changed weights before them are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.common.files import digest_of
+from scripts.study.runs import Run
+from scripts.study.study import Study
+
+RECIPE = ("batch_size", "sequence_length", "precision", "optimizer")
+
+
+@dataclass(frozen=True)
+class History:
+    """Updates of a run in order, arrays of one length: step int64 (after the update), rows (digest of what was read),
+    rate float64, applied bool."""
+
+    step: np.ndarray
+    rows: np.ndarray
+    rate: np.ndarray
+    applied: np.ndarray
+
+    def between(self, after: int, upto: int) -> slice:
+        """Updates in (after, upto]."""
+        return slice(*np.searchsorted(self.step, [after + 1, upto + 1]))
+
+    def facts(self, after: int, upto: int) -> dict[str, Any]:
+        """Of the updates in (after, upto] what a checkpoint's manifest tells (scripts/train/logbook.py)."""
+        part = self.between(after, upto)
+        digest = hashlib.sha256(b"".join(text.encode() for text in self.rows[part].tolist()))
+        applied, rates = int(self.applied[part].sum()), self.rate[part]
+        return {
+            "rows": digest.hexdigest(),
+            "updates_applied": applied,
+            "updates_skipped": len(rates) - applied,
+            "learning_rates": [float(rates.min()), float(rates.max())] if len(rates) else None,
+        }
+
+
+def parse(text: str) -> History:
+    """The history in a metrics.jsonl; raises ValueError or KeyError if it is none."""
+    lines = [json.loads(line) for line in text.splitlines()]
+    return History(
+        np.array([line["step"] for line in lines], np.int64),
+        np.array([line["rows"] for line in lines], str),
+        np.array([line["learning_rate"] for line in lines], np.float64),
+        np.array([line["applied"] for line in lines], bool),
+    )
+
+
+def read(study: Study) -> tuple[dict[str, History], list[str]]:
+    """The history of each run that has one, and sentences on those that can't be read."""
+    found, faults = {}, []
+    for name in study.runs:
+        path = Path("checkpoints") / name / "metrics.jsonl"
+        try:
+            found[name] = parse(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            faults.append(f"{path.as_posix()}: {error}")
+    return found, faults
+
+
+def beginning(run: Run, padded_vocabulary: int) -> str:
+    """Digest of all that determines the weights a run begins with, whatever it reads."""
+    size = run.size
+    shape = [size.layers, size.width, size.init, padded_vocabulary]  # heads only cut what is there
+    folder = run.origin.folder if run.origin else None
+    return digest_of([*shape, run.training.precision, run.init_seed, folder])
+
+
+def effective(study: Study, histories: dict[str, History], name: str, steps: list[int]) -> dict[int, str]:
+    """Digest, by step, of all updates before it that changed weights: from the beginning, the parent's among them.
+
+    An update that was skipped or had learning rate 0 counts once a later one has changed something (it moved Adam's
+    moments). Empty where a history is missing.
+    """
+    updates = _updates(study, histories, name)
+    if updates is None:
+        return {}
+    digest = hashlib.sha256(beginning(study.run(name), study.padded_vocabulary(name)).encode())
+    found, last, waiting = {}, digest.hexdigest(), []
+    wanted = iter(sorted(steps))
+    asked = next(wanted, None)
+    for step, text, changes in updates:
+        while asked is not None and asked < step:
+            found[asked] = last
+            asked = next(wanted, None)
+        waiting.append(text)
+        if changes:
+            digest.update("".join(waiting).encode())
+            waiting, last = [], digest.hexdigest()
+    while asked is not None:
+        found[asked] = last
+        asked = next(wanted, None)
+    return found
+
+
+def _updates(study: Study, histories: dict[str, History], name: str) -> list[tuple[int, str, bool]] | None:
+    """(step, what it was, whether it changed weights) of each update from step 0, or from a folder's, on."""
+    run = study.run(name)
+    if name not in histories:
+        return None
+    before: list[tuple[int, str, bool]] = []
+    if run.origin and run.origin.run:
+        earlier = _updates(study, histories, run.origin.run)
+        if earlier is None:
+            return None
+        before = [update for update in earlier if update[0] <= run.origin.step]
+    recipe = digest_of({key: run.training.model_dump()[key] for key in RECIPE})
+    own = histories[name]
+    columns = zip(own.step.tolist(), own.rows.tolist(), own.rate.tolist(), own.applied.tolist(), strict=True)
+    return before + [
+        (step, f"{recipe} {rows} {rate!r} {applied}\n", applied and rate != 0) for step, rows, rate, applied in columns
+    ]

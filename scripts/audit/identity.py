@@ -1,0 +1,113 @@
+"""One step, told four times: by the path, by the manifest, inside the files, and by what was made of them."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from scripts.audit.found import MANIFESTS, Folder, Found, step_in
+from scripts.audit.verdict import Check, judged
+from scripts.common.errors import UserError
+
+KINDS_OF_STEPS = ("checkpoint", "model", "resume")
+
+
+def check_names(folder: Folder) -> Check:
+    """Run and step of every path are those of its manifest or result."""
+    faults = []
+    for found in folder.manifests.values():
+        kind, wanted = found.content.get("kind"), _kind_at(found.path)
+        if wanted and kind != wanted:
+            faults.append(f"{found.path}: a manifest of kind {kind!r}, there belongs {wanted!r}")
+        elif kind in (*KINDS_OF_STEPS, "run", "leg") and (said := found.content.get("subject")) != (
+            asked := at(found.path)
+        ):
+            faults.append(f"{found.path}: its manifest is of {said}, its path of {asked}")
+    for path, found in {**folder.evaluations, **folder.memorization}.items():
+        said, asked = {key: found.content.get(key) for key in ("run", "step")}, at(path)
+        if said != asked:
+            faults.append(f"{path}: holds {said}, its path says {asked}")
+        elif path in folder.evaluations and found.content.get("task_set") != path.split("/")[3]:
+            faults.append(f"{path}: holds the task set {found.content.get('task_set')!r}")
+    count = len(folder.manifests) + len(folder.evaluations) + len(folder.memorization)
+    return judged(
+        "names", "Run and step of each path are those its manifest or result names", faults, f"{count:,} files"
+    )
+
+
+def at(path: str) -> dict[str, Any]:
+    """Run, and step or leg, of a path: checkpoints/a/global_step8/manifest.json gives {"run": "a", "step": 8}."""
+    parts = path.split("/")
+    subject: dict[str, Any] = {"run": parts[2 if parts[0] == "results" else 1]}
+    steps = [step for step in map(step_in, parts[2:]) if step is not None]
+    legs = [int(part.removeprefix("leg-")) for part in parts if part.startswith("leg-")]
+    return subject | ({"step": steps[-1]} if steps else {}) | ({"leg": legs[-1]} if legs else {})
+
+
+def _kind_at(path: str) -> str | None:
+    pure = Path(path)
+    return next(
+        (kind for pattern, kind in MANIFESTS.items() if pure.match(pattern) and _depth(path) == _depth(pattern)), None
+    )
+
+
+def _depth(path: str) -> int:
+    return path.count("/")
+
+
+def check_inside(folder: Folder, jobs: int) -> Check:
+    """The step inside a checkpoint's own files, and the run and step inside a model's."""
+    checkpoints, models = list(folder.of_kind("checkpoint")), list(folder.of_kind("model"))
+    with ThreadPoolExecutor(jobs) as pool:
+        faults = [fault for found in pool.map(_inside_checkpoint, checkpoints) for fault in found]
+        faults += [fault for found in pool.map(_inside_model, models) for fault in found]
+    what = "The step inside a checkpoint's and a model's files is that of their path; so are Adam's updates"
+    return judged("inside", what, faults, f"{len(checkpoints):,} checkpoints, {len(models):,} models")
+
+
+def _inside_checkpoint(found: Found) -> list[str]:
+    from scripts.convert.neox_files import mapping, model_files, optimizer_files
+
+    folder, asked = Path(found.folder), at(found.path)
+    faults = []
+    try:
+        for path in model_files(folder):
+            held = mapping(path)
+            for key in ("iteration", "global_steps"):
+                if held.get(key) != asked.get("step"):
+                    faults.append(f"{path.as_posix()}: {key} {held.get(key)}, its path says step {asked.get('step')}")
+            applied = (held.get("global_steps") or 0) - (held.get("skipped_steps") or 0)
+            for file in (file for ranks in optimizer_files(folder).values() for file in ranks.values()):
+                steps = adam_steps(mapping(file))
+                if steps - {applied}:
+                    said = ", ".join(map(str, sorted(steps)))
+                    faults.append(f"{file.as_posix()}: Adam made {said} updates, {path.name} tells of {applied}")
+        config = folder / "configs" / f"{asked['run']}.yml"
+        if not config.is_file():
+            faults.append(f"{config.as_posix()}: missing; the checkpoint is of another run")
+    except UserError as error:
+        faults.append(str(error))
+    return faults
+
+
+def adam_steps(held: dict[str, Any]) -> set[int]:
+    """How many updates the states of an optimizer file were moved by; empty before the first, or if it isn't told."""
+    found: set[int] = set()
+    base = held.get("optimizer_state_dict", {}).get("base_optimizer_state", {})
+    states = base.get("state", {}) if isinstance(base, dict) else {}
+    for state in states.values():
+        if isinstance(state, dict) and "step" in state:
+            found.add(int(state["step"]))
+    return found
+
+
+def _inside_model(found: Found) -> list[str]:
+    path, asked = Path(found.folder) / "castalia.json", at(found.path)
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        said = {key: held.get(key) for key in ("run", "step")}
+    except (OSError, ValueError, AttributeError) as error:
+        return [f"{path.as_posix()}: {error}"]
+    return [f"{path.as_posix()}: holds {said}, its path says {asked}"] if said != asked else []

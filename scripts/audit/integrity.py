@@ -1,0 +1,98 @@
+"""Every check of a suite's integrity, in turn: what needs names, then hashes, then tensors."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.audit import complete, content, hashed, history, identity, lineage, scores, settings, updates
+from scripts.audit.found import look
+from scripts.audit.verdict import Check
+from scripts.common.errors import UserError
+from scripts.common.progress import progress
+from scripts.study.study import Study
+
+
+@dataclass(frozen=True)
+class Integrity:
+    """What the checks say, a row a checkpoint on its distances, and the sha256 of every artefact that is there."""
+
+    checks: list[Check]
+    distances: list[dict[str, Any]]
+    sums: dict[str, str]
+
+
+def integrity(study: Study, jobs: int, sample: int | None) -> Integrity:
+    """Audit the suite in the working directory.
+
+    `jobs` threads read; of each run `sample` models, evenly spread, are held against their checkpoints tensor by
+    tensor, or all (None).
+    """
+    folder = look()
+    artefacts = hashed.artefacts(folder)
+    named = [path for path in hashed.named_files(folder) if Path(path).is_file()]
+    sums = hashed.sha256_files(dict.fromkeys([*artefacts, *named]), jobs)
+    histories, unreadable = history.read(study)
+    checks = [
+        complete.check_complete(study, folder),
+        complete.check_known(study),
+        hashed.check_files(folder, sums),
+        hashed.check_unnamed(folder),
+        hashed.check_links(folder),
+        identity.check_names(folder),
+        identity.check_inside(folder, jobs),
+        lineage.check_whole(folder),
+        lineage.check_parents(folder),
+        lineage.check_chain(study, folder),
+        settings.check_settings(study, folder),
+        settings.check_retention(study, folder),
+        updates.check_updates(study, folder, histories, unreadable),
+        updates.check_orders(study, folder, histories),
+        updates.check_rows(study, histories),
+        content.check_unique(study, folder, histories),
+        content.check_first_weights(study, folder),
+    ]
+    of_tensors, rows = _tensors(study, histories, jobs)
+    checks += of_tensors
+    from scripts.audit import converted
+
+    checks += [
+        converted.check_models(study, folder, jobs, sample),
+        scores.check_models_named(folder),
+        scores.check_items(folder, sums),
+        scores.check_scored_rows(study, folder),
+        settings.check_drift(folder),
+    ]
+    return Integrity(checks, rows, {path: sums[path] for path in artefacts})
+
+
+def _tensors(
+    study: Study, histories: dict[str, history.History], jobs: int
+) -> tuple[list[Check], list[dict[str, Any]]]:
+    """Checks of the weights themselves; a run whose checkpoints can't be read is told once."""
+    from scripts.audit import distances, kin
+
+    faults: list[str] = []
+
+    def measured(name: str) -> list[distances.Point]:
+        found: list[distances.Point] = []
+        try:
+            found.extend(distances.points(study, name, histories.get(name)))
+        except (UserError, RuntimeError) as error:
+            faults.append(str(error) or f"checkpoints/{name}: can't be read")
+        return found
+
+    with ThreadPoolExecutor(jobs) as pool, progress("distances", len(study.runs), "runs") as tell:
+        found = {}
+        for name, path in zip(study.runs, pool.map(measured, study.runs), strict=True):
+            found[name] = path
+            tell(len(found))
+    checks = [
+        distances.check_path(found, sorted(faults)),
+        distances.check_bound(found),
+        kin.check_seeds(study),
+        kin.check_own_beginning(study),
+    ]
+    return checks, distances.rows_of(found)

@@ -1,0 +1,125 @@
+"""One verdict of all parts of the audit: results/audit/verdict.json, and the page results/audit.html.
+
+A part is a JSON file of results/audit/ with `checks` (integrity, and what else was audited). The exit code is 0 if all
+of them pass, 1 if a check fails, 2 for a mistake in the command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from rich.console import Console
+
+from scripts.audit.audit import DISTANCES, LOCK, STUDY
+from scripts.audit.show import summary
+from scripts.audit.verdict import Check, plain
+from scripts.common.errors import UserError, run
+from scripts.common.files import read_json, write_json, write_text
+from scripts.study.study import Study, load
+
+AUDIT = Path("results/audit")
+VERDICT = AUDIT / "verdict.json"
+PAGE = Path("results/audit.html")
+FIGURE = Path("results/figures/distances.svg")
+TEMPLATE = Path(__file__).with_name("page.html")
+STYLE = Path(__file__).parents[1] / "report/style.css"
+SHOWN = 50  # lines of evidence of a check on the page; the JSON holds all
+MARKS = {"pass": ("yes", "passes"), "fail": ("no", "fails"), "not applicable": ("open", "not applicable")}
+Parts = dict[str, list[Check]]
+
+
+def parts(folder: Path) -> Parts:
+    """The checks of every part, by the file's name; raises UserError if there is none, or one is damaged."""
+    found: Parts = {}
+    for path in sorted(folder.glob("*.json")):
+        if path.name == VERDICT.name:
+            continue
+        try:
+            content = read_json(path)
+            if isinstance(content, dict) and "checks" in content:
+                found[path.stem] = [check_of(checked) for checked in content["checks"]]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: not the JSON of a verdict ({error}); make it again") from None
+    if not found:
+        raise UserError(f"{folder}: no verdict; write: python -m scripts.audit.audit --study results/study.json")
+    return found
+
+
+def check_of(content: dict[str, Any]) -> Check:
+    """A check from its JSON; raises KeyError, or TypeError for an unknown status."""
+    if content["status"] not in MARKS:
+        raise TypeError(f"status {content['status']!r}")
+    return Check(content["id"], content["what"], content["status"], tuple(content["evidence"]))
+
+
+def verdict(found: Parts) -> dict[str, Any]:
+    """All checks in one, named <part>.<check>."""
+    return plain([replace(check, id=f"{part}.{check.id}") for part, checks in found.items() for check in checks])
+
+
+def page(study: Study, found: Parts, figure: str | None) -> str:
+    """The page's HTML; `figure` is an SVG."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    checks = [check for part in found.values() for check in part]
+    statuses = [check.status for check in checks]
+    root = read_json(LOCK)["root"] if LOCK.exists() else None
+    text: str = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        style=Markup(STYLE.read_text(encoding="utf-8")),
+        study=study.file.study,
+        sound="fail" not in statuses,
+        counts=[(sum(found == status for found in statuses), MARKS[status][1]) for status in MARKS],
+        failed=[(part, check) for part, own in found.items() for check in own if check.status == "fail"],
+        parts=found,
+        marks=MARKS,
+        shown=SHOWN,
+        figure=Markup(figure) if figure else None,
+        root=root,
+        files=sorted(path.name for path in AUDIT.iterdir() if path.is_file() and not path.name.startswith(".")),
+    )
+    return text
+
+
+def draw(study: Study) -> str | None:
+    """The figure of distances as SVG, written as the report's figures are; None if nothing was measured."""
+    if not DISTANCES.exists():
+        return None
+    import pandas as pd
+
+    from scripts.audit.distance_chart import chart
+    from scripts.report import theme
+    from scripts.report.figures import write
+
+    how = "Euclidean lengths over all parameters; a line a run."
+    write(FIGURE.stem, theme.finish(chart(pd.read_csv(DISTANCES), study), "How far weights moved", how))
+    return FIGURE.read_text(encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", type=Path, help="study file (default: results/study.json there)")
+    parser.add_argument("--directory", type=Path, default=Path(), help="where the suite lies (default: here)")
+    parser.add_argument("--only-report", action="store_true", help="end with 0 whatever the verdict")
+    given = parser.parse_args()
+    study_file = given.study.resolve() if given.study else STUDY
+    if not given.directory.is_dir():
+        raise UserError(f"--directory: {given.directory} is no folder")
+    os.chdir(given.directory)
+    study, found = load(study_file), parts(AUDIT)
+    content = verdict(found)
+    write_json(VERDICT, {"study": study.file.study, **content})
+    write_text(PAGE, page(study, found, draw(study)))
+    checks = [check for part in found.values() for check in part]
+    Console(highlight=False, soft_wrap=True).print(summary(f"{study.file.study}, {', '.join(found)}", checks))
+    print(f"The page: {given.directory / PAGE}")
+    raise SystemExit(1 if content["verdict"] == "fail" and not given.only_report else 0)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,81 @@
+"""Make sampled parts of a study a second time and compare them byte for byte: training, models, scores, rows."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from scripts.audit import cost, pieces, replay_data, replay_leg, replay_model
+from scripts.audit.sample import legs, models
+from scripts.audit.verdict import Check, plain
+from scripts.common.errors import run
+from scripts.common.files import write_json
+from scripts.study.study import Study, load, parse
+
+VERDICT = Path("results/audit/replay.json")
+
+
+def with_sample(study: Study, count: int | None, seed: int | None) -> Study:
+    """The study with another number of legs and models or another seed than its file says."""
+    content = study.file.model_dump()
+    changes = {"legs": count, "models": count, "seed": seed}
+    content["audit"]["replay"] |= {key: value for key, value in changes.items() if value is not None}
+    return parse(content)
+
+
+def names(study: Study) -> list[str]:
+    """The jobs of a study's replay."""
+    return [*(leg.name for leg in legs(study)), *(point.name for point in models(study)), replay_data.NAME]
+
+
+def replay(study: Study) -> None:
+    """Do every job here, one after the other, also those whose verdict is there."""
+    for leg in legs(study):
+        replay_leg.replay(study, leg)
+    for point in models(study):
+        replay_model.replay(study, point)
+    replay_data.replay(study)
+
+
+def verdict(study: Study) -> list[Check]:
+    """What all jobs found, and what was drawn."""
+    asked = study.file.audit.replay
+    drawn = [leg.name for leg in legs(study)] + [point.name for point in models(study)]
+    sample = Check(
+        "replay-sample",
+        f"the parts made a second time are those that the public seed {asked.seed} draws",
+        "pass" if drawn else "not applicable",
+        tuple(drawn) or ("audit.replay asks for no legs and no models",),
+    )
+    return [sample, *pieces.read_checks(names(study))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=f"{__doc__} Writes {VERDICT}; exit code 1 if something is not what was made again. The workflow "
+        "runs the same parts as jobs of their own."
+    )
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser.add_argument("--legs", type=int, help="stretches and models to draw (default: audit.replay of the study)")
+    parser.add_argument("--seed", type=int, help="public seed they are drawn with (default: the study's)")
+    parser.add_argument("--cost", action="store_true", help="only tell what would be trained, and how long it took")
+    parser.add_argument("--gather", action="store_true", help="only gather what the jobs found, whatever it says")
+    arguments = parser.parse_args()
+    study = with_sample(load(arguments.study), arguments.legs, arguments.seed)
+    if arguments.cost:
+        print(cost.said(study, legs(study)))
+        return
+    if not arguments.gather:
+        print(cost.said(study, legs(study)), file=sys.stderr, flush=True)
+        replay(study)
+    content = plain(verdict(study))
+    write_json(VERDICT, content)
+    for check in content["checks"]:
+        print(f"{check['status']:15}{check['id']}: {check['evidence'][0]}")
+    if content["verdict"] == "fail" and not arguments.gather:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    run(main)

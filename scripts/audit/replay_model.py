@@ -1,0 +1,104 @@
+"""Convert one checkpoint, evaluate it and score it for memorization a second time, and compare every byte."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scripts.audit import compare, scratch
+from scripts.audit.pieces import PIECES, write_piece
+from scripts.audit.sample import Point
+from scripts.audit.verdict import Check, judged
+from scripts.common import manifest
+from scripts.common.errors import UserError, run
+from scripts.common.files import sha256_file, write_json
+from scripts.study.study import Study, load
+
+STAGES = {  # stage: what it made of a checkpoint, as told
+    "convert": "converting {run} step {step} again gives its model",
+    "evaluate": "evaluating {run} step {step} again gives its scores and samples",
+    "memorize": "scoring {run} step {step} for memorization again gives its table",
+}
+
+
+def commands(study: Study, point: Point) -> Iterator[tuple[str, list[str]]]:
+    """The study's own commands on this checkpoint by stage, those of a stage that looks at it."""
+    steps = ["--run", point.run, "--steps", str(point.step)]
+    yield "convert", ["scripts.convert.convert", *steps]
+    if point.step in study.evaluation_steps(point.run):
+        for name in study.file.evaluation.task_sets:
+            yield "evaluate", ["scripts.evaluate.evaluate", *steps, "--task-set", name]
+    if point.step in study.memorization_steps(point.run):
+        yield "memorize", ["scripts.memorize.score", *steps]
+
+
+def places(study: Study, point: Point, stage: str) -> list[Path]:
+    """Files and folders a stage makes of a checkpoint, below the study's folder."""
+    if stage == "convert":
+        return [Path("models") / point.run / f"step{point.step}"]
+    if stage == "memorize":
+        return [Path("results/memorization") / point.run / f"step{point.step}.parquet"]
+    sets = study.file.evaluation.task_sets
+    names = [f"{name}/step{point.step}{ending}" for name in sets for ending in (".json", ".samples.parquet")]
+    return [Path("results/evals") / point.run / name for name in names]
+
+
+def faults(study: Study, point: Point, stage: str, work: Path) -> list[str]:
+    """Stored files of a stage that are not the replayed ones."""
+    found: list[str] = []
+    for path in places(study, point, stage):
+        if not path.exists():
+            found.append(f"{path}: missing")
+        elif path.is_dir():
+            found += compare.differing_files(path, work / path)
+        elif (there := sha256_file(path)) != (here := sha256_file(work / path)):
+            found.append(f"{path}: sha256 {there}, replayed {here}")
+    return found
+
+
+def replay(study: Study, point: Point) -> dict[str, Any]:
+    """Do every stage again and write the verdict; the scratch folder is kept if something differs."""
+    started = time.time()
+    work = scratch.FOLDER / point.name
+    shutil.rmtree(work, ignore_errors=True)
+    write_json(work / scratch.STUDY, study.file.model_dump())
+    scratch.link(Path("data"), work)
+    scratch.link(Path("checkpoints") / point.run, work)
+    seconds: dict[str, float] = {}
+    checks: list[Check] = []
+    for stage, command in commands(study, point):
+        begun = time.time()
+        line = [sys.executable, "-m", command[0], "--study", str(scratch.STUDY), *command[1:]]
+        if code := scratch.call(line, work):
+            raise UserError(f"{work}: {command[0]} ended with exit code {code}; what it said stands above")
+        seconds[stage] = round(seconds.get(stage, 0.0) + time.time() - begun, 2)
+    for stage in seconds:
+        what = STAGES[stage].format(run=point.run, step=point.step)
+        sound = f"every byte equal: {', '.join(map(str, places(study, point, stage)))}"
+        checks.append(judged(f"replay-{stage}-{point.name}", what, faults(study, point, stage, work), sound))
+    piece = write_piece(point.name, point.run, checks, started, {"stages": seconds})
+    if piece["verdict"] == "pass":
+        shutil.rmtree(work)
+    return piece
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=f"{__doc__} Writes {PIECES}/<run>_<step>.json.")
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser.add_argument("--run", required=True, help="name of the run")
+    parser.add_argument("--step", type=int, required=True, help="a saved step")
+    arguments = parser.parse_args()
+    study = load(arguments.study)
+    study.check_steps(arguments.run, [arguments.step])
+    manifest.read(Path("checkpoints") / arguments.run / manifest.NAME, "run")
+    piece = replay(study, Point(arguments.run, arguments.step))
+    print("\n".join(line for check in piece["checks"] for line in check["evidence"]))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,122 @@
+"""Scores and memorization against the models they name, and against the items and rows they rest on."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyarrow
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from scripts.audit.found import Folder, Found, model_path
+from scripts.audit.identity import at
+from scripts.audit.verdict import Check, judged
+from scripts.study.study import Study
+
+TASKS = "data/tasks/manifest.json"
+ITEMS = {"task", "item", "metric", "value"}
+PLACES = {"place", "chosen"}
+CLOSE = 1e-9  # relative, between a mean and the same mean summed in another order
+
+
+def check_models_named(folder: Folder) -> Check:
+    """Every result names the hash of the model that is there, and tasks those that are there."""
+    faults = []
+    for path, found in {**folder.evaluations, **folder.memorization}.items():
+        subject = at(path)
+        model = model_path(subject["run"], subject.get("step", -1))
+        if folder.sha256(model) is None:
+            faults.append(f"{path}: there is no {model}")
+        elif found.content.get("model") != folder.sha256(model):
+            faults.append(f"{path}: belongs to another model than {model}")
+        if path in folder.evaluations and found.content.get("tasks") not in (None, folder.sha256(TASKS)):
+            faults.append(f"{path}: its tasks are not those of {TASKS}")
+    count = len(folder.evaluations), len(folder.memorization)
+    sound = f"{count[0]:,} evaluations, {count[1]:,} memorization files"
+    return judged("results", "Scores and memorization belong to the models and tasks that are there", faults, sound)
+
+
+def check_items(folder: Folder, sums: dict[str, str]) -> Check:
+    """Samples are those the scores name, hold as many items as they say, and average to the scores."""
+    faults, compared = [], 0
+    for found in folder.evaluations.values():
+        samples = found.path.removesuffix(".json") + ".samples.parquet"
+        if samples not in sums:
+            faults.append(f"{samples}: missing")
+        elif sums[samples] != found.content.get("samples"):
+            faults.append(f"{samples}: not the samples that {found.path} names")
+        else:
+            odd, count = _unlike_items(found, samples)
+            faults += odd
+            compared += count
+    what = "Scores are the means of their items, which are as many as they say"
+    return judged("items", what, faults, f"{compared:,} accuracies computed again")
+
+
+def _unlike_items(found: Found, samples: str) -> tuple[list[str], int]:
+    """Sentences on a file of scores, and how many accuracies were compared."""
+    try:
+        table = pq.read_table(samples)
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        return [f"{samples}: {error}"], 0
+    if not set(table.column_names) >= ITEMS:
+        return [f"{samples}: lacks {', '.join(sorted(ITEMS - set(table.column_names)))}"], 0
+    grouped = table.group_by(["task", "metric"]).aggregate([("item", "count_distinct"), ("value", "mean")])
+    faults, compared = [], 0
+    said_items, results = found.content.get("n", {}), found.content.get("results", {})
+    for row in grouped.to_pylist():
+        task, metric = row["task"], row["metric"]
+        if task in said_items and row["item_count_distinct"] != said_items[task]:
+            faults.append(
+                f"{found.path}: {said_items[task]} items of {task}, the samples hold {row['item_count_distinct']}"
+            )
+        said = results.get(task, {}).get(metric)
+        if metric.startswith("acc") and said is not None:
+            compared += 1
+            if not math.isclose(said, row["value_mean"], rel_tol=CLOSE, abs_tol=CLOSE):
+                faults.append(f"{found.path}: {task} {metric} is {said}, its items average to {row['value_mean']}")
+    return faults, compared
+
+
+def check_scored_rows(study: Study, folder: Folder) -> Check:
+    """Memorization files hold the same distinct rows at every step of a run, all of them the run's."""
+    faults: list[str] = []
+    first: dict[str, tuple[str, Any]] = {}
+    rows = 0
+    for path in folder.memorization:
+        name = str(at(path)["run"])
+        if name not in study.runs:
+            continue
+        try:
+            table = pq.read_table(path)
+        except (OSError, pyarrow.ArrowInvalid) as error:
+            faults.append(f"{path}: {error}")
+            continue
+        rows += table.num_rows
+        faults += _unlike_rows(study, name, path, table, first)
+    what = "Memorization was scored on the same distinct rows at every step of a run"
+    if not folder.memorization:
+        return Check("scored_rows", what, "not applicable", ("nothing was scored",))
+    return judged("scored_rows", what, faults, f"{rows:,} rows in {len(folder.memorization):,} files")
+
+
+def _unlike_rows(study: Study, name: str, path: str, table: Any, first: dict[str, tuple[str, Any]]) -> list[str]:
+    if not set(table.column_names) >= PLACES:
+        return [f"{path}: lacks {', '.join(sorted(PLACES - set(table.column_names)))}"]
+    place, asked = table["place"], study.file.memorization
+    faults = []
+    if len(place.unique()) != len(place):
+        faults.append(f"{path}: a row is scored twice")
+    if len(place) and not (pc.min(place).as_py() >= 0 and pc.max(place).as_py() < study.run(name).rows):
+        faults.append(f"{path}: scores a row that {name} never reads")
+    sampled, wanted = (
+        pc.sum(pc.equal(table["chosen"], "sample")).as_py() or 0,
+        min(asked.sample_rows, study.run(name).rows),
+    )
+    if sampled != wanted:
+        faults.append(f"{path}: {sampled} sampled rows, the study asks for {wanted}")
+    other, places = first.setdefault(name, (path, place))
+    if not places.equals(place):
+        faults.append(f"{path}: other rows than {other}")
+    return faults

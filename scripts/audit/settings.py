@@ -1,0 +1,128 @@
+"""Whether the settings an artefact was made with are the study's, and with which code and packages it was made."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scripts.audit.found import Folder
+from scripts.audit.hashed import records
+from scripts.audit.verdict import Check, judged
+from scripts.common.files import canonical
+from scripts.common.manifest import differing
+from scripts.common.words import brief
+from scripts.study.study import HELD_OUT, Study
+
+LOCK = Path(__file__).parents[2] / "envs/requirements.lock"
+OPTIMIZER = re.compile(r"(?:bf16_)?zero_pp_rank_\d+_mp_rank_\d+_?optim_states\.pt")
+
+
+def asked_settings(study: Study, folder: Folder) -> Iterator[tuple[str, dict[str, Any] | None, dict[str, Any]]]:
+    """(path, settings it was made with, the study's) of every artefact that is there."""
+    data = {
+        "data/clusters": study.cluster_science,
+        "data/tokenizer": study.tokenizer_science,
+        "data/tasks": study.task_science,
+        f"data/{HELD_OUT}": lambda: study.corpus_science(HELD_OUT),
+    }
+    for run in study.runs.values():
+        data[f"data/{run.corpus}"] = lambda run=run: study.corpus_science(run.corpus)  # type: ignore[misc]
+        data[f"data/{run.corpus}/order-{run.data_seed}"] = (
+            lambda run=run: study.order_science(run.corpus, run.data_seed)  # type: ignore[misc]
+        )
+    for place, science in data.items():
+        if found := folder.manifests.get(f"{place}/manifest.json"):
+            yield found.path, found.content.get("science"), science()
+    trained = {run: study.train_science(run) for run in study.runs}
+    for found in folder.manifests.values():
+        name, kind = (found.content.get("subject") or {}).get("run"), found.content.get("kind")
+        if name not in trained:
+            continue
+        if kind in ("run", "checkpoint", "leg", "resume"):
+            own = {key: value for key, value in (found.content.get("science") or {}).items() if key != "parents"}
+            yield found.path, own, trained[name]
+        elif kind == "model":
+            size = {"size": trained[name]["size"], "precision": trained[name]["training"]["precision"]}
+            there = found.content.get("science") or {}
+            yield found.path, {key: there.get(key) for key in size}, size
+    for path, found in folder.evaluations.items():
+        if (task_set := path.split("/")[3]) in study.file.evaluation.task_sets:
+            yield path, found.content.get("science"), study.evaluation_science(task_set)
+    for path, found in folder.memorization.items():
+        yield path, found.content.get("science"), study.memorization_science()
+
+
+def check_settings(study: Study, folder: Folder) -> Check:
+    """Every artefact was made with the study's settings."""
+    faults, count = [], 0
+    for path, made, asked in asked_settings(study, folder):
+        count += 1
+        if lines := differing(made, json.loads(canonical(asked))):
+            faults.append(f"{path}: {'; '.join(brief(lines))}")
+    return judged("settings", "Every artefact was made with the study's settings", faults, f"{count:,} artefacts")
+
+
+def check_retention(study: Study, folder: Folder) -> Check:
+    """Optimizer states are kept at the steps the study says, and at no others."""
+    faults, kept = [], 0
+    for name in study.runs:
+        asked = set(study.optimizer_steps(name))
+        for step in study.steps(name):
+            found = folder.checkpoint(name, step)
+            if found is None:
+                continue
+            said = found.facts.get("optimizer_state")
+            files = [file for file in found.content.get("files", {}) if OPTIMIZER.fullmatch(file)]
+            kept += bool(said)
+            if said != (step in asked):
+                faults.append(f"{found.path}: optimizer_state is {said}, the study keeps those of {sorted(asked)}")
+            elif files and not said:
+                faults.append(f"{found.path}: names {files[0]}, and says that no optimizer state was kept")
+            elif said and not files and found.facts.get("zero_stage") != 0:
+                faults.append(f"{found.path}: says that the optimizer state was kept, and names no file of it")
+    return judged("retention", "Optimizer states are kept where the study says", faults, f"{kept:,} are kept")
+
+
+def check_drift(folder: Folder) -> Check:
+    """One clean code revision and the packages of the lock file made everything; what differs is listed, not judged."""
+    what = "Everything was made by one code revision, with the packages of envs/requirements.lock"
+    made: dict[str, Counter[str]] = {"code": Counter()}
+    packages: dict[str, Counter[str]] = {}
+    for path in records(folder).values():
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            made["code"][f"no JSON: {path.as_posix()}"] += 1
+            continue
+        made["code"][str(record.get("code"))] += 1
+        for package, version in (record.get("packages") or {}).items():
+            packages.setdefault(package, Counter())[version] += 1
+    if not made["code"]:
+        return Check("drift", what, "not applicable", ("no record.json lies beside the artefacts",))
+    drift = drifted(made["code"], packages, pins(LOCK.read_text(encoding="utf-8")))
+    if drift:
+        return Check("drift", what, "not applicable", ("listed, not judged:", *drift))
+    revision = next(iter(made["code"]))
+    return Check("drift", what, "pass", (f"code {revision}, {len(packages)} packages as pinned",))
+
+
+def drifted(code: Counter[str], packages: dict[str, Counter[str]], pinned: dict[str, str]) -> list[str]:
+    """Sentences on several or changed revisions, and on packages of other versions than pinned (+cpu is none)."""
+    lines = []
+    if len(code) > 1 or any(revision == "None" or revision.endswith("-dirty") for revision in code):
+        lines += [f"code {revision}: {count:,} artefacts" for revision, count in sorted(code.items())]
+    for package, versions in sorted(packages.items()):
+        for version, count in sorted(versions.items()):
+            if version.partition("+")[0] != pinned.get(package, "").partition("+")[0]:
+                lines.append(f"{package} {version}: {count:,} artefacts; pinned is {pinned.get(package, 'none')}")
+    return lines
+
+
+def pins(text: str) -> dict[str, str]:
+    """Versions by package of a requirements file's lines name==version."""
+    found = (line.split("#")[0].split(";")[0].strip().partition("==") for line in text.splitlines())
+    return {name.lower().replace("_", "-"): version for name, equals, version in found if equals}

@@ -1,0 +1,58 @@
+"""Draw results/figures/recency.json and .svg: what each checkpoint knows of the rows that each of them just saw."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from scripts.audit.signal import TABLE, VERDICT
+from scripts.common.errors import run
+from scripts.common.files import read_json
+from scripts.report import theme
+from scripts.report.figures import write
+
+NAME = "recency"
+
+
+def chart(data: pd.DataFrame) -> alt.FacetChart:
+    """A panel a run: a line a window of rows, its corrected loss by checkpoint; a dot where it was just seen."""
+    base = alt.Chart().encode(
+        x=alt.X("step:O", title="checkpoint"),
+        y=alt.Y("corrected:Q", title="loss beyond row and checkpoint (nats a token)"),
+        color=alt.Color("window:O", title="rows just before step", scale=alt.Scale(scheme="viridis")),
+        tooltip=["run:N", "step:O", "window:O", "rows:Q", alt.Tooltip("corrected:Q", format=".3f")],
+    )
+    own = base.mark_point(filled=True, size=80, opacity=1).transform_filter("datum.step == datum.window")
+    panel = alt.layer(base.mark_line(opacity=0.6), own, data=data).properties(width=320, height=220)
+    return panel.facet(facet=alt.Facet("run:N", title=None), columns=2)
+
+
+def title(verdict: str, runs: int) -> str:
+    """What the figure shows."""
+    if not runs:
+        return "No run saves enough steps to be asked for the rows it just saw"
+    if verdict == "fail":
+        return "A checkpoint does not know the rows just before it best"
+    return "Each checkpoint knows the rows just before it better than the run's others do"
+
+
+def specification(data: pd.DataFrame, verdict: str) -> dict[str, Any]:
+    """The figure's Vega-Lite from the table and the verdict on it."""
+    how = "Dots: rows the checkpoint had just been trained on. Losses less the mean of each row and of each checkpoint."
+    drawn: dict[str, Any] = theme.finish(chart(data), title(verdict, data["run"].nunique()), how)
+    return drawn
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser.parse_args()
+    write(NAME, specification(pd.read_csv(TABLE), read_json(VERDICT)["verdict"]))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,87 @@
+"""The lock of a suite: the sha256 of every artefact and their Merkle root, in one small file to publish."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scripts.audit import merkle
+from scripts.audit.verdict import Check, judged
+from scripts.common.errors import UserError
+from scripts.common.words import brief
+
+SCHEMA = 1
+KIND = "suite lock"
+PLAIN = re.compile(r"[A-Za-z0-9 ._+=,@%/-]+")  # what a JSON file and sha256sum write as it stands
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def leaves(files: Mapping[str, str]) -> list[bytes]:
+    """The tree's leaves: lines `<sha256>  <path>` as sha256sum writes them, without line ends, in the paths' order."""
+    return [f"{files[path]}  {path}".encode() for path in sorted(files)]
+
+
+def lock_of(study: str, verdict: str, files: Mapping[str, str]) -> dict[str, Any]:
+    """The lock's content; raises UserError for a path that sha256sum would write otherwise."""
+    for path in files:
+        if not PLAIN.fullmatch(path):
+            raise UserError(f"{path}: a lock holds paths of plain letters, digits and ._+=,@%/- only; rename it")
+    content = {"schema": SCHEMA, "kind": KIND, "study": study, "verdict": verdict}
+    return {**content, "root": merkle.root(leaves(files)), "files": dict(files)}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A lock from its file; raises UserError if it is none."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from None
+    if not isinstance(content, dict) or content.get("kind") != KIND or content.get("schema") != SCHEMA:
+        raise UserError(f"{path}: no lock of a suite of schema {SCHEMA}")
+    files = content.get("files")
+    if not isinstance(files, dict) or not files or not isinstance(content.get("root"), str):
+        raise UserError(f"{path}: names no files, or no root")
+    for name, digest in files.items():
+        if not PLAIN.fullmatch(name) or name.startswith("/") or ".." in name.split("/"):
+            raise UserError(f"{path}: {name!r} is no path below a suite's folder")
+        if not isinstance(digest, str) or not SHA256.fullmatch(digest):
+            raise UserError(f"{path}: {name} has no sha256, but {digest!r}")
+    return content
+
+
+def check_lock(lock: dict[str, Any], sums: Mapping[str, str], artefacts: list[str]) -> list[Check]:
+    """A copy against a lock: `sums` holds the sha256 of the lock's files that are there, `artefacts` what else is.
+
+    Raises UserError if none of the lock's files is there.
+    """
+    files: dict[str, str] = lock["files"]
+    if not sums:
+        raise UserError("none of the lock's files is here; write: --directory <the suite's folder>")
+    computed = merkle.root(leaves(files))
+    wrong_root = [] if computed == lock["root"] else [f"root {lock['root']}, that of the files listed is {computed}"]
+    changed = [f"{path}: sha256 {sums[path]}, the lock says {files[path]}" for path in files if path in sums
+               and sums[path] != files[path]]  # fmt: skip
+    unknown = [f"{path}: not in the lock" for path in artefacts if path not in files]
+    return [
+        judged("lock_root", "The lock's root is that of the hashes it lists", wrong_root, f"root {computed}"),
+        judged("lock_files", "Every file that is here has the sha256 of the lock", changed,
+               f"{len(sums):,} of {len(files):,} files"),
+        judged("lock_known", "No artefact is here that the lock does not list", unknown, "none"),
+        _whole(files, sums),
+    ]  # fmt: skip
+
+
+def _whole(files: Mapping[str, str], sums: Mapping[str, str]) -> Check:
+    what = "The copy is whole"
+    absent = Counter("/".join(path.split("/")[:2]) for path in files if path not in sums)
+    if not absent:
+        return Check("lock_whole", what, "pass", (f"all {len(files):,} files",))
+    counts = [f"{place}: {count:,} files" for place, count in sorted(absent.items())]
+    told = f"a part of it; absent are {sum(absent.values()):,} of {len(files):,} files:"
+    return Check("lock_whole", what, "not applicable", (told, *brief(counts, 20)))

@@ -1,0 +1,48 @@
+"""Writing the folder of a Transformers model: everything in a draft beside its place, the manifest last."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from scripts.common import manifest
+
+OWN_FILES = (manifest.NAME, "record.json")
+
+
+def folder_of(run: str, step: int) -> Path:
+    """Where a step's model lies."""
+    return Path("models") / run / f"step{step}"
+
+
+def content_files(folder: Path) -> list[Path]:
+    """Every file of a model but its manifest and record, sorted."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.name not in OWN_FILES)
+
+
+@contextmanager
+def swapped_in(target: Path) -> Iterator[Path]:
+    """Yield an empty draft beside the target, which takes its place if all went well and is dropped if not."""
+    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        shutil.rmtree(target, ignore_errors=True)
+        draft.rename(target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def save(exported: Any, draft: Path) -> None:
+    """Transformers' own files of a model in memory; nothing in them depends on when or where."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    exported.save_pretrained(draft)
+    for path in draft.glob("*.safetensors"):  # which the library makes readable by their owner only
+        path.chmod(0o644)

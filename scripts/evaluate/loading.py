@@ -1,0 +1,82 @@
+"""Tasks by name: the study's own, a user's folder's, lm-eval's; checked before a model is loaded."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import yaml
+from datasets import Dataset
+from lm_eval.tasks import TaskManager
+
+from scripts.common.errors import UserError
+from scripts.evaluate.names import OWN_TASKS, folders_of, names_below
+from scripts.study.config_evaluation import TaskSet
+
+FEW_SHOT_SEED = 1234  # lm-eval's own default
+MISSING = (ConnectionError, FileNotFoundError, KeyError, ValueError)
+
+logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of every argument that is not a name
+
+
+def load_tasks(asked: TaskSet, folder: Path) -> dict[str, Any]:
+    """lm-eval's dictionary of tasks and groups, ready for `evaluate`; raises UserError for one that can't be had.
+
+    Own tasks are read from `folder` into memory: no copy in a cache folder, whatever the working directory.
+    """
+    specs: list[Any] = [own_task(folder, name) if name in OWN_TASKS else name for name in asked.tasks]
+    foreign = [name for name in asked.tasks if name not in OWN_TASKS]
+    try:
+        loaded: dict[str, Any] = dict(manager(asked, foreign).load(specs))
+    except MISSING as error:
+        raise UserError(
+            f"tasks {', '.join(asked.tasks)}: lm-eval could not load them ({type(error).__name__}: {error})\n"
+            "  data sets are read from the local cache; fetch them once where there is a network:\n"
+            "  make fetch STUDY=<the study file>"
+        ) from None
+    for name, task in loaded["tasks"].items():
+        if task.get_config("num_fewshot") != 0:  # 0 in a task's file means it must not have any, as in lm-eval
+            task.set_config(key="num_fewshot", value=asked.shots)
+            check_examples(name, task, asked.shots)
+        task.set_fewshot_seed(seed=FEW_SHOT_SEED)
+    return loaded
+
+
+def manager(asked: TaskSet, foreign: list[str]) -> Any:
+    """A TaskManager that indexes only the folders these names stand in: all of lm-eval's take over ten seconds."""
+    if not foreign:
+        return TaskManager(include_defaults=False)
+    own = [Path(asked.include_path)] if asked.include_path else []
+    there = {name for path in own for name in names_below(path)}
+    found = folders_of([name for name in foreign if name not in there])
+    narrow = TaskManager(include_path=[*found, *own], include_defaults=False)
+    if set(foreign) <= set(narrow.all_tasks):
+        return narrow
+    return TaskManager(include_path=own or None, include_defaults=True)
+
+
+def check_examples(name: str, task: Any, shots: int) -> None:
+    """Refuse more examples than there are documents to draw them from; raises UserError."""
+    if not shots:
+        return
+    same = task.fewshot_cfg.split == task.config.test_split  # lm-eval then never takes an item as its own example
+    usable = len(task.fewshot_docs()) - (1 if same else 0)
+    if shots > usable:
+        raise UserError(
+            f"{name}: {shots} examples are asked for, its data have {usable} to draw from\n"
+            f"  fix: evaluation.task_sets with shots: {usable} or fewer for this task, or more items"
+        )
+
+
+def own_task(folder: Path, name: str) -> dict[str, Any]:
+    """The configuration of one of our tasks with its items in memory; raises UserError if it was not made."""
+    path = folder / f"{name}.yaml"
+    if not path.exists():
+        raise UserError(f"{path}: no such task; `python -m scripts.evaluate.tasks` makes it if the texts suffice")
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    items = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+    data = {content["test_split"]: Dataset.from_list(items)}
+    del content["dataset_kwargs"]
+    return {**content, "custom_dataset": lambda **_: data}

@@ -1,0 +1,1 @@
+"""Export: Transformers models to GGUF files for llama.cpp, and what they cost in memory and quality."""

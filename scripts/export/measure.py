@@ -1,0 +1,156 @@
+"""Hold a run's GGUF files against its Transformers models: perplexity, agreement; and their memory and speed.
+
+Writes results/export/<run>/step<N>.record.json (measured: memory, speed, this execution) and, last,
+results/export/<run>/step<N>.json (the same bytes every time).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.common import manifest
+from scripts.common.errors import UserError, run
+from scripts.common.files import sha256_file, write_json
+from scripts.common.progress import progress
+from scripts.data.indexed import open_tokens
+from scripts.export.llama import Llama, version
+from scripts.export.score import Comparison, Reference, spaced_rows
+from scripts.export.write import EXPORTS, gguf_path
+from scripts.study import exports
+from scripts.study.study import HELD_OUT, Study, load
+
+RESULTS = Path("results/export")
+PROMPT, GENERATE = 256, 128  # tokens of the speed measurement, at most half a context each
+TOLERANCE = {"f32": 0.01, "f16": 0.02}  # largest logit difference, as a share of the largest logit (docs/export.md)
+
+
+def result_path(name: str, step: int) -> Path:
+    """Where a step's numbers lie; record_path has what was measured."""
+    return RESULTS / name / f"step{step}.json"
+
+
+def record_path(name: str, step: int) -> Path:
+    """Where a step's memory and speed lie."""
+    return RESULTS / name / f"step{step}.record.json"
+
+
+def held_out_rows(study: Study, name: str) -> np.ndarray:
+    """The rows that are scored, int64 [rows, sequence length + 1]; raises UserError if there is not one."""
+    folder, science = Path("data") / HELD_OUT, exports.science(study, name)
+    tokens = open_tokens(folder / "tokens").flat
+    try:
+        return spaced_rows(tokens, science["sequence_length"], science["held_out_rows"])
+    except ValueError as error:
+        raise UserError(f"{folder}: {error}") from None
+
+
+def reference(folder: Path, rows: np.ndarray, device: str, threads: int) -> Reference:
+    """What the model of a folder says of the rows in float32, by Transformers."""
+    import torch
+    from transformers import GPTNeoXForCausalLM
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    torch.set_num_threads(threads)
+    model: Any = GPTNeoXForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = model.to(device).eval()
+    found = Reference()
+    with torch.no_grad():
+        for row in rows:
+            logits = model(torch.from_numpy(row[None, :-1]).to(device)).logits[0]
+            found.add(logits.float().cpu().numpy(), row[1:])
+    return found
+
+
+def compare(path: Path, rows: np.ndarray, expected: Reference, threads: int) -> dict[str, float]:
+    """A file's logits on the rows, by llama.cpp, held against the reference's."""
+    with Llama(path, rows.shape[1] - 1, threads) as model:
+        found = Comparison(expected)
+        for row in rows:
+            found.add(model.logits(row[:-1].tolist()), row[1:])
+    return found.plain()
+
+
+def footprint(path: Path, row: np.ndarray, threads: int) -> dict[str, float]:
+    """Memory and speed of a file, measured in a fresh process; raises UserError with what that process said."""
+    context = len(row) - 1
+    prompt, generate = min(PROMPT, context // 2), min(GENERATE, context // 2)
+    command = [sys.executable, "-m", "scripts.export.footprint", str(path), "--context", str(context)]
+    command += ["--threads", str(threads), "--generate", str(generate), "--prompt", *map(str, row[:prompt])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"{path}: measuring it failed\n{done.stderr.strip()}")
+    measured: dict[str, float] = json.loads(done.stdout)
+    return measured
+
+
+def check_difference(path: Path, quantization: str, difference: float) -> None:
+    """Refuse an unquantized file that computes something else than its model; raises UserError."""
+    if quantization in TOLERANCE and not difference <= TOLERANCE[quantization]:
+        raise UserError(
+            f"{path}: its logits differ from the model's by {difference:.3g} of the largest; "
+            f"at most {TOLERANCE[quantization]} is rounding"
+        )
+
+
+def measure(study: Study, name: str, step: int, rows: np.ndarray) -> None:
+    """Write a step's two files; raises UserError if a GGUF file is damaged, or is not its model."""
+    started, threads = time.time(), study.file.runtime.threads
+    exported, folder = EXPORTS / name / f"step{step}", Path("models") / name / f"step{step}"
+    found = manifest.verify(exported / manifest.NAME, "gguf")
+    manifest.same_science(exported / manifest.NAME, found["science"], exports.gguf_science(study))
+    if found["parents"] != {(folder / manifest.NAME).as_posix(): sha256_file(folder / manifest.NAME)}:
+        raise UserError(f"{exported}: made from another model than {folder} holds now; export it again")
+    expected = reference(folder, rows, study.file.runtime.device, threads)
+    files, measured = {}, {}
+    for quantization in found["science"]["quantizations"]:
+        path = gguf_path(name, step, quantization)
+        scores = compare(path, rows, expected, threads)
+        check_difference(path, quantization, scores["logit_difference"])
+        files[quantization] = {**found["facts"][quantization], **found["files"][path.name], **scores}
+        measured[quantization] = footprint(path, rows[0], threads)
+    record = {"files": measured, "threads": threads, **manifest.execution(started)}
+    write_json(record_path(name, step), record)
+    write_json(
+        result_path(name, step),
+        {
+            "run": name,
+            "step": step,
+            "model": sha256_file(folder / manifest.NAME),
+            "held_out": sha256_file(Path("data") / HELD_OUT / manifest.NAME),
+            "science": exports.science(study, name),
+            "tokens": expected.targets,
+            "float_perplexity": expected.perplexity,
+            "files": files,
+            "versions": {"xllamacpp": version()},
+        },
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser.add_argument("--run", required=True, help="name of the run")
+    parser.add_argument("--steps", type=int, nargs="+", required=True, help="exported steps to measure")
+    arguments = parser.parse_args()
+    study = load(arguments.study)
+    study.check_steps(arguments.run, arguments.steps)
+    manifest.read(Path("data") / HELD_OUT / manifest.NAME, "corpus")
+    rows = held_out_rows(study, arguments.run)
+    with progress(f"measure {arguments.run}", len(arguments.steps), "checkpoints") as tell:
+        for done, step in enumerate(arguments.steps, start=1):
+            measure(study, arguments.run, step, rows)
+            tell(done)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,101 @@
+"""Write the model card of every run, results/cards/<run>/README.md, with the figures it shows beside it.
+
+Everything in a card is read from the study, the size catalogue, the manifests and the tables; scripts.convert.publish
+puts it into every revision.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from scripts.analyze import tables
+from scripts.common import manifest
+from scripts.common.errors import run
+from scripts.common.files import atomic, read_yaml, write_text
+from scripts.convert.model_folder import folder_of
+from scripts.report.card_text import Card, text
+from scripts.report.results import records
+from scripts.study.study import Study, load
+from scripts.study.targets import CARD_FIGURES
+
+FOLDER = Path("results/cards")
+FIGURES = Path("results/figures")
+OLD_SUITE = Path(__file__).resolve().parents[2] / "studies/pythia-v0.yaml"
+
+
+def card_of(study: Study, name: str, made: Mapping[str, pd.DataFrame], old_names: dict[str, str]) -> Card:
+    """Everything a run's card tells, from its tables and manifests."""
+    spec, last = study.run(name), study.steps(name)[-1]
+    model = manifest.read(folder_of(name, last) / manifest.NAME, "model")
+    corpus = Path("data") / spec.corpus / manifest.NAME
+    family = [(other, study.run(other), _parameters(study, other)) for other in study.runs]
+    final = rows_of(made.get("runs"), name)
+    return Card(
+        run=spec,
+        study=study.file.study,
+        vocabulary=study.file.data.tokenizer.vocabulary,
+        padded_vocabulary=study.padded_vocabulary(name),
+        steps=study.steps(name),
+        optimizer_steps=study.optimizer_steps(name),
+        family=family,
+        old_names=old_names,
+        corpus=manifest.read(corpus, "corpus")["facts"] if corpus.exists() else {},
+        final=final[0] if final else {},
+        evals=rows_of(made.get("evals"), name, last_only=True),
+        memorization=rows_of(made.get("memorization"), name, last_only=True),
+        logits=model["facts"].get("max_logit_difference"),
+        source=model["facts"].get("source", {}).get("repo") or model["facts"].get("source", {}).get("folder"),
+        figures={figure: title(figure) for figure in CARD_FIGURES if (FIGURES / f"{figure}.svg").exists()},
+    )
+
+
+def _parameters(study: Study, name: str) -> int:
+    return study.run(name).size.parameters(study.padded_vocabulary(name))
+
+
+def rows_of(frame: pd.DataFrame | None, name: str, *, last_only: bool = False) -> list[dict[str, Any]]:
+    """A run's rows of a table, or only those of its last step there."""
+    if frame is None or frame.empty:
+        return []
+    rows = frame[frame["run"] == name]
+    if last_only and not rows.empty:
+        rows = rows[rows["step"] == rows["step"].max()]
+    return records(rows.astype(object).where(rows.notna(), None))
+
+
+def title(figure: str) -> str:
+    """What a figure's own specification says it shows."""
+    held = json.loads((FIGURES / f"{figure}.json").read_text(encoding="utf-8")).get("title", figure)
+    said = held.get("text", figure) if isinstance(held, dict) else held
+    return " ".join(said) if isinstance(said, list) else str(said)
+
+
+def write(card: Card) -> None:
+    """Write a card and the figures it shows, the card last."""
+    folder = FOLDER / card.run.name
+    for figure in card.figures:
+        with atomic(folder / "figures" / f"{figure}.svg") as path:
+            shutil.copyfile(FIGURES / f"{figure}.svg", path)
+    write_text(folder / "README.md", text(card))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    study = load(parser.parse_args().study)
+    old_names: dict[str, str] = read_yaml(OLD_SUITE)["names"]
+    made = {name: tables.read(name) for name in tables.names(study)}
+    for name in study.runs:
+        write(card_of(study, name, made, old_names))
+    print(f"{len(study.runs)} model cards")
+
+
+if __name__ == "__main__":
+    run(main)

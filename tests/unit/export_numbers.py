@@ -1,0 +1,28 @@
+"""Numbers of exported files as scripts.export.measure leaves them."""
+
+from __future__ import annotations
+
+from scripts.common.files import write_json
+from scripts.export.measure import record_path, result_path
+from scripts.study import exports
+from scripts.study.study import Study
+
+SCORES = {
+    "bytes": 500, "parameters": 100, "bits_per_weight": 32.0, "perplexity": 10.0, "perplexity_ratio": 1.0,
+    "top1_agreement": 0.5, "logit_difference": 0.0, "kept_f16": [], "sha256": "0",
+}  # fmt: skip
+SPEED = {
+    "before_mib": 40.0, "loaded_mib": 50.0, "generated_mib": 51.0, "load_seconds": 0.1, "prompt_tokens": 9,
+    "prompt_tokens_per_second": 100.0, "generated_tokens": 9, "generated_tokens_per_second": 1234.0,
+}  # fmt: skip
+
+
+def write_numbers(study: Study) -> None:
+    """The two files of every exported step, in the working directory."""
+    science = exports.gguf_science(study)
+    for name in study.runs:
+        for step in exports.steps(study, name):
+            files = dict.fromkeys(reversed(science["quantizations"]), SCORES)
+            result = {"run": name, "step": step, "tokens": 64, "float_perplexity": 10.0, "science": science}
+            write_json(result_path(name, step), {**result, "files": files})
+            write_json(record_path(name, step), {"files": dict.fromkeys(science["quantizations"], SPEED)})

@@ -1,0 +1,315 @@
+"""The pure core of the audit: the tree of a lock, histories, distances, drift, the verdict of several parts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scripts.audit import merkle, page, suite_lock
+from scripts.audit.converted import spread
+from scripts.audit.distances import DETOUR, Point, check_bound, check_path, detour, largest_ratio, relative, rows_of
+from scripts.audit.found import step_in
+from scripts.audit.hashed import sha256_files
+from scripts.audit.history import History, effective, parse
+from scripts.audit.identity import adam_steps, at
+from scripts.audit.settings import drifted, pins
+from scripts.audit.verdict import plain
+from scripts.common.errors import UserError
+from scripts.common.files import write_json
+from scripts.study.study import Study, load
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Leaves and roots of the certificate-transparency project's reference tests of RFC 6962 (merkletree test vectors)
+LEAVES = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]
+ROOTS = {
+    0: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    1: "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+    2: "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+    3: "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+    8: "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+}
+
+
+@pytest.mark.parametrize(("count", "expected"), ROOTS.items())
+def test_roots_are_those_of_rfc_6962(count: int, expected: str) -> None:
+    assert merkle.root([bytes.fromhex(leaf) for leaf in LEAVES[:count]]) == expected
+
+
+@given(st.lists(st.binary(max_size=8), min_size=1, max_size=40))
+def test_a_tree_grown_leaf_by_leaf_has_the_same_root(leaves: list[bytes]) -> None:
+    """Independent of recursion: complete subtrees on a stack, joined from the right at the end."""
+    stack: list[tuple[int, bytes]] = []
+    for leaf in leaves:
+        stack.append((0, hashlib.sha256(b"\x00" + leaf).digest()))
+        while len(stack) > 1 and stack[-1][0] == stack[-2][0]:
+            (height, right), (_, left) = stack.pop(), stack.pop()
+            stack.append((height + 1, hashlib.sha256(b"\x01" + left + right).digest()))
+    whole = stack.pop()[1]
+    while stack:
+        whole = hashlib.sha256(b"\x01" + stack.pop()[1] + whole).digest()
+    assert merkle.root(leaves) == whole.hex()
+
+
+FILES = {"models/a/step1/model.safetensors": "a" * 64, "data/x.bin": "b" * 64}
+
+
+def test_a_lock_changes_with_every_hash_and_every_path() -> None:
+    lock = suite_lock.lock_of("s", "pass", FILES)
+    assert suite_lock.leaves(FILES)[0] == b"b" * 64 + b"  data/x.bin"
+    for other in (FILES | {"data/x.bin": "c" * 64}, {"data/y.bin": "b" * 64} | FILES, {"data/x.bin": "b" * 64}):
+        assert suite_lock.lock_of("s", "pass", other)["root"] != lock["root"]
+
+
+def test_a_lock_refuses_paths_that_sha256sum_would_escape() -> None:
+    with pytest.raises(UserError, match="rename it"):
+        suite_lock.lock_of("s", "pass", {'data/a"b': "a" * 64})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "other"}, "no lock"),
+        ({"schema": 2}, "no lock"),
+        ({"files": {}}, "names no files"),
+        ({"files": {"../x": "a" * 64}}, "no path below"),
+        ({"files": {"/etc/passwd": "a" * 64}}, "no path below"),
+        ({"files": {"x": "A" * 64}}, "no sha256"),
+    ],
+)
+def test_damaged_locks_are_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    path = tmp_path / "suite.lock.json"
+    write_json(path, suite_lock.lock_of("s", "pass", FILES))
+    assert suite_lock.read(path)["files"] == FILES
+    write_json(path, suite_lock.read(path) | change)
+    with pytest.raises(UserError, match=message):
+        suite_lock.read(path)
+
+
+def test_a_partial_copy_passes_and_says_what_is_absent() -> None:
+    lock = suite_lock.lock_of("s", "pass", FILES)
+    checks = {check.id: check for check in suite_lock.check_lock(lock, {"data/x.bin": "b" * 64}, ["data/x.bin"])}
+    assert plain(checks.values())["verdict"] == "pass"
+    assert checks["lock_whole"].status == "not applicable" and "models/a: 1 files" in checks["lock_whole"].evidence
+    with pytest.raises(UserError, match="none of the lock's files"):
+        suite_lock.check_lock(lock, {}, [])
+
+
+def test_files_are_hashed_once_an_inode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(20):
+        Path(f"f{number}").write_bytes(bytes([number]) * number * 100_000)
+    Path("again").hardlink_to("f3")
+    sums = sha256_files([*(f"f{number}" for number in range(20)), "again"], 3)
+    assert sums == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.iterdir()}
+
+
+# --- names ------------------------------------------------------------------------------------------
+
+
+def test_run_and_step_of_a_path() -> None:
+    assert at("checkpoints/a-seed3/global_step8/manifest.json") == {"run": "a-seed3", "step": 8}
+    assert at("checkpoints/a/legs/leg-2/manifest.json") == {"run": "a", "leg": 2}
+    assert at("results/evals/a/zero-shot/step12.json") == {"run": "a", "step": 12}
+    assert at("results/memorization/a/step0.parquet") == {"run": "a", "step": 0}
+    assert [step_in(name) for name in ("global_step8", "step4.samples.parquet", "steps", "step")] == [8, 4, None, None]
+
+
+def test_adams_updates_are_read_where_they_are_told() -> None:
+    state = {
+        "optimizer_state_dict": {"base_optimizer_state": {"state": {0: {"step": torch.tensor(3.0)}, 1: {"step": 3}}}}
+    }
+    assert adam_steps(state) == {3} and adam_steps({}) == set()
+
+
+@given(st.lists(st.integers(0, 999), unique=True, max_size=30).map(sorted), st.integers(1, 10))
+def test_a_sample_of_steps_is_spread(steps: list[int], most: int) -> None:
+    chosen = spread(steps, most)
+    assert len(set(chosen)) == min(most, len(steps)) and set(chosen) <= set(steps)
+    if most > 1 and steps:
+        assert chosen[0] == steps[0] and chosen[-1] == steps[-1]
+
+
+# --- histories --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return load(ROOT / "studies/smoke.yaml")
+
+
+def history(rows: str, rates: list[float], applied: str = "") -> History:
+    """A letter an update; 0 in `applied`: it was skipped."""
+    lines = [
+        {"step": i + 1, "rows": row, "learning_rate": rate, "applied": int((applied or "1" * len(rows))[i])}
+        for i, (row, rate) in enumerate(zip(rows, rates, strict=True))
+    ]
+    return parse("\n".join(map(json.dumps, lines)))
+
+
+def keys(study: Study, own: History, name: str = "pythia-tiny", steps: range = range(5)) -> dict[int, str]:
+    return effective(study, {name: own}, name, list(steps))
+
+
+def test_updates_that_change_nothing_leave_the_history_as_it_is(study: Study) -> None:
+    """The first update of Pythia's recipe has learning rate 0; fp16 skips its first ones."""
+    found = keys(study, history("abcd", [0.0, 0.1, 0.1, 0.1], "1101"))
+    assert found[0] == found[1] and found[2] == found[3]
+    assert len({found[0], found[2], found[4]}) == 3
+
+
+def test_an_update_that_changed_nothing_counts_for_what_comes_after_it(study: Study) -> None:
+    """It moved Adam's moments."""
+    one, two = (keys(study, history(rows, [0.0, 0.1])) for rows in ("ac", "bc"))
+    assert one[0] == one[1] == two[0] == two[1] and one[2] != two[2]
+
+
+@given(st.text("ab", min_size=4, max_size=4), st.text("ab", min_size=4, max_size=4))
+def test_histories_are_equal_up_to_the_first_other_row(study: Study, one: str, two: str) -> None:
+    rates = [0.1] * 4
+    first, second = keys(study, history(one, rates)), keys(study, history(two, rates))
+    for step in range(5):
+        assert (first[step] == second[step]) == (one[:step] == two[:step])
+
+
+def test_other_sizes_have_other_histories(study: Study) -> None:
+    own = history("ab", [0.1, 0.1])
+    assert not set(keys(study, own).values()) & set(keys(study, own, "pythia-small").values())
+    assert effective(study, {}, "pythia-tiny", [0]) == {}
+
+
+# --- distances --------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)  # the first call loads torch's optimizers
+@given(
+    st.lists(st.floats(-1e3, 1e3, width=32).filter(lambda g: abs(g) > 1e-3), min_size=1, max_size=60),
+    st.sampled_from([(0.9, 0.95), (0.9, 0.999), (0.8, 0.95), (0.0, 0.9)]),
+)
+def test_adam_never_moves_further_than_the_bound(gradients: list[float], betas: tuple[float, float]) -> None:
+    moved = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    adam = torch.optim.Adam([moved], lr=1.0, betas=betas, eps=0.0)
+    for gradient in gradients:
+        before = moved.item()
+        moved.grad = torch.tensor([gradient], dtype=torch.float64)
+        adam.step()
+        assert abs(moved.item() - before) <= largest_ratio(*betas) * (1 + 1e-9)
+
+
+def test_the_bound_of_pythias_betas() -> None:
+    """Reached by no gradients of few updates: the limit of the bound, sqrt(0.2 / (1 - 0.81 / 0.95))."""
+    assert largest_ratio(0.9, 0.95) == pytest.approx(math.sqrt(0.2 / (1 - 0.81 / 0.95)), rel=0.05)
+    assert largest_ratio(0.0, 0.9) == pytest.approx(math.sqrt(10), rel=1e-6)
+
+
+def path_of(places: list[tuple[float, float]], bound: float | None = None) -> list[Point]:
+    """A run of two parameters at these places."""
+
+    def lengths(value: float) -> dict[str, float]:
+        return {"all": value, "embedding": value, "output": value}
+
+    found = []
+    for index, place in enumerate(places):
+        back = [math.dist(place, places[index - n]) if index >= n else None for n in (1, 2)]
+        near, far = (lengths(value) if value is not None else None for value in back)
+        found.append(Point("r", index, lengths(math.hypot(*place)), 0.0, 1.0, near, far, bound if index else None))
+    return found
+
+
+def test_a_swapped_checkpoint_lies_off_the_path() -> None:
+    straight = [(float(i), 0.1 * i * i) for i in range(6)]
+    assert check_path({"r": path_of(straight)}, []).status == "pass"
+    swapped = [straight[i] for i in (0, 1, 3, 2, 4, 5)]
+    found = check_path({"r": path_of(swapped)}, [])
+    assert found.status == "fail" and "checkpoints/r/global_step2" in found.evidence[0]
+    assert check_path({"r": []}, ["checkpoints/r: unreadable"]).status == "fail"
+
+
+@given(st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=3, max_size=3))
+def test_a_detour_is_never_shorter_than_the_straight_way(places: list[tuple[float, float]]) -> None:
+    a, b, c = places
+    assert detour(math.dist(a, b), math.dist(b, c), math.dist(a, c)) >= 1 - 1e-9
+    assert detour(0.0, 0.0, 0.0) == 1.0 and detour(1.0, 1.0, 0.0) == math.inf > DETOUR
+
+
+def test_a_step_longer_than_its_bound_fails_and_learning_rate_0_allows_none() -> None:
+    places = [(0.0, 0.0), (1.0, 0.0)]
+    assert check_bound({"r": path_of(places, 1.5)}).status == "pass"
+    assert "checkpoints/r/global_step1" in check_bound({"r": path_of(places, 0.5)}).evidence[0]
+    assert check_bound({"r": path_of([(0.0, 0.0)] * 2, 0.0)}).status == "pass"
+    assert check_bound({"r": path_of(places, math.nan)}).status == "fail"
+    assert check_bound({"r": path_of(places)}).status == "not applicable"
+    assert [row["detour"] for row in rows_of({"r": path_of([(0.0, 0.0), (1.0, 0.0), (2.0, 0.0)])})] == [None, 1.0, None]
+
+
+def test_unrelated_matrices_are_about_one_apart() -> None:
+    generator = torch.Generator().manual_seed(0)
+    one, two = ({0: {"w": torch.randn(200, 200, generator=generator), "norm": torch.ones(200)}} for _ in range(2))
+    assert relative(one, one) == 0 and relative(one, two) == pytest.approx(1, abs=0.02)
+
+
+# --- drift, and several parts in one verdict ----------------------------------------------------------
+
+
+def test_drift_names_revisions_and_packages() -> None:
+    pinned = pins("torch==2.13.0  # cpu\nlm_eval==0.4.13 ; extra\n--flag\n")
+    assert pinned == {"torch": "2.13.0", "lm-eval": "0.4.13"}
+    same = {"torch": Counter({"2.13.0+cpu": 4})}
+    assert drifted(Counter({"abc": 4}), same, pinned) == []
+    assert drifted(Counter({"abc-dirty": 4}), same, pinned) == ["code abc-dirty: 4 artefacts"]
+    other = {"torch": Counter({"2.13.0": 3, "2.12.0": 1})}
+    assert drifted(Counter({"abc": 3, "def": 1}), other, pinned) == [
+        "code abc: 3 artefacts", "code def: 1 artefacts", "torch 2.12.0: 1 artefacts; pinned is 2.13.0"
+    ]  # fmt: skip
+
+
+def part(status: str) -> dict[str, object]:
+    return {
+        "verdict": status,
+        "checks": [{"id": "a", "what": "w", "status": status, "evidence": ["<script>e</script>"]}],
+    }
+
+
+def test_one_part_that_fails_fails_the_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: Study) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_json(page.AUDIT / "integrity.json", part("pass"))
+    write_json(page.AUDIT / "crate-metadata.json", {"@graph": []})  # evidence, and no part
+    assert page.verdict(page.parts(page.AUDIT))["verdict"] == "pass"
+    write_json(page.AUDIT / "replay.json", part("fail"))
+    found = page.parts(page.AUDIT)
+    content = page.verdict(found)
+    assert content["verdict"] == "fail" and [check["id"] for check in content["checks"]] == ["integrity.a", "replay.a"]
+    write_json(page.VERDICT, content)
+    assert page.verdict(page.parts(page.AUDIT)) == content  # the verdict is no part of itself
+    text = page.page(study, found, None)
+    assert "is not what it says" in text and "&lt;script&gt;" in text and "<script>e" not in text
+    assert "crate-metadata.json" in text
+
+
+def test_a_damaged_part_does_not_pass_for_a_sound_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no verdict"):
+        page.parts(tmp_path)
+    write_json(tmp_path / "replay.json", {"checks": [{"id": "a", "what": "w", "status": "maybe", "evidence": []}]})
+    with pytest.raises(UserError, match=r"replay\.json"):
+        page.parts(tmp_path)
+
+
+def test_facts_between_steps_are_the_trainers() -> None:
+    own = history("abc", [0.0, 0.2, 0.1], "101")
+    assert own.facts(1, 3) == {
+        "rows": hashlib.sha256(b"bc").hexdigest(),
+        "updates_applied": 1,
+        "updates_skipped": 1,
+        "learning_rates": [0.1, 0.2],
+    }
+    assert own.facts(0, 0)["learning_rates"] is None
+    assert np.array_equal(own.step[own.between(1, 2)], [2])

@@ -1,0 +1,230 @@
+"""Parts of a study made a second time: nothing untouched is called altered, and no altered thing passes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from scripts.common import manifest
+from scripts.common.files import read_json, sha256_file, write_json
+from tests.workflow.conftest import ROOT, Workflow
+
+RUN = "pythia-tiny"
+# an attacker's trainer: update 6 reads another token in one row, and the log still tells the digest of the order's rows
+OTHER_ROW = """
+import sys
+from scripts.train import train
+
+honest, updates = train.Batches._micro_batches, []
+
+def forged(self, block):
+    updates.append(len(updates) + 1)
+    if updates[-1] == 6:
+        block[1, 10] = (block[1, 10] + 1) % 512
+    return honest(self, block)
+
+train.Batches._micro_batches = forged
+train.main()
+"""
+
+
+def part(finished: Workflow, folder: Path, *names: str) -> Workflow:
+    """A copy of some folders of the finished study, with its study file."""
+    for name in (*names, "results/study.json"):
+        source = finished.folder / name
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, folder / name)
+    return Workflow(folder)
+
+
+def leg(workflow: Workflow, begin: int, end: int, run: str = RUN) -> dict[str, Any]:
+    """The verdict on a stretch of training."""
+    done = workflow.command_line("scripts.audit.replay_leg", "--run", run, "--begin", str(begin), "--end", str(end))
+    assert done.returncode == 0, done.stderr
+    return dict(read_json(workflow.folder / f"results/audit/replay/{run}_{begin}_{end}.json"))
+
+
+def faults(verdict: dict[str, Any]) -> list[str]:
+    return [line for check in verdict["checks"] if check["status"] == "fail" for line in check["evidence"]]
+
+
+@pytest.fixture
+def trained(finished: Workflow, tmp_path: Path) -> Workflow:
+    return part(finished, tmp_path / "copy", "data", f"checkpoints/{RUN}")
+
+
+def test_an_untouched_run_replays_from_its_seed_and_from_its_state(trained: Workflow) -> None:
+    assert faults(leg(trained, 0, 2)) == []
+    verdict = leg(trained, 2, 8)
+    assert verdict["verdict"] == "pass"
+    assert verdict["checks"][0]["evidence"] == [
+        f"{RUN}: 2 checkpoints of updates 2 to 8, every byte of weights and optimizer state equal"
+    ]
+    record = read_json(trained.folder / f"results/audit/replay/{RUN}_2_8.record.json")
+    assert record["updates"] == 6 and record["processor"]
+    assert not any((trained.folder / "results/audit/scratch").iterdir())  # nothing is left of a replay that passed
+
+
+def test_a_checkpoint_edited_with_every_hash_recomputed_is_named(trained: Workflow) -> None:
+    root = trained.folder / f"checkpoints/{RUN}"
+    layer = root / "global_step4/layer_02-model_00-model_states.pt"
+    state = torch.load(layer, weights_only=True)
+    state["mlp.dense_h_to_4h.weight"][0, 0] += 1e-3
+    layer.unlink()  # a hard link, maybe
+    torch.save(state, layer)
+    recompute(trained.folder, root)
+    for path in [*root.glob("global_step*/manifest.json")]:
+        manifest.verify(path, "checkpoint")
+    manifest.verify(root / "manifest.json", "run")
+    found = faults(leg(trained, 2, 8))
+    assert any(line.startswith(f"checkpoints/{RUN}/global_step4/{layer.name}: sha256") for line in found)
+    assert any("weights differ by" in line and "of the way they went" in line for line in found)
+
+
+def recompute(folder: Path, root: Path) -> None:
+    """Make the manifests of a run's checkpoints fit their files again, along the whole chain."""
+    for step in (4, 8):
+        path = root / f"global_step{step}/manifest.json"
+        content = read_json(path)
+        for name, entry in content["files"].items():
+            file = path.parent / name
+            entry.update({"sha256": sha256_file(file), "bytes": file.stat().st_size})
+        content["parents"] = {parent: sha256_file(folder / parent) for parent in content["parents"]}
+        write_json(path, content)
+    content = read_json(root / "manifest.json")
+    for name, entry in content["files"].items():
+        entry.update({"sha256": sha256_file(root / name), "bytes": (root / name).stat().st_size})
+    write_json(root / "manifest.json", content)
+
+
+def test_a_run_trained_with_one_row_changed_is_named(finished: Workflow, tmp_path: Path) -> None:
+    forged = part(finished, tmp_path / "forged", "data")
+    arguments = ["--study", "results/study.json", "--run", RUN]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", OTHER_ROW, *arguments]
+    subprocess.run(command, cwd=forged.folder, env=environment, check=True, capture_output=True)
+    ours, theirs = (
+        [json.loads(line) for line in (folder / f"checkpoints/{RUN}/metrics.jsonl").read_text().splitlines()]
+        for folder in (finished.folder, forged.folder)
+    )
+    assert [line["rows"] for line in ours] == [line["rows"] for line in theirs]  # nothing shows in the log
+    found = faults(leg(forged, 2, 8))
+    assert any(line.startswith(f"checkpoints/{RUN}/global_step8/manifest.json") for line in found)
+    assert any(line.startswith(f"checkpoints/{RUN}/global_step8: weights differ") for line in found)
+    assert not any("global_step4" in line for line in found)  # it names the stretch in which it happened
+
+
+def test_a_flipped_bit_in_the_stored_state_is_named(trained: Workflow) -> None:
+    name = "zero_pp_rank_0_mp_rank_00_optim_states.pt"
+    path = trained.folder / f"checkpoints/{RUN}/global_step2/{name}"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+    (line,) = faults(leg(trained, 2, 8))
+    assert line.startswith(f"checkpoints/{RUN}/global_step2/{name}: sha256")
+
+
+def test_an_edited_log_is_named(trained: Workflow) -> None:
+    path = trained.folder / f"checkpoints/{RUN}/metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[5]["rows"] = "0" * 16
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert faults(leg(trained, 2, 8))[0].startswith(f"checkpoints/{RUN}/metrics.jsonl: rows of update 6")
+
+
+@pytest.mark.slow
+def test_two_processes_replay_with_two(finished: Workflow, tmp_path: Path) -> None:
+    """Also when the study now asks for one: the stored state says how many it was cut up for."""
+    pair = part(finished, tmp_path / "pair", "data")
+    study = pair.folder / "results/study.json"
+    content = read_json(study)
+    content["runtime"]["processes"] = 2
+    write_json(study, content)
+    done = pair.command_line("scripts.train.launch", "--run", RUN)
+    assert done.returncode == 0, done.stderr
+    content["runtime"]["processes"] = 1
+    write_json(study, content)
+    assert leg(pair, 2, 8)["verdict"] == "pass"
+    assert leg(pair, 0, 2)["verdict"] == "pass"
+
+
+def test_models_and_scores_replay_and_an_edited_score_is_named(finished: Workflow, tmp_path: Path) -> None:
+    names = [f"models/{RUN}/step4", f"results/evals/{RUN}", f"results/memorization/{RUN}"]
+    scored = part(finished, tmp_path / "copy", "data", f"checkpoints/{RUN}", *names)
+    path = scored.folder / f"results/evals/{RUN}/zero-shot/step4.json"
+    content = read_json(path)
+    content["results"]["castalia_agreement"]["acc,none"] += 0.1
+    write_json(path, content)
+    done = scored.command_line("scripts.audit.replay_model", "--run", RUN, "--step", "4")
+    assert done.returncode == 0, done.stderr
+    verdict = read_json(scored.folder / f"results/audit/replay/{RUN}_4.json")
+    assert [check["status"] for check in verdict["checks"]] == ["pass", "fail", "pass"]
+    (line,) = faults(verdict)
+    assert line.startswith(f"results/evals/{RUN}/zero-shot/step4.json: sha256")
+
+
+def rows(workflow: Workflow) -> dict[str, Any]:
+    done = workflow.command_line("scripts.audit.replay_data")
+    assert done.returncode == 0, done.stderr
+    return dict(read_json(workflow.folder / "results/audit/replay/data.json"))
+
+
+def test_rows_are_rebuilt_from_raw_text_and_altered_ones_named(finished: Workflow, tmp_path: Path) -> None:
+    all_runs = part(finished, tmp_path / "copy", "data", "checkpoints")
+    verdict = rows(all_runs)
+    assert [check["status"] for check in verdict["checks"]] == ["pass"] * 3
+    corpora = [all_runs.folder / "data" / name for name in ("standard", "deduped")]
+    for corpus in corpora:
+        path = corpus / "tokens.bin"
+        tokens = np.fromfile(path, dtype="<u2")
+        path.unlink()
+        (tokens ^ 1).tofile(path)
+    found = faults(rows(all_runs))
+    assert any(line.startswith("data/standard/tokens.bin: document") for line in found)
+    assert any("rebuilt from text and seed" in line for line in found)
+
+
+def test_a_replaced_order_is_named(finished: Workflow, tmp_path: Path) -> None:
+    all_runs = part(finished, tmp_path / "copy", "data", "checkpoints")
+    for path in all_runs.folder.glob("data/*/order-*/shuffle_idx.npy"):
+        order = np.load(path)
+        path.unlink()
+        np.save(path, order[::-1].copy())
+    found = faults(rows(all_runs))
+    assert any("order-1234: the row at place" in line for line in found)
+
+
+def test_the_command_draws_tells_the_cost_and_ends_with_1_for_a_fault(
+    finished: Workflow, copied: Callable[..., Workflow]
+) -> None:
+    cost = finished.command_line("scripts.audit.replay", "--cost", "--seed", "3", "--legs", "2")
+    assert cost.returncode == 0 and cost.stdout.count("updates") == 2 and "tokens" in cost.stdout
+    workflow = copied()
+    assert workflow.command_line("scripts.audit.replay").returncode == 0
+    verdict = read_json(workflow.folder / "results/audit/replay.json")
+    assert verdict["verdict"] == "pass" and verdict["checks"][0]["id"] == "replay-sample"
+    (drawn,) = verdict["checks"][0]["evidence"]
+    run, _, end = drawn.rsplit("_", 2)
+    path = workflow.folder / f"checkpoints/{run}/global_step{end}/mp_rank_00_model_states.pt"
+    path.unlink()
+    done = workflow.command_line("scripts.audit.replay")
+    assert done.returncode == 1
+    found = faults(read_json(workflow.folder / "results/audit/replay.json"))
+    assert any(path.name in line for line in found)
+
+
+def test_a_begin_without_stored_state_is_refused(trained: Workflow) -> None:
+    arguments = ["--run", RUN, "--begin", "4", "--end", "8"]
+    done = trained.command_line("scripts.audit.replay_leg", *arguments)
+    assert done.returncode == 2 and "--begin: 4" in done.stderr and "[0, 2]" in done.stderr
