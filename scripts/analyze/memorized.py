@@ -7,6 +7,7 @@ of scikit-learn's confusion matrix, so that what it calls a true-positive rate i
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ def expected_quantiles(counts: np.ndarray) -> NDArray[np.float64]:
     return found
 
 
-def scaling(points: list[tuple[float, ...]], memorized: np.ndarray, rows: np.ndarray) -> NDArray[np.float64] | None:
+def scaling(points: Sequence[tuple[float, ...]], memorized: np.ndarray, rows: np.ndarray) -> NDArray[np.float64] | None:
     """Coefficients of log-odds of being memorized on an intercept and the points' coordinates (binomial regression).
 
     `points` [n] are coordinates, such as log10 of parameters and of tokens; None where the counts determine no fit.
@@ -98,8 +99,15 @@ def scaling(points: list[tuple[float, ...]], memorized: np.ndarray, rows: np.nda
     import statsmodels.api as sm
     from statsmodels.tools.sm_exceptions import PerfectSeparationError
 
-    design = sm.add_constant(np.array(points, dtype=float), has_constant="add")
-    if not memorized.sum() or (memorized == rows).all() or np.linalg.matrix_rank(design) < design.shape[1]:
+    seen = rows > 0  # an early checkpoint may have seen none of them
+    design = sm.add_constant(np.array(points, dtype=float)[seen], has_constant="add")
+    memorized, rows = memorized[seen], rows[seen]
+    if (
+        len(rows) < design.shape[1]
+        or not memorized.sum()
+        or (memorized == rows).all()
+        or np.linalg.matrix_rank(design) < design.shape[1]
+    ):
         return None
     try:
         with np.errstate(all="ignore"):
@@ -111,7 +119,7 @@ def scaling(points: list[tuple[float, ...]], memorized: np.ndarray, rows: np.nda
 
 
 def scaling_intervals(
-    points: list[tuple[float, ...]], flags: np.ndarray, known: np.ndarray, seed: int, repeats: int = 200
+    points: Sequence[tuple[float, ...]], flags: np.ndarray, known: np.ndarray, seed: int, repeats: int = 200
 ) -> list[dict[str, float]] | None:
     """`scaling` with 95 % intervals of a bootstrap over rows, which the models share.
 

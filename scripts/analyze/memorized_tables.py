@@ -104,9 +104,7 @@ def histograms(scored: Scored) -> pd.DataFrame:
     for spec, step in scored.ends():
         found = scored.rows(spec.name, step)
         hits = (found["score"].dropna() * scored.study.file.memorization.continuation).round().astype(int)
-        rows += [
-            {"run": spec.name, "step": step, "hits": int(h), "rows": int(n)} for h, n in hits.value_counts().items()
-        ]
+        rows += [{"run": spec.name, "step": step, "hits": h, "rows": int(n)} for h, n in hits.value_counts().items()]
     return pd.DataFrame(rows, columns=["run", "step", "hits", "rows"]).sort_values(["run", "hits"], ignore_index=True)
 
 

@@ -84,7 +84,7 @@ def _sources(study: Study) -> list[str]:
     return [
         f"{name}: {component.archive.package} {component.archive.version}, sha256 {component.archive.sha256}"
         if component.archive
-        else f"{name}: {', '.join(component.files or [])}"
+        else f"{name}: {', '.join(component.files or ['planted strings'])}"
         for name, component in study.file.data.components.items()
     ]
 

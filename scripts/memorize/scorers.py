@@ -175,7 +175,7 @@ class _Score(_Exact):
         return self
 
     def room(self) -> int:
-        return self.prompt + self.length - 1
+        return int(self.prompt + self.length - 1)
 
     def right(self, states: Tensor, index: Tensor, ids: Tensor, place: int) -> Tensor:
         at = self.prompt + place

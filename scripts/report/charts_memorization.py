@@ -39,7 +39,7 @@ def predict(results: Results) -> Any:
     steps = table[(table["kind"] == "step") & table["predictor"].isin(shown_runs(results))]
     if sizes.empty and steps.empty:
         return theme.empty(NOTHING)
-    axes = {
+    axes: dict[str, Any] = {
         "x": alt.X("recall:Q", title="recall", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
         "y": alt.Y("precision:Q", title="precision", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
     }

@@ -48,7 +48,7 @@ def early_predicts_final(results: Results) -> Finding:
     table = table[
         (table["kind"] == "step") & table["predictor"].isin(set(results.runs["run"])) & (table["predicted"] > 0)
     ]
-    told, numbers = "", {}
+    numbers: dict[str, float | int] = {}
     if not table.empty:
         middle = sorted(set(table["predictor_step"]))[len(set(table["predictor_step"])) // 2]
         told, numbers = _pooled(table[table["predictor_step"] == middle])
@@ -72,8 +72,8 @@ def training_order(results: Results) -> Finding:
     spread = table["dispersion"]
     text = (
         f"Without duplicates, variance over mean of memorized rows a window of {int(table['window_rows'].iloc[0])} "
-        f"rows is {spread.min():.2f} to {spread.max():.2f} (1 of a Poisson process), with {table['mean'].mean():.2g} such "
-        "rows a window in the mean; dispersion, bootstrapped KS or lag reject it for "
+        f"rows is {spread.min():.2f} to {spread.max():.2f} (1 of a Poisson process), with {table['mean'].mean():.2g} "
+        "such rows a window in the mean; dispersion, bootstrapped KS or lag reject it for "
         f"{len(against)} of {len(table)} runs at 5% over all tests."
     )
     holds = False if len(against) else (None if table["mean"].mean() * table["windows"].mean() < 20 else True)

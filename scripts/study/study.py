@@ -5,7 +5,7 @@ The Snakefile, every command, the plan and the audit take runs, steps and scienc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,7 +157,9 @@ class Study:
     def planted_components(self, corpus: str | None = None) -> list[str]:
         """Components of planted strings, all or those of a corpus, sorted."""
         data = self.file.data
-        among = data.components if corpus is None else data.corpora[corpus].components or []
+        among: Iterable[str] = data.components
+        if corpus is not None:
+            among = (data.corpora[corpus].components if corpus in data.corpora else None) or []
         return sorted(name for name in among if data.components[name].planted)
 
     # --- what a stage reads: the params of its rule and the science of its manifest ---------------

@@ -3,7 +3,8 @@
 python -m tests.benchmarks.memorization        on this CPU (some minutes)
 python -m tests.benchmarks.memorization --gpu  Pythia's sizes in bf16 on a GPU, beside the bare forward pass
 
-Weights are random. So that some rows are memorized, an eighth of them is continued by the model itself.
+Weights are random. So that some rows are memorized, a share of them is continued by the model itself: 1/64, about what
+Pythia-12B has memorized of the Pile (1.6 %), and 1/8, as in the default study.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def beside_generate(name: str, share: float) -> list[tuple[str, str]]:
         raise SystemExit(f"{name}: score and generate differ")
     if not ((found["exact"].first_miss == WIDTH - PROMPT) == (found["generate"] == WIDTH - PROMPT)).all():
         raise SystemExit(f"{name}: exact and generate differ")
-    what = f"memorization, {name}, {share:.0%} memorized"
+    what = f"memorization, {name}, {share:.1%} memorized"
     return [
         (
             f"{what}: {way}",
@@ -138,8 +139,7 @@ def grown(count: int) -> dict[str, float]:
 def measure() -> list[tuple[str, str]]:
     """(what, measured)."""
     torch.set_num_threads(1)
-    rows = [row for name in SHAPES for row in beside_generate(name, 1 / 8)]
-    rows += beside_generate("14m, vocabulary 50,304", 0.0)
+    rows = [row for name in SHAPES for share in (1 / 64, 1 / 8) for row in beside_generate(name, share)]
     return [*rows, ("memorization, exact: work and memory against rows", growth())]
 
 

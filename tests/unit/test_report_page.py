@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.analyze import tables
+from scripts.analyze.memorized_tables import all_tables
 from scripts.audit import signal_figure
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, read_yaml, write_json
@@ -46,6 +47,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study]:
             ("evals", tables.evals(study)), ("memorization", tables.memorization(study)),
         ):  # fmt: skip
             tables.write(name, frame)
+        for name, frame in all_tables(study).items():
+            tables.write(name, frame)
         tables.write("corpora", tables.corpora(study), parquet=False)
         write_numbers(study)
         export_table.write(Path("results/export_memory.csv"), export_table.COLUMNS, export_table.rows(study))
@@ -74,7 +77,7 @@ def test_every_figure_is_valid_has_a_caption_and_fetches_nothing(study: Study) -
     names = {path.stem for path in Path("results/figures").glob("*.json")}
     assert (
         names
-        == set(index.shown(study))
+        == set(index.shown(study)) | set(index.MEMORIZATION_FIGURES)
         == {path.stem for path in index.CAPTIONS.glob("*.rst")} - {"workflow", "interventions", "export", "audit"}
     )
     for name in sorted(names):
@@ -197,3 +200,16 @@ def test_sizes_get_distinct_colours_from_light_to_dark() -> None:
     assert light == sorted(light, reverse=True)
     assert len(set(colours)) == 10
     assert theme.size_colours(["one"]) == [theme.SIZE_STOPS[0]]
+
+
+def test_the_page_on_memorization_has_its_figures_and_findings(study: Study) -> None:
+    text = index.memorization_page(study)
+    for name in index.MEMORIZATION_FIGURES:
+        assert f'id="specification-{name}"' in text
+    found = {finding["id"] for finding in read_json(Path("results/findings.json"))}
+    assert found & index.ABOUT_MEMORIZATION >= {
+        "small_predicts_large",
+        "training_order_is_poisson",
+        "memorization_scaling",
+    }
+    assert all(f'<li id="{name}">' in text for name in found & index.ABOUT_MEMORIZATION)
