@@ -11,6 +11,7 @@ rule integrity:
         EVALS,
         MEMORIZATION,
         TABLES,
+        EXPORT_TABLES,
     output:
         "results/audit/integrity.json",
         "results/audit/distances.csv",

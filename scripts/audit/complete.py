@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from scripts.audit.found import Folder, checkpoint_path, step_in
 from scripts.audit.verdict import Check, judged
-from scripts.study import targets
+from scripts.study import exports, targets
 from scripts.study.study import Study
 
 
@@ -14,7 +15,7 @@ def expected(study: Study) -> list[str]:
     """Every artefact of the study that describes itself, by path."""
     steps = [checkpoint_path(run, step) for run in study.runs for step in study.steps(run)]
     corpora = [f"data/{run.corpus}/manifest.json" for run in study.runs.values()]
-    later = [*targets.models(study), *targets.evals(study), *targets.memorization(study)]
+    later = [*targets.models(study), *targets.ggufs(study), *targets.evals(study), *targets.memorization(study)]
     return list(dict.fromkeys([*targets.data(study), *corpora, *targets.checkpoints(study), *steps, *later]))
 
 
@@ -33,6 +34,7 @@ def check_known(study: Study) -> Check:
     places = {
         "checkpoints/*/global_step*": study.steps,
         "models/*/step*": study.steps,
+        "exports/*/step*": partial(exports.steps, study),
         "results/evals/*/*/step*.json": study.evaluation_steps,
         "results/memorization/*/step*.parquet": study.memorization_steps,
     }

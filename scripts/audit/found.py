@@ -22,6 +22,7 @@ MANIFESTS = {  # pattern of a manifest's place: the kind that belongs there
     "checkpoints/*/legs/leg-*/manifest.json": "leg",
     "checkpoints/*/adopted/manifest.json": "adopted",
     "models/*/step*/manifest.json": "model",
+    "exports/*/step*/manifest.json": "gguf",
 }
 DATA = "data/**/manifest.json"  # of several kinds
 EVALUATIONS = "results/evals/*/*/step*.json"

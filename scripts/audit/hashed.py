@@ -14,8 +14,8 @@ from scripts.common import manifest
 from scripts.common.progress import progress
 
 TENSORS = (".pt", ".safetensors", ".bin")
-TABLES = "results/tables/*"
-STUDY = "results/study.json"
+EXPORTS = "results/export/*/step*[0-9].json"  # not the records beside them
+RESULTS = ("results/evals/*/*/step*.json", SAMPLES, MEMORIZATION, EXPORTS, "results/tables/*", "results/study.json")
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,7 @@ def artefacts(folder: Folder) -> list[str]:
     """
     kept = {path for path, found in folder.manifests.items() if found.content.get("kind") != "resume"}
     named = {path for path, said in named_files(folder).items() if said.by in kept}
-    results = {
-        path.as_posix()
-        for pattern in ("results/evals/*/*/step*.json", SAMPLES, MEMORIZATION, TABLES, STUDY)
-        for path in Path().glob(pattern)
-    }
+    results = {path.as_posix() for pattern in RESULTS for path in Path().glob(pattern)}
     return sorted(path for path in kept | named | results if Path(path).is_file())
 
 

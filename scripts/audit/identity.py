@@ -11,7 +11,7 @@ from scripts.audit.found import MANIFESTS, Folder, Found, step_in
 from scripts.audit.verdict import Check, judged
 from scripts.common.errors import UserError
 
-KINDS_OF_STEPS = ("checkpoint", "model", "resume")
+KINDS_OF_STEPS = ("checkpoint", "model", "resume", "gguf")
 
 
 def check_names(folder: Folder) -> Check:

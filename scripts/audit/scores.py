@@ -80,7 +80,7 @@ def _unlike_items(found: Found, samples: str) -> tuple[list[str], int]:
 
 
 def check_scored_rows(study: Study, folder: Folder) -> Check:
-    """Memorization files hold the same distinct rows at every step of a run, all of them the run's."""
+    """Memorization files hold the same chosen rows, each once, at every step of a run, all of them the run's."""
     faults: list[str] = []
     first: dict[str, tuple[str, Any]] = {}
     rows = 0
@@ -95,7 +95,7 @@ def check_scored_rows(study: Study, folder: Folder) -> Check:
             continue
         rows += table.num_rows
         faults += _unlike_rows(study, name, path, table, first)
-    what = "Memorization was scored on the same distinct rows at every step of a run"
+    what = "Memorization was scored on the same chosen rows, each once, at every step of a run"
     if not folder.memorization:
         return Check("scored_rows", what, "not applicable", ("nothing was scored",))
     return judged("scored_rows", what, faults, f"{rows:,} rows in {len(folder.memorization):,} files")
@@ -104,19 +104,23 @@ def check_scored_rows(study: Study, folder: Folder) -> Check:
 def _unlike_rows(study: Study, name: str, path: str, table: Any, first: dict[str, tuple[str, Any]]) -> list[str]:
     if not set(table.column_names) >= PLACES:
         return [f"{path}: lacks {', '.join(sorted(PLACES - set(table.column_names)))}"]
-    place, asked = table["place"], study.file.memorization
+    chosen, every = _chosen(table), table["place"].drop_null()
+    asked, run = study.file.memorization, study.run(name)
+    rows = table.filter(pc.not_equal(table["chosen"], "planted"))["place"]  # of planted strings two may share a row
     faults = []
-    if len(place.unique()) != len(place):
+    if len(rows.unique()) != len(rows):
         faults.append(f"{path}: a row is scored twice")
-    if len(place) and not (pc.min(place).as_py() >= 0 and pc.max(place).as_py() < study.run(name).rows):
+    if len(every) and not (pc.min(every).as_py() >= 0 and pc.max(every).as_py() < run.rows):
         faults.append(f"{path}: scores a row that {name} never reads")
-    sampled, wanted = (
-        pc.sum(pc.equal(table["chosen"], "sample")).as_py() or 0,
-        min(asked.sample_rows, study.run(name).rows),
-    )
-    if sampled != wanted:
+    sampled = pc.sum(pc.equal(table["chosen"], "sample")).as_py() or 0
+    if sampled != (wanted := min(asked.sample_rows, run.rows)):
         faults.append(f"{path}: {sampled} sampled rows, the study asks for {wanted}")
-    other, places = first.setdefault(name, (path, place))
-    if not places.equals(place):
+    other, places = first.setdefault(name, (path, chosen))
+    if not places.equals(chosen):
         faults.append(f"{path}: other rows than {other}")
     return faults
+
+
+def _chosen(table: Any) -> Any:
+    """Places of the rows that each checkpoint of a run is scored on: all but the rest, which grows."""
+    return table.filter(pc.not_equal(table["chosen"], "rest"))["place"].combine_chunks()

@@ -15,6 +15,7 @@ from scripts.audit.verdict import Check, judged
 from scripts.common.files import canonical
 from scripts.common.manifest import differing
 from scripts.common.words import brief
+from scripts.study import exports
 from scripts.study.study import HELD_OUT, Study
 
 LOCK = Path(__file__).parents[2] / "envs/requirements.lock"
@@ -45,6 +46,8 @@ def asked_settings(study: Study, folder: Folder) -> Iterator[tuple[str, dict[str
         if kind in ("run", "checkpoint", "leg", "resume"):
             own = {key: value for key, value in (found.content.get("science") or {}).items() if key != "parents"}
             yield found.path, own, trained[name]
+        elif kind == "gguf":
+            yield found.path, found.content.get("science"), exports.gguf_science(study)
         elif kind == "model":
             size = {"size": trained[name]["size"], "precision": trained[name]["training"]["precision"]}
             there = found.content.get("science") or {}

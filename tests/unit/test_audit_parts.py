@@ -9,6 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,10 +19,11 @@ from hypothesis import strategies as st
 from scripts.audit import merkle, page, suite_lock
 from scripts.audit.converted import spread
 from scripts.audit.distances import DETOUR, Point, check_bound, check_path, detour, largest_ratio, relative, rows_of
-from scripts.audit.found import step_in
+from scripts.audit.found import Folder, Found, step_in
 from scripts.audit.hashed import sha256_files
 from scripts.audit.history import History, effective, parse
 from scripts.audit.identity import adam_steps, at
+from scripts.audit.scores import check_scored_rows
 from scripts.audit.settings import drifted, pins
 from scripts.audit.verdict import plain
 from scripts.common.errors import UserError
@@ -313,3 +316,33 @@ def test_facts_between_steps_are_the_trainers() -> None:
     }
     assert own.facts(0, 0)["learning_rates"] is None
     assert np.array_equal(own.step[own.between(1, 2)], [2])
+
+
+# --- the rows of memorization -----------------------------------------------------------------------
+
+
+def scored(path: str, chosen: list[tuple[int | None, str]]) -> None:
+    """A memorization file of these (place, why chosen)."""
+    table = pa.table(
+        {"place": pa.array([place for place, _ in chosen], pa.int64()), "chosen": [why for _, why in chosen]}
+    )
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+
+
+def test_chosen_rows_stay_while_the_rest_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: Study) -> None:
+    """A planted string may stand in no row, and two in one; rows of the rest are those seen so far."""
+    monkeypatch.chdir(tmp_path)
+    sample = [(place, "sample") for place in range(16)]
+    planted: list[tuple[int | None, str]] = [(None, "planted"), (3, "planted"), (3, "planted")]
+    one, two = (f"results/memorization/pythia-tiny/step{step}.parquet" for step in (4, 8))
+    scored(one, [*sample, (16, "rest"), *planted])
+    scored(two, [*sample, (16, "rest"), (17, "rest"), *planted])
+    folder = Folder(memorization={path: Found(path, None, {}) for path in (one, two)})
+    assert check_scored_rows(study, folder).status == "pass"
+    scored(two, [*sample[:-1], (20, "sample"), *planted])
+    assert check_scored_rows(study, folder).evidence == (f"{two}: other rows than {one}",)
+    scored(two, [*sample, (15, "rest"), (32, "rest"), *planted])
+    assert check_scored_rows(study, folder).evidence == (
+        f"{two}: a row is scored twice", f"{two}: scores a row that pythia-tiny never reads"
+    )  # fmt: skip

@@ -425,10 +425,19 @@ def test_a_copy_against_the_lock(suite: Path) -> None:
 def test_the_lock_names_every_file_that_makes_up_the_suite(finished: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(finished.folder)
     files = read_json(Path("results/suite.lock.json"))["files"]
-    places = ("data", "checkpoints", "models", "results/evals", "results/memorization", "results/tables")
+    places = (
+        "data",
+        "checkpoints",
+        "models",
+        "results/evals",
+        "results/memorization",
+        "results/tables",
+        "exports",
+        "results/export",
+    )
     there = {path.as_posix() for place in places for path in Path(place).rglob("*") if path.is_file()}
     left_out = {path for path in there - set(files) if "/resume/" not in path}
-    execution = re.compile(r".*/(record\.json|timing\.jsonl|latest)")
+    execution = re.compile(r".*(/|\.)record\.json|.*/(timing\.jsonl|latest)")
     assert {path for path in left_out if not execution.fullmatch(path)} == set()
     assert set(files) - there == {"results/study.json"}
 

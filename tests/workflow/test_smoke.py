@@ -73,6 +73,7 @@ def test_a_second_study_from_nothing_gives_the_same_bytes(finished: Workflow, tm
 
 
 PAGES = {"index": 1, "page": 1, "all": 1}
+AUDITED = {"integrity": 1, "audit_page": 1}
 EXPORT = {"gguf": 1, "measure": 1, "export_table": 1}
 REPORTED = (
     "tables",
@@ -97,8 +98,8 @@ LOOKED_AT_AGAIN = {"replay_data": 1, "replay": 1, "signal_run": 1, "signal": 1, 
         ("sample_rows: 16", "sample_rows: 12", {"memorize": 3, **REPORT}),
         ("    items: 10", "    items: 8", {"tasks": 1, "evaluate": 3, **REPORT}),
         ("batch_size: 32", "batch_size: 16", {"evaluate": 3, **REPORT}),
-        ("held_out_rows: 4", "held_out_rows: 3", {"measure": 1, "export_table": 1, **PAGES}),
-        ("[f32, q4_0]", "[f32, q5_0]", {**EXPORT, **PAGES}),
+        ("held_out_rows: 4", "held_out_rows: 3", {"measure": 1, "export_table": 1, **AUDITED, **PAGES}),
+        ("[f32, q4_0]", "[f32, q5_0]", {**EXPORT, **AUDITED, **PAGES}),
         ("study: smoke", "study: smoke-renamed", {}),
         ("checkpoints_per_batch: 16", "checkpoints_per_batch: 17", {}),
     ],
