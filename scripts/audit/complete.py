@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def check_known(study: Study) -> Check:
     """No run, step or task set that the study does not ask for."""
     sets = set(study.file.evaluation.task_sets)
     faults: list[str] = []
-    places = {
+    places: dict[str, Callable[[str], list[int]]] = {
         "checkpoints/*/global_step*": study.steps,
         "models/*/step*": study.steps,
         "exports/*/step*": partial(exports.steps, study),

@@ -16,7 +16,7 @@ from scripts.common.errors import UserError, explain, near
 from scripts.common.files import read_json, read_yaml
 from scripts.study import exports
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
-from scripts.study.config import Schedule, StudyFile
+from scripts.study.config import StudyFile
 from scripts.study.explain import explain_all
 from scripts.study.resources import placement
 from scripts.study.runs import Run, run_table
@@ -72,7 +72,7 @@ class Study:
         spec = self.run(run)
         if spec.published:
             return spec.published.steps
-        steps = _expand(spec.checkpoints.schedule, spec.training.steps)
+        steps = scheduled_steps(spec.training.steps, **spec.checkpoints.schedule.model_dump())
         if spec.origin is None:
             return steps
         later = [step for step in steps if step > spec.origin.step]
@@ -85,9 +85,9 @@ class Study:
 
     def optimizer_steps(self, run: str) -> list[int]:
         """Saved steps that keep their optimizer state; none of published models."""
-        if self.run(run).published:
+        if (spec := self.run(run)).published:
             return []
-        asked = _expand(self.run(run).checkpoints.optimizer_states, self.run(run).training.steps)
+        asked = scheduled_steps(spec.training.steps, **spec.checkpoints.optimizer_states.model_dump())
         return sorted(set(asked) & set(self.steps(run)))
 
     def ancestors(self, run: str) -> list[str]:
@@ -241,14 +241,8 @@ class Study:
     def size_science(self, name: str) -> dict[str, Any]:
         """The shape of a run's model, and how it is initialized."""
         size = self.run(name).size
-        return {
-            "name": size.name,
-            "layers": size.layers,
-            "width": size.width,
-            "heads": size.heads,
-            "init": size.init,
-            "padded_vocabulary": self.padded_vocabulary(name),
-        }
+        shape = {key: getattr(size, key) for key in ("name", "layers", "width", "heads", "init")}
+        return {**shape, "padded_vocabulary": self.padded_vocabulary(name)}
 
     def padded_vocabulary(self, run: str) -> int:
         """Rows of the run's embedding matrices."""
@@ -301,7 +295,3 @@ def parse(content: Any) -> Study:
         return Study(StudyFile.model_validate(content))
     except ValidationError as error:
         raise UserError(explain_all(error)) from None
-
-
-def _expand(schedule: Schedule, total: int) -> list[int]:
-    return scheduled_steps(total, **schedule.model_dump())
