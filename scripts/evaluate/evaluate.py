@@ -102,7 +102,8 @@ class Evaluation:
         self.scorer = scorer.Scorer(model, PreTrainedTokenizerFast.from_pretrained(folder), file.evaluation.batch_size)
         self.scorer.subject = subject
         self.tokenizer, self.shape = tokenizer_hash, weights.shape(folder)
-        key = requests.key_of(self.loaded["tasks"], tokenizer_hash, scorer.LM_EVAL, loading.FEW_SHOT_SEED)
+        own = task_hashes(self.asked.include_path)
+        key = requests.key_of(self.loaded["tasks"], tokenizer_hash, scorer.LM_EVAL, loading.FEW_SHOT_SEED, own)
         requests.prepare(self.scorer, self.loaded["tasks"], key)
         self.truncated = scorer.truncated(self.scorer, self.loaded["tasks"])
 
