@@ -60,7 +60,7 @@ def main() -> None:
     if arguments.rows < 1:
         raise UserError("--rows: at least 1")
     one = flags(read_places(arguments.predictor), arguments.rows)
-    found = {"rows": arguments.rows, "memorized": int(one.sum()), "order": training_order(windows(one, BATCH)[0], SEED)}
+    found = {"rows": arguments.rows, "memorized": int(one.sum()), "order": training_order(*windows(one, BATCH), SEED)}
     if arguments.target:
         found["prediction"] = prediction(one, flags(read_places(arguments.target), arguments.rows))
     print(json.dumps(found, indent=1))

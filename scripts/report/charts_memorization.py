@@ -80,7 +80,7 @@ def correlations(results: Results) -> Any:
 
 
 def histogram(results: Results) -> Any:
-    """Rows by number of right tokens at the end, all seen rows, seeds pooled: a panel a corpus."""
+    """Rows by number of right tokens at the end, seeds pooled: a panel a corpus."""
     data = named(results, "histogram").groupby(["corpus", "size", "hits"], as_index=False)["rows"].sum()
     if data.empty:
         return theme.empty("Scores were not asked for (memorization.mode: exact).")
@@ -88,7 +88,7 @@ def histogram(results: Results) -> Any:
     for corpus in results.corpus_names:
         base = alt.Chart(data[data["corpus"] == corpus].drop(columns="corpus"))
         drawn = base.mark_line(point=True, strokeWidth=1.5).encode(
-            x=alt.X("hits:Q", title="right tokens"),
+            x=alt.X("hits:Q", title="right tokens", axis=alt.Axis(format="d", tickMinStep=1)),
             y=alt.Y("rows:Q", title="rows (log)", scale=alt.Scale(type="log")),
             color=theme.size_colour(results.sizes), tooltip=["size:N", "hits:Q", "rows:Q"],
         )  # fmt: skip
@@ -97,7 +97,7 @@ def histogram(results: Results) -> Any:
 
 
 def order(results: Results) -> Any:
-    """Memorized rows a window of training against Poisson quantiles of the same mean, with and without duplicates."""
+    """Memorized rows a window of training against quantiles of independent rows, with and without duplicates."""
     table = results.analyses["windows"]
     data = table[table["run"].isin(shown_runs(results))]
     if data.empty:
@@ -108,7 +108,7 @@ def order(results: Results) -> Any:
         top = float(max(part["expected"].max(), part["memorized"].max())) + 1
         base = alt.Chart(part.drop(columns=["run", "duplicates"]))
         dots = base.mark_circle(opacity=0.8).encode(
-            x=alt.X("expected:Q", title="Poisson quantile", scale=alt.Scale(domain=[0, top])),
+            x=alt.X("expected:Q", title="quantile of independent rows", scale=alt.Scale(domain=[0, top])),
             y=alt.Y("memorized:Q", title="memorized rows a window", scale=alt.Scale(domain=[0, top])),
             size=alt.Size("size:Q", title="windows"), tooltip=["expected:Q", "memorized:Q", "size:Q"],
         )  # fmt: skip

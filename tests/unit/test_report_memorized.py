@@ -1,0 +1,49 @@
+"""What is said of prediction: precision beside the share of all rows, and no claim from counts alone."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from scripts.report.claims_memorized import early_predicts_final, small_predicts_large
+
+
+def results(*pairs: dict[str, Any]) -> Any:
+    """Two sizes with one run each, and rows of the table of pairs."""
+    runs = pd.DataFrame({"run": ["a", "b"], "size": ["1m", "2m"]})
+    whole = {"kind": "size", "predictor": "a", "predictor_step": 8, "target": "b", "target_step": 8}
+    table = pd.DataFrame([whole | pair for pair in pairs], columns=[*whole, "rows", "predicted", "memorized", "both"])
+    return SimpleNamespace(sizes=["1m", "2m"], runs=runs, analyses={"pairs": table})
+
+
+def counts(predicted: int, memorized: int, both: int) -> dict[str, int]:
+    return {"rows": 1000, "predicted": predicted, "memorized": memorized, "both": both}
+
+
+def test_precision_stands_beside_the_share_of_all_rows() -> None:
+    found = small_predicts_large(results(counts(100, 400, 95)))
+    assert found.holds is True
+    assert "95.0% too (precision), as against 40.0% of all rows, and they are 23.8% of all" in found.text
+
+
+@pytest.mark.parametrize(
+    ("numbers", "holds"),
+    [
+        ((100, 400, 40), False),  # as by chance; precision above recall only says that 100 is less than 400
+        ((100, 100, 90), None),  # nothing much besides
+        ((400, 100, 90), False),
+        ((4, 9, 3), None),  # too few to tell
+    ],
+)
+def test_fewer_memorized_rows_alone_predict_nothing(numbers: tuple[int, int, int], holds: bool | None) -> None:
+    assert small_predicts_large(results(counts(*numbers))).holds is holds
+
+
+def test_rows_that_nobody_memorized_are_not_called_rows_that_are_not_shared() -> None:
+    assert small_predicts_large(results(counts(0, 5, 0))).text.startswith("1m has memorized none")
+    assert small_predicts_large(results()).text.startswith("No run of the smallest size shares its rows")
+    nothing = early_predicts_final(results({"kind": "step", **counts(0, 0, 0)}))
+    assert nothing.text.startswith("No row is memorized both before") and nothing.holds is None
