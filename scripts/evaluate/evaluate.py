@@ -134,7 +134,7 @@ class Evaluation:
             "results": results.task_scores(found["results"], subject),
             "n": results.item_counts(found["results"]),
             "truncated": self.truncated,
-            "commonest_answer": results.commonest(answers),
+            "commonest_answer": results.commonest(answers, results.with_places(found["samples"])),
             "vocabulary": {"tokens": len(self.scorer.tokenizer), "rows": self.scorer.model.config.vocab_size},
             "versions": {"lm-eval": scorer.LM_EVAL, "tasks": found["versions"]},
         }
