@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from scripts.analyze.chance import SHARES
-from scripts.report.finding import CLEAR, Finding, greater, listed, beyond_chance, percent, root_sum
+from scripts.report.finding import CLEAR, Finding, beyond_chance, greater, listed, percent, root_sum
 from scripts.report.results import Results, records
 
 NO_SCORES = "No task with an accuracy was evaluated."
