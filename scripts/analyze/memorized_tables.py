@@ -71,7 +71,7 @@ class Scored:
 
 def pair(one: pd.DataFrame, two: pd.DataFrame) -> dict[str, Any]:
     """Prediction and correlations over the rows that both checkpoints have seen."""
-    both = one.join(two, how="inner", suffixes=("_one", "_two"))
+    both = one.merge(two, left_index=True, right_index=True, suffixes=("_one", "_two"))
     flags = [both[f"memorized_{side}"].to_numpy(bool) for side in ("one", "two")]
     scores = [both[f"score_{side}"].to_numpy(float) for side in ("one", "two")]
     known = not np.isnan(scores[0]).any() and not np.isnan(scores[1]).any()

@@ -26,7 +26,7 @@ def occurrences(order: Rows, hashes: NDArray[np.uint64], width: int) -> NDArray[
     """`counts_in` of an order's corpus, from the file or into it; raises UserError for a corpus without manifest."""
     if order.folder is None or not (corpus := order.folder / manifest.NAME).exists():
         raise UserError(f"{order.folder}: no {manifest.NAME}, so what these rows were counted in could not be told")
-    rows = hashlib.sha256(np.ascontiguousarray(hashes)).hexdigest()
+    rows = hashlib.sha256(hashes.tobytes()).hexdigest()
     path = FOLDER / f"{digest_of({'corpus': sha256_file(corpus), 'rows': rows, 'width': width})[:32]}.npy"
     if (found := _kept(path, len(hashes))) is not None:
         return found
