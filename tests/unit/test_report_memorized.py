@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from scripts.report.claims_memorized import early_predicts_final, small_predicts_large
+from scripts.report.claims_memorized import early_predicts_final, small_predicts_large, training_order
 
 
 def results(*pairs: dict[str, Any]) -> Any:
@@ -47,3 +47,17 @@ def test_rows_that_nobody_memorized_are_not_called_rows_that_are_not_shared() ->
     assert small_predicts_large(results()).text.startswith("No run of the smallest size shares its rows")
     nothing = early_predicts_final(results({"kind": "step", **counts(0, 0, 0)}))
     assert nothing.text.startswith("No row is memorized both before") and nothing.holds is None
+
+
+@pytest.mark.parametrize(("lowest", "holds"), [(0.5, True), (0.01, None), (0.001, False)])
+def test_order_is_undecided_where_only_a_run_by_itself_rejects(lowest: float, holds: bool | None) -> None:
+    """Three tests of seven runs: 0.05 / 21 = 0.0024 over all, 0.05 / 3 = 0.017 over those of a run."""
+    rows = [
+        {"run": "a", "duplicates": "excluded", "window_rows": 32, "windows": 70, "mean": 0.7, "dispersion": 1.1,
+         "dispersion_p": lowest if number == 3 else 0.4, "ks_p": 0.5, "lag_p": 0.6}
+        for number in range(7)
+    ]  # fmt: skip
+    asked: Any = SimpleNamespace(runs=pd.DataFrame({"run": ["a"]}), analyses={"order": pd.DataFrame(rows)})
+    found = training_order(asked)
+    assert found.holds is holds
+    assert ("for 1 at 5% over those of a run" in found.text) is (holds is None)
