@@ -25,9 +25,10 @@ def named(results: Results, name: str, run: str = "run") -> pd.DataFrame:
 
 
 def shown_runs(results: Results) -> list[str]:
-    """The first seed's run of the largest size on each corpus."""
+    """The run of the largest size on each corpus; of several seeds the one that the study names first."""
     largest = results.runs[results.runs["size"] == results.sizes[-1]]
-    return [str(rows["run"].iloc[0]) for _, rows in largest.groupby("corpus", sort=False)]
+    by_corpus = (set(largest.loc[largest["corpus"] == corpus, "run"]) for corpus in results.corpus_names)
+    return [next(name for name in results.study.runs if name in runs) for runs in by_corpus if runs]
 
 
 def predict(results: Results) -> Any:
@@ -52,7 +53,7 @@ def predict(results: Results) -> Any:
     path = alt.Chart(steps[[name for name in kept if name in steps.columns]]).encode(**axes)
     line = path.mark_line(strokeWidth=1.5).encode(order="predictor_step:Q", color=alt.Color("predictor:N", title="run"))
     dots = path.mark_point(filled=True, size=60).encode(color=alt.Color("predictor:N", title="run"), tooltip=tooltip)
-    text = path.mark_text(dx=12, dy=-6, fontSize=10).encode(text="predictor_step:Q")
+    text = path.mark_text(dx=12, dy=10, fontSize=10).encode(text="predictor_step:Q")
     first = left.properties(width=330, height=280, title=theme.panel(f"A smaller size predicts {results.sizes[-1]}"))
     second = (line + dots + text).properties(
         width=330, height=280, title=theme.panel("An earlier step predicts the last")

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from scripts.report.charts_memorization import shown_runs
 from scripts.report.claims_memorized import early_predicts_final, small_predicts_large, training_order
 
 
@@ -61,3 +62,11 @@ def test_order_is_undecided_where_only_a_run_by_itself_rejects(lowest: float, ho
     found = training_order(asked)
     assert found.holds is holds
     assert ("for 1 at 5% over those of a run" in found.text) is (holds is None)
+
+
+def test_figures_show_the_seed_that_the_study_names_first() -> None:
+    """Tables are sorted by seed, and 1 comes before 1234."""
+    runs = pd.DataFrame({"run": ["a-seed1", "a", "small"], "size": ["2m", "2m", "1m"], "corpus": "standard"})
+    study = SimpleNamespace(runs=["small", "a", "a-seed1"])
+    asked: Any = SimpleNamespace(runs=runs, sizes=["1m", "2m"], corpus_names=["standard", "deduped"], study=study)
+    assert shown_runs(asked) == ["a"]
