@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from scripts.analyze import sources
 from scripts.analyze.memorized import (
@@ -59,7 +58,7 @@ class Scored:
         if (run, step) not in self.kept:
             if len(self.kept) > MAP_STEPS:
                 self.kept.pop(next(iter(self.kept)))
-            self.kept[run, step] = pq.read_table(sources.memorization_path(run, step)).to_pandas()
+            self.kept[run, step] = sources.scored_rows(run, step).to_pandas()
         return self.kept[run, step]
 
     def ends(self) -> Iterator[tuple[Run, int]]:

@@ -143,7 +143,7 @@ def memorization(study: Study) -> pd.DataFrame:
     return _frame(
         {**identity(spec), "step": step, "tokens": tokens_at(spec, step), **row}
         for spec, step in asked
-        for row in memorized_rows(pq.read_table(sources.memorization_path(spec.name, step)))
+        for row in memorized_rows(sources.scored_rows(spec.name, step))
     ).reindex(columns=MEMORIZATION)
 
 

@@ -97,3 +97,11 @@ def test_a_study_that_looks_at_no_step_has_tables_and_findings(stage: str) -> No
 def test_steps_that_no_run_saves_are_refused(stage: str) -> None:
     with pytest.raises(UserError, match=rf"{stage}.steps: \[7\] are saved by no run(.|\n)*write:   steps: \[8\]"):
         made(**{stage: {"steps": [7, 8]}})
+
+
+def test_a_damaged_result_is_named() -> None:
+    study = made()
+    path = Path("results/memorization/pythia-tiny/step8.parquet")
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"pythia-tiny/step8\.parquet: damaged"):
+        tables.memorization(study)
