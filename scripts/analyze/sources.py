@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 NAMED_AT_MOST = 5
 WHY = "the study names these runs and steps, so run them first"
@@ -88,6 +88,9 @@ def memorization_path(run: str, step: int) -> Path:
 
 def scored_rows(run: str, step: int) -> pa.Table:
     """A checkpoint's memorization scores; raises UserError if the file is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     path = memorization_path(run, step)
     try:
         return pq.read_table(path)

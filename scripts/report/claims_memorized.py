@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from scripts.report.charts_memorization import named
-from scripts.report.finding import Finding, greater, listed, percent
+from scripts.report.finding import Finding, greater, listed, percent, shares_differ
 from scripts.report.results import Results, records
 
 LOW_P = 0.05
@@ -92,23 +92,25 @@ def _rows_a_window(table: pd.DataFrame) -> str:
 
 
 def planted_strings(results: Results) -> Finding:
-    """Dose and response over all runs on a corpus that keeps duplicates, and on its deduplicated form."""
+    """Dose and response over all runs on a corpus that keeps duplicates, and on its deduplicated form.
+
+    Runs are scored on the same strings, so they count as one: what a string is like is drawn once for all.
+    """
     expectation = "The oftener a planted string stands in the corpus, the oftener it is memorized."
     data = named(results, "groups")
     data = data[data["by"] == "planted"].assign(count=lambda frame: frame["group"].astype(int))
     told, numbers, holds = [], {}, None
     for corpus in results.corpus_names:
-        sums = data[data["corpus"] == corpus].groupby("count")[["rows", "memorized"]].sum()
+        of_corpus = data[data["corpus"] == corpus]
+        sums = of_corpus.groupby("count")[["rows", "memorized"]].sum()
         if sums.empty:
             continue
         shares = (sums["memorized"] / sums["rows"]).to_dict()
         numbers[corpus] = {str(count): share for count, share in shares.items()}
         told.append(f"{corpus}: " + ", ".join(f"{percent(share)} of {count}x" for count, share in shares.items()))
         if corpus == results.main_corpus and len(sums) > 1:
-            few, many = records(sums.reset_index())[0], records(sums.reset_index())[-1]
-            pooled = (few["memorized"] + many["memorized"]) / (few["rows"] + many["rows"])
-            error = math.sqrt(pooled * (1 - pooled) * (1 / few["rows"] + 1 / many["rows"]))
-            holds = greater(many["memorized"] / many["rows"] - few["memorized"] / few["rows"], error)
+            few, many = records((sums / of_corpus["run"].nunique()).reset_index(drop=True).iloc[[0, -1]])
+            holds = shares_differ((many["memorized"], few["memorized"]), (many["rows"], few["rows"]))
             holds = False if not sums["memorized"].any() else holds
     text = f"Planted strings memorized at the end, by how often they were planted, runs pooled: {'; '.join(told)}."
     return Finding("planted_strings", text, numbers, expectation, holds)

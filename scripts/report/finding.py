@@ -40,7 +40,7 @@ def greater(difference: float, stderr: float) -> bool | None:
     return difference > 0
 
 
-def shares_differ(hits: tuple[int, int], rows: tuple[int, int]) -> bool | None:
+def shares_differ(hits: tuple[float, float], rows: tuple[float, float]) -> bool | None:
     """`greater` for two shares of independent rows, with the pooled standard error of their difference."""
     pooled = sum(hits) / sum(rows)
     stderr = math.sqrt(pooled * (1 - pooled) * (1 / rows[0] + 1 / rows[1]))

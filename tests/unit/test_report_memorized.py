@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from scripts.report.charts_memorization import shown_runs
-from scripts.report.claims_memorized import early_predicts_final, small_predicts_large, training_order
+from scripts.report.claims_memorized import early_predicts_final, planted_strings, small_predicts_large, training_order
 
 
 def results(*pairs: dict[str, Any]) -> Any:
@@ -70,3 +70,20 @@ def test_figures_show_the_seed_that_the_study_names_first() -> None:
     study = SimpleNamespace(runs=["small", "a", "a-seed1"])
     asked: Any = SimpleNamespace(runs=runs, sizes=["1m", "2m"], corpus_names=["standard", "deduped"], study=study)
     assert shown_runs(asked) == ["a"]
+
+
+@pytest.mark.parametrize(("often", "holds"), [(1, None), (4, True), (0, False)])
+def test_one_string_in_six_runs_is_one_string(often: int, holds: bool | None) -> None:
+    """Four strings a count; `often` of those planted 32 times are memorized, the same in every run."""
+    names = [f"run{number}" for number in range(6)]
+    runs = pd.DataFrame({"run": names}).assign(
+        size="1m", non_embedding=1, corpus="standard", init_seed=range(6), data_seed=range(6)
+    )
+    groups = [{"run": name, "by": "planted", "group": str(count), "rows": 4, "memorized": often * (count == 32)}
+              for name in names for count in (1, 32)]  # fmt: skip
+    asked: Any = SimpleNamespace(
+        runs=runs, corpus_names=["standard"], main_corpus="standard", analyses={"groups": pd.DataFrame(groups)}
+    )
+    found = planted_strings(asked)
+    assert found.holds is holds
+    assert found.numbers == {"standard": {"1": 0.0, "32": often / 4}}
