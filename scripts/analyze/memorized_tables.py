@@ -184,11 +184,11 @@ def fits(scored: Scored) -> pd.DataFrame:
     """By corpus: log-odds of a sampled row being memorized on log10 of parameters, and of tokens read.
 
     The last steps of all sizes give the fit in parameters, the largest size's steps that in tokens; rows are the sample
-    of the first data seed, drawn anew for the intervals.
+    of the first data seed, drawn anew for the intervals. Runs trained here, from step 0.
     """
     rows = []
     for corpus in scored.study.file.data.corpora:
-        specs = [s for s, _ in scored.ends() if s.corpus == corpus and s.origin is None]
+        specs = [s for s, _ in scored.ends() if s.corpus == corpus and s.origin is None and s.published is None]
         specs = [s for s in specs if (s.data_seed, s.init_seed) == (specs[0].data_seed, specs[0].init_seed)]
         if not specs:
             continue
