@@ -65,7 +65,7 @@ for batch in STUDY.batches(partial(exports.steps, STUDY)):
             " --steps {params.steps} > {log} 2>&1"
 
 
-if STUDY.file.export:
+if EXPORT_TABLES:
 
     rule export_table:
         input:

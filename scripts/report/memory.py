@@ -9,6 +9,7 @@ from typing import Any
 from scripts.analyze.sources import require
 from scripts.common.units import bytes_short
 from scripts.report.made import thousands
+from scripts.study import exports
 from scripts.study.catalogue import CATALOGUE, padded_vocabulary
 from scripts.study.study import Study
 
@@ -37,7 +38,7 @@ REAL_COLUMNS = (
 
 def section(study: Study) -> dict[str, Any] | None:
     """Columns and cells of both tables, or None if the study exports nothing."""
-    if study.file.export is None:
+    if not exports.asked_for(study):
         return None
     require([TABLE], "scripts.export.table writes it")
     with TABLE.open(newline="", encoding="utf-8") as handle:

@@ -14,17 +14,19 @@ if TYPE_CHECKING:
 
 
 def check(asked: Export | None, runs: Iterable[str]) -> None:
-    """Refuse a name that is no run's, and patterns that fit no run at all; raises UserError with the near name.
+    """Refuse a name that is no run's; raises UserError with the near name.
 
-    One pattern of several may fit none, so that a size can be taken out of a study at one place.
+    A pattern may fit none, so that a size can be taken out of a study at one place.
     """
-    known, patterns = list(runs), asked.runs if asked else []
-    names = [pattern for pattern in patterns if not set(pattern) & set("*?[")]
-    wrong = [name for name in names if name not in known]
-    if not any(fnmatchcase(run, pattern) for run in known for pattern in patterns):
-        wrong = wrong or patterns
-    if wrong:
-        raise UserError(explain("export.runs (no run fits)", wrong[0], ", ".join(known), near(wrong[0], known)))
+    known = list(runs)
+    for name in asked.runs if asked else []:
+        if not set(name) & set("*?[") and name not in known:
+            raise UserError(explain("export.runs (no run fits)", name, ", ".join(known), near(name, known)))
+
+
+def asked_for(study: Study) -> bool:
+    """Whether a model of the study becomes GGUF files."""
+    return any(steps(study, run) for run in study.runs)
 
 
 def steps(study: Study, run: str) -> list[int]:

@@ -40,7 +40,7 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
         "evaluate": of_runs["evaluate"],
         "memorize": of_runs["memorize"],
         **dict.fromkeys(("gguf", "measure"), exported),
-        "export_table": int(study.file.export is not None),
+        "export_table": int(exports.asked_for(study)),
         **dict.fromkeys(("timings", "findings", "figures", "index", "page"), int(bool(study.trained))),
         **dict.fromkeys(("integrity", "audit_page"), int(bool(study.trained))),
         **dict.fromkeys(("tables", "cards", "all"), 1),

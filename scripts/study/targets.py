@@ -93,7 +93,7 @@ def measured(study: Study) -> list[str]:
 
 def export_tables(study: Study) -> list[str]:
     """The tables of the exported steps, if the study exports any."""
-    return EXPORT_TABLES if study.file.export else []
+    return EXPORT_TABLES if exports.asked_for(study) else []
 
 
 def tables(study: Study) -> list[str]:

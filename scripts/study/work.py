@@ -14,6 +14,7 @@ from math import log
 from scripts.evaluate import passages
 from scripts.evaluate.agreement import agreement_items
 from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, PERPLEXITY
+from scripts.study import exports
 from scripts.study.flops import flops_per_token, forward_flops_per_token
 from scripts.study.study import Study
 
@@ -149,7 +150,7 @@ def not_counted(study: Study) -> list[str]:
         if foreign := foreign_tasks(study, name):
             missing.append(f"evaluation on lm-eval's own tasks, whose length no file here tells ({name}): "
                            f"{', '.join(foreign)}")  # fmt: skip
-    if study.file.export:
+    if exports.asked_for(study):
         missing.append("GGUF files and scoring them (export)")
     data = study.file.data
     unknown = [name for name, text in data.components.items() if not text.take_characters and not text.planted]

@@ -101,6 +101,7 @@ def test_steps_default_to_the_last_of_fitting_runs() -> None:
         "pythia-tiny": [8], "pythia-small": [], "pythia-tiny-deduped": [8],
     }  # fmt: skip
     assert exports.steps(parse(smoke(steps=[0, 2, 3])), "pythia-small") == [0, 2]
+    assert not exports.asked_for(parse(smoke(runs=["*-12b"])))  # a size that was taken out
 
 
 def test_a_study_without_the_key_exports_nothing() -> None:
