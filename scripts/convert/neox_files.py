@@ -46,7 +46,7 @@ ZERO_STAGES = {"disabled": 0, "optimizer_states": 1, "gradients": 2, "weights": 
 
 
 def _member(*arguments: Any) -> ZeroStage:
-    """A ZeroStageEnum by name, as Python up to 3.11.3 writes it: as a call of getattr, which here gets nothing else."""
+    """A ZeroStageEnum by name, as Python 3.11.2 writes it: as a call of getattr, which here gets nothing else."""
     if len(arguments) != 2 or arguments[0] is not ZeroStage or arguments[1] not in ZERO_STAGES:
         raise pickle.UnpicklingError("GLOBAL getattr was not an allowed global")
     return ZeroStage(ZERO_STAGES[arguments[1]])

@@ -322,7 +322,7 @@ def test_inspecting_shows_what_there_is(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 class ByName:
-    """Pickled as Python up to 3.11.3 pickles a member of an enum: as getattr(class, name)."""
+    """Pickled as Python 3.11.2 pickles a member of an enum: as getattr(class, name)."""
 
     def __init__(self, *arguments: object) -> None:
         self.arguments = arguments
