@@ -110,7 +110,7 @@ def build(run: Run, vocabulary: int, runtime: Runtime, world: World) -> Any:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     if runtime.device == "cpu":
         deepspeed.ops.__compatible_ops__ = {}  # else it compiles a shared-memory extension, which needs a compiler
-    ZeroStageEnum.__reduce_ex__ = by_value  # type: ignore[method-assign]
+    ZeroStageEnum.__reduce_ex__ = by_value
     deepspeed.init_distributed(verbose=False)
     training, optimizer = run.training, run.training.optimizer
     with torch.device("meta"):
