@@ -4,8 +4,11 @@
 rule evidence:
     input:
         CHECKPOINTS,
+        MODELS,
+        EVALS,
+        MEMORIZATION,
         TABLES,
-        AUDIT,
+        "results/audit/verdict.json",
         "results/timings.csv",
     output:
         targets.EVIDENCE,

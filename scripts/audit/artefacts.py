@@ -31,7 +31,7 @@ class Artefact:
 
 def artefacts(study: Study) -> list[Artefact]:
     """What the study's stages made, in the order of the work; raises UserError if something is missing."""
-    corpora = [f"data/{name}/manifest.json" for name in study.file.data.corpora]
+    corpora = [f"data/{name}/manifest.json" for name in corpora_read(study)]
     by_stage = {
         "data": [*corpora, *targets.data(study)],
         "train": targets.checkpoints(study),
@@ -43,6 +43,12 @@ def artefacts(study: Study) -> list[Artefact]:
     if missing := next((artefact.path for artefact in found if not artefact.path.exists()), None):
         raise UserError(f"{missing}: missing; evidence is of a finished study, run the workflow first")
     return found
+
+
+def corpora_read(study: Study) -> list[str]:
+    """The corpora that a run reads; the workflow makes no others."""
+    read = {run.corpus for run in study.runs.values()}
+    return [name for name in study.file.data.corpora if name in read]
 
 
 def record(path: Path) -> dict[str, Any]:

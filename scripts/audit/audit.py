@@ -11,6 +11,7 @@ import argparse
 import csv
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,14 @@ def audit(study_file: Path, jobs: int, sample: int | None) -> list[Check]:
     """Check the suite in the working directory and write what came out."""
     import torch
 
+    from scripts.audit.distances import COLUMNS
     from scripts.audit.integrity import integrity
 
     torch.set_num_threads(1)  # the threads are the audit's own
     study = load(study_file)
     found = integrity(study, jobs, sample)
     content = plain(found.checks)
-    write_text(DISTANCES, csv_text(found.distances))
+    write_text(DISTANCES, csv_text(found.distances, COLUMNS))
     write_json(LOCK, suite_lock.lock_of(study.file.study, content["verdict"], found.sums))
     write_json(REPORT, {"part": "integrity", "study": study.file.study, **content})
     show(f"{study.file.study}, integrity", found.checks)
@@ -51,15 +53,17 @@ def against(lock_file: Path, directory: Path, jobs: int) -> list[Check]:
     lock = suite_lock.read(lock_file)
     os.chdir(directory)
     there = [path for path in lock["files"] if Path(path).is_file()]
-    checks = suite_lock.check_lock(lock, sha256_files(there, jobs), artefacts(look()))
+    sums = sha256_files(there, jobs)
+    if unread := [path for path in there if path not in sums]:
+        raise UserError(f"{unread[0]}: can't be read; let it be read, or remove it to verify the rest")
+    checks = suite_lock.check_lock(lock, sums, artefacts(look()))
     show(f"{lock['study']} against {lock_file.name}", checks)
     return checks
 
 
-def csv_text(rows: list[dict[str, Any]]) -> str:
-    """Rows as CSV, floats in six digits; the names of the columns alone if there is none."""
+def csv_text(rows: list[dict[str, Any]], names: Sequence[str]) -> str:
+    """Rows as CSV under the names of their columns, floats in six digits."""
     text = io.StringIO()
-    names = list(rows[0]) if rows else ["run", "step"]
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     for row in rows:

@@ -10,7 +10,7 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path
 
-from scripts.audit.artefacts import Artefact, record
+from scripts.audit.artefacts import Artefact, corpora_read, record
 from scripts.audit.statement import versions
 from scripts.common.files import read_json
 from scripts.study.study import Study
@@ -90,7 +90,7 @@ def _sources(study: Study) -> list[str]:
 
 
 def _corpora(study: Study) -> list[str]:
-    facts = {name: read_json(Path("data") / name / "manifest.json")["facts"] for name in study.file.data.corpora}
+    facts = {name: read_json(Path("data") / name / "manifest.json")["facts"] for name in corpora_read(study)}
     return [f"{name}: {told['documents']:,} documents, {told['tokens']:,} tokens" for name, told in facts.items()]
 
 

@@ -14,8 +14,9 @@ from scripts.study.study import Study
 
 def expected(study: Study) -> list[str]:
     """Every artefact of the study that describes itself, by path."""
-    steps = [checkpoint_path(run, step) for run in study.runs for step in study.steps(run)]
-    corpora = [f"data/{run.corpus}/manifest.json" for run in study.runs.values()]
+    steps = [checkpoint_path(run, step) for run in study.trained for step in study.steps(run)]
+    read = [run.corpus for run in study.runs.values() if run.corpus in study.file.data.corpora]
+    corpora = [f"data/{corpus}/manifest.json" for corpus in read]
     later = [*targets.models(study), *targets.ggufs(study), *targets.evals(study), *targets.memorization(study)]
     return list(dict.fromkeys([*targets.data(study), *corpora, *targets.checkpoints(study), *steps, *later]))
 
@@ -41,7 +42,8 @@ def check_known(study: Study) -> Check:
     }
     count = 0
     for pattern, steps_of in places.items():
-        steps = {run: set(steps_of(run)) for run in study.runs}
+        runs = study.trained if pattern.startswith("checkpoints") else study.runs
+        steps = {run: set(steps_of(run)) for run in runs}
         for path in sorted(Path().glob(pattern)):
             count += 1
             run, step = path.parts[2 if pattern.startswith("results") else 1], step_in(path.name)

@@ -13,6 +13,7 @@ from rocrate.model import ContextEntity
 from rocrate.rocrate import ROCrate
 
 from scripts.audit.artefacts import COMMANDS, Artefact, record
+from scripts.audit.statement import versions
 from scripts.common.files import sha256_file
 from scripts.study.study import Study
 
@@ -43,7 +44,7 @@ def metadata(study: Study, found: list[Artefact], workflow: Path) -> dict[str, A
     for profile in profiles:
         profile["version"] = VERSION if "wfrun" in profile.id else "1.0"
     crate.root_dataset["conformsTo"] = profiles
-    main = _workflow(crate, workflow)
+    main = _workflow(crate, workflow, versions(found).get("snakemake"))
     given = _given(crate, main)
     files = {artefact.path: _file(crate, artefact.path) for artefact in found}
     tools = [_tool(crate, stage, module) for stage, module in COMMANDS.items()]
@@ -63,9 +64,9 @@ def _thing(crate: ROCrate, identity: str, kind: str, name: str, **more: Any) -> 
     return entity
 
 
-def _workflow(crate: ROCrate, path: Path) -> Any:
+def _workflow(crate: ROCrate, path: Path, version: str | None) -> Any:
     language = _thing(crate, "#snakemake", "ComputerLanguage", "Snakemake", url="https://snakemake.github.io",
-                      version="9.27.1")  # fmt: skip
+                      **({"version": version} if version else {}))  # fmt: skip
     types = ["File", "SoftwareSourceCode", "ComputationalWorkflow"]
     main = crate.add_file(
         dest_path=path.as_posix(), properties={"@type": types, "name": "Castalia", "encodingFormat": "text/plain"}

@@ -28,6 +28,8 @@ PARTS = ("all", "embedding", "output")
 DETOUR = 2.0  # default study: 1.38 at most if untouched, 2.34 or more where neighbours were swapped (docs/audit.md)
 SLACK = 1.01  # on a bound of sums of floats
 FAR = 0.5  # |a - b| / sqrt(|a|^2 + |b|^2) of unrelated matrices is about 1, of equal ones 0
+COLUMNS = ("run", "step", "norm", "distance", "bound", "detour", "embedding_norm", "embedding_mean",
+           "embedding_deviation", "output_norm")  # fmt: skip
 Norms = dict[str, float]
 
 
@@ -221,18 +223,8 @@ def rows_of(found: dict[str, list[Point]]) -> list[dict[str, Any]]:
             by = None
             if point.distance and after and after.distance and after.skipping:
                 by = detour(point.distance["all"], after.distance["all"], after.skipping["all"])
-            rows.append(
-                {
-                    "run": point.run,
-                    "step": point.step,
-                    "norm": point.norm["all"],
-                    "distance": point.distance["all"] if point.distance else None,
-                    "bound": point.bound,
-                    "detour": by,
-                    "embedding_norm": point.norm["embedding"],
-                    "embedding_mean": point.mean,
-                    "embedding_deviation": point.deviation,
-                    "output_norm": point.norm["output"],
-                }
-            )
+            moved = point.distance["all"] if point.distance else None
+            embedding = (point.norm["embedding"], point.mean, point.deviation)
+            values = (point.run, point.step, point.norm["all"], moved, point.bound, by, *embedding)
+            rows.append(dict(zip(COLUMNS, (*values, point.norm["output"]), strict=True)))
     return rows

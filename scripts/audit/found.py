@@ -29,7 +29,7 @@ EVALUATIONS = "results/evals/*/*/step*.json"
 SAMPLES = "results/evals/*/*/step*.samples.parquet"
 MEMORIZATION = "results/memorization/*/step*.parquet"
 RECORD = "record.json"
-NUMBER = re.compile(r"(?:global_)?step(\d+)")
+NUMBER = re.compile(r"(?:global_)?step(0|[1-9][0-9]*)")  # step08 is no other name of step8
 
 
 @dataclass(frozen=True)
@@ -116,15 +116,30 @@ def look() -> Folder:
 def _take(path: Path, into: dict[str, Found], unreadable: list[str]) -> None:
     name = path.as_posix()
     try:
+        if not path.is_file():
+            raise OSError("is no file")
         raw = path.read_bytes()
         content = json.loads(raw)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         unreadable.append(f"{name}: {error}")
         return
-    if not isinstance(content, dict):
-        unreadable.append(f"{name}: holds no mapping")
+    if fault := (manifest.malformed if path.name == manifest.NAME else malformed_scores)(content):
+        unreadable.append(f"{name}: {fault}")
         return
     into[name] = Found(name, hashlib.sha256(raw).hexdigest(), content)
+
+
+def malformed_scores(content: Any) -> str | None:
+    """Why a result has not the form of evaluation's JSON (docs/formats.md); None if it has."""
+    if not isinstance(content, dict):
+        return "no mapping"
+    results, counts = content.get("results", {}), content.get("n", {})
+    if not isinstance(counts, dict) or not isinstance(results, dict):
+        return "results or n is no mapping"
+    scores = [said.values() if isinstance(said, dict) else [None] for said in results.values()]
+    if not all(isinstance(score, int | float) for of_task in scores for score in of_task):
+        return "results holds what is no number"
+    return None
 
 
 def parquet_facts(path: Path) -> dict[str, Any] | None:

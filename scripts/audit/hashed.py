@@ -15,7 +15,8 @@ from scripts.common.progress import progress
 
 TENSORS = (".pt", ".safetensors", ".bin")
 EXPORTS = "results/export/*/step*[0-9].json"  # not the records beside them
-RESULTS = ("results/evals/*/*/step*.json", SAMPLES, MEMORIZATION, EXPORTS, "results/tables/*", "results/study.json")
+TABLES = ("results/tables/*.csv", "results/tables/*.parquet")
+RESULTS = ("results/evals/*/*/step*.json", SAMPLES, MEMORIZATION, EXPORTS, *TABLES, "results/study.json")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,10 @@ def artefacts(folder: Folder) -> list[str]:
 
 
 def sha256_files(paths: Iterable[str], jobs: int) -> dict[str, str]:
-    """sha256 of every file, one read an inode, `jobs` threads; hashing a block leaves the interpreter's lock."""
+    """sha256 of every file, one read an inode, `jobs` threads; hashing a block leaves the interpreter's lock.
+
+    A file that can't be read has none.
+    """
     places: dict[tuple[int, int], list[str]] = {}
     sizes: dict[tuple[int, int], int] = {}
     for path in paths:
@@ -61,16 +65,20 @@ def sha256_files(paths: Iterable[str], jobs: int) -> dict[str, str]:
     with ThreadPoolExecutor(jobs) as pool, progress("hash", megabytes, "MB") as tell:
         read = 0
         for inode, digest in zip(inodes, pool.map(lambda inode: _sha256(places[inode][0]), inodes), strict=True):
-            sums |= dict.fromkeys(places[inode], digest)
+            if digest is not None:
+                sums |= dict.fromkeys(places[inode], digest)
             read += sizes[inode]
             tell(read // 10**6)
         tell(megabytes)
     return sums
 
 
-def _sha256(path: str) -> str:
-    with Path(path).open("rb", buffering=0) as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def _sha256(path: str) -> str | None:
+    try:
+        with Path(path).open("rb", buffering=0) as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError:  # told by the checks, which know what the file is for
+        return None
 
 
 def check_files(folder: Folder, sums: dict[str, str]) -> Check:
@@ -79,7 +87,8 @@ def check_files(folder: Folder, sums: dict[str, str]) -> Check:
     named = named_files(folder)
     for path, said in named.items():
         if path not in sums:
-            faults.append(f"{path}: named by {said.by} but missing")
+            how = "can't be read" if Path(path).exists() else "missing"
+            faults.append(f"{path}: named by {said.by} but {how}")
         elif (size := Path(path).stat().st_size) != said.size:
             faults.append(f"{path}: {size} bytes, {said.by} says {said.size}")
         elif sums[path] != said.sha256:

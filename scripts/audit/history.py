@@ -61,7 +61,7 @@ def parse(text: str) -> History:
 def read(study: Study) -> tuple[dict[str, History], list[str]]:
     """The history of each run that has one, and sentences on those that can't be read."""
     found, faults = {}, []
-    for name in study.runs:
+    for name in study.trained:
         path = Path("checkpoints") / name / "metrics.jsonl"
         try:
             found[name] = parse(path.read_text(encoding="utf-8"))

@@ -14,6 +14,8 @@ from scripts.common.errors import UserError
 from scripts.common.progress import progress
 from scripts.study.study import Study
 
+OF_TRAINING = ("retention", "updates", "orders", "rows", "numbers", "path")
+
 
 @dataclass(frozen=True)
 class Integrity:
@@ -58,6 +60,8 @@ def integrity(study: Study, jobs: int, sample: int | None) -> Integrity:
     checks += of_tensors
     from scripts.audit import converted
 
+    if not study.trained:
+        checks = [_without_training(check) for check in checks]
     checks += [
         converted.check_models(study, folder, jobs, sample),
         scores.check_models_named(folder),
@@ -65,7 +69,14 @@ def integrity(study: Study, jobs: int, sample: int | None) -> Integrity:
         scores.check_scored_rows(study, folder),
         settings.check_drift(folder),
     ]
-    return Integrity(checks, rows, {path: sums[path] for path in artefacts})
+    return Integrity(checks, rows, {path: sums[path] for path in artefacts if path in sums})
+
+
+def _without_training(check: Check) -> Check:
+    """Nothing can pass that looks at training where nothing was trained."""
+    if check.id in OF_TRAINING and check.status == "pass":
+        return Check(check.id, check.what, "not applicable", ("the study trains nothing",))
+    return check
 
 
 def _tensors(
@@ -84,12 +95,13 @@ def _tensors(
             faults.append(str(error) or f"checkpoints/{name}: can't be read")
         return found
 
-    with ThreadPoolExecutor(jobs) as pool, progress("distances", len(study.runs), "runs") as tell:
+    with ThreadPoolExecutor(jobs) as pool, progress("distances", len(study.trained), "runs") as tell:
         found = {}
-        for name, path in zip(study.runs, pool.map(measured, study.runs), strict=True):
+        for name, path in zip(study.trained, pool.map(measured, study.trained), strict=True):
             found[name] = path
             tell(len(found))
     checks = [
+        content.check_numbers(study, histories, found),
         distances.check_path(found, sorted(faults)),
         distances.check_bound(found),
         kin.check_seeds(study),

@@ -19,7 +19,7 @@ def check_seeds(study: Study) -> Check:
     """Runs of one size and other init seeds are far apart, at their beginnings and at their ends."""
     faults: list[str] = []
     nearest, count = 2.0, 0
-    for one, other in combinations(study.runs.values(), 2):
+    for one, other in combinations(study.trained.values(), 2):
         if not _comparable(study, one, other) or one.init_seed == other.init_seed:
             continue
         for steps in {(study.steps(one.name)[end], study.steps(other.name)[end]) for end in (0, -1)}:
@@ -44,7 +44,7 @@ def check_own_beginning(study: Study) -> Check:
     """
     faults: list[str] = []
     count = 0
-    for run in study.runs.values():
+    for run in study.trained.values():
         begun = _beginnings(study, run)
         if run.init_seed not in begun or len(begun) < 2:
             continue
@@ -76,7 +76,7 @@ def _beginnings(study: Study, run: Run) -> dict[int, Run]:
     """By init seed a run of the same shape that begins at step 0."""
     return {
         other.init_seed: other
-        for other in reversed(study.runs.values())
+        for other in reversed(study.trained.values())
         if other.origin is None and _comparable(study, run, other)
     }
 

@@ -40,7 +40,7 @@ def check_chain(study: Study, folder: Folder) -> Check:
     """Each run is one chain of scheduled checkpoints, from its corpus, its order and what it goes on from."""
     faults: list[str] = []
     length = 0
-    for name in study.runs:
+    for name in study.trained:
         before = first_parents(study, name)
         for step in study.steps(name):
             found = folder.checkpoint(name, step)
@@ -57,9 +57,10 @@ def check_chain(study: Study, folder: Folder) -> Check:
     for model in folder.of_kind("model"):
         subject = at(model.path)
         if model.path == model_path(subject["run"], subject.get("step", -1)):
-            faults += _other_parents(model, [checkpoint_path(subject["run"], subject["step"]), TOKENIZER])
+            native = [] if subject["run"] in study.published else [checkpoint_path(subject["run"], subject["step"])]
+            faults += _other_parents(model, [*native, TOKENIZER])
     what = "Each run is one chain from its data and step 0, and each model hangs on its own checkpoint"
-    return judged("chain", what, faults, f"{len(study.runs)} chains, {length:,} checkpoints")
+    return judged("chain", what, faults, f"{len(study.trained)} chains, {length:,} checkpoints")
 
 
 def first_parents(study: Study, name: str) -> list[str]:

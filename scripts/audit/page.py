@@ -97,8 +97,9 @@ def draw(study: Study) -> str | None:
     from scripts.report.figures import write
 
     how = "Euclidean lengths over all parameters; a line a run."
-    write(FIGURE.stem, theme.finish(chart(pd.read_csv(DISTANCES), study), "How far weights moved", how))
-    return FIGURE.read_text(encoding="utf-8")
+    measured = pd.read_csv(DISTANCES)
+    write(FIGURE.stem, theme.finish(chart(measured, study), "How far weights moved", how))
+    return None if measured.empty else FIGURE.read_text(encoding="utf-8")
 
 
 def main() -> None:

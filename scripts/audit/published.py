@@ -20,6 +20,7 @@ STEP = re.compile(r"(?:step|global_step)[-_]?(\d+)")
 SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.[^/]+)")
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".msgpack", ".h5")
 CONFIG = "config.json"
+MAIN = "main"
 
 
 @dataclass(frozen=True, order=True)
@@ -50,7 +51,7 @@ def read_table(path: Path) -> list[Entry]:
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
     if not numbered:
         raise UserError(f"{path}: holds no table\n  write:   {','.join(COLUMNS)} as its first line")
-    rows = list(csv.reader(line for _, line in numbered))
+    rows = [next(csv.reader([line])) for _, line in numbered]  # a line each: an open quote swallows no others
     if tuple(rows[0]) != COLUMNS:
         raise UserError(f"{path}: its columns are {','.join(rows[0])}\n  write:   {','.join(COLUMNS)}")
     entries: dict[tuple[str, str, str], Entry] = {}
@@ -58,6 +59,8 @@ def read_table(path: Path) -> list[Entry]:
         if len(row) != len(COLUMNS) or not all(row) or not SHA256.fullmatch(row[3].lower()):
             raise UserError(f"{path}: line {number}: not repo, revision, file and 64 hex digits: {','.join(row)}")
         entry = Entry(row[0], row[1], row[2], row[3].lower())
+        if any(part in ("", ".", "..") for name in row[:3] for part in name.split("/")):
+            raise UserError(f"{path}: line {number}: {entry.where} leads out of its folder")
         key = entry.repo, entry.revision, entry.file
         if entries.setdefault(key, entry) != entry:
             raise UserError(f"{path}: line {number}: {entry.where} stands there twice with different sha256")
@@ -106,7 +109,7 @@ def same_weights(entries: list[Entry], allowed: Allowed) -> Iterator[str]:
             name: {file: digest for file, digest in files.items() if Entry(repo, name, file, digest).is_weights}
             for name, files in by_revision.items()
         }
-        for names, shared in _groups(weights, allowed).items():
+        for names, shared in _groups(weights, allowed | _main(by_revision)).items():
             whole = all(set(weights[name].values()) <= shared for name in names)
             told = _few(names)
             if whole:
@@ -114,6 +117,13 @@ def same_weights(entries: list[Entry], allowed: Allowed) -> Iterator[str]:
             else:
                 files = sorted({file for name in names for file, digest in weights[name].items() if digest in shared})
                 yield f"{repo}: {told} share {', '.join(files)}, though their other weights differ"
+
+
+def _main(names: Iterable[str]) -> Allowed:
+    """The branch `main`, which holds the last step: the pair, or nothing where one of them is not there."""
+    listed = list(names)
+    steps = [name for name in listed if step_of(name) is not None]
+    return {frozenset((MAIN, steps[-1]))} if steps and MAIN in listed else set()
 
 
 def _groups(weights: Mapping[str, Mapping[str, str]], allowed: Allowed) -> dict[tuple[str, ...], set[str]]:

@@ -154,6 +154,8 @@ def replay(study: Study, interval: Interval) -> dict[str, Any]:
     )  # fmt: skip
     if piece["verdict"] == "pass":
         shutil.rmtree(work)
+    else:
+        scratch.close(work)
     return piece
 
 

@@ -26,6 +26,7 @@ STAGES = {  # stage: what it made of a checkpoint, as told
 }
 MADE = ("data", "checkpoints", "models", "exports", "results", "logs", "benchmarks")
 KEPT = ("requests", "counts")
+REFUSED = 2  # exit code of a command that names a mistake or damage
 
 
 def commands(study: Study, point: Point) -> Iterator[tuple[str, list[str]]]:
@@ -87,7 +88,13 @@ def replay(study: Study, point: Point) -> dict[str, Any]:
     for stage, command in commands(study, point):
         begun = time.time()
         line = [sys.executable, "-m", command[0], "--study", str(scratch.STUDY), *command[1:]]
-        if code := scratch.call(line, work):
+        code = scratch.call(line, work)
+        if code == REFUSED:  # what is stored is damaged; the other stages read what this one makes
+            what = STAGES[stage].format(run=point.run, step=point.step)
+            told = f"checkpoints/{point.run}/global_step{point.step}: refused by {command[0]}, as its log says"
+            checks.append(Check(f"replay-{stage}-{point.name}", what, "fail", (told,)))
+            break
+        if code:
             raise UserError(f"{work}: {command[0]} ended with exit code {code}; what it said stands above")
         seconds[stage] = round(seconds.get(stage, 0.0) + time.time() - begun, 2)
     for stage in seconds:

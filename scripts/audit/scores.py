@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow
@@ -17,7 +18,9 @@ from scripts.study.study import Study
 TASKS = "data/tasks/manifest.json"
 ITEMS = {"task", "item", "metric", "value"}
 PLACES = {"place", "chosen"}
+WEIGHTED = {"word_perplexity": "words", "byte_perplexity": "bytes", "bits_per_byte": "bytes"}
 CLOSE = 1e-9  # relative, between a mean and the same mean summed in another order
+LARGEST = 709.0  # whose exponential is a float
 
 
 def check_models_named(folder: Folder) -> Check:
@@ -51,32 +54,59 @@ def check_items(folder: Folder, sums: dict[str, str]) -> Check:
             faults += odd
             compared += count
     what = "Scores are the means of their items, which are as many as they say"
-    return judged("items", what, faults, f"{compared:,} accuracies computed again")
+    return judged("items", what, faults, f"{compared:,} scores computed again")
 
 
 def _unlike_items(found: Found, samples: str) -> tuple[list[str], int]:
-    """Sentences on a file of scores, and how many accuracies were compared."""
+    """Sentences on a file of scores, and how many scores were compared."""
     try:
         table = pq.read_table(samples)
     except (OSError, pyarrow.ArrowInvalid) as error:
         return [f"{samples}: {error}"], 0
     if not set(table.column_names) >= ITEMS:
         return [f"{samples}: lacks {', '.join(sorted(ITEMS - set(table.column_names)))}"], 0
-    grouped = table.group_by(["task", "metric"]).aggregate([("item", "count_distinct"), ("value", "mean")])
+    summed = [("item", "count_distinct"), ("value", "sum"), ("value", "count")]
     faults, compared = [], 0
     said_items, results = found.content.get("n", {}), found.content.get("results", {})
-    for row in grouped.to_pylist():
-        task, metric = row["task"], row["metric"]
+    sums: dict[str, dict[str, tuple[float, int]]] = {}
+    for row in table.group_by(["task", "metric"]).aggregate(summed).to_pylist():
+        task = row["task"]
+        sums.setdefault(task, {})[row["metric"]] = (row["value_sum"], row["value_count"])
         if task in said_items and row["item_count_distinct"] != said_items[task]:
             faults.append(
                 f"{found.path}: {said_items[task]} items of {task}, the samples hold {row['item_count_distinct']}"
             )
-        said = results.get(task, {}).get(metric)
-        if metric.startswith("acc") and said is not None:
+    for task, said in results.items():
+        for metric, score in said.items():
+            if (own := of_items(metric, sums.get(task, {}))) is None:
+                continue
             compared += 1
-            if not math.isclose(said, row["value_mean"], rel_tol=CLOSE, abs_tol=CLOSE):
-                faults.append(f"{found.path}: {task} {metric} is {said}, its items average to {row['value_mean']}")
+            if not math.isclose(score, own, rel_tol=CLOSE, abs_tol=CLOSE):
+                faults.append(f"{found.path}: {task} {metric} is {score}, its items average to {own}")
     return faults, compared
+
+
+def of_items(metric: str, sums: Mapping[str, tuple[float, int]]) -> float | None:
+    """A score made again from (sum, count) of its items by metric, as lm-eval makes it; None where it is not known how.
+
+    Accuracies are means. A perplexity is exp of the mean loss, over items, or over the words or bytes of all.
+    """
+    name, _, filter_name = metric.partition(",")
+    if name in WEIGHTED:
+        loss, weight = sums.get(f"loglikelihood,{filter_name}"), sums.get(f"{WEIGHTED[name]},{filter_name}")
+        if loss is None or weight is None or not weight[0]:
+            return None
+        mean = -loss[0] / weight[0]
+        return mean / math.log(2) if name == "bits_per_byte" else _exp(mean)
+    if metric not in sums or name.endswith("_stderr") or not (name.startswith("acc") or name == "perplexity"):
+        return None
+    mean = sums[metric][0] / sums[metric][1]
+    return _exp(-mean) if name == "perplexity" else mean
+
+
+def _exp(value: float) -> float:
+    """e to the value; infinity where that is too large for a float, which no score can be."""
+    return math.exp(value) if value < LARGEST else math.inf
 
 
 def check_scored_rows(study: Study, folder: Folder) -> Check:
@@ -89,7 +119,7 @@ def check_scored_rows(study: Study, folder: Folder) -> Check:
         if name not in study.runs:
             continue
         try:
-            table = pq.read_table(path)
+            table = pq.read_table(path, columns=[name for name in pq.read_schema(path).names if name in PLACES])
         except (OSError, pyarrow.ArrowInvalid) as error:
             faults.append(f"{path}: {error}")
             continue

@@ -59,6 +59,11 @@ def for_interval(study: Study, interval: Interval) -> Path:
     return work
 
 
+def close(work: Path) -> None:
+    """Keep a folder to be looked at, and let the next replay begin anew instead of finding its work done."""
+    (work / STAMP).unlink()
+
+
 def split(interval: Interval) -> dict[str, Any]:
     """Number of processes and ZeRO stage of the first stored state that the interval touches; {} if it touches none."""
     for step in (interval.begin, interval.end):
@@ -115,7 +120,7 @@ def hard_link(source: Path, target: Path) -> None:
     """A second name of a file, or a copy where the file system has none."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)
     except OSError:
         shutil.copyfile(source, target)
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from scripts.audit.found import Folder
 from scripts.audit.hashed import records
 from scripts.audit.verdict import Check, judged
@@ -16,7 +18,9 @@ from scripts.common.files import canonical
 from scripts.common.manifest import differing
 from scripts.common.words import brief
 from scripts.study import exports
+from scripts.study.published import published_science
 from scripts.study.study import HELD_OUT, Study
+from scripts.train.checkpoint import neox_yaml
 
 LOCK = Path(__file__).parents[2] / "envs/requirements.lock"
 OPTIMIZER = re.compile(r"(?:bf16_)?zero_pp_rank_\d+_mp_rank_\d+_?optim_states\.pt")
@@ -31,6 +35,8 @@ def asked_settings(study: Study, folder: Folder) -> Iterator[tuple[str, dict[str
         f"data/{HELD_OUT}": lambda: study.corpus_science(HELD_OUT),
     }
     for run in study.runs.values():
+        if run.corpus not in study.file.data.corpora:
+            continue
         data[f"data/{run.corpus}"] = lambda run=run: study.corpus_science(run.corpus)  # type: ignore[misc]
         data[f"data/{run.corpus}/order-{run.data_seed}"] = (
             lambda run=run: study.order_science(run.corpus, run.data_seed)  # type: ignore[misc]
@@ -38,16 +44,18 @@ def asked_settings(study: Study, folder: Folder) -> Iterator[tuple[str, dict[str
     for place, science in data.items():
         if found := folder.manifests.get(f"{place}/manifest.json"):
             yield found.path, found.content.get("science"), science()
-    trained = {run: study.train_science(run) for run in study.runs}
+    trained = {run: study.train_science(run) for run in study.trained}
     for found in folder.manifests.values():
         name, kind = (found.content.get("subject") or {}).get("run"), found.content.get("kind")
-        if name not in trained:
+        if kind == "gguf" and name in study.runs:
+            yield found.path, found.content.get("science"), exports.gguf_science(study)
+        elif kind == "model" and name in study.published:
+            yield found.path, found.content.get("science"), published_science(study, name)
+        elif name not in trained:
             continue
-        if kind in ("run", "checkpoint", "leg", "resume"):
+        elif kind in ("run", "checkpoint", "leg", "resume"):
             own = {key: value for key, value in (found.content.get("science") or {}).items() if key != "parents"}
             yield found.path, own, trained[name]
-        elif kind == "gguf":
-            yield found.path, found.content.get("science"), exports.gguf_science(study)
         elif kind == "model":
             size = {"size": trained[name]["size"], "precision": trained[name]["training"]["precision"]}
             there = found.content.get("science") or {}
@@ -66,13 +74,35 @@ def check_settings(study: Study, folder: Folder) -> Check:
         count += 1
         if lines := differing(made, json.loads(canonical(asked))):
             faults.append(f"{path}: {'; '.join(brief(lines))}")
+    for found in folder.of_kind("checkpoint"):
+        if (name := (found.content.get("subject") or {}).get("run")) in study.trained:
+            faults += other_recipe(study, name, Path(found.folder) / "configs" / f"{name}.yml")
     return judged("settings", "Every artefact was made with the study's settings", faults, f"{count:,} artefacts")
+
+
+def other_recipe(study: Study, run: str, path: Path) -> list[str]:
+    """A sentence on a checkpoint's recipe under NeoX's keys, by which others continue it, if it is not the study's.
+
+    Keys that one of the two lacks are left out: code of another time may write more.
+    """
+    asked = neox_yaml(study.run(run), study.train_science(run))
+    try:
+        text = path.read_text(encoding="utf-8")
+        held = {} if text == asked else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        return [f"{path.as_posix()}: {error}"]
+    if not isinstance(held, dict):
+        return [f"{path.as_posix()}: holds no mapping"]
+    wanted = yaml.safe_load(asked) if held else {}
+    both = wanted.keys() & held.keys()
+    lines = differing({key: held[key] for key in both}, {key: wanted[key] for key in both})
+    return [f"{path.as_posix()}: {'; '.join(brief(lines))}"] if lines else []
 
 
 def check_retention(study: Study, folder: Folder) -> Check:
     """Optimizer states are kept at the steps the study says, and at no others."""
     faults, kept = [], 0
-    for name in study.runs:
+    for name in study.trained:
         asked = set(study.optimizer_steps(name))
         for step in study.steps(name):
             found = folder.checkpoint(name, step)

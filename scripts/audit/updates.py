@@ -50,7 +50,7 @@ def check_orders(study: Study, folder: Folder, histories: dict[str, History]) ->
     faults = []
     digests = {
         place: found.facts.get("digest")
-        for place in {(run.corpus, run.data_seed) for run in study.runs.values()}
+        for place in {(run.corpus, run.data_seed) for run in study.trained.values()}
         if (found := folder.manifests.get(f"data/{place[0]}/order-{place[1]}/manifest.json"))
     }
     for (one, first), (two, second) in combinations(sorted(digests.items()), 2):

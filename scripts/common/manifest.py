@@ -23,6 +23,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import canonical, digest_of, read_json, sha256_file, write_json
 
 SCHEMA = 1
+MAPPINGS = ("subject", "science", "parents", "files", "facts")
 NAME = "manifest.json"
 PACKAGES = ("torch", "deepspeed", "transformers", "tokenizers", "lm-eval", "snakemake", "numpy", "gguf", "xllamacpp")
 
@@ -81,9 +82,28 @@ def read(path: Path, kind: str) -> dict[str, Any]:
         content: dict[str, Any] = read_json(path)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not a manifest ({error}); delete it to have it made again") from None
+    if fault := malformed(content):
+        raise UserError(f"{path}: not a manifest ({fault}); delete it to have it made again")
     if content.get("kind") != kind or content.get("complete") is not True:
         raise UserError(f"{path}: expected a complete {kind!r} manifest, found {content.get('kind')!r}")
     return content
+
+
+def malformed(content: Any) -> str | None:
+    """Why a manifest's content has not the form that `write` gives it, or names files outside its folder; or None.
+
+    Manifests come with suites that others made, so nobody may count on their form.
+    """
+    if not isinstance(content, dict):
+        return "no mapping"
+    if odd := [key for key in MAPPINGS if not isinstance(content.get(key, {}), dict)]:
+        return f"{odd[0]} is no mapping"
+    for name, said in content.get("files", {}).items():
+        if not name or name.startswith("/") or ".." in name.split("/"):
+            return f"the file {name!r} lies outside its folder"
+        if not isinstance(said, dict) or not isinstance(said.get("sha256"), str) or type(said.get("bytes")) is not int:
+            return f"of the file {name!r} it tells no sha256 and bytes"
+    return None
 
 
 def verify(path: Path, kind: str, hash_below: int | None = None, share: tuple[int, int] = (0, 1)) -> dict[str, Any]:

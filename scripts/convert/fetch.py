@@ -97,16 +97,8 @@ class Fetcher:
 
     def _check(self, draft: Path) -> None:
         """Refuse a model that is not the size the study says."""
-        size, length = self.study.size_science(self.name), self.spec.training.sequence_length
-        wanted = {
-            "num_hidden_layers": size["layers"],
-            "hidden_size": size["width"],
-            "num_attention_heads": size["heads"],
-            "vocab_size": size["padded_vocabulary"],
-            "max_position_embeddings": length,
-        }
         config = hf_files.config_of(draft)
-        lines = hf_files.contradictions(config, wanted)
+        lines = hf_files.contradictions(config, hf_files.asked_of(self.study, self.name))
         dtype = next((config[key] for key in DTYPE_KEYS if config.get(key)), None)
         if dtype not in (None, DTYPES[self.spec.training.precision]):
             lines.append(f"dtype is {dtype!r}, training.precision is {self.spec.training.precision}")

@@ -14,6 +14,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_json
 from scripts.convert import neox_files
 from scripts.convert.proof import Shape
+from scripts.study.study import Study
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 SHARD = re.compile(r"(?:model|pytorch_model)-\d{5}-of-\d{5}\.(?:safetensors|bin)")
@@ -53,6 +54,18 @@ def rotary_of(config: dict[str, Any]) -> tuple[float, float]:
     held = config.get("rope_parameters") or {}
     share = held.get("partial_rotary_factor", config.get("rotary_pct", 0.25))
     return float(share), float(held.get("rope_theta", config.get("rotary_emb_base", 10000)))
+
+
+def asked_of(study: Study, run: str) -> dict[str, Any]:
+    """Keys of config.json that follow from a run's size and sequence length."""
+    size = study.size_science(run)
+    return {
+        "num_hidden_layers": size["layers"],
+        "hidden_size": size["width"],
+        "num_attention_heads": size["heads"],
+        "vocab_size": size["padded_vocabulary"],
+        "max_position_embeddings": study.run(run).training.sequence_length,
+    }
 
 
 def contradictions(config: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

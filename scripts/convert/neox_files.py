@@ -42,6 +42,16 @@ class ZeroStage(int):
     """The same for DeepSpeed's ZeroStageEnum."""
 
 
+ZERO_STAGES = {"disabled": 0, "optimizer_states": 1, "gradients": 2, "weights": 3}
+
+
+def _member(*arguments: Any) -> ZeroStage:
+    """A ZeroStageEnum by name, as Python 3.11.2 writes it: as a call of getattr, which here gets nothing else."""
+    if len(arguments) != 2 or arguments[0] is not ZeroStage or arguments[1] not in ZERO_STAGES:
+        raise pickle.UnpicklingError("GLOBAL getattr was not an allowed global")
+    return ZeroStage(ZERO_STAGES[arguments[1]])
+
+
 _SCALERS = "deepspeed.runtime.fp16.loss_scaler"
 _RECONSTRUCT = np.zeros(0).__reduce__()[0]
 # Every class that optimizer and model files of DeepSpeed 0.3.15 (DeeperSpeed) and 0.19.8 name beside torch's own:
@@ -51,6 +61,7 @@ ALLOWED: list[Any] = [
     (LossScaler, f"{_SCALERS}.LossScaler"),
     (Fragment, "deepspeed.utils.tensor_fragment.fragment_address"),
     (ZeroStage, "deepspeed.runtime.zero.config.ZeroStageEnum"),
+    *((_member, f"{module}getattr") for module in ("", "builtins.", "__builtin__.")),
     (_RECONSTRUCT, "numpy.core.multiarray._reconstruct"),
     (_RECONSTRUCT, "numpy._core.multiarray._reconstruct"),
     np.ndarray,
@@ -80,7 +91,7 @@ def load(path: Path) -> Any:
         if error.errno != errno.EINVAL:  # which torch raises for a file cut short
             raise
         raise UserError(f"{path}: truncated, or no torch file") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         told = (str(error) or "it ends early").splitlines()[0]
         raise UserError(f"{path}: truncated, or no torch file ({told})") from None
 

@@ -77,21 +77,33 @@ def to_folder(root: Path, repo: str, wanted: dict[str, Revision], replace: bool)
     home = root / repo
     with hold(home.with_name(f".{home.name}.lock")):
         known = read_listing(home / LISTING)
-        changed = [
-            name
-            for name, revision in wanted.items()
-            if (home / name).exists() and known.get(name, {}).get("commit") not in (None, revision.commit)
-        ]
+        changed = [name for name, revision in wanted.items() if _holds_another(home / name, revision, known.get(name))]
         refuse_changes(str(home), changed, replace)
+        for name in changed:
+            shutil.rmtree(home / name)
         for name, revision in wanted.items():
-            if known.get(name, {}).get("commit") not in (None, revision.commit):
-                shutil.rmtree(home / name)
             for path, file in revision.files.items():
                 if not intact(file, home / name / path):
                     place(file, home / name / path)
         listing = {name: described(revision) for name, revision in wanted.items()}
         write_json(home / LISTING, known | listing)
     return home
+
+
+def _holds_another(folder: Path, revision: Revision, listed: dict[str, str] | None) -> bool:
+    """Whether a revision's folder was published as another one, or holds files of another that was cut off.
+
+    What a killed write left, `.<name>.<process>.tmp`, is taken away.
+    """
+    if not folder.exists():
+        return False
+    if listed is not None and listed.get("commit") != revision.commit:
+        return True
+    for path in folder.rglob(".*.tmp"):
+        path.unlink()
+    return any(
+        path.relative_to(folder).as_posix() not in revision.files for path in folder.rglob("*") if not path.is_dir()
+    )
 
 
 def described(revision: Revision) -> dict[str, object]:

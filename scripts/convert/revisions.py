@@ -168,10 +168,13 @@ def same_weights(run: str, step: int, native_step: int) -> bool:
 
 
 def place(file: File, target: Path) -> None:
-    """Give a file another name: a hard link or, on another disk, a copy that is hashed. What is there is replaced."""
+    """Give a file another name: a hard link or, on another disk, a copy that is hashed. What is there is replaced.
+
+    A symbolic link, as in the hub's cache, is followed: os.link would name the link itself a second time.
+    """
     with atomic(target) as temporary:
         try:
-            os.link(file.path, temporary)
+            os.link(file.path.resolve(), temporary)
         except OSError:
             shutil.copyfile(file.path, temporary)
             if sha256_file(temporary) != file.sha256:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import log
 
+from scripts.audit import sample
 from scripts.evaluate import passages
 from scripts.evaluate.agreement import agreement_items
 from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, PERPLEXITY
@@ -152,6 +153,10 @@ def not_counted(study: Study) -> list[str]:
                            f"{', '.join(foreign)}")  # fmt: skip
     if exports.asked_for(study):
         missing.append("GGUF files and scoring them (export)")
+    if again := [leg.name for leg in sample.legs(study)]:
+        missing.append(f"training parts again (audit.replay: {', '.join(again)})")
+    if runs := sample.signal_runs(study):
+        missing.append(f"losses on rows just seen of {len(runs)} runs (audit.signal)")
     data = study.file.data
     unknown = [name for name, text in data.components.items() if not text.take_characters and not text.planted]
     unknown = [name for name in unknown if data.held_out_share or data.components[name].held_out]

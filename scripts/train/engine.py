@@ -86,11 +86,20 @@ def micro_batch(run: Run, runtime: Runtime, world: World) -> int:
     return rows
 
 
+def by_value(member: Any, _: int) -> tuple[Any, tuple[Any]]:
+    """How an enum is pickled into optimizer states: by value, as Python 3.11.7 does, not by getattr, as 3.11.2 does.
+
+    Else the bytes of a checkpoint would depend on Python's patch version, and weights_only would refuse them.
+    """
+    return type(member), (member.value,)
+
+
 def build(run: Run, vocabulary: int, runtime: Runtime, world: World) -> Any:
     """A NeoXEngine with the run's first weights on this process's device; raises UserError for what can't be run."""
     import deepspeed
     import deepspeed.ops
     from deepspeed.runtime.config import DeepSpeedConfig
+    from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils import logger
 
     from scripts.train.neox_engine import NeoXEngine
@@ -101,6 +110,7 @@ def build(run: Run, vocabulary: int, runtime: Runtime, world: World) -> Any:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     if runtime.device == "cpu":
         deepspeed.ops.__compatible_ops__ = {}  # else it compiles a shared-memory extension, which needs a compiler
+    ZeroStageEnum.__reduce_ex__ = by_value
     deepspeed.init_distributed(verbose=False)
     training, optimizer = run.training, run.training.optimizer
     with torch.device("meta"):

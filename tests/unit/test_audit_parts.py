@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -19,8 +20,8 @@ from hypothesis import strategies as st
 from scripts.audit import merkle, page, suite_lock
 from scripts.audit.converted import spread
 from scripts.audit.distances import DETOUR, Point, check_bound, check_path, detour, largest_ratio, relative, rows_of
-from scripts.audit.found import Folder, Found, step_in
-from scripts.audit.hashed import sha256_files
+from scripts.audit.found import Folder, Found, look, step_in
+from scripts.audit.hashed import check_files, sha256_files
 from scripts.audit.history import History, effective, parse
 from scripts.audit.identity import adam_steps, at
 from scripts.audit.scores import check_scored_rows
@@ -116,6 +117,49 @@ def test_files_are_hashed_once_an_inode(tmp_path: Path, monkeypatch: pytest.Monk
     assert sums == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.iterdir()}
 
 
+def test_a_file_that_cannot_be_read_has_no_hash_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    manifest = {
+        "kind": "model",
+        "files": {"a": {"sha256": "0" * 64, "bytes": 1}, "b": {"sha256": "0" * 64, "bytes": 1}},
+    }
+    folder = Folder(manifests={"models/r/step1/manifest.json": Found("models/r/step1/manifest.json", None, manifest)})
+    Path("models/r/step1/a").mkdir(parents=True)  # opening it fails, as opening a file without permission does
+    assert sha256_files(["models/r/step1/a"], 1) == {}
+    assert check_files(folder, {}).evidence == (
+        "models/r/step1/a: named by models/r/step1/manifest.json but can't be read",
+        "models/r/step1/b: named by models/r/step1/manifest.json but missing",
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "no mapping"),
+        ({"files": []}, "files is no mapping"),
+        ({"parents": None}, "parents is no mapping"),
+        ({"files": {"../../x": {"sha256": "", "bytes": 1}}}, "the file '../../x' lies outside its folder"),
+        ({"files": {"/etc/passwd": {"sha256": "", "bytes": 1}}}, "the file '/etc/passwd' lies outside its folder"),
+        ({"files": {"a": "0"}}, "of the file 'a' it tells no sha256 and bytes"),
+        ({"files": {"a": {"sha256": "0", "bytes": "1"}}}, "of the file 'a' it tells no sha256 and bytes"),
+    ],
+)
+def test_malformed_manifests_are_told_and_end_no_audit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: object, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_json(Path("models/r/step1/manifest.json"), content)
+    write_json(Path("results/evals/r/s/step1.json"), {"results": {"task": None}})
+    Path("models/r/step2").mkdir()
+    os.mkfifo("models/r/step2/manifest.json")  # reading it would wait for ever
+    folder = look()
+    assert f"models/r/step1/manifest.json: {message}" in folder.unreadable
+    assert "models/r/step2/manifest.json: is no file" in folder.unreadable
+    assert "results/evals/r/s/step1.json: results holds what is no number" in folder.unreadable
+    assert folder.manifests == folder.evaluations == {}
+    assert check_files(folder, {}).status == "fail"
+
+
 # --- names ------------------------------------------------------------------------------------------
 
 
@@ -125,6 +169,7 @@ def test_run_and_step_of_a_path() -> None:
     assert at("results/evals/a/zero-shot/step12.json") == {"run": "a", "step": 12}
     assert at("results/memorization/a/step0.parquet") == {"run": "a", "step": 0}
     assert [step_in(name) for name in ("global_step8", "step4.samples.parquet", "steps", "step")] == [8, 4, None, None]
+    assert [step_in(name) for name in ("global_step08", "step٤", "step0")] == [None, None, 0]  # a step has one name
 
 
 def test_adams_updates_are_read_where_they_are_told() -> None:

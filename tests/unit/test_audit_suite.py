@@ -52,6 +52,30 @@ def test_a_sound_suite_passes() -> None:
     assert failed(from_table(suite(), [0, 1, 2, 3], set())) == {}
 
 
+def test_the_branch_main_is_the_last_step_and_no_other() -> None:
+    last = [Entry(entry.repo, "main", entry.file, entry.sha256) for entry in suite() if entry.revision == "step3"]
+    assert failed(from_table(suite() + last, [0, 1, 2, 3], set())) == {}
+    other = [Entry(entry.repo, "main", entry.file, entry.sha256) for entry in suite() if entry.revision == "step2"]
+    found = failed(from_table(suite() + other, [0, 1, 2, 3], set()))
+    assert found["suite-same-weights"][0] == "a/one: step2, main hold the same weights"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("../../etc,step1,passwd,", "line 3: ../../etc@step1/passwd leads out of its folder"),
+        ("a/b,step1,/etc/passwd,", "line 3: a/b@step1//etc/passwd leads out of its folder"),
+        ('"a/b,step1,c,', "line 3: not repo, revision, file and 64 hex digits"),
+    ],
+)
+def test_tables_that_lead_elsewhere_are_refused(tmp_path: Path, line: str, message: str) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text(f"repo,revision,file,sha256\na/b,step0,c,{'0' * 64}\n{line}{'0' * 64}\n")
+    with pytest.raises(UserError) as raised:
+        published.read_table(table)
+    assert message in str(raised.value)
+
+
 def test_every_fault_of_the_example_is_found_and_nothing_else() -> None:
     found = failed(from_table(published.read_table(EXAMPLE), SCHEDULE, published.allowed_pairs(["step0=step1"])))
     assert found == {

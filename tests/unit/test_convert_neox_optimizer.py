@@ -10,16 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from deepspeed.runtime.zero.config import ZeroStageEnum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.common.errors import UserError
 from scripts.convert import inspect_neox
+from scripts.convert.neox_files import mapping
 from scripts.convert.neox_flat import cut, join_partitions, neox_v1_groups
 from scripts.convert.neox_optimizer import read_optimizer
 from scripts.convert.neox_report import OptimizerState
+from scripts.train.engine import by_value
 from tests.unit import neox_writer
 from tests.unit.neox_writer import Model
 
@@ -315,3 +319,23 @@ def test_inspecting_shows_what_there_is(tmp_path: Path, capsys: pytest.CaptureFi
     monkeypatch.setattr(sys, "argv", ["inspect_neox", "--folder", str(tmp_path / "nothing")])
     with pytest.raises(UserError, match="no such folder"):
         inspect_neox.main()
+
+
+class ByName:
+    """Pickled as Python 3.11.2 pickles a member of an enum: as getattr(class, name)."""
+
+    def __init__(self, *arguments: object) -> None:
+        self.arguments = arguments
+
+    def __reduce__(self) -> tuple[Any, tuple[object, ...]]:
+        return getattr, self.arguments
+
+
+def test_the_stage_of_zero_has_one_form_whatever_the_python_and_other_calls_are_refused(tmp_path: Path) -> None:
+    torch.save({"zero_stage": ByName(ZeroStageEnum, "optimizer_states")}, tmp_path / "old.pt")
+    assert mapping(tmp_path / "old.pt") == {"zero_stage": 1}
+    for arguments in ((ZeroStageEnum, "__class__"), (np.ndarray, "tofile"), (ZeroStageEnum, "gradients", 1)):
+        torch.save({"x": ByName(*arguments)}, tmp_path / "hostile.pt")
+        with pytest.raises(UserError, match=r"hostile\.pt: "):
+            mapping(tmp_path / "hostile.pt")
+    assert by_value(ZeroStageEnum.gradients, 2) == (ZeroStageEnum, (2,))

@@ -138,6 +138,11 @@ def test_tasks_of_unknown_length_are_named_and_not_guessed() -> None:
     assert smoke.hours.evaluation and "castalia" not in " ".join(smoke.not_counted)
 
 
+def test_what_the_audit_trains_again_is_named() -> None:
+    told = " ".join(planned(load(SMOKE), "laptop").not_counted)
+    assert "training parts again (audit.replay: pythia-tiny-deduped_2_8)" in told and "(audit.signal)" in told
+
+
 def test_bytes_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CHECKPOINT_EXTRA", "CHECKPOINT_EXTRA_A_LAYER", "MODEL_EXTRA", "MODEL_EXTRA_A_LAYER",
                  "TOKENIZER_A_TOKEN", "LINES_A_STEP", "RUN_EXTRA"):  # fmt: skip

@@ -20,7 +20,7 @@ from scripts.convert import publish, revisions
 from scripts.convert.from_neox import Native
 from scripts.convert.publish_hub import to_hub
 from scripts.convert.publish_local import named, to_cache, to_folder
-from scripts.convert.revisions import Revision, duplicates
+from scripts.convert.revisions import File, Revision, duplicates, place
 from tests.unit import published_models
 from tests.unit.hub_stand_in import Hub
 from tests.unit.published_models import RUN, STEPS
@@ -349,3 +349,41 @@ def test_another_revision_on_the_hub_is_refused_unless_told(workplace: Path, hub
     assert "pytorch_model.bin" not in hub.branches["step2"][-1]
     assert hub.branches["main"][-1]["model.safetensors"] == (model(4) / "model.safetensors").read_bytes()
     assert json.loads(hub.branches["main"][-1]["manifest.json"])["subject"]["step"] == 4
+
+
+def test_a_file_behind_a_symbolic_link_is_placed_itself(tmp_path: Path) -> None:
+    """As in the hub's cache, whose snapshots are relative links to blobs."""
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs/0").write_bytes(b"weights")
+    link = tmp_path / "snapshots/step0/model.safetensors"
+    link.parent.mkdir(parents=True)
+    link.symlink_to("../../blobs/0")
+    target = tmp_path / "models/run/step0/model.safetensors"
+    place(File(link, sha256_file(link), 7), target)
+    assert not target.is_symlink() and target.read_bytes() == b"weights"
+
+
+def test_files_of_another_revision_in_a_folder_are_refused_even_if_it_was_never_listed(workplace: Path) -> None:
+    """A loader would take them for part of the model; a publication that was killed leaves its folders unlisted."""
+    wanted = named(revisions.revisions(RUN, STEPS, CARD), STEPS[-1])
+    home = to_folder(Path("out"), REPO, wanted, replace=False)
+    (home / "revisions.json").unlink()
+    left = home / "main/.README.md.123.tmp"
+    left.write_text("half")
+    to_folder(Path("out"), REPO, wanted, replace=False)
+    assert not left.exists()
+    foreign = home / "main/model-00002-of-00002.safetensors"
+    foreign.write_bytes(b"of another")
+    with pytest.raises(UserError, match="holds other content under main"):
+        to_folder(Path("out"), REPO, wanted, replace=False)
+    to_folder(Path("out"), REPO, wanted, replace=True)
+    assert not foreign.exists() and (home / "main/README.md").exists()
+
+
+def test_a_manifest_that_names_files_outside_its_folder_is_refused(workplace: Path) -> None:
+    path = Path(f"models/{RUN}/step{STEPS[0]}/manifest.json")
+    content = read_json(path)
+    content["files"]["../../../../escaped"] = content["files"]["config.json"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="lies outside its folder"):
+        revisions.revisions(RUN, STEPS, CARD)

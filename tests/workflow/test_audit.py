@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from scripts.audit.integrity import integrity
 from scripts.audit.verdict import Check
@@ -225,6 +226,47 @@ def test_the_facts_of_a_manifest_edited(suite: Path) -> None:
     assert f"{path}: updates_applied is 1" in failed()["updates"]
 
 
+def test_a_step_written_anew_over_another_by_somebody_who_forges(suite: Path) -> None:
+    """Its files have other hashes than the step's they were copied from, and the same numbers."""
+    one, other = (Path(f"checkpoints/{TINY}/global_step{step}") for step in (4, 8))
+    for layer in one.glob("layer_*.pt"):
+        torch.save(torch.load(layer, weights_only=True), path := other / layer.name, pickle_protocol=3)
+        assert sha256_file(layer) != sha256_file(path)
+    name = "model.safetensors"
+    save_file(load_file(f"models/{TINY}/step4/{name}"), f"models/{TINY}/step8/{name}", {"format": "pt", "x": "y"})
+    forge(TINY)
+    found = failed()
+    assert set(found) == {"numbers"} and f"{one} and {other}: equal" in found["numbers"]
+
+
+@pytest.mark.parametrize("key", ["num_attention_heads", "rotary_pct"])
+def test_a_models_configuration_edited_by_somebody_who_forges(suite: Path, key: str) -> None:
+    """As in the published 12b-deduped: the tensors fit, and are read wrongly."""
+    path = Path(f"models/{TINY}/step4/config.json")
+    edit(path, lambda c: c.get("rope_parameters", {}).pop("partial_rotary_factor", None))
+    edit(path, lambda content: content.update({key: 1}))
+    forge(TINY)
+    found = failed()
+    assert set(found) == {"converted"} and str(path) in found["converted"]
+
+
+def test_a_models_tokenizer_replaced_by_somebody_who_forges(suite: Path) -> None:
+    path = Path(f"models/{TINY}/step4/tokenizer_config.json")
+    edit(path, lambda content: content.update(add_bos_token=True))
+    forge(TINY)
+    assert f"{path}: not that of data/tokenizer" in failed()["converted"]
+
+
+def test_the_recipe_in_a_checkpoint_edited_by_somebody_who_forges(suite: Path) -> None:
+    path = Path(f"checkpoints/{TINY}/global_step4/configs/{TINY}.yml")
+    content = read_yaml(path)
+    content["weight-decay"] = 0.3
+    path.write_text(yaml.safe_dump(content))
+    forge(TINY)
+    found = failed()
+    assert set(found) == {"settings"} and f"{path}: weight-decay: 0.3 there, 0.1 asked" in found["settings"]
+
+
 def test_a_score_edited(suite: Path) -> None:
     """Its items don't average to it, whatever hash it names; items edited with it are the lock's and the replay's."""
     path = Path(f"results/evals/{TINY}/zero-shot/step8.json")
@@ -233,6 +275,18 @@ def test_a_score_edited(suite: Path) -> None:
     found = failed()
     assert set(found) == {"items"} and f"{path}: castalia_agreement acc,none is 0.93" in found["items"]
     assert sha256_file(path) != before
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"),
+    [("castalia_last_word", "perplexity,none")]
+    + [("castalia_perplexity", f"{name},none") for name in ("word_perplexity", "byte_perplexity", "bits_per_byte")],
+)
+def test_a_perplexity_edited(suite: Path, task: str, metric: str) -> None:
+    path = Path(f"results/evals/{TINY}/zero-shot/step8.json")
+    edit(path, lambda content: content["results"][task].update({metric: content["results"][task][metric] * 0.99}))
+    found = failed()
+    assert set(found) == {"items"} and f"{path}: {task} {metric} is " in found["items"]
 
 
 def test_samples_edited_with_their_hash_made_right(suite: Path) -> None:

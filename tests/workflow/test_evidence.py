@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import rocrate
+import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from rocrate_validator import models, services
 from rocrate_validator.utils.http import HttpRequester
 
-from scripts.common.files import read_json, sha256_file
-from tests.workflow.conftest import Workflow
+from scripts.common.files import read_json, read_yaml, sha256_file
+from tests.workflow.conftest import SMOKE, Workflow
 
 # the package's copy of RO-Crate's context is of 1.3; 1.1, on which the profiles rest, has these names without "terms/"
 RENAMED = {name: f"https://bioschemas.org/{name}" for name in ("ComputationalWorkflow", "FormalParameter")}
@@ -112,3 +114,23 @@ def test_a_missing_artefact_is_refused_by_name(finished: Workflow, tmp_path: Pat
     shutil.copytree(finished.folder / "results", tmp_path / "results")
     done = Workflow(tmp_path).command_line("scripts.audit.evidence")
     assert done.returncode == 2 and "data/deduped/manifest.json: missing" in done.stderr
+
+
+def test_evidence_is_made_after_all_it_tells_of(finished: Workflow) -> None:
+    """The verdicts of every part stand in the table, and the crate's Snakemake is the one that ran."""
+    table = (finished.folder / "results/evidence/artifact.md").read_text()
+    for part in ("integrity", "replay", "signal", "verdict"):
+        assert f"results/audit/{part}.json: pass" in table
+    content = read_json(finished.folder / "ro-crate-metadata.json")
+    language = next(entity for entity in content["@graph"] if entity["@id"] == "#snakemake")
+    assert language["version"] == metadata.version("snakemake")
+
+
+def test_evidence_waits_for_models_that_nothing_looks_at(tmp_path: Path) -> None:
+    content = read_yaml(SMOKE)
+    content["evaluation"]["steps"] = content["memorization"]["steps"] = [8]
+    content["runtime"]["checkpoints_per_batch"] = 2
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(content))
+    planned = Workflow(tmp_path, file).planned("results/evidence/checklist.md")
+    assert planned["convert"] == 3 and planned["integrity"] == 1  # steps 0 and 1, 2 and 4, 8

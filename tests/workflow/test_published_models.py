@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.common.files import read_json, read_yaml
+from scripts.common.files import read_json, read_yaml, write_json
 from tests.workflow.conftest import ROOT, SMOKE, Workflow
 
 STEPS = [0, 1, 2, 4, 8]
@@ -134,6 +134,27 @@ def test_published_models_are_scored_as_if_they_had_been_trained_here(
     assert done.returncode == 0, done.stdout + done.stderr
     plan = workflow.command_line("scripts.study.plan")
     assert plan.returncode == 0, plan.stderr
+    audited_without_training(workflow)
+
+
+def audited_without_training(workflow: Workflow) -> None:
+    """Untouched it is sound, also as the workflow's target; another step's weights with all hashes right are told."""
+    workflow.succeed("results/audit.html")
+    verdict = read_json(workflow.folder / "results/audit/verdict.json")
+    assert verdict["verdict"] == "pass", [check for check in verdict["checks"] if check["status"] == "fail"]
+    statuses = {check["id"]: check["status"] for check in verdict["checks"]}
+    assert statuses["integrity.complete"] == statuses["integrity.converted"] == "pass"
+    assert statuses["integrity.updates"] == statuses["integrity.path"] == "not applicable"
+    one, other = (workflow.folder / f"models/their-tiny/step{step}" for step in (4, 8))
+    shutil.copy(other / "model.safetensors", one / "model.safetensors")
+    content = read_json(one / "manifest.json")
+    content["files"]["model.safetensors"] = read_json(other / "manifest.json")["files"]["model.safetensors"]
+    write_json(one / "manifest.json", content)
+    assert workflow.command_line("scripts.audit.audit").returncode == 1
+    checks = {check["id"]: check for check in read_json(workflow.folder / "results/audit/integrity.json")["checks"]}
+    assert checks["files"]["status"] == "pass"
+    assert "models/their-tiny/step4 and models/their-tiny/step8: the same weights" in checks["unique"]["evidence"]
+    assert checks["converted"]["evidence"][0].startswith("models/their-tiny/step4/model.safetensors: sha256 ")
 
 
 def fetch(workflow: Workflow, finished: Workflow, steps: list[int]) -> str:

@@ -228,3 +228,31 @@ def test_a_begin_without_stored_state_is_refused(trained: Workflow) -> None:
     arguments = ["--run", RUN, "--begin", "4", "--end", "8"]
     done = trained.command_line("scripts.audit.replay_leg", *arguments)
     assert done.returncode == 2 and "--begin: 4" in done.stderr and "[0, 2]" in done.stderr
+
+
+def test_a_replay_that_differed_is_kept_and_the_next_one_trains_anew(trained: Workflow) -> None:
+    """Else a verdict would stay that of the machine or the code that made the folder first."""
+    root = trained.folder / f"checkpoints/{RUN}"
+    layer = root / "global_step1/layer_02-model_00-model_states.pt"
+    honest = layer.read_bytes()
+    layer.unlink()  # a hard link, maybe
+    layer.write_bytes(honest[:-200] + bytes([honest[-200] ^ 1]) + honest[-199:])
+    assert leg(trained, 0, 2)["verdict"] == "fail"
+    work = trained.folder / f"results/audit/scratch/{RUN}_0_2"
+    kept = work / f"checkpoints/{RUN}/global_step1/manifest.json"
+    assert kept.exists()
+    layer.write_bytes(honest)
+    kept.write_text("{}")  # what another machine would have made otherwise
+    assert leg(trained, 0, 2)["verdict"] == "pass" and not work.exists()
+
+
+def test_a_damaged_checkpoint_fails_the_replay_of_its_model_and_no_job(finished: Workflow, tmp_path: Path) -> None:
+    workflow = part(finished, tmp_path / "copy", "data", f"checkpoints/{RUN}", f"models/{RUN}")
+    layer = workflow.folder / f"checkpoints/{RUN}/global_step8/layer_02-model_00-model_states.pt"
+    layer.unlink()  # a hard link, maybe
+    layer.write_bytes(b"no tensor")
+    done = workflow.command_line("scripts.audit.replay_model", "--run", RUN, "--step", "8")
+    assert done.returncode == 0, done.stderr
+    verdict = read_json(workflow.folder / f"results/audit/replay/{RUN}_8.json")
+    told = f"checkpoints/{RUN}/global_step8: refused by scripts.convert.convert, as its log says"
+    assert faults(verdict) == [told]
