@@ -47,8 +47,9 @@ class Tile:
 
     @classmethod
     def of(cls, drafted: Drafted) -> Tile:
-        indices = map(torch.tensor, (drafted.places, drafted.targets, drafted.scored, drafted.judged))
-        return cls(*indices, drafted.requests, drafted.lengths)
+        lists = drafted.places, drafted.targets, drafted.scored, drafted.judged
+        places, targets, scored, judged = (torch.tensor(each, dtype=torch.int64) for each in lists)
+        return cls(places, targets, scored, judged, drafted.requests, drafted.lengths)
 
     def on(self, device: torch.device) -> Iterator[Tensor]:
         """The indices on the device."""
