@@ -22,7 +22,7 @@ for batch in STUDY.batches(STUDY.memorization_steps):
             "../envs/workflow.yaml"
         threads: THREADS * RUNTIME.memorization_processes
         resources:
-            mem_mb=model_memory,
+            mem_mb=memorization_memory,
             runtime=partial(memorization_time, batch=batch),
             gpu=GPUS * RUNTIME.memorization_processes,
         params:

@@ -6,6 +6,7 @@ from scripts.study.resources import (
     TASK_TOKENS,
     audit_minutes,
     forward_minutes,
+    memorization_megabytes,
     placement,
     training_host_megabytes,
     training_minutes,
@@ -60,6 +61,12 @@ def training_tasks(wildcards):
 def model_memory(wildcards, attempt):
     """MB: interpreter and libraries, one model and its activations."""
     return attempt * (1300 + HOST_MEGABYTES[RUNTIME.device] + STUDY.model_megabytes(wildcards.run))
+
+
+def memorization_memory(wildcards, attempt):
+    """MB: a model a process, and what is known of every row while some are chosen."""
+    models = RUNTIME.memorization_processes * model_memory(wildcards, attempt)
+    return models + attempt * memorization_megabytes(STUDY.run(wildcards.run))
 
 
 def two_models_memory(wildcards, attempt):

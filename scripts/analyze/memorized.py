@@ -16,6 +16,7 @@ from scipy import stats
 
 BOOTSTRAP = 400
 WINDOW = 32  # fewest rows a window
+DRAWN = 1 << 22  # windows drawn at a time
 
 
 def prediction(predicted: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
@@ -53,41 +54,50 @@ def windows(flags: np.ndarray, batch: int) -> tuple[NDArray[np.int64], int]:
     return counts, rows
 
 
-def training_order(counts: np.ndarray, seed: int, repeats: int = BOOTSTRAP) -> dict[str, Any]:
-    """Do memorized rows come as a Poisson process in training order? counts int64 [windows].
+def training_order(counts: np.ndarray, rows: int, seed: int, repeats: int = BOOTSTRAP) -> dict[str, Any]:
+    """Do memorized rows come independently in training order? counts int64 [windows] of `rows` rows each.
 
-    dispersion: variance over mean, 1 of a Poisson process; its p from chi-square with windows - 1 degrees of freedom,
-    upper tail (clustering). ks: largest distance of the distribution functions to Poisson's of the same mean, its p by
-    parametric bootstrap: samples of that Poisson, each against that of its own mean, because the mean was fitted.
-    lag: correlation of neighbouring windows, its p by permutation, two-sided. All None with fewer than three windows or
-    no memorized row.
+    Windows of independent rows are binomial, which is Poisson where the share is small; at a share of a tenth Poisson's
+    distribution is rejected for independent rows too. dispersion: variance over mean, as of a Poisson process, where it
+    is 1; its p from chi-square of the variance over the binomial one with windows - 1 degrees of freedom, upper tail
+    (clustering). ks: largest distance of the distribution functions to the binomial of the same mean, its p by
+    parametric bootstrap: samples of that binomial, each against that of its own mean, because the mean was fitted.
+    lag: correlation of neighbouring windows, its p by permutation, two-sided. Of `repeats` draws no p is below
+    1 / (1 + repeats). All None with fewer than three windows, no memorized row, or no other.
     """
     mean = float(counts.mean()) if len(counts) else 0.0
     names = ("dispersion", "dispersion_p", "ks", "ks_p", "lag", "lag_p")
-    if len(counts) < 3 or not mean:
+    if len(counts) < 3 or not 0 < mean < rows:
         return {"windows": len(counts), "mean": mean, **dict.fromkeys(names)}
     random = np.random.default_rng([seed, len(counts), int(counts.sum())])
     dispersion = float(counts.var(ddof=1) / mean)
-    found = _distance(counts[None])[0]
-    drawn = _distance(random.poisson(mean, (repeats, len(counts))))
-    lag = _lag(counts[None])[0]
-    shuffled = _lag(random.permuted(np.tile(counts, (repeats, 1)), axis=1))
+    found, lag = _distance(counts[None], rows)[0], _lag(counts[None])[0]
+    further = wider = 0
+    for draws in _batches(repeats, max(1, DRAWN // len(counts))):
+        drawn = random.binomial(rows, mean / rows, (draws, len(counts)))
+        further += int((_distance(drawn, rows) >= found - 1e-12).sum())
+        shuffled = random.permuted(np.tile(counts, (draws, 1)), axis=1)
+        wider += int((np.abs(_lag(shuffled)) >= abs(lag) - 1e-12).sum())
     degrees = len(counts) - 1
     return {
         "windows": len(counts),
         "mean": mean,
         "dispersion": dispersion,
-        "dispersion_p": float(stats.chi2.sf(dispersion * degrees, degrees)),
+        "dispersion_p": float(stats.chi2.sf(dispersion * degrees / (1 - mean / rows), degrees)),
         "ks": float(found),
-        "ks_p": float((1 + (drawn >= found - 1e-12).sum()) / (1 + repeats)),
+        "ks_p": (1 + further) / (1 + repeats),
         "lag": float(lag),
-        "lag_p": float((1 + (np.abs(shuffled) >= abs(lag) - 1e-12).sum()) / (1 + repeats)),
+        "lag_p": (1 + wider) / (1 + repeats),
     }
 
 
-def expected_quantiles(counts: np.ndarray) -> NDArray[np.float64]:
-    """Poisson quantiles that belong to the sorted counts [n], at (i + 1/2) / n, for a Q-Q plot."""
-    found: NDArray[np.float64] = stats.poisson.ppf((np.arange(len(counts)) + 0.5) / len(counts), counts.mean())
+def expected_quantiles(counts: np.ndarray, rows: int) -> NDArray[np.float64]:
+    """Quantiles that belong to the sorted counts [windows] of `rows` rows, at (i + 1/2) / windows, for a Q-Q plot.
+
+    Of the binomial distribution of the same mean, which is Poisson's where the share is small.
+    """
+    places = (np.arange(len(counts)) + 0.5) / len(counts)
+    found: NDArray[np.float64] = stats.binom.ppf(places, rows, counts.mean() / rows)
     return found
 
 
@@ -145,12 +155,18 @@ def scaling_intervals(
     ]
 
 
-def _distance(counts: np.ndarray) -> NDArray[np.float64]:
-    """Largest |empirical - Poisson's| distribution function of each sample [samples, n]."""
-    top = int(counts.max())
-    values = np.arange(top + 1)
-    below = (counts[:, :, None] <= values).mean(axis=1)
-    expected = stats.poisson.cdf(values, np.maximum(counts.mean(axis=1), 1e-12)[:, None])
+def _batches(repeats: int, most: int) -> list[int]:
+    """`repeats` in parts of at most `most`."""
+    return [min(most, repeats - begin) for begin in range(0, repeats, most)]
+
+
+def _distance(counts: np.ndarray, rows: int) -> NDArray[np.float64]:
+    """Largest |empirical - binomial| distribution function of each sample [samples, windows]."""
+    top = int(counts.max()) + 1
+    shifted = counts + top * np.arange(len(counts))[:, None]
+    tallies = np.bincount(shifted.ravel(), minlength=top * len(counts)).reshape(len(counts), top)
+    below = tallies.cumsum(axis=1) / counts.shape[1]
+    expected = stats.binom.cdf(np.arange(top), rows, counts.mean(axis=1, keepdims=True) / rows)
     found: NDArray[np.float64] = np.abs(below - expected).max(axis=1)
     return found
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from scripts.analyze import sources
 from scripts.analyze.memorized import (
+    BOOTSTRAP,
     correlation,
     expected_quantiles,
     prediction,
@@ -25,6 +25,9 @@ from scripts.study.study import Study
 SEED = 1234  # of bootstraps
 MAP_STEPS = 12  # steps at most in a correlation map
 COUNTS = (1, 2, 3, 5, 9, 17, 33, 65)  # first count of each group of duplicate counts
+DRAWS_A_RUN = 200  # of the tests of order: with 60 or fewer no p could be small enough for three tests of every run
+ORDER = ["run", "step", "duplicates", "window_rows", "windows", "mean", "dispersion", "dispersion_p", "ks", "ks_p",
+         "lag", "lag_p"]  # fmt: skip
 PAIR = ["kind", "predictor", "predictor_step", "target", "target_step"]
 
 
@@ -44,12 +47,18 @@ class Scored:
         """Rows of the order that the checkpoint has seen, by place."""
         return self.table(run, step).query("seen and chosen != 'planted'").sort_values("place").set_index("place")
 
+    def fair(self, run: str, step: int) -> pd.DataFrame:
+        """As `rows`, without those that were chosen because they repeat, unless all rows are there."""
+        found = self.rows(run, step)
+        everything = self.study.file.memorization.rows == "all"
+        return found if everything else found[found["chosen"] == "sample"]
+
     def table(self, run: str, step: int) -> pd.DataFrame:
         """A checkpoint's result; the last few are kept."""
         if (run, step) not in self.kept:
             if len(self.kept) > MAP_STEPS:
                 self.kept.pop(next(iter(self.kept)))
-            self.kept[run, step] = pq.read_table(sources.memorization_path(run, step)).to_pandas()
+            self.kept[run, step] = sources.scored_rows(run, step).to_pandas()
         return self.kept[run, step]
 
     def ends(self) -> Iterator[tuple[Run, int]]:
@@ -61,7 +70,7 @@ class Scored:
 
 def pair(one: pd.DataFrame, two: pd.DataFrame) -> dict[str, Any]:
     """Prediction and correlations over the rows that both checkpoints have seen."""
-    both = one.join(two, how="inner", lsuffix="_one", rsuffix="_two")
+    both = one.merge(two, left_index=True, right_index=True, suffixes=("_one", "_two"))
     flags = [both[f"memorized_{side}"].to_numpy(bool) for side in ("one", "two")]
     scores = [both[f"score_{side}"].to_numpy(float) for side in ("one", "two")]
     known = not np.isnan(scores[0]).any() and not np.isnan(scores[1]).any()
@@ -83,6 +92,8 @@ def pairs(scored: Scored) -> pd.DataFrame:
     for group in alike.values():
         ordered = sorted(group, key=lambda each: each[0].size.non_embedding_parameters)
         for (small, early), (large, late) in combinations(ordered, 2):
+            if small.size == large.size:  # another recipe
+                continue
             found = pair(scored.rows(small.name, early)[columns], scored.rows(large.name, late)[columns])
             rows.append(dict(zip(PAIR, ("size", small.name, early, large.name, late), strict=True)) | found)
     for spec, last in scored.ends():
@@ -99,10 +110,10 @@ def pairs(scored: Scored) -> pd.DataFrame:
 
 
 def histograms(scored: Scored) -> pd.DataFrame:
-    """Rows by number of right tokens, of the last step and the rows it has seen; nothing of mode exact."""
+    """Rows by number of right tokens, of the last step and the rows (or the sample) it has seen; none of mode exact."""
     rows = []
     for spec, step in scored.ends():
-        found = scored.rows(spec.name, step)
+        found = scored.fair(spec.name, step)
         hits = (found["score"].dropna() * scored.study.file.memorization.continuation).round().astype(int)
         rows += [{"run": spec.name, "step": step, "hits": h, "rows": int(n)} for h, n in hits.value_counts().items()]
     return pd.DataFrame(rows, columns=["run", "step", "hits", "rows"]).sort_values(["run", "hits"], ignore_index=True)
@@ -113,23 +124,23 @@ def in_order(scored: Scored) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     Rows are those of a whole order, or of the sample where not all were scored.
     """
-    tests, counted = [], []
+    tests, counted, ends = [], [], list(scored.ends())
     everything = scored.study.file.memorization.rows == "all"
-    for spec, step in scored.ends():
-        found = scored.rows(spec.name, step)
-        found = found if everything else found[found["chosen"] == "sample"]
+    repeats = max(BOOTSTRAP, DRAWS_A_RUN * len(ends))
+    for spec, step in ends:
+        found = scored.fair(spec.name, step)
         for duplicates, part in (("included", found), ("excluded", found[found["count"] == 1])):
             counts, size = windows(part["memorized"].to_numpy(bool), spec.training.batch_size if everything else 1)
             subject = {"run": spec.name, "step": step, "duplicates": duplicates}
-            tests.append({**subject, "window_rows": size, **training_order(counts, SEED)})
+            tests.append({**subject, "window_rows": size, **training_order(counts, size, SEED, repeats)})
             if counts.any():
                 order = np.argsort(counts, kind="stable")
                 quantile = np.empty(len(counts))
-                quantile[order] = expected_quantiles(counts)
+                quantile[order] = expected_quantiles(counts, size)
                 for window, (count, expected) in enumerate(zip(counts.tolist(), quantile.tolist(), strict=True)):
                     counted.append({**subject, "window": window, "memorized": count, "expected": expected})
     columns = ["run", "step", "duplicates", "window", "memorized", "expected"]
-    return pd.DataFrame(tests), pd.DataFrame(counted, columns=columns)
+    return pd.DataFrame(tests, columns=ORDER), pd.DataFrame(counted, columns=columns)
 
 
 def by_step_seen(scored: Scored) -> pd.DataFrame:
@@ -149,13 +160,17 @@ def by_step_seen(scored: Scored) -> pd.DataFrame:
 
 
 def by_group(scored: Scored) -> pd.DataFrame:
-    """Memorized rows at the end by duplicate count, by component, and of planted strings by copies."""
+    """Memorized rows at the end by duplicate count, by component, and of planted strings by copies.
+
+    By component of all rows or of the sample: most of what was chosen because it repeats is of few components.
+    """
     rows = []
     for spec, step in scored.ends():
         whole, seen = scored.table(spec.name, step), scored.rows(spec.name, step)
         bands = np.array(COUNTS)[np.searchsorted(COUNTS, seen["count"], "right") - 1]
         planted = whole[whole["chosen"] == "planted"]
-        of: list[tuple[str, Any]] = [("count", seen.groupby(bands)), ("component", seen.groupby("component")),
+        fair = scored.fair(spec.name, step)
+        of: list[tuple[str, Any]] = [("count", seen.groupby(bands)), ("component", fair.groupby("component")),
                                      ("planted", planted.groupby("planted"))]  # fmt: skip
         for by, groups in of:
             for group, part in groups:
@@ -169,11 +184,11 @@ def fits(scored: Scored) -> pd.DataFrame:
     """By corpus: log-odds of a sampled row being memorized on log10 of parameters, and of tokens read.
 
     The last steps of all sizes give the fit in parameters, the largest size's steps that in tokens; rows are the sample
-    of the first data seed, drawn anew for the intervals.
+    of the first data seed, drawn anew for the intervals. Runs trained here, from step 0.
     """
     rows = []
     for corpus in scored.study.file.data.corpora:
-        specs = [s for s, _ in scored.ends() if s.corpus == corpus and s.origin is None]
+        specs = [s for s, _ in scored.ends() if s.corpus == corpus and s.origin is None and s.published is None]
         specs = [s for s in specs if (s.data_seed, s.init_seed) == (specs[0].data_seed, specs[0].init_seed)]
         if not specs:
             continue
@@ -189,8 +204,10 @@ def fits(scored: Scored) -> pd.DataFrame:
         ]
         for term, models, coordinate in sets:
             points = [(float(np.log10(coordinate(*model))),) for model in models]
+            if len(points) < 2:
+                continue
             flags, known = matrices(scored, models)
-            found = scaling_intervals(points, flags, known, SEED) if len(points) > 1 else None
+            found = scaling_intervals(points, flags, known, SEED) if flags.shape[1] else None
             if found:
                 rows += [{"corpus": corpus, "in": term, "models": len(points), "term": name, **values}
                          for name, values in zip(("intercept", "slope"), found, strict=True)]  # fmt: skip
@@ -198,14 +215,18 @@ def fits(scored: Scored) -> pd.DataFrame:
 
 
 def matrices(scored: Scored, models: list[tuple[Run, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """(memorized, seen) bool [models, sampled rows], by place."""
-    flags, known = [], []
+    """(memorized, seen) bool [models, rows], by place, of the rows that are in the sample of every model.
+
+    Runs of another length draw another sample.
+    """
+    flags = []
     for spec, step in models:
         table = scored.table(spec.name, step)
-        sample = table[table["chosen"] == "sample"].sort_values("place")
-        flags.append(sample["memorized"].to_numpy(bool))
-        known.append(sample["seen"].to_numpy(bool))
-    return np.array(flags), np.array(known)
+        flags.append(table.loc[table["chosen"] == "sample"].set_index("place")[["memorized", "seen"]])
+    shared = sorted(set.intersection(*(set(each.index) for each in flags)))
+    memorized, seen = (np.array([each.loc[shared, name].to_numpy(bool) for each in flags])
+                       for name in ("memorized", "seen"))  # fmt: skip
+    return memorized, seen
 
 
 def all_tables(study: Study) -> dict[str, pd.DataFrame]:

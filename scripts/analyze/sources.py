@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 NAMED_AT_MOST = 5
 WHY = "the study names these runs and steps, so run them first"
@@ -81,6 +84,18 @@ def scores(run: str, task_set: str, step: int) -> dict[str, Any]:
 def memorization_path(run: str, step: int) -> Path:
     """Where a checkpoint's memorization scores lie."""
     return Path("results/memorization") / run / f"step{step}.parquet"
+
+
+def scored_rows(run: str, step: int) -> pa.Table:
+    """A checkpoint's memorization scores; raises UserError if the file is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = memorization_path(run, step)
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); delete it to have it made again") from None
 
 
 def manifest_facts(path: Path, kind: str) -> dict[str, Any]:

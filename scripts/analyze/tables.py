@@ -24,6 +24,8 @@ from scripts.study.runs import Run
 from scripts.study.study import Study, load
 
 IDENTITY = ["run", "size", "non_embedding", "corpus", "init_seed", "data_seed", "intervention"]
+EVALS = [*IDENTITY, "step", "tokens", "task_set", "shots", "task", "metric", "value", "stderr", "n", "commonest_answer"]
+MEMORIZATION = [*IDENTITY, "step", "tokens", "chosen", "seen", "rows", "memorized", "share", "mean_score"]
 TABLES = Path("results/tables")
 
 
@@ -88,7 +90,7 @@ def evals(study: Study) -> pd.DataFrame:
         {**identity(spec), "step": step, "tokens": tokens_at(spec, step), "task_set": name, **row}
         for spec, name, step in asked
         for row in score_rows(sources.scores(spec.name, name, step))
-    )
+    ).reindex(columns=EVALS)
     return frame.astype({"n": "Int64", "commonest_answer": float})
 
 
@@ -141,8 +143,8 @@ def memorization(study: Study) -> pd.DataFrame:
     return _frame(
         {**identity(spec), "step": step, "tokens": tokens_at(spec, step), **row}
         for spec, step in asked
-        for row in memorized_rows(pq.read_table(sources.memorization_path(spec.name, step)))
-    )
+        for row in memorized_rows(sources.scored_rows(spec.name, step))
+    ).reindex(columns=MEMORIZATION)
 
 
 def memorized_rows(scored: pa.Table) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ STAGES = {  # stage: what it made of a checkpoint, as told
     "memorize": "scoring {run} step {step} for memorization again gives its table",
 }
 MADE = ("data", "checkpoints", "models", "exports", "results", "logs", "benchmarks")
-KEPT = ("requests",)
+KEPT = ("requests", "counts")
 
 
 def commands(study: Study, point: Point) -> Iterator[tuple[str, list[str]]]:
@@ -66,7 +66,7 @@ def faults(study: Study, point: Point, stage: str, work: Path) -> list[str]:
 def link_study(work: Path) -> None:
     """Let the scratch folder see what the stages read: data, and whatever else a path of the study file may lead to.
 
-    Left out are what they make, and tokenized requests, which evaluation keeps and a replay makes again.
+    Left out are what they make, and tokenized requests and counts of rows, which they keep and a replay makes again.
     """
     for folder, without in ((Path(), MADE), (Path("data"), KEPT)):
         for path in sorted(folder.iterdir()):

@@ -102,7 +102,8 @@ class Evaluation:
         self.scorer = scorer.Scorer(model, PreTrainedTokenizerFast.from_pretrained(folder), file.evaluation.batch_size)
         self.scorer.subject = subject
         self.tokenizer, self.shape = tokenizer_hash, weights.shape(folder)
-        key = requests.key_of(self.loaded["tasks"], tokenizer_hash, scorer.LM_EVAL, loading.FEW_SHOT_SEED)
+        own = task_hashes(self.asked.include_path)
+        key = requests.key_of(self.loaded["tasks"], tokenizer_hash, scorer.LM_EVAL, loading.FEW_SHOT_SEED, own)
         requests.prepare(self.scorer, self.loaded["tasks"], key)
         self.truncated = scorer.truncated(self.scorer, self.loaded["tasks"])
 
@@ -133,7 +134,7 @@ class Evaluation:
             "results": results.task_scores(found["results"], subject),
             "n": results.item_counts(found["results"]),
             "truncated": self.truncated,
-            "commonest_answer": results.commonest(answers),
+            "commonest_answer": results.commonest(answers, results.with_places(found["samples"])),
             "vocabulary": {"tokens": len(self.scorer.tokenizer), "rows": self.scorer.model.config.vocab_size},
             "versions": {"lm-eval": scorer.LM_EVAL, "tasks": found["versions"]},
         }

@@ -35,6 +35,7 @@ def is_done(target: Path, asked: dict[str, Any], lm_eval: str) -> bool:
         if not _answers(content, asked, lm_eval) or not _samples_fit(target, content):
             continue
         if path != target:
+            target.unlink(missing_ok=True)  # out of date: Snakemake puts back what was there before a job that failed
             os.link(path, target)
         target.touch()  # newer than its inputs, or Snakemake would ask for it again
         return True

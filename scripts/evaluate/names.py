@@ -19,6 +19,7 @@ LAST_WORD = "castalia_last_word"
 CONTINUATION = "castalia_continuation"
 AGREEMENT = "castalia_agreement"
 PERPLEXITY = "castalia_perplexity"
+WITH_EXAMPLES = (LAST_WORD, CONTINUATION)  # the others take none in the prompt
 OWN_TASKS = (LAST_WORD, CONTINUATION, AGREEMENT, PERPLEXITY)
 
 # Keys at the start of a line only: nested ones, such as a group's members, name nothing new.

@@ -1,8 +1,8 @@
 """The requests of a task set: built and tokenized once, for all steps of all runs that share a tokenizer.
 
 They are kept in data/requests/<key>.parquet. The key is a hash of all they follow from: the tokenizer, lm-eval's
-version, the tasks with their configuration, their documents and the number of examples. So a file is never
-out of date, may be deleted at any time, and two jobs that write it at once write the same.
+version, the tasks with their configuration, their documents, the files of a user's folder and the number of examples.
+So a file is never out of date, may be deleted at any time, and two jobs that write it at once write the same.
 """
 
 from __future__ import annotations
@@ -47,12 +47,16 @@ class Encoded:
     texts: dict[str, np.ndarray]
 
 
-def key_of(tasks: dict[str, Task], tokenizer: str, version: str, few_shot_seed: int) -> str:
-    """Hex digest of all that requests follow from; `tokenizer` is the sha256 of tokenizer.json."""
+def key_of(
+    tasks: dict[str, Task], tokenizer: str, version: str, few_shot_seed: int, files: dict[str, str] | None = None
+) -> str:
+    """Hex digest of all that requests follow from; `tokenizer` is the sha256 of tokenizer.json.
+
+    `files` are those of a user's folder, {path: sha256}: a function in a task's configuration may call others.
+    """
     content = {name: _content(task) for name, task in tasks.items()}
-    return digest_of(
-        {"format": FORMAT, "tokenizer": tokenizer, "lm_eval": version, "seed": few_shot_seed, "tasks": content}
-    )[:32]
+    subject = {"format": FORMAT, "tokenizer": tokenizer, "lm_eval": version, "seed": few_shot_seed, "tasks": content}
+    return digest_of(subject | ({"files": files} if files else {}))[:32]
 
 
 def _content(task: Any) -> str:

@@ -83,11 +83,20 @@ def answer_rows(samples: dict[str, list[dict[str, Any]]], tasks: set[str]) -> li
     return sorted(rows)
 
 
-def commonest(answers: list[Row]) -> dict[str, float]:
-    """{task: share of its items that got the commonest answer}: 1 is a model that always answers the same."""
+def with_places(samples: dict[str, list[dict[str, Any]]]) -> set[str]:
+    """Tasks whose right answer does not always stand at one place, as it does in BLiMP, CrowS-Pairs and SciQ."""
+    return {task for task, logged in samples.items() if len({str(sample["target"]) for sample in logged}) > 1}
+
+
+def commonest(answers: list[Row], places: set[str]) -> dict[str, float]:
+    """{task: share of its items that got the commonest answer}: 1 is a model that always answers the same.
+
+    Of the tasks `places` only: where the right answer always stands at one place, answering the same is being right.
+    """
     found: dict[str, list[float]] = {}
     for task, _, _, choice in answers:
-        found.setdefault(task, []).append(choice)
+        if task in places:
+            found.setdefault(task, []).append(choice)
     return {task: Counter(choices).most_common(1)[0][1] / len(choices) for task, choices in found.items()}
 
 

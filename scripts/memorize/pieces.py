@@ -25,6 +25,10 @@ class Scores:
     first_miss: NDArray[np.int16]
     hits: NDArray[np.int16] | None
 
+    def part(self, begin: int, end: int) -> Scores:
+        """Those of rows [begin, end)."""
+        return Scores(self.first_miss[begin:end], None if self.hits is None else self.hits[begin:end])
+
 
 def row_range(rows: int, worker: int, workers: int) -> tuple[int, int]:
     """[begin, end) of the rows of one of several workers; together they are [0, rows), as even as can be."""

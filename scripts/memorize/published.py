@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -23,8 +24,11 @@ SEED = 1234
 
 
 def read_places(path: Path) -> NDArray[np.int64]:
-    """Sorted places of a table; raises UserError if it has no such column, a place twice, or a negative one."""
-    names = pq.read_schema(path).names
+    """Sorted places of a table; raises UserError if it is none, lacks the column, or has a place twice or below 0."""
+    try:
+        names = pq.read_schema(path).names
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path}: not a parquet file that can be read ({str(error).splitlines()[0]})") from None
     if "index" not in names:
         raise UserError(f"{path}: no column 'index'; it has {', '.join(names)}")
     places: NDArray[np.int64] = np.sort(pq.read_table(path, columns=["index"])["index"].to_numpy().astype(np.int64))
@@ -60,7 +64,7 @@ def main() -> None:
     if arguments.rows < 1:
         raise UserError("--rows: at least 1")
     one = flags(read_places(arguments.predictor), arguments.rows)
-    found = {"rows": arguments.rows, "memorized": int(one.sum()), "order": training_order(windows(one, BATCH)[0], SEED)}
+    found = {"rows": arguments.rows, "memorized": int(one.sum()), "order": training_order(*windows(one, BATCH), SEED)}
     if arguments.target:
         found["prediction"] = prediction(one, flags(read_places(arguments.target), arguments.rows))
     print(json.dumps(found, indent=1))

@@ -13,10 +13,11 @@ from numpy.lib.format import open_memmap
 from scripts.common.errors import UserError
 from scripts.data.planted import planted_count
 from scripts.data.rows import Rows
-from scripts.memorize.rows import KINDS, choose, counts_in, row_hashes
+from scripts.memorize.counts import occurrences
+from scripts.memorize.rows import KINDS, choose, row_hashes
 from scripts.study.config_memorization import Memorization
 
-CHUNK = 1 << 16  # rows read at a time
+CHUNK = 1 << 23  # tokens of rows read at a time
 COLUMNS = ("tokens", "place", "kind", "count", "component", "planted")
 NOWHERE = -1  # place of a planted string that stands whole in no row
 
@@ -41,6 +42,11 @@ class Read:
         """Some of the rows; copies."""
         return Read(names=self.names, **{name: getattr(self, name)[rows] for name in COLUMNS})
 
+    def described(self, rows: np.ndarray) -> Read:
+        """As `picked`, without their tokens, which are most of it."""
+        columns = {name: getattr(self, name)[rows] for name in COLUMNS if name != "tokens"}
+        return Read(names=self.names, tokens=self.tokens[:0], **columns)
+
     def save(self, folder: Path) -> None:
         """Put everything where other processes can map it."""
         for name in COLUMNS:
@@ -57,40 +63,43 @@ class Read:
 def read_rows(order: Rows, asked: Memorization, total: int, planted: list[str], folder: Path) -> Read:
     """Rows [0, total) of an order as `asked` chooses among them, and strings of the components `planted`.
 
-    Leading tokens of all rows lie in `folder` in the meantime, so that memory does not grow with them.
+    Leading tokens of all rows lie in `folder` in the meantime; in memory a row takes about 100 bytes.
     """
     width = asked.prompt + asked.continuation
-    tokens = open_memmap(folder / "all.npy", "w+", order.tokens.flat.dtype, (total, width))
+    apart = [planted_strings(order, name, width, total) for name in planted]
+    size = total + sum(len(strings.place) for strings in apart)
+    tokens = open_memmap(folder / "all.npy", "w+", order.tokens.flat.dtype, (size, width))
     first = np.empty(total, dtype=np.int64)
-    for begin in range(0, total, CHUNK):
-        places = np.arange(begin, min(begin + CHUNK, total))
+    chunk = max(1, CHUNK // (order.sequence_length + 1))
+    for begin in range(0, total, chunk):
+        places = np.arange(begin, min(begin + chunk, total))
         tokens[places] = order.at(places)[:, :width]
         first[places] = order.origin(places)
+    if apart:
+        tokens[total:] = np.concatenate([strings.tokens for strings in apart])
     tokens.flush()
-    hashes = row_hashes(tokens)
-    count = counts_in(order.tokens.flat, hashes, width)
+    hashes = row_hashes(tokens[:total])
+    count = occurrences(order, hashes, width)
     kind = choose(hashes, count, asked.sample_rows, asked.repeated_rows, asked.seed)
-    names = order.components.names
     of_rows = Read(
-        tokens=tokens,
+        tokens=tokens[:total],
         place=np.arange(total),
         kind=kind,
         count=count,
         component=order.components.codes[first].astype(np.uint16),
         planted=np.zeros(total, dtype=np.int32),
-        names=names,
+        names=order.components.names,
     )
-    if asked.rows == "chosen":
-        of_rows = of_rows.picked(np.flatnonzero(kind != KINDS.index("rest")))
-    return joined([of_rows, *(planted_strings(order, name, width, total) for name in planted)])
+    if asked.rows == "all":
+        return joined([of_rows, *apart], tokens)
+    chosen = of_rows.picked(np.flatnonzero(kind != KINDS.index("rest")))
+    return joined([chosen, *apart], np.concatenate([each.tokens for each in (chosen, *apart)]))
 
 
-def joined(parts: list[Read]) -> Read:
-    """Rows of several, one after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
-    return Read(names=parts[0].names, **columns)
+def joined(parts: list[Read], tokens: np.ndarray) -> Read:
+    """Several, one after the other; `tokens` are those of all of them."""
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS if name != "tokens"}
+    return Read(names=parts[0].names, tokens=tokens, **columns)
 
 
 def planted_strings(order: Rows, component: str, width: int, total: int) -> Read:
@@ -119,7 +128,7 @@ def planted_strings(order: Rows, component: str, width: int, total: int) -> Read
         tokens=stacked,
         place=np.array(place, dtype=np.int64),
         kind=np.full(len(groups), KINDS.index("planted"), dtype=np.uint8),
-        count=counts_in(order.tokens.flat, row_hashes(stacked), width),
+        count=occurrences(order, row_hashes(stacked), width),
         component=np.full(len(groups), order.components.names.index(component), dtype=np.uint16),
         planted=np.array([planted_count(origin) for _, origin in groups], dtype=np.int32),
         names=order.components.names,

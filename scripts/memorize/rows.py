@@ -46,8 +46,12 @@ def counts_in(stream: np.ndarray, hashes: np.ndarray, width: int) -> NDArray[np.
     """
     asked, which = np.unique(hashes, return_inverse=True)
     found = np.zeros(len(asked), dtype=np.int64)
+    may = np.zeros(min(1 << 31, 16 << len(asked).bit_length()), dtype=bool)  # few windows begin as a row does
+    low = np.uint64(len(may) - 1)
+    may[asked & low] = True
     for begin in range(0, max(0, len(stream) - width + 1) if len(asked) else 0, BLOCK):
         windows = window_hashes(stream[begin : begin + BLOCK + width - 1], width)
+        windows = windows[may[windows & low]]
         place = np.minimum(np.searchsorted(asked, windows), len(asked) - 1)
         found += np.bincount(place[asked[place] == windows], minlength=len(asked))
     counts: NDArray[np.int64] = np.maximum(found, 1)[which]

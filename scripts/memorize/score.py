@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from scripts.memorize.rows import KINDS
 from scripts.study.study import Study, load
 
 RESULTS = Path("results/memorization")
+GROUP = 1 << 20  # rows written at a time, a row group of the parquet
 
 
 def table(read: Read, scores: Scores, continuation: int, step: int, batch_size: int) -> pa.Table:
@@ -70,12 +72,13 @@ class Job:
     def __init__(self, study: Study, name: str, steps: list[int]) -> None:
         self.study, self.spec, self.asked, self.steps = study, study.run(name), study.file.memorization, steps
         self.work = RESULTS / name / f"work-{steps[0]}-{steps[-1]}"
+        self.corpus = Path("data") / self.spec.corpus
 
     def read(self) -> Read:
         """The rows, kept in the work folder; raises UserError if the run's order is not there."""
         spec, folder = self.spec, self.work / "rows"
         folder.mkdir(parents=True, exist_ok=True)
-        order = Rows.open(Path("data") / spec.corpus, spec.data_seed, change_of(spec))
+        order = Rows.open(self.corpus, spec.data_seed, change_of(spec), spec.rows)
         read = read_rows(order, self.asked, spec.rows, self.study.planted_components(spec.corpus), folder)
         read.save(folder)
         return Read.load(folder)
@@ -94,6 +97,13 @@ class Job:
             "model": sha256_file(self.model_folder(step) / manifest.NAME),
             "science": self.study.memorization_science(),
         }
+
+    def subject(self, step: int) -> dict[str, Any]:
+        """What pieces of a step's result follow from: the same facts, and the rows, which a published model is not
+        made of."""
+        order = self.corpus / f"order-{self.spec.data_seed}"
+        rows = {folder.name: sha256_file(folder / manifest.NAME) for folder in (self.corpus, order)}
+        return {**self.facts(step), "rows": rows}
 
     def share(self, read: Read, worker: int, workers: int) -> None:
         """One process' rows of every step, into pieces."""
@@ -126,10 +136,17 @@ class Job:
         for step in self.steps:
             reach = in_reach(read, step, self.spec.training.batch_size)
             scores = pieces.gather(self.work / f"step{step}", len(reach), workers)
-            made = table(read.picked(reach), scores, self.asked.continuation, step, self.spec.training.batch_size)
-            made = made.replace_schema_metadata({"castalia": canonical(self.facts(step))})
-            with atomic(RESULTS / self.spec.name / f"step{step}.parquet") as path:
-                pq.write_table(made, path, compression="zstd")
+            facts = {"castalia": canonical(self.facts(step))}
+            with atomic(RESULTS / self.spec.name / f"step{step}.parquet") as path, ExitStack() as stack:
+                writer = None
+                for begin in range(0, len(reach), GROUP):
+                    end = min(begin + GROUP, len(reach))
+                    part = table(
+                        read.described(reach[begin:end]), scores.part(begin, end), self.asked.continuation, step,
+                        self.spec.training.batch_size,
+                    ).replace_schema_metadata(facts)  # fmt: skip
+                    writer = writer or stack.enter_context(pq.ParquetWriter(path, part.schema, compression="zstd"))
+                    writer.write_table(part)
 
 
 def score_steps(study: Study, name: str, steps: list[int], workers: int) -> None:
@@ -137,7 +154,7 @@ def score_steps(study: Study, name: str, steps: list[int], workers: int) -> None
     job = Job(study, name, steps)
     with lock.hold(job.work):
         for step in steps:
-            pieces.prepare(job.work / f"step{step}", job.facts(step))
+            pieces.prepare(job.work / f"step{step}", job.subject(step))
         read = job.read()
         if workers == 1:
             job.share(read, 0, 1)

@@ -25,9 +25,10 @@ def named(results: Results, name: str, run: str = "run") -> pd.DataFrame:
 
 
 def shown_runs(results: Results) -> list[str]:
-    """The first seed's run of the largest size on each corpus."""
+    """The run of the largest size on each corpus; of several seeds the one that the study names first."""
     largest = results.runs[results.runs["size"] == results.sizes[-1]]
-    return [str(rows["run"].iloc[0]) for _, rows in largest.groupby("corpus", sort=False)]
+    by_corpus = (set(largest.loc[largest["corpus"] == corpus, "run"]) for corpus in results.corpus_names)
+    return [next(name for name in results.study.runs if name in runs) for runs in by_corpus if runs]
 
 
 def predict(results: Results) -> Any:
@@ -52,7 +53,7 @@ def predict(results: Results) -> Any:
     path = alt.Chart(steps[[name for name in kept if name in steps.columns]]).encode(**axes)
     line = path.mark_line(strokeWidth=1.5).encode(order="predictor_step:Q", color=alt.Color("predictor:N", title="run"))
     dots = path.mark_point(filled=True, size=60).encode(color=alt.Color("predictor:N", title="run"), tooltip=tooltip)
-    text = path.mark_text(dx=12, dy=-6, fontSize=10).encode(text="predictor_step:Q")
+    text = path.mark_text(dx=12, dy=10, fontSize=10).encode(text="predictor_step:Q")
     first = left.properties(width=330, height=280, title=theme.panel(f"A smaller size predicts {results.sizes[-1]}"))
     second = (line + dots + text).properties(
         width=330, height=280, title=theme.panel("An earlier step predicts the last")
@@ -80,7 +81,7 @@ def correlations(results: Results) -> Any:
 
 
 def histogram(results: Results) -> Any:
-    """Rows by number of right tokens at the end, all seen rows, seeds pooled: a panel a corpus."""
+    """Rows by number of right tokens at the end, seeds pooled: a panel a corpus."""
     data = named(results, "histogram").groupby(["corpus", "size", "hits"], as_index=False)["rows"].sum()
     if data.empty:
         return theme.empty("Scores were not asked for (memorization.mode: exact).")
@@ -88,7 +89,7 @@ def histogram(results: Results) -> Any:
     for corpus in results.corpus_names:
         base = alt.Chart(data[data["corpus"] == corpus].drop(columns="corpus"))
         drawn = base.mark_line(point=True, strokeWidth=1.5).encode(
-            x=alt.X("hits:Q", title="right tokens"),
+            x=alt.X("hits:Q", title="right tokens", axis=alt.Axis(format="d", tickMinStep=1)),
             y=alt.Y("rows:Q", title="rows (log)", scale=alt.Scale(type="log")),
             color=theme.size_colour(results.sizes), tooltip=["size:N", "hits:Q", "rows:Q"],
         )  # fmt: skip
@@ -97,7 +98,7 @@ def histogram(results: Results) -> Any:
 
 
 def order(results: Results) -> Any:
-    """Memorized rows a window of training against Poisson quantiles of the same mean, with and without duplicates."""
+    """Memorized rows a window of training against quantiles of independent rows, with and without duplicates."""
     table = results.analyses["windows"]
     data = table[table["run"].isin(shown_runs(results))]
     if data.empty:
@@ -108,7 +109,7 @@ def order(results: Results) -> Any:
         top = float(max(part["expected"].max(), part["memorized"].max())) + 1
         base = alt.Chart(part.drop(columns=["run", "duplicates"]))
         dots = base.mark_circle(opacity=0.8).encode(
-            x=alt.X("expected:Q", title="Poisson quantile", scale=alt.Scale(domain=[0, top])),
+            x=alt.X("expected:Q", title="quantile of independent rows", scale=alt.Scale(domain=[0, top])),
             y=alt.Y("memorized:Q", title="memorized rows a window", scale=alt.Scale(domain=[0, top])),
             size=alt.Size("size:Q", title="windows"), tooltip=["expected:Q", "memorized:Q", "size:Q"],
         )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from scripts.analyze.chance import SHARES
-from scripts.report.finding import CLEAR, Finding, greater, listed, percent, root_sum
+from scripts.report.finding import CLEAR, Finding, beyond_chance, greater, listed, percent, root_sum
 from scripts.report.results import Results, records
 
 NO_SCORES = "No task with an accuracy was evaluated."
@@ -141,13 +141,14 @@ def scores_and_size(results: Results) -> Finding:
     better: list[str] = []
     worse: list[str] = []
     same: list[str] = []
-    rows = []
+    rows, pairs = [], []
     for name, by_size in _by_task([r for r in final_scores(results) if r["corpus"] == results.main_corpus]).items():
         small, large = by_size[0], by_size[-1]
         if small is large:
             continue
         difference = large["value"] - small["value"]
-        clear = greater(difference, root_sum(large["stderr"], small["stderr"]))
+        pairs.append((difference, root_sum(large["stderr"], small["stderr"])))
+        clear = greater(*pairs[-1])
         {True: better, False: worse, None: same}[clear].append(
             f"{name} ({percent(small['value'])} to {percent(large['value'])})"
         )
@@ -163,12 +164,15 @@ def scores_and_size(results: Results) -> Finding:
         )
         if tasks
     ]
+    risen, fallen = (beyond_chance([(sign * d, error) for d, error in pairs], sided=1) for sign in (1, -1))
+    by_chance = [f"of {len(rows)} comparisons so many would be clear by chance"]
+    said += by_chance if (better or worse) and not (risen or fallen) else []
     return Finding(
         id="scores_rise_with_size",
         text=f"From {results.sizes[0]} to {results.sizes[-1]} at the end: {'; '.join(said)}.",
         numbers={"tasks": rows},
         expectation=expectation,
-        holds=False if worse else (True if better else None),
+        holds=False if fallen else (True if risen else None),
     )
 
 
@@ -186,10 +190,11 @@ def scores_and_deduplication(results: Results) -> Finding:
         return Finding(id=identifier, text=NO_SCORES, expectation=expectation)
     keys = ["size", "init_seed", "data_seed", "task_set", "task"]
     left, right = (last[last["corpus"] == name][[*keys, "value", "stderr"]] for name in (whole, reduced))
-    rows = []
+    rows, pairs = [], []
     for row in records(left.merge(right, on=keys, suffixes=("_whole", "_reduced"))):
         difference = row["value_reduced"] - row["value_whole"]
-        clear = greater(difference, root_sum(row["stderr_whole"], row["stderr_reduced"]))
+        pairs.append((difference, root_sum(row["stderr_whole"], row["stderr_reduced"])))
+        clear = greater(*pairs[-1])
         rows.append({"task": row["task"], "size": row["size"], "difference": difference, "clear": clear})
     if not rows:
         return Finding(id=identifier, text=f"No run on {whole} matches one on {reduced}.", expectation=expectation)
@@ -199,12 +204,14 @@ def scores_and_deduplication(results: Results) -> Finding:
         if row["clear"] is not None
     ]
     said = f"differ clearly in {len(differing)} of {len(rows)}" + (f": {listed(differing)}" if differing else "")
+    real = beyond_chance(pairs)
+    said += "; so many would by chance" if differing and not real else ""
     return Finding(
         id=identifier,
         text=f"Of the accuracies on {whole} and {reduced}, same size and seeds, those at the end {said}.",
         numbers={"differences": rows},
         expectation=expectation,
-        holds=not differing,
+        holds=not real,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import NormalDist
 from typing import Any
 
 CLEAR = 2.0  # standard errors from which a difference counts as one
@@ -39,11 +40,27 @@ def greater(difference: float, stderr: float) -> bool | None:
     return difference > 0
 
 
-def shares_differ(hits: tuple[int, int], rows: tuple[int, int]) -> bool | None:
+def shares_differ(hits: tuple[float, float], rows: tuple[float, float]) -> bool | None:
     """`greater` for two shares of independent rows, with the pooled standard error of their difference."""
     pooled = sum(hits) / sum(rows)
     stderr = math.sqrt(pooled * (1 - pooled) * (1 / rows[0] + 1 / rows[1]))
     return greater(hits[0] / rows[0] - hits[1] / rows[1], stderr)
+
+
+def beyond_chance(differences: Sequence[tuple[float, float]], sided: int = 2) -> bool:
+    """Whether (difference, standard error) of several comparisons show more than chance does where nothing differs.
+
+    Either one stands out of them all (Bonferroni), or more of them are clear than chance makes so, each asked at 2.5 %;
+    from `CLEAR` standard errors on one comparison in 22 is clear by chance. With `sided` 1 only differences above 0
+    count. Comparisons are taken as independent.
+    """
+    ratios = [value / error if error else math.copysign(math.inf, value) for value, error in differences if value]
+    ratios = [abs(ratio) if sided == 2 else ratio for ratio in ratios]
+    count, clear = len(differences), sum(ratio > CLEAR for ratio in ratios)
+    alarm = sided * (1 - NormalDist().cdf(CLEAR))
+    fewer = sum(math.comb(count, k) * alarm**k * (1 - alarm) ** (count - k) for k in range(clear))
+    strongest = sided * NormalDist().cdf(-max(ratios, default=0.0))
+    return clear > 0 and (strongest * count < 0.025 or 1 - fewer < 0.025)
 
 
 def root_sum(*errors: float) -> float:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common import manifest
-from scripts.common.errors import UserError, run
+from scripts.common.errors import UserError, explain, run
 from scripts.common.files import digest_of, read_json, write_json
+from scripts.evaluate.names import WITH_EXAMPLES
 from scripts.study.config_data import Published
 from scripts.study.storage import bytes_needed
 from scripts.study.study import Study, load, parse
@@ -98,6 +99,17 @@ def check_published(key: str, wanted: Published) -> None:
         raise UserError(f"{key}.hashes: {wanted.hashes} does not exist")
 
 
+def check_shots(study: Study) -> None:
+    """Refuse more examples than the study's own tasks have; lm-eval's are counted when their data are read."""
+    evaluation = study.file.evaluation
+    most = evaluation.own_tasks.items - 1  # an item is never its own example
+    for name, asked in evaluation.task_sets.items():
+        if asked.shots > most and (few := [task for task in asked.tasks if task in WITH_EXAMPLES]):
+            key = f"evaluation.task_sets.{name}.shots"
+            raise UserError(explain(key, asked.shots, f"at most {most} for {few[0]}, one fewer than its items",
+                                    f"shots: {most}, or evaluation.own_tasks.items: {asked.shots + 1}"))  # fmt: skip
+
+
 def check_published_scores(place: str | None) -> None:
     """Refuse published scores that are not there."""
     if place is not None and not Path(place).exists():
@@ -152,6 +164,7 @@ def check_all(study: Study, root: Path) -> None:
     check_boards(study.file.runtime)
     for tasks in study.file.evaluation.task_sets.values():
         check_tasks(tasks.tasks, tasks.include_path)
+    check_shots(study)
     check_task_data(study, root)
     check_published_scores(study.file.evaluation.published)
     check_writable(root)

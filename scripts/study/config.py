@@ -215,4 +215,10 @@ class StudyFile(Strict):
                 f"memorization: prompt + continuation = {needed} does not fit training.sequence_length = "
                 f"{self.training.sequence_length}"
             )
+        for name, text in self.data.components.items():
+            if text.planted and text.planted.words < needed:
+                raise ValueError(
+                    f"data.components.{name}.planted.words: {text.planted.words} words may be fewer tokens than "
+                    f"memorization's prompt and continuation; write: words: {needed}"
+                )
         return self

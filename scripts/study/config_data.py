@@ -11,7 +11,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 FOLDERS = {
     "sources", "documents", "signatures", "pairs", "clusters", "tokenizer", "published", "held-out", "tasks",
-    "requests", "hub",
+    "requests", "hub", "counts",
 }  # fmt: skip  # of data/, beside the corpora's
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

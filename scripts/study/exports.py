@@ -14,11 +14,17 @@ if TYPE_CHECKING:
 
 
 def check(asked: Export | None, runs: Iterable[str]) -> None:
-    """Refuse a pattern that no run fits; raises UserError with the near name."""
-    known = list(runs)
-    for pattern in asked.runs if asked else []:
-        if not any(fnmatchcase(run, pattern) for run in known):
-            raise UserError(explain("export.runs (no run fits)", pattern, ", ".join(known), near(pattern, known)))
+    """Refuse a name that is no run's, and patterns that fit no run at all; raises UserError with the near name.
+
+    One pattern of several may fit none, so that a size can be taken out of a study at one place.
+    """
+    known, patterns = list(runs), asked.runs if asked else []
+    names = [pattern for pattern in patterns if not set(pattern) & set("*?[")]
+    wrong = [name for name in names if name not in known]
+    if not any(fnmatchcase(run, pattern) for run in known for pattern in patterns):
+        wrong = wrong or patterns
+    if wrong:
+        raise UserError(explain("export.runs (no run fits)", wrong[0], ", ".join(known), near(wrong[0], known)))
 
 
 def steps(study: Study, run: str) -> list[int]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
+
+from scripts.common.errors import UserError
 
 # Pythia's 154 checkpoints: extra-save-iters and checkpoint-factor of EleutherAI/pythia models/*.yml, and its README
 PYTHIA_STEPS: dict[str, Any] = {"log2_until": 512, "every": 1000}
@@ -30,6 +33,15 @@ def scheduled_steps(
     if every:
         steps.update(range(every, min(total, total if until is None else until) + 1, every))
     return sorted(step for step in steps if step <= total)
+
+
+def check_saved(key: str, asked: Iterable[int] | None, saved: Iterable[int]) -> None:
+    """Refuse steps that no run saves, which would be looked at nowhere; None asks for all."""
+    saved = sorted(set(saved))
+    if unknown := sorted(set(asked or []) - set(saved)):
+        kept = [step for step in sorted(set(asked or [])) if step not in unknown]
+        shown = ", ".join(map(str, saved[:20])) + (f" .. {saved[-1]}" if len(saved) > 20 else "")
+        raise UserError(f"{key}: {unknown} are saved by no run\n  allowed: {shown}\n  write:   steps: {kept or 'null'}")
 
 
 def in_batches(steps: list[int], most: int) -> list[list[int]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from scripts.study.config import StudyFile
 from scripts.study.explain import explain_all
 from scripts.study.resources import placement
 from scripts.study.runs import Run, run_table
-from scripts.study.schedule import in_batches, scheduled_steps
+from scripts.study.schedule import check_saved, in_batches, scheduled_steps
 from scripts.study.texts import Block
 
 HELD_OUT = "held-out"
@@ -46,6 +47,8 @@ class Study:
         for run in self.runs.values():
             placement(run, file.runtime)  # refuses a world that can't share the batch
         self._check_parents()
+        for stage in ("evaluation", "memorization"):
+            check_saved(f"{stage}.steps", getattr(file, stage).steps, chain.from_iterable(map(self.steps, self.runs)))
         exports.check(file.export, self.runs)
 
     # --- runs and steps -------------------------------------------------------------------------

@@ -33,6 +33,7 @@ def longer(content: dict[str, Any]) -> None:
     """Four runs that train long enough to be met in the midst, saving every second or so."""
     content["runs"] = [{"sizes": ["tiny"], "corpora": ["standard"], "seeds": list(SEEDS), "vary": "both"}]
     content["training"]["steps"] = STEPS
+    content["export"] = None  # names other runs
     content["data"]["most_epochs"] = 30
     content["runtime"]["save_minutes"] = 0.02
 

@@ -54,13 +54,33 @@ def clustered(random: np.random.Generator, mean: float, count: int) -> np.ndarra
 
 def test_order_test_on_one_sample_of_each_kind() -> None:
     random = np.random.default_rng(0)
-    plain = training_order(random.poisson(3, 300), 1)
+    plain = training_order(random.poisson(3, 300), 1024, 1)
     assert min(plain["dispersion_p"], plain["ks_p"], plain["lag_p"]) > 0.01
-    odd = training_order(clustered(random, 3, 300), 1)
+    odd = training_order(clustered(random, 3, 300), 1024, 1)
     assert odd["dispersion_p"] < 0.001 and odd["ks_p"] < 0.01
-    drifting = training_order(random.poisson(np.linspace(1, 5, 300)), 1)
+    drifting = training_order(random.poisson(np.linspace(1, 5, 300)), 1024, 1)
     assert drifting["lag_p"] < 0.01
-    assert training_order(np.zeros(50, int), 1)["ks_p"] is None
+    assert training_order(np.zeros(50, int), 32, 1)["ks_p"] is None
+    assert training_order(np.full(50, 32), 32, 1)["ks_p"] is None
+
+
+def test_order_test_does_not_take_a_large_share_for_clusters() -> None:
+    """Independent rows of which half are memorized: binomial windows, which Poisson's distribution does not fit."""
+    random = np.random.default_rng(3)
+    found = [training_order(random.binomial(32, 0.5, 100), 32, i, 100) for i in range(40)]
+    for name in ("dispersion_p", "ks_p", "lag_p"):
+        assert sum(each[name] < 0.05 for each in found) <= 7  # 2 are expected; 8 or more in one of 1,500 tries
+    assert np.mean([each["dispersion"] for each in found]) == pytest.approx(0.5, abs=0.05)
+
+
+def test_drawing_in_parts_changes_no_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = np.random.default_rng(5).poisson(3, 50)
+    whole = training_order(counts, 1024, 1, 400)
+    monkeypatch.setattr("scripts.analyze.memorized.DRAWN", 120)  # two samples at a time
+    parts = training_order(counts, 1024, 1, 400)
+    assert parts["ks"] == whole["ks"] and parts["lag"] == whole["lag"]
+    assert parts["ks_p"] == pytest.approx(whole["ks_p"], abs=0.15)
+    assert parts["lag_p"] == pytest.approx(whole["lag_p"], abs=0.15)
 
 
 @pytest.mark.slow
@@ -70,7 +90,7 @@ def test_order_test_is_calibrated(capsys: pytest.CaptureFixture[str]) -> None:
     names = ("dispersion_p", "ks_p", "lag_p")
 
     def rejected(draw: np.ndarray) -> np.ndarray:
-        found = [training_order(sample, i, 200) for i, sample in enumerate(draw)]
+        found = [training_order(sample, 1024, i, 200) for i, sample in enumerate(draw)]
         return np.array([np.mean([each[name] < 0.05 for each in found]) for name in names])
 
     for mean in (0.3, 1.0, 5.0):

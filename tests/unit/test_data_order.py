@@ -249,7 +249,7 @@ def test_damaged_tokens_are_refused(corpus: Callable[[list[int]], Path]) -> None
 
 def test_a_seed_that_neox_cannot_take_is_refused(corpus: Callable[[list[int]], Path]) -> None:
     corpus(SIZES)
-    study = study_of(lambda content: content["runs"][0].update(seeds=[2**32]))
+    study = study_of(lambda content: (content["runs"][0].update(seeds=[2**32]), content.update(export=None)))
     with pytest.raises(UserError, match="data seed: 4294967296 is not allowed"):
         write_order(study, "standard", study.order_science("standard", 2**32), time.time())
 

@@ -67,7 +67,18 @@ def test_the_choice_is_the_likeliest_with_its_context() -> None:
         ("plain", 2, "choice,none", 1.0),
         ("twice", 0, "choice,none", 1.0),
     ]
-    assert results.commonest(rows) == {"plain": 2 / 3, "twice": 1.0}
+    assert results.commonest(rows, {"plain", "twice"}) == {"plain": 2 / 3, "twice": 1.0}
+
+
+def test_a_model_that_is_always_right_gives_no_constant_answer() -> None:
+    """In BLiMP the good sentence is always the first choice."""
+    logged = {
+        "blimp": [{"target": "0"}, {"target": "0"}],
+        "wsc": [{"target": "0"}, {"target": "1"}],
+    }
+    assert results.with_places(logged) == {"wsc"}
+    rows = [(task, item, "choice,none", 0.0) for task in logged for item in (0, 1)]
+    assert results.commonest(rows, {"wsc"}) == {"wsc": 1.0}
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -46,3 +46,12 @@ def test_the_command_tells_precision_and_recall(
     assert told["prediction"]["precision"] == 2 / 3
     assert told["prediction"]["recall"] == 2 / 4
     assert told["order"]["windows"] == 4
+
+
+@pytest.mark.parametrize("content", [None, b"index,tokens"])
+def test_what_is_no_parquet_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "x.parquet"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.parquet: not a parquet file"):
+        read_places(path)

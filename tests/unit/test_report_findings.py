@@ -10,7 +10,7 @@ import pytest
 
 from scripts.analyze import tables
 from scripts.common.files import canonical, read_yaml
-from scripts.report.finding import Finding, greater, listed, percent, shares_differ
+from scripts.report.finding import Finding, beyond_chance, greater, listed, percent, shares_differ
 from scripts.report.findings import findings
 from scripts.report.results import Results, of_tables
 from scripts.study.runs import Run
@@ -176,6 +176,7 @@ def test_one_size_one_seed_one_corpus_leaves_questions_open(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     content = read_yaml(ROOT / "studies/smoke.yaml")
     content["runs"] = [{"sizes": ["tiny"], "corpora": ["standard"], "seeds": [1234], "vary": "both"}]
+    content["export"] = None  # it names the other size
     study = parse(content)
     synthetic.make(study)
     found = {finding.id: finding for finding in findings(gathered(study))}
@@ -184,6 +185,19 @@ def test_one_size_one_seed_one_corpus_leaves_questions_open(tmp_path: Path, monk
         "memorization_grows_with_size", "deduplication_and_scores", "deduplication_reduces_memorization",
     )  # fmt: skip
     assert {name: found[name].holds for name in open_} == dict.fromkeys(open_)
+
+
+def test_one_clear_difference_of_many_is_what_chance_makes() -> None:
+    """Where nothing differs, 3.2 of 70 tasks do by two standard errors (scipy.stats.binom.sf(k - 1, 70, 0.0455))."""
+
+    def of_seventy(clear: int, ratio: float = 2.1) -> bool:
+        return beyond_chance([(ratio, 1.0)] * clear + [(0.5, 1.0)] * (70 - clear))
+
+    assert [of_seventy(k) for k in (0, 1, 7, 8)] == [False, False, False, True]  # 0.040 of 7, 0.014 of 8
+    assert not of_seventy(1, 3.0)  # 70 x 0.0027
+    assert of_seventy(1, 4.0)  # 70 x 0.00006
+    assert not beyond_chance([(-9.0, 1.0)], sided=1) and beyond_chance([(9.0, 1.0)], sided=1)
+    assert not beyond_chance([(0.0, 0.0)]) and beyond_chance([(0.1, 0.0)])
 
 
 def test_rules_of_judgement() -> None:
