@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -92,6 +93,7 @@ def prepare(scorer: Any, tasks: dict[str, Task], key: str) -> bool:
         scorer.encoded = _tokens(there)
     for task in tasks.values():
         task.build_all_requests = partial(_empty, task)
+        task.doc_iterator = partial(_copied, list(task.doc_iterator(rank=0, limit=None, world_size=1)))
     return there is not None
 
 
@@ -102,6 +104,11 @@ def _empty(task: Any, **_: Any) -> None:
     """
     for instance in task.instances:
         instance.resps, instance.filtered_resps = [], {}
+
+
+def _copied(documents: list[tuple[int, Any]], **_: Any) -> Iterator[tuple[int, Any]]:
+    """The task's documents with their numbers, without reading them out of their table for each step."""
+    return ((number, copy(document)) for number, document in documents)
 
 
 def _encode(scorer: Any, tasks: dict[str, Task]) -> Encoded:

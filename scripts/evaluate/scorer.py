@@ -7,19 +7,22 @@ scripts.evaluate.evaluate.prepare sets.
 from __future__ import annotations
 
 import math
-from contextlib import redirect_stdout
 from importlib import metadata
-from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lm_eval.api.task import Task
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from scripts.common.errors import UserError
+from scripts.evaluate.batches import Answer, Batch, Pair, answers, planned
 from scripts.evaluate.requests import Encoded
+from scripts.evaluate.resampling import kept_draws
 from scripts.evaluate.weights import exchange
 
 LM_EVAL = metadata.version("lm-eval")
@@ -27,13 +30,22 @@ BOOTSTRAP = 1000  # resamples for the standard error of metrics that have no for
 
 
 class Scorer(HFLM):
-    """HFLM whose weights can be exchanged, that knows tokenized texts and refuses scores that are not numbers."""
+    """HFLM whose weights can be exchanged, that knows tokens and batches and refuses scores that are not numbers."""
 
     def __init__(self, model: GPTNeoXForCausalLM, tokenizer: PreTrainedTokenizerFast, batch_size: int) -> None:
         # Scores are sums of log-probabilities; in half precision they would tie and be coarse.
-        super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32")
+        super().__init__(
+            pretrained=model,
+            tokenizer=tokenizer,
+            batch_size=batch_size,
+            softmax_dtype="float32",
+            max_length=model.config.max_position_embeddings,  # or it is looked up again for every request
+        )
         self.subject = "model"
         self.encoded = Encoded({}, {})
+        # batches by the requests that they answer; with rolling ones, how many windows each request has
+        self.plans: dict[tuple[Any, ...], list[Batch]] = {}
+        self.rolling: dict[tuple[Any, ...], tuple[list[Batch], list[int]]] = {}
 
     def take(self, folder: Path, subject: str) -> None:
         """Score this folder's weights from now on; `subject` names them in messages."""
@@ -44,43 +56,45 @@ class Scorer(HFLM):
         """Token ids of a context and its target as HFLM.loglikelihood makes them (lm-eval 0.4.13, api/model.py)."""
         if context:
             return self._encode_pair(context, target)  # type: ignore[no-any-return]
-        ids = super().tok_encode(target, add_special_tokens=False)
+        ids = self.tok_encode(target, add_special_tokens=False)
         return ([self.prefix_token_id], ids) if ids[0] != self.prefix_token_id else (ids[:1], ids[1:])
 
-    def tok_encode(
-        self,
-        string: str,
-        add_special_tokens: bool | None = None,
-        left_truncate_len: int | None = None,
-        **kwargs: Any,
-    ) -> list[int]:
-        """Token ids of a text; those of texts that are scored as a whole are known."""
-        if string in self.encoded.texts and add_special_tokens is None and left_truncate_len is None and not kwargs:
-            return self.encoded.texts[string].tolist()  # type: ignore[no-any-return]
-        return super().tok_encode(string, add_special_tokens, left_truncate_len, **kwargs)  # type: ignore[no-any-return]
-
-    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:  # noqa: ARG002
-        """As HFLM's, of requests whose tokens are known; without its bar."""
-        known = ((request.args, *self.encoded.pairs[request.args]) for request in requests)
-        return self._loglikelihood_tokens([(args, first.tolist(), second.tolist()) for args, first, second in known])
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[Answer]:  # noqa: ARG002
+        """As HFLM's, of requests whose tokens are known."""
+        asked = tuple(request.args for request in requests)
+        if asked not in self.plans:
+            self.plans[asked] = self._planned([self.encoded.pairs[each] for each in asked])
+        return self._answers(self.plans[asked], len(asked))
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:  # noqa: ARG002
-        """As HFLM's, without its bar."""
-        return super().loglikelihood_rolling(requests, disable_tqdm=True)  # type: ignore[no-any-return]
+        """As HFLM's, of requests whose tokens are known: a batch has windows of texts in their order."""
+        asked = tuple(request.args for request in requests)
+        if asked not in self.rolling:
+            windows = [self._windows(self.encoded.texts[text]) for (text,) in asked]
+            every, size = [window for some in windows for window in some], self.batch_size
+            parts = [self._planned(every[begin : begin + size], begin) for begin in range(0, len(every), size)]
+            self.rolling[asked] = [batch for part in parts for batch in part], [len(some) for some in windows]
+        batches, counts = self.rolling[asked]
+        answered = iter(self._answers(batches, sum(counts), compare=False))
+        return [sum(score for score, _ in islice(answered, count)) for count in counts]
 
-    def _loglikelihood_tokens(
-        self,
-        requests: list[Any],
-        disable_tqdm: bool = True,  # noqa: ARG002
-        override_bs: int | None = None,
-    ) -> list[tuple[float, bool]]:
-        answers = super()._loglikelihood_tokens(requests, disable_tqdm=True, override_bs=override_bs)
-        if not all(math.isfinite(score) for score, _ in answers):
+    def _windows(self, text: np.ndarray) -> list[Pair]:
+        """Disjoint stretches of a text's tokens, each with the token before it or the one that stands for a start."""
+        found = get_rolling_token_windows(text.tolist(), self.prefix_token_id, self.max_length, context_len=1)
+        disjoint = (make_disjoint_window(window) for window in found)
+        return [(np.array(first, np.int32), np.array(second, np.int32)) for first, second in disjoint]
+
+    def _planned(self, pairs: list[Pair], begin: int = 0) -> list[Batch]:
+        return planned(pairs, self.max_length, self.batch_size, self.model.config.vocab_size, begin)
+
+    def _answers(self, batches: list[Batch], count: int, *, compare: bool = True) -> list[Answer]:
+        found = answers(batches, count, self._model_call, self.device, self.softmax_dtype, compare=compare)
+        if not all(math.isfinite(score) for score, _ in found):
             raise UserError(
                 f"{self.subject}: a score is not a finite number, so its logits hold NaN or infinity: "
                 "the run has diverged, or its precision is too low; no score was written"
             )
-        return answers  # type: ignore[no-any-return]
+        return found
 
 
 def truncated(scorer: Scorer, tasks: dict[str, Task]) -> dict[str, int]:
@@ -106,7 +120,7 @@ def truncated(scorer: Scorer, tasks: dict[str, Task]) -> dict[str, int]:
 def scores(scorer: Scorer, loaded: dict[str, Any]) -> dict[str, Any]:
     """lm-eval's results for the scorer's present model; raises UserError if an aggregate leaves the numbers."""
     try:
-        with redirect_stdout(StringIO()):  # the bootstrap announces itself
+        with kept_draws():
             result: dict[str, Any] = evaluate(scorer, loaded, bootstrap_iters=BOOTSTRAP, log_samples=True)
     except OverflowError:
         raise UserError(f"{scorer.subject}: a perplexity is too large for a number; the run has diverged") from None

@@ -8,6 +8,10 @@ Rounding is measured in units of u = eps * |h| * max |w|, with h the final state
 default study's models of 2 and 6 layers, 512 rows and batches of 2 to 512, fp32 logits were at most 3.9 u from
 float64's, bf16 and fp16 ones at most 0.9 u. The bound is four times that for a difference of two, and grows with the
 root of the number of layers, as sums of rounding errors do.
+
+With a large vocabulary the output layer is most of the work. A processor that multiplies bfloat16 several times as fast
+as float32 does it in bfloat16 first. What that can be off by is known (Cauchy-Schwarz), so the tokens that can be the
+arg-max are; only theirs are computed in float32, and decided as above.
 """
 
 from __future__ import annotations
@@ -16,11 +20,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from scripts.memorize.model import Model
 
 UNITS = {torch.float32: 16.0, torch.bfloat16: 3.0, torch.float16: 3.0}  # bound of a margin, in u * sqrt(layers)
 TIE = 2.0**-36  # times |h| * max |w|: tokens this close in float64 are tied
+# Of two bfloat16 logits, times |h| * max |w|: each product is off by 2^-8 at most (both factors are rounded), float32
+# sums of it by less than 2^-10, the result by 2^-9 again.
+COARSE = 2.0**-6
 LOGITS = 1 << 24  # numbers of logits in memory at a time
 CLOSER = {torch.bfloat16: torch.float32, torch.float16: torch.float32, torch.float32: torch.float64}
 
@@ -42,21 +50,29 @@ def bound(model: Model, states: Tensor, dtype: torch.dtype) -> Tensor:
 
 def agrees(model: Model, states: Tensor, asked: Tensor, dtype: torch.dtype) -> Verdict:
     """Whether `asked` int64 [n] is what the states [n, width] put next."""
-    parts = []
-    for some, token in _tiles(model, states, asked):
+    found, unsure = [], []
+    for some, token, limit in _tiles(model, states, asked, bound(model, states, dtype)):
+        if model.coarse is not None and dtype == torch.float32:
+            row, close = _close_by_coarse(model, some, limit)
+            its = torch.zeros(len(some), dtype=torch.bool, device=some.device)
+            its[row[close == token[row]]] = True  # else it is sure that it is not
+            alone = row.bincount(minlength=len(some)) == 1
+            found.append(its & alone)
+            unsure.append(its & ~alone)
+            continue
         logits = model.logits(some, dtype)
-        its = logits.gather(1, token[:, None])
-        parts.append((its - logits.scatter_(1, token[:, None], -torch.inf).amax(1, keepdim=True))[:, 0].float())
-    margin = torch.cat(parts)
-    return Verdict(margin > 0, margin.abs() <= bound(model, states, dtype))
+        own = logits.gather(1, token[:, None])
+        margin = (own - logits.scatter_(1, token[:, None], -torch.inf).amax(1, keepdim=True))[:, 0].float()
+        found.append(margin > 0)
+        unsure.append(margin.abs() <= limit)
+    return Verdict(torch.cat(found), torch.cat(unsure))
 
 
 def largest(model: Model, states: Tensor, dtype: torch.dtype) -> Verdict:
     """The token that the states [n, width] put next."""
     tokens, unsure = [], []
     for some, limit in _tiles(model, states, bound(model, states, dtype)):
-        logits = model.logits(some, dtype)
-        row, token = (logits >= logits.amax(1, keepdim=True) - limit[:, None]).nonzero().unbind(1)
+        row, token = _close(model, some, limit, dtype)
         if len(row) == len(some):
             tokens.append(token)
             unsure.append(torch.zeros(len(some), dtype=torch.bool, device=some.device))
@@ -65,6 +81,32 @@ def largest(model: Model, states: Tensor, dtype: torch.dtype) -> Verdict:
         tokens.append(token[close.cumsum(0) - close])  # the first of each row's close ones; which, is decided anew
         unsure.append(close > 1)
     return Verdict(torch.cat(tokens), torch.cat(unsure))
+
+
+def _close(model: Model, states: Tensor, limit: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Rows and tokens, sorted, whose logit is within `limit` [n] of the row's largest."""
+    if model.coarse is not None and dtype == torch.float32:
+        return _close_by_coarse(model, states, limit)
+    logits = model.logits(states, dtype)
+    row, token = (logits >= logits.amax(1, keepdim=True) - limit[:, None]).nonzero().unbind(1)
+    return row, token
+
+
+def _close_by_coarse(model: Model, states: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
+    """As `_close` in float32, from logits in bfloat16 and float32 ones of those that can be close."""
+    assert model.coarse is not None
+    blocks, size, _ = model.coarse.shape
+    rough = functional.linear(states.bfloat16(), model.coarse.flatten(0, 1)).view(len(states), blocks, size)
+    tops = rough.amax(2).float()
+    slack = limit + COARSE * model.head_norm * torch.linalg.vector_norm(states, dim=1)
+    from_here = tops.amax(1) - slack
+    row, block = (tops >= from_here[:, None]).nonzero().unbind(1)
+    which, within = (rough[row, block].float() >= from_here[row, None]).nonzero().unbind(1)
+    row, token = row[which], block[which] * size + within
+    logits = torch.einsum("ij,ij->i", states[row], model.tensors["out"][token])
+    best = torch.full_like(limit, -torch.inf).scatter_reduce_(0, row, logits, "amax")
+    close = logits >= (best - limit)[row]
+    return row[close], token[close]
 
 
 def anew(model: Model, ids: Tensor, dtype: torch.dtype) -> Tensor:

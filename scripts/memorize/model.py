@@ -29,6 +29,9 @@ LAYER = {  # our name: in a Transformers file, below gpt_neox.layers.<i>.
 }
 
 
+LARGE = 1 << 14  # tokens of a vocabulary from which on the output layer is most of the work
+
+
 @dataclass(frozen=True)
 class Shape:
     """What the forward pass needs to know beside the weights; `context` in tokens."""
@@ -100,6 +103,7 @@ class Model:
         self.shape, self.dtype, self.device = shape, dtype, torch.device(device)
         self.tensors: dict[str, Tensor] = {}
         self.head_norm = 0.0  # largest length of a row of the output layer
+        self.coarse: Tensor | None = None  # bfloat16 [blocks, tokens, width]: a copy of it, where that is faster
         self.turns = rotations(shape).to(self.device)
 
     @classmethod
@@ -141,7 +145,15 @@ class Model:
                 raise UserError(f"{where}: {theirs} is {list(new.shape)}, the steps before had {list(there.shape)}")
             else:
                 there.copy_(new)
+        if self._wants_coarse():
+            self.coarse = self.tensors["out"].bfloat16().view(-1, block_of(self.shape.vocabulary), self.shape.width)
         self.head_norm = float(torch.linalg.vector_norm(self.tensors["out"], dim=1, dtype=torch.float32).max())
+
+    def _wants_coarse(self) -> bool:
+        """Whether arg-maxes are to be looked for in bfloat16 first."""
+        large = self.shape.vocabulary >= LARGE and block_of(self.shape.vocabulary) >= 32
+        fast = self.device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)
+        return self.dtype == torch.float32 and large and fast
 
     def _paired(self, found: Tensor) -> Tensor:
         """Rows of query_key_value with the two dimensions that turn together side by side, as `turned` wants them.
@@ -217,6 +229,11 @@ class Model:
     def _norm(self, name: str, states: Tensor) -> Tensor:
         weight, bias = (self.tensors[f"{name}.{part}"].to(states.dtype) for part in ("weight", "bias"))
         return functional.layer_norm(states, (self.shape.width,), weight, bias, self.shape.epsilon)
+
+
+def block_of(vocabulary: int) -> int:
+    """Tokens of the blocks that a vocabulary falls into: the largest divisor up to 512."""
+    return max(size for size in range(1, 513) if vocabulary % size == 0)
 
 
 def rotations(shape: Shape) -> Tensor:

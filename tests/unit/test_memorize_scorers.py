@@ -10,8 +10,8 @@ import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from scripts.common.errors import UserError
-from scripts.memorize.greedy import UNITS, agrees, anew, bound, largest, settled
-from scripts.memorize.model import Model, Shape
+from scripts.memorize.greedy import COARSE, UNITS, agrees, anew, bound, largest, settled
+from scripts.memorize.model import Model, Shape, block_of
 from scripts.memorize.scorers import exact, score, stretches
 
 PROMPT, WIDTH, VOCABULARY = 8, 20, 40
@@ -80,6 +80,32 @@ def test_both_equal_generate_on_thousands_of_rows(tmp_path: Path, tied: bool) ->
     assert (exact(scorer, rows, PROMPT, 256).first_miss == misses).all()
     assert 900 < (misses == WIDTH - PROMPT).sum() < 2000
     assert len(set(misses.tolist())) == WIDTH - PROMPT + 1  # a miss at every place, and none
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_coarse_search_decides_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tied: bool) -> None:
+    """As with a large vocabulary on a processor that multiplies bfloat16 fast."""
+    model = transformers_model(1)
+    if tied:
+        with torch.no_grad():
+            model.lm_head.weight[VOCABULARY // 2 :] = model.lm_head.weight[: VOCABULARY // 2]
+    rows = rows_of_all_kinds(model, 1200)
+    plainly = score(ours(model, tmp_path), rows, PROMPT, 256)
+    monkeypatch.setattr(Model, "_wants_coarse", lambda _: True)
+    scorer = ours(model, tmp_path)
+    assert scorer.coarse is not None
+    found = score(scorer, rows, PROMPT, 256)
+    assert plainly.hits is not None and found.hits is not None
+    assert (found.hits == plainly.hits).all() and (found.first_miss == plainly.first_miss).all()
+    assert (exact(scorer, rows, PROMPT, 256).first_miss == plainly.first_miss).all()
+    states = scorer.states(torch.from_numpy(rows[:, :PROMPT]), scorer.cache(len(rows), PROMPT), last=True)[:, 0]
+    rough = torch.nn.functional.linear(states.bfloat16(), scorer.coarse.flatten(0, 1)).double()
+    off = (rough - scorer.logits(states).double()).abs().amax(1)
+    assert (off < COARSE / 2 * scorer.head_norm * torch.linalg.vector_norm(states, dim=1)).all()
+    second = transformers_model(6)
+    second.save_pretrained(tmp_path / "b")
+    scorer.read(tmp_path / "b")  # its copy is of the weights that were read last
+    assert (exact(scorer, rows[:200], PROMPT, 64).first_miss == plain(second, rows[:200])[0]).all()
 
 
 def test_ties_go_to_the_lower_token(tmp_path: Path) -> None:
@@ -171,6 +197,7 @@ def test_stretches_grow_and_cover_all_but_the_last_token() -> None:
     assert stretches(32) == [(0, 1), (1, 3), (3, 7), (7, 15), (15, 31)]
     assert stretches(1) == []
     assert set(UNITS) == {torch.float32, torch.bfloat16, torch.float16}
+    assert [block_of(count) for count in (50304, 2048, 97)] == [393, 512, 97]
     assert Shape.of(transformers_model(0).config).rotary == 4
 
 

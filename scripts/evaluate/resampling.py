@@ -1,0 +1,41 @@
+"""lm-eval's bootstrap with its draws kept: which items a resample holds depends on their number alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from lm_eval.api import metrics
+from numpy.typing import NDArray
+
+CHUNK = 1000  # resamples that one seeded stream draws
+
+
+@lru_cache(maxsize=8)
+def draws(items: int, resamples: int) -> NDArray[np.int32]:
+    """Which items each resample holds: int32 [resamples, items], as `_bootstrap_internal_no_mp` draws them.
+
+    lm-eval 0.4.13, api/metrics.py: chunk i of at most 1,000 resamples is drawn by Random(i).choices.
+    """
+    size = min(CHUNK, resamples)
+    streams = [random.Random(chunk) for chunk in range(resamples // size)]
+    return np.array([stream.choices(range(items), k=items) for stream in streams for _ in range(size)], np.int32)
+
+
+def standard_error(statistic: Callable[[Sequence[Any]], float], items: Sequence[Any], iters: int) -> float:
+    """As lm-eval's bootstrap_stderr in one process, digit for digit."""
+    take = items.__getitem__
+    found = [statistic(list(map(take, drawn.tolist()))) for drawn in draws(len(items), iters)]
+    return float(metrics.sample_stddev(found))
+
+
+@contextmanager
+def kept_draws() -> Iterator[None]:
+    """lm-eval takes its bootstrapped standard errors from here meanwhile."""
+    with mock.patch.object(metrics, "bootstrap_stderr", standard_error):
+        yield
