@@ -156,7 +156,13 @@ def _corpora(study: Study) -> None:
 
 
 def _manifest(path: Path, kind: str, facts: dict[str, Any]) -> None:
-    files = {name.name: {"sha256": sha256_file(name), "bytes": name.stat().st_size} for name in sorted(path.parent.glob("*.jsonl"))}
+    files = {
+        name.name: {"sha256": sha256_file(name), "bytes": name.stat().st_size}
+        for name in sorted(path.parent.glob("*.jsonl"))
+    }
+        name.name: {"sha256": sha256_file(name), "bytes": name.stat().st_size}
+        for name in sorted(path.parent.glob("*.jsonl"))
+    }
     write_json(path, {"kind": kind, "complete": True, "facts": facts, "files": files})
 
 
