@@ -160,9 +160,6 @@ def _manifest(path: Path, kind: str, facts: dict[str, Any]) -> None:
         name.name: {"sha256": sha256_file(name), "bytes": name.stat().st_size}
         for name in sorted(path.parent.glob("*.jsonl"))
     }
-        name.name: {"sha256": sha256_file(name), "bytes": name.stat().st_size}
-        for name in sorted(path.parent.glob("*.jsonl"))
-    }
     write_json(path, {"kind": kind, "complete": True, "facts": facts, "files": files})
 
 
