@@ -112,12 +112,9 @@ def scaling(points: Sequence[tuple[float, ...]], memorized: np.ndarray, rows: np
     seen = rows > 0  # an early checkpoint may have seen none of them
     design = sm.add_constant(np.array(points, dtype=float)[seen], has_constant="add")
     memorized, rows = memorized[seen], rows[seen]
-    if (
-        len(rows) < design.shape[1]
-        or not memorized.sum()
-        or (memorized == rows).all()
-        or np.linalg.matrix_rank(design) < design.shape[1]
-    ):
+    # where one model alone holds all of an outcome, the likelihood has no maximum: the slope grows without end
+    outcomes = [design[count > 0] for count in (memorized, rows - memorized)]
+    if any(len(points) == 0 or np.linalg.matrix_rank(points) < design.shape[1] for points in outcomes):
         return None
     try:
         with np.errstate(all="ignore"):

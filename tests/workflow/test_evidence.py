@@ -133,4 +133,4 @@ def test_evidence_waits_for_models_that_nothing_looks_at(tmp_path: Path) -> None
     file = tmp_path / "study.yaml"
     file.write_text(yaml.safe_dump(content))
     planned = Workflow(tmp_path, file).planned("results/evidence/checklist.md")
-    assert planned["convert"] == 3 and planned["integrity"] == 1  # steps 0 and 1, 2 and 4, 8
+    assert planned["convert"] == 9 and planned["integrity"] == 1  # of three runs steps 0 and 1, 2 and 4, 8
