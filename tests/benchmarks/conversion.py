@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 from scripts.common.files import read_yaml
-from tests.benchmarks.starting import ENVIRONMENT, ROOT, SMOKE, prepared
+from tests.benchmarks.starting import ENVIRONMENT, ROOT, prepared
+from tests.benchmarks.texts import smoke_text
 
 CHECKPOINTS = 20
 RUN = "pythia-160k"
@@ -24,10 +25,8 @@ RUN = "pythia-160k"
 
 def study() -> dict[str, Any]:
     """The default study's smallest size with a checkpoint after each update, on the smoke study's text."""
-    content, smoke = read_yaml(ROOT / "config.yaml"), read_yaml(SMOKE)
-    texts = smoke["data"]["components"].items()
-    content["data"]["components"] = {name: {**text, "take_characters": 600_000} for name, text in texts}
-    content["data"]["corpora"] = {"standard": smoke["data"]["corpora"]["standard"]}
+    content = read_yaml(ROOT / "config.yaml")
+    content["data"] |= smoke_text()
     content["runs"] = [{**content["runs"][0], "sizes": ["160k"], "seeds": [1234]}]
     content["training"]["steps"] = CHECKPOINTS - 1
     content["checkpoints"]["schedule"] = {"log2_until": 0, "every": 1, "extra": []}

@@ -26,7 +26,8 @@ from scripts.common.files import read_yaml
 from scripts.study.runs import Run
 from scripts.train.checkpoint import Checkpoints
 from scripts.train.engine import World
-from tests.benchmarks.starting import ENVIRONMENT, ROOT, SMOKE, prepared
+from tests.benchmarks.starting import ENVIRONMENT, ROOT, prepared
+from tests.benchmarks.texts import smoke_text
 
 CHECKPOINTS, UPDATES = 154, 143_000  # Pythia's schedule
 MINUTES = 20.0  # between saves by time, `runtime.save_minutes`
@@ -59,11 +60,8 @@ def saves(engine: Any, run: Run, science: dict[str, Any], world: World, folder: 
 
 def study() -> dict[str, Any]:
     """The default study's sizes, standard corpus and schedule on the smoke study's text, which is quickly fetched."""
-    content, smoke = read_yaml(ROOT / "config.yaml"), read_yaml(SMOKE)
-    content["data"]["components"] = {
-        name: {**text, "take_characters": 600_000} for name, text in smoke["data"]["components"].items()
-    }
-    content["data"]["corpora"] = {"standard": smoke["data"]["corpora"]["standard"]}
+    content = read_yaml(ROOT / "config.yaml")
+    content["data"] |= smoke_text()
     content["runs"] = content["runs"][:1]
     return content
 

@@ -119,9 +119,7 @@ def test_scaling_finds_a_planted_slope_within_its_interval() -> None:
     assert found[1]["lowest"] < 1.0 < found[1]["highest"]
     assert found[1]["highest"] - found[1]["lowest"] < 0.5
     assert scaling(points, np.zeros(4), np.full(4, 10)) is None
-    assert (
-        scaling(points, np.array([0, 0, 0, 3]), np.full(4, 10)) is None
-    )  # no slope fits best
+    assert scaling(points, np.array([0, 0, 0, 3]), np.full(4, 10)) is None  # no slope fits best
     without = scaling(points[1:], np.array([1, 4, 8]), np.full(3, 10))
     unseen = scaling(points, np.array([0, 1, 4, 8]), np.array([0, 10, 10, 10]))
     assert without is not None and unseen is not None
