@@ -19,7 +19,7 @@ from tests.workflow.conftest import Workflow
 from tests.workflow.hashes import hashes
 
 SEEDS = (1, 2, 3, 4)
-STEPS = 1000
+STEPS = 3000
 FAULTS = {  # what ends the run's first job, and the states in which Slurm knows its jobs afterwards
     "pythia-tiny-seed1": ("killed", ["FAILED", "COMPLETED"]),
     "pythia-tiny-seed2": ("out of time", ["TIMEOUT", "COMPLETED"]),
@@ -33,7 +33,7 @@ def longer(content: dict[str, Any]) -> None:
     """Four runs that train long enough to be met in the midst, saving every second or so."""
     content["runs"] = [{"sizes": ["tiny"], "corpora": ["standard"], "seeds": list(SEEDS), "vary": "both"}]
     content["training"]["steps"] = STEPS
-    content["data"]["most_epochs"] = 30
+    content["data"]["most_epochs"] = 90
     content["runtime"]["save_minutes"] = 0.02
 
 
