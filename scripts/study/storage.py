@@ -19,9 +19,9 @@ TOKENIZER_A_TOKEN = 48  # tokenizer.json, which every model has, by the vocabula
 RUN_EXTRA = 46_000  # DeepSpeed's scripts, manifests
 LINES_A_STEP = 240  # metrics.jsonl and timing.jsonl
 SAMPLE = 3  # an evaluated item and metric
-EVALUATION_EXTRA = 3_400  # an evaluation's scores, settings and Parquet header
-ROW = 8  # a scored row of a training text
-MEMORIZATION_EXTRA = 2_900
+EVALUATION_EXTRA = 3_600  # an evaluation's scores, settings and Parquet header
+ROW = 6  # a scored row of a training text
+MEMORIZATION_EXTRA = 3_600
 TOKEN = 2  # tokens.bin; 4 from a vocabulary of 65,500 on
 ORDER_A_ROW = 12  # sample_idx and shuffle_idx of GPT-NeoX's order
 
