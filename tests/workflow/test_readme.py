@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,9 @@ def test_snakemake_commands_resolve(tmp_path: Path, command: str) -> None:
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python")])
-def test_python_commands_run(command: str, finished: Workflow) -> None:
-    """In the folder of a finished study; those of the README ask for help or only look."""
-    done = execute(shlex.split(command), cwd=finished.folder)
+def test_python_commands_run(command: str, copied: Callable[..., Workflow]) -> None:
+    """In the folder of a finished study; those of the README ask for help, look, or replay."""
+    done = execute(shlex.split(command), cwd=copied().folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout
 
