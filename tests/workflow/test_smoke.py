@@ -73,7 +73,7 @@ def test_a_second_study_from_nothing_gives_the_same_bytes(finished: Workflow, tm
 
 
 PAGES = {"index": 1, "page": 1, "all": 1}
-AUDITED = {"integrity": 1, "audit_page": 1}
+AUDITED = {"integrity": 1, "audit_page": 1, "evidence": 1}
 EXPORT = {"gguf": 1, "measure": 1, "export_table": 1}
 REPORTED = (
     "tables",
@@ -145,8 +145,8 @@ def test_a_single_target_runs_only_its_ancestors(tmp_path: Path) -> None:
     workflow = Workflow(tmp_path)
     target = "results/evals/pythia-tiny-deduped/zero-shot/step4.json"
     assert workflow.planned(target) == {
-        "fetch": 2,
-        "documents": 2,
+        "fetch": 3,
+        "documents": 3,
         "signatures": 1,
         "pairs": 1,
         "clusters": 1,
