@@ -134,17 +134,6 @@ class Cluster:
             subprocess.run(["umount", place], check=True)
         shutil.rmtree(self.root)
 
-    # --- controller -------------------------------------------------------------------------------
-
-    def kill_controller(self) -> None:
-        """Let slurmctld die: jobs go on, and no command of Slurm gets an answer."""
-        kill(int((self.run / "slurmctld.pid").read_text()))
-
-    def start_controller(self) -> None:
-        """Start it again, with the state it left."""
-        subprocess.run(["slurmctld"], check=True)
-        wait_for(self.states, 60, "answer of the controller")
-
     # --- nodes ------------------------------------------------------------------------------------
 
     def start_node(self, node: str) -> None:

@@ -207,32 +207,6 @@ def test_a_job_requeued_while_its_old_copy_runs_waits_for_it(
     wait_for(lambda: cluster.states()[node] == "idle", 60, "return of the node")
 
 
-def test_a_controller_that_is_down_for_a_minute_loses_no_job(
-    cluster: Cluster, fresh: Submitted, undisturbed: Workflow
-) -> None:
-    """Every status query of that minute fails. The run is held still, so that it ends after the first look at it:
-    where slurmctld is down at that one, the plugin turns to sacct for good (docs/cluster.md)."""
-    before = set(cluster.jobs())
-    snakemake = fresh.started(target(RUN))
-    met(fresh, RUN)
-    (trainer,) = trainers(RUN)
-    kill(trainer, signal.SIGSTOP)
-    time.sleep(20)
-    cluster.kill_controller()
-    try:
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            assert snakemake.poll() is None, (fresh.folder / "snakemake.log").read_text()
-            time.sleep(1)
-    finally:
-        cluster.start_controller()
-        kill(trainer, signal.SIGCONT)
-    assert snakemake.wait(LIMIT) == 0, (fresh.folder / "snakemake.log").read_text()
-    assert [cluster.jobs()[number][0] for number in numbers_of(cluster, RUN, before)] == ["COMPLETED"]
-    assert same_run(fresh, undisturbed, RUN)
-    wait_for(lambda: set(cluster.states().values()) == {"idle"}, 60, "idle nodes")
-
-
 def test_a_full_disk_ends_the_job_and_the_next_goes_on(
     cluster: Cluster, fresh: Submitted, undisturbed: Workflow
 ) -> None:
