@@ -23,7 +23,7 @@ def why(workflow: Workflow, *target: str) -> str:
     return done.stdout
 
 
-DATA_JOBS = {"fetch": 2, "documents": 2, "signatures": 1, "pairs": 1, "clusters": 1, "tokenizer": 1}
+DATA_JOBS = {"fetch": 3, "documents": 3, "signatures": 1, "pairs": 1, "clusters": 1, "tokenizer": 1}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_deleted_model_is_named_and_what_follows_from_it(copied: Callable[...,
     (workflow.folder / model).unlink()
     text = why(workflow)
     assert f"Why:\n  Convert pythia-tiny, steps 0 1 2 4 8\n    missing: {model}\n" in text
-    after = text.split("Only because of these, 10 jobs:\n")[1]  # Snakemake orders those of one level by chance
+    after = text.split("Only because of these, 13 jobs:\n")[1]  # Snakemake orders those of one level by chance
     assert {
         "  Evaluate pythia-tiny zero-shot, steps 0 1 2 4 8",
         "  Score memorization of pythia-tiny, steps 0 1 2 4 8",
