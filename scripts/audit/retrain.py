@@ -9,7 +9,7 @@ from pathlib import Path
 import torch.distributed
 
 from scripts.common import lock
-from scripts.common.errors import run
+from scripts.common.errors import run_and_leave
 from scripts.study.study import load
 from scripts.train import engine
 from scripts.train.train import Trainer, refuse_foreign
@@ -37,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_and_leave(main)

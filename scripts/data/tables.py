@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scripts.common.files import temporary_beside
+
 ROW_GROUP = 1 << 16  # rows; what has to be read to look one document up
 ID_CHARACTERS = 16
 
@@ -21,11 +23,10 @@ class TableWriter:
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.schema = path, schema
         self.columns: list[list[Any]] = [[] for _ in schema]
         self.waiting = schema.empty_table()
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self.temporary = temporary_beside(path)
         self.writer = pq.ParquetWriter(self.temporary, schema, compression="zstd")
 
     def add(self, *values: Any) -> None:

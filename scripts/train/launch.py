@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from scripts.common import lock
-from scripts.common.errors import UserError, run
+from scripts.common.errors import UserError, run_and_leave
 from scripts.study.resources import Placement, placement
 from scripts.study.study import load
 
@@ -59,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_and_leave(main)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from scripts.common import lock, manifest
-from scripts.common.errors import UserError, explain, run
+from scripts.common.errors import UserError, explain, run_and_leave
 from scripts.common.files import sha256_file
 from scripts.common.progress import progress
 from scripts.data.changes import change_of
@@ -281,4 +281,4 @@ def _train(study: Study, spec: Run, leg: int, world: engine.World, root: Path, s
 
 
 if __name__ == "__main__":
-    run(main)
+    run_and_leave(main)

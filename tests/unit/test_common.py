@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -54,6 +55,19 @@ def test_damage_is_named(tmp_path: Path, damage: str) -> None:
 def test_differing_names_the_keys() -> None:
     lines = manifest.differing({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4})
     assert lines == ["a.c: 2 there, 3 asked", "d: None there, 4 asked"]
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    path, host = tmp_path / "x.json", socket.gethostname()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left, living, elsewhere = (
+        tmp_path / f".x.json.{owner}.tmp" for owner in (f"{host}.{gone.pid}", f"{host}.{os.getppid()}", "other.1")
+    )
+    for draft in (left, living, elsewhere):
+        draft.write_text("{")
+    write_json(path, {"a": 1})
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(p.name for p in (path, living, elsewhere))
 
 
 def test_atomic_leaves_the_old_file_on_failure(tmp_path: Path) -> None:
@@ -120,3 +134,26 @@ def test_a_reused_process_number_is_not_the_owner() -> None:
     assert lock.alive(lock.owner_now())
     assert not lock.alive({**lock.owner_now(), "started": "1"})
     assert not lock.alive({**lock.owner_now(), "boot": "another"})
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "told"),
+    [
+        ("print('done', end='')", 0, "done"),
+        ("raise UserError('what and the fix')", 2, "error: what and the fix"),
+        ("raise SystemExit(75)", 75, ""),
+    ],
+)
+def test_a_process_leaves_with_its_code_and_words_before_python_is_taken_down(body: str, code: int, told: str) -> None:
+    program = f"""
+import atexit
+from scripts.common.errors import UserError, run_and_leave
+atexit.register(print, "taken down")
+def main():
+    {body}
+run_and_leave(main)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert told in done.stdout + done.stderr
+    assert "taken down" not in done.stdout

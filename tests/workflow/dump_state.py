@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from scripts.common.errors import run_and_leave
 from scripts.study.study import load
 from scripts.train import checkpoint, engine
 
@@ -51,4 +52,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_leave(main)
