@@ -7,7 +7,7 @@ and `zero_pp_rank_*_optim_states.pt`) is DeepSpeed's own. Imported when an engin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
 from deepspeed.runtime.zero.partition_parameters import GatheredParameters
+from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 from torch import nn
 
@@ -26,11 +27,29 @@ def layer_file(folder: Path, layer: int) -> Path:
     return folder / f"layer_{layer:02d}-model_00-model_states.pt"
 
 
+def norm_alone(gradients: Iterable[torch.Tensor], *_: Any) -> torch.Tensor:
+    """ZeRO's norm of a group of gradients where one process holds them all: an fp32 scalar, -1 if it is not finite.
+
+    The bits of DeepSpeed's get_grad_norm_direct (squares summed in fp64) in a tenth of its calls.
+    """
+    norms = torch._foreach_norm(list(gradients), 2, dtype=torch.float64)
+    norm = torch.stack(norms).square().sum().float().sqrt()
+    return norm.masked_fill(~norm.isfinite(), -1.0)
+
+
 class NeoXEngine(DeepSpeedEngine):
     """A DeepSpeed engine around a GPTNeoX."""
 
     module: GPTNeoX
     _loading: Path | None = None
+
+    def _configure_zero_optimizer(self, optimizer: Any) -> Any:
+        zero = super()._configure_zero_optimizer(optimizer)
+        if self.dp_world_size == 1 and isinstance(zero, DeepSpeedZeroOptimizer):
+            # nobody to add gradients with: DeepSpeed would copy all of them out and back
+            zero.buffered_reduce_fallback = lambda *_, **__: None
+            zero.get_grad_norm_direct = norm_alone
+        return zero
 
     def module_state_dict(self, *_: Any, **__: Any) -> None:
         """Called by save_checkpoint on every rank: write the layer files, shared out over the ranks."""
