@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,45 +15,46 @@ ROTARY_BASE = 10_000.0
 
 
 def angles(rotary_width: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin, fp32 [length, 1, 1, rotary_width / 2], of position times ROTARY_BASE^(-2i / rotary_width)."""
+    """cos and sin, fp32 [length, 1, rotary_width / 2], of position times ROTARY_BASE^(-2i / rotary_width)."""
     # made on the CPU: other devices round powers and cosines in their own way
     inverse = ROTARY_BASE ** -(torch.arange(0, rotary_width, 2, dtype=torch.float32, device="cpu") / rotary_width)
-    turns = torch.outer(torch.arange(length, dtype=torch.float32, device="cpu"), inverse)[:, None, None]
+    turns = torch.outer(torch.arange(length, dtype=torch.float32, device="cpu"), inverse)[:, None]
     return turns.cos().to(device), turns.sin().to(device)
 
 
 class Rotate(torch.autograd.Function):
-    """Turn the first dimensions of queries and keys; `mixed` is [batch, length, heads, 3, head_width] of q, k, v.
+    """`mixed` [batch, length, heads, 3, head_width] to queries and keys with their first dimensions turned, and values.
 
-    Dimension i is paired with i + rotary_width / 2 (gpt-neox's rotate_half). One copy and a few small
-    operations each way, where slices and concatenations would copy queries, keys and their gradients four times.
+    Each comes out as [batch, heads, length, head_width]. Dimension i is paired with i + rotary_width / 2 (gpt-neox's
+    rotate_half). One copy and a few small operations each way, where slices and concatenations would copy queries,
+    keys and their gradients four times.
     """
 
     @staticmethod
-    def forward(ctx: Any, mixed: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    def forward(ctx: Any, mixed: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, ...]:
         ctx.save_for_backward(cosine, sine)
-        return _turned(mixed, cosine, sine)
+        turned = torch.empty_like(mixed, memory_format=torch.contiguous_format)
+        _turn(mixed.unbind(3), turned, cosine, sine)
+        return turned.transpose(1, 2).unbind(3)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
         cosine, sine = ctx.saved_tensors
-        return _turned(upstream[0], cosine, -sine), None, None
+        batch, heads, length, width = upstream[0].shape
+        turned = upstream[0].new_empty(batch, length, heads, 3, width)
+        _turn([part.transpose(1, 2) for part in upstream], turned, cosine, -sine)
+        return turned, None, None
 
 
-def _turned(mixed: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+def _turn(parts: Sequence[Tensor], into: Tensor, cosine: Tensor, sine: Tensor) -> None:
+    """Write queries, keys and values [batch, length, heads, head_width] into [.., heads, 3, head_width], turned."""
     half = cosine.shape[-1]
-    if mixed.dtype == torch.float32:  # the copy and two of the products in one; the same bits
-        factors = mixed.new_ones(len(cosine), 1, 3, mixed.shape[-1])
-        factors[..., :2, :half] = factors[..., :2, half : 2 * half] = cosine
-        result = mixed * factors
-        result[..., :2, :half].addcmul_(mixed[..., :2, half : 2 * half], sine, value=-1)
-        result[..., :2, half : 2 * half].addcmul_(mixed[..., :2, :half], sine)
-        return result
-    result = mixed.clone(memory_format=torch.contiguous_format)
-    first, second = mixed[..., :2, :half].float(), mixed[..., :2, half : 2 * half].float()
-    result[..., :2, :half] = (first * cosine).addcmul_(second, sine, value=-1)
-    result[..., :2, half : 2 * half] = (second * cosine).addcmul_(first, sine)
-    return result
+    for place, part in enumerate(parts):
+        into[..., place, :].copy_(part)
+    for place, part in enumerate(parts[:2]):
+        first, second = part[..., :half].float(), part[..., half : 2 * half].float()
+        into[..., place, :half] = (first * cosine).addcmul_(second, sine, value=-1)
+        into[..., place, half : 2 * half] = (second * cosine).addcmul_(first, sine)
 
 
 class Attention(nn.Module):
@@ -72,7 +74,7 @@ class Attention(nn.Module):
             self.angles = angles(self.rotary_width, self.length, states.device)
         cosine, sine = (table[:length] for table in self.angles)
         mixed = self.query_key_value(states).view(batch, length, self.heads, 3, self.head_width)
-        query, key, value = Rotate.apply(mixed, cosine, sine).transpose(1, 2).unbind(3)
+        query, key, value = Rotate.apply(mixed, cosine, sine)
         attended = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         out: Tensor = self.dense(attended.transpose(1, 2).reshape(batch, length, width))
         return out
