@@ -4,6 +4,7 @@ STUDY ?= config.yaml
 DIRECTORY ?= .
 ENV := .venv
 READY := $(ENV)/.ready
+PARALLEL := --numprocesses 2 --dist loadfile
 RUN := PATH="$(CURDIR)/$(ENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help
@@ -20,6 +21,7 @@ slurm: # what makes `snakemake --profile slurm` find the profile: it looks in th
 $(READY): envs/requirements.lock | slurm
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
 	  { echo "Castalia needs Python 3.11, and '$(PYTHON)' is not; write: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@if [ -L $(ENV) ]; then echo "$(ENV) is a link, and what it points to would be emptied; write: rm $(ENV)" >&2; exit 1; fi
 	@echo "Installing the pinned packages into $(ENV) (once, some minutes)"
 	@$(PYTHON) -m venv --clear $(ENV)  # by its own Python too, if that is active
 	@$(ENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement envs/requirements.lock
@@ -60,10 +62,10 @@ dry-run: $(READY) ## show what would run and why
 	@$(RUN) snakemake --profile profiles/local --configfile $(STUDY) --directory $(DIRECTORY) --dry-run
 
 test: $(READY) ## the tests, the smoke study end to end among them
-	@$(RUN) python -m pytest -m "not slow"
+	@$(RUN) python -m pytest -m "not slow" $(PARALLEL)
 
 test-all: $(READY) ## the slow tests too (kills, the default study)
-	@$(RUN) python -m pytest
+	@$(RUN) python -m pytest $(PARALLEL)
 
 test-slurm: $(READY) ## the tests on a real Slurm, which they install and start (Debian, root)
 	@$(RUN) tests/slurm/run.sh

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ROOT / "studies/smoke.yaml"
@@ -65,9 +66,15 @@ class Workflow:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
-    """The smoke study from nothing to its report; not to be changed."""
-    workflow = Workflow(tmp_path_factory.mktemp("smoke"))
-    workflow.succeed()
+    """The smoke study from nothing to its report; not to be changed. pytest-xdist's workers make it once, together."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    workflow = Workflow(shared / "smoke")
+    with FileLock(shared / "smoke.lock"):
+        if not (shared / "smoke.made").exists():
+            workflow.folder.mkdir(exist_ok=True)
+            workflow.succeed()
+            (shared / "smoke.made").touch()
     return workflow
 
 
