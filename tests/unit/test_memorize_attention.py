@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from scripts.memorize.attention import Stretch, attended, rotations
+from scripts.memorize.model import zeros
 
 ROWS, HEADS, HEAD, PLACES = 3, 2, 8, 12
 TURNS = rotations(PLACES, HEAD, 4, 10_000.0)
@@ -60,3 +61,12 @@ def test_several_tokens_go_on_from_a_cache_causally() -> None:
         torch.testing.assert_close(found[:, :, token : token + 1], expected)
     last = attended(queries[:, :, -1:], keys, values, stretch)
     torch.testing.assert_close(last, found[:, :, -1:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("size", [(2, 3, 5), (0, 3)])
+def test_caches_begin_as_zeros(dtype: torch.dtype, size: tuple[int, ...]) -> None:
+    made = zeros(size, dtype, torch.device("cpu"))
+    assert made.shape == size and made.dtype == dtype and not made.any()
+    made += 1
+    assert made.all()
