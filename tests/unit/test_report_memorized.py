@@ -9,7 +9,13 @@ import pandas as pd
 import pytest
 
 from scripts.report.charts_memorization import shown_runs
-from scripts.report.claims_memorized import early_predicts_final, planted_strings, small_predicts_large, training_order
+from scripts.report.claims_memorized import (
+    early_predicts_final,
+    planted_strings,
+    rises,
+    small_predicts_large,
+    training_order,
+)
 
 
 def results(*pairs: dict[str, Any]) -> Any:
@@ -87,3 +93,14 @@ def test_one_string_in_six_runs_is_one_string(often: int, holds: bool | None) ->
     found = planted_strings(asked)
     assert found.holds is holds
     assert found.numbers == {"standard": {"1": 0.0, "32": often / 4}}
+
+
+@pytest.mark.parametrize(
+    ("memorized", "holds"),
+    [([0, 0, 0, 2, 2], True), ([0, 0, 0, 0, 1], None), ([2, 2, 0, 0, 0], False), ([1, 1, 1, 1, 1], None),
+     ([2, 2, 2, 2, 2], None)],
+)  # fmt: skip
+def test_the_trend_over_all_counts_decides(memorized: list[float], holds: bool | None) -> None:
+    """Two strings of each count."""
+    sums = pd.DataFrame({"rows": [2.0] * 5, "memorized": memorized}, index=[1, 8, 24, 48, 96])
+    assert rises(sums) is holds
