@@ -211,7 +211,7 @@ class Model:
         found = self._linear(f"{layer}.dense", found.transpose(1, 2).reshape(states.shape))
         wide = self._linear(f"{layer}.wide", self._norm(f"{layer}.norm_2", states))
         narrow = self._linear(f"{layer}.narrow", functional.gelu(wide, approximate=self.shape.activation))
-        return narrow + found + states
+        return narrow.add_(found).add_(states)
 
     def logits(self, states: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """[n, width] -> [n, vocabulary]."""
