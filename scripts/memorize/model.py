@@ -7,16 +7,19 @@ model's time goes into; tests hold the logits against it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
+from scripts.memorize.attention import Stretch, attended, rotations, turned
 
 ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_fast": "tanh", "gelu_pytorch_tanh": "tanh"}
 LAYER = {  # our name: in a Transformers file, below gpt_neox.layers.<i>.
@@ -104,7 +107,8 @@ class Model:
         self.tensors: dict[str, Tensor] = {}
         self.head_norm = 0.0  # largest length of a row of the output layer
         self.coarse: Tensor | None = None  # bfloat16 [blocks, tokens, width]: a copy of it, where that is faster
-        self.turns = rotations(shape).to(self.device)
+        head = shape.width // shape.heads
+        self.turns = rotations(shape.context, head, shape.rotary, shape.base).to(self.device)
 
     @classmethod
     def of_folder(cls, folder: Path, dtype: torch.dtype, device: str) -> Model:
@@ -169,10 +173,10 @@ class Model:
         return parts.view(found.shape)
 
     def cache(self, rows: int, places: int, dtype: torch.dtype | None = None) -> Cache:
-        """An empty cache."""
+        """An empty cache; of zeros, so that a free place under a mask is a number."""
         shape = self.shape
         size = (shape.layers, rows, shape.heads, places, shape.width // shape.heads)
-        keys, values = (torch.empty(size, dtype=dtype or self.dtype, device=self.device) for _ in range(2))
+        keys, values = (zeros(size, dtype or self.dtype, self.device) for _ in range(2))
         return Cache(keys, values)
 
     def states(self, ids: Tensor, cache: Cache, *, last: bool = False, dtype: torch.dtype | None = None) -> Tensor:
@@ -184,75 +188,61 @@ class Model:
         """
         shape, dtype = self.shape, dtype or self.dtype
         begin, end = cache.filled, cache.filled + ids.shape[1]
-        turns = self.turns[begin:end].to(torch.complex128 if dtype == torch.float64 else torch.complex64)
-        mask = None
-        if begin and ids.shape[1] > 1:
-            mask = torch.ones(ids.shape[1], end, dtype=torch.bool, device=self.device).tril(begin)
+        stretch = Stretch.of(begin, end, cache.keys.shape[3], self.turns, dtype)
         states = functional.embedding(ids, self.tensors["in"]).to(dtype)
         for layer in range(shape.layers):
-            states = self._layer(layer, states, cache, begin, end, turns, mask, last and layer == shape.layers - 1)
+            states = self._layer(layer, states, cache, stretch, last and layer == shape.layers - 1)
         cache.filled = end
         return self._norm("norm", states[:, -1:] if last else states)
 
-    def _layer(
-        self, layer: int, states: Tensor, cache: Cache, begin: int, end: int,
-        turns: Tensor, mask: Tensor | None, last: bool,
-    ) -> Tensor:  # fmt: skip
-        """x + attention(norm_1 x) + mlp(norm_2 x) of new tokens at places [begin, end), put into the cache."""
+    def _layer(self, layer: int, states: Tensor, cache: Cache, stretch: Stretch, last: bool) -> Tensor:
+        """x + attention(norm_1 x) + mlp(norm_2 x) of new tokens, put into the cache; with `last` of the last token."""
         rows, length, width = states.shape
         heads = self.shape.heads
         mixed = self._linear(f"{layer}.mixed", self._norm(f"{layer}.norm_1", states))
-        mixed = turned(mixed.view(rows, length, heads, 3, width // heads), turns)
+        mixed = turned(mixed.view(rows, length, heads, 3, width // heads), stretch.turns)
         query, key, value = mixed.transpose(1, 2).unbind(3)
-        cache.keys[layer, :, :, begin:end] = key
-        cache.values[layer, :, :, begin:end] = value
-        keys, values = cache.keys[layer, :, :, :end], cache.values[layer, :, :, :end]
+        keys, values = cache.keys[layer], cache.values[layer]
+        keys[:, :, stretch.begin : stretch.end] = key
+        values[:, :, stretch.begin : stretch.end] = value
         if last:
             query, states = query[:, :, -1:], states[:, -1:]
-            attended = functional.scaled_dot_product_attention(query, keys, values)
-        else:
-            causal = not begin and length > 1
-            attended = functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, is_causal=causal)
-        attended = self._linear(f"{layer}.dense", attended.transpose(1, 2).reshape(states.shape))
+        found = attended(query, keys, values, stretch)
+        found = self._linear(f"{layer}.dense", found.transpose(1, 2).reshape(states.shape))
         wide = self._linear(f"{layer}.wide", self._norm(f"{layer}.norm_2", states))
         narrow = self._linear(f"{layer}.narrow", functional.gelu(wide, approximate=self.shape.activation))
-        return narrow + attended + states
+        return narrow.add_(found).add_(states)
 
     def logits(self, states: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """[n, width] -> [n, vocabulary]."""
         return functional.linear(states, self.tensors["out"].to(dtype or self.dtype))
 
     def _linear(self, name: str, states: Tensor) -> Tensor:
-        weight, bias = (self.tensors[f"{name}.{part}"].to(states.dtype) for part in ("weight", "bias"))
-        return functional.linear(states, weight, bias)
+        return functional.linear(states, *self._pair(name, states.dtype))
 
     def _norm(self, name: str, states: Tensor) -> Tensor:
-        weight, bias = (self.tensors[f"{name}.{part}"].to(states.dtype) for part in ("weight", "bias"))
+        weight, bias = self._pair(name, states.dtype)
         return functional.layer_norm(states, (self.shape.width,), weight, bias, self.shape.epsilon)
+
+    def _pair(self, name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Weight and bias; a cast that changes nothing would cost a tiny model a hundredth of its time."""
+        weight, bias = self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"]
+        return (weight, bias) if dtype == self.dtype else (weight.to(dtype), bias.to(dtype))
+
+
+def zeros(size: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A tensor of zeros, on a CPU in memory of NumPy's.
+
+    NumPy asks the system for huge pages (Linux), in which attention passes over a cache up to twice as fast.
+    """
+    if device.type != "cpu" or 0 in size:
+        return torch.zeros(size, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros(math.prod(size) * dtype.itemsize, np.uint8)).view(dtype).view(size)
 
 
 def block_of(vocabulary: int) -> int:
     """Tokens of the blocks that a vocabulary falls into: the largest divisor up to 512."""
     return max(size for size in range(1, 513) if vocabulary % size == 0)
-
-
-def rotations(shape: Shape) -> Tensor:
-    """complex64 [context, 1, 3, head width / 2]: what pairs of dimensions of q, k and v are multiplied by.
-
-    cos + i sin of fp32 angles for the rotated pairs of q and k, as Transformers computes them; 1 for all others.
-    """
-    places = torch.arange(shape.context, dtype=torch.float32)
-    angles = places[:, None] * (1.0 / shape.base ** (torch.arange(0, shape.rotary, 2).float() / shape.rotary))
-    found = torch.ones(shape.context, 1, 3, shape.width // shape.heads // 2, dtype=torch.complex64)
-    found[:, :, :2, : shape.rotary // 2] = torch.complex(angles.cos(), angles.sin())[:, None, None]
-    return found
-
-
-def turned(mixed: Tensor, turns: Tensor) -> Tensor:
-    """Rotary positions as one product of complex numbers; half precision is turned in fp32."""
-    real = turns.real.dtype
-    pairs = torch.view_as_complex(mixed.to(real).unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs.mul_(turns)).flatten(-2).to(mixed.dtype)
 
 
 def names(layers: int) -> dict[str, str]:

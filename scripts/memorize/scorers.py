@@ -81,6 +81,7 @@ class _Exact:
         self.misses = torch.full((len(rows),), self.length, dtype=torch.int32)
         self.stretches = stretches(self.length)
         self.alive: list[list[Waiting]] = [[] for _ in self.stretches]  # by the stretch they wait for
+        self.fresh = model.cache(min(batch, len(rows)), self.room())  # of each batch in turn: what waits is a copy
 
     def done(self) -> Self:
         """Score all rows."""
@@ -94,7 +95,7 @@ class _Exact:
         """Feed the prompts of rows [begin, end) and judge their first token."""
         ids = torch.from_numpy(self.rows[begin:end].astype(np.int64)).to(self.model.device)
         index = torch.arange(begin, begin + len(ids), device=self.model.device)
-        cache, states = self.model.cache(len(ids), self.room()), []
+        cache, states = self.fresh.view(0, len(ids), 0), []
         tile = max(1, TILE[self.model.device.type] // self.prompt)
         for part in range(0, len(ids), tile):
             prompts = ids[part : part + tile, : self.prompt]

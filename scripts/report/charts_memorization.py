@@ -149,8 +149,47 @@ def groups(results: Results) -> Any:
 
 
 def planted(results: Results) -> Any:
-    """Dose and response: memorized share of planted strings by how often each was planted."""
-    return _by(results, "planted", "times a string was planted")
+    """Dose and response: share of planted strings memorized, and of their tokens right, by how often each was planted.
+
+    Sizes are drawn a little apart along the logarithmic axis, so that none hides another.
+    """
+    data = named(results, "groups")
+    data = data[data["by"] == "planted"].assign(
+        dose=lambda rows: rows["group"].astype(int), right=lambda rows: rows["mean_score"] * rows["rows"]
+    )
+    keys = ["corpus", "size", "dose"]
+    data = data.groupby(keys, as_index=False)[["rows", "memorized", "right"]].sum(min_count=1)
+    if data.empty:
+        return theme.empty("The corpus holds no planted strings.")
+    data["share"], data["right"] = data["memorized"] / data["rows"], data["right"] / data["rows"]
+    data["lowest"], data["highest"] = wilson(data["memorized"].to_numpy(), data["rows"].to_numpy())
+    apart = data["size"].map(results.sizes.index) - (len(results.sizes) - 1) / 2
+    data["x"] = data["dose"] * 2.0 ** (0.1 * apart)
+    panels = []
+    for corpus in results.corpus_names:
+        part = data[data["corpus"] == corpus].drop(columns="corpus")
+        if not part.empty:
+            panels.append(_response(part, "share", "memorized strings", results.sizes, corpus))
+            if part["right"].notna().all():
+                panels.append(_response(part, "right", "right tokens", results.sizes, corpus))
+    return alt.concat(*panels, columns=2)
+
+
+def _response(data: pd.DataFrame, column: str, title: str, sizes: list[str], corpus: str) -> Any:
+    """One panel of a dose-response figure, with intervals of the memorized share."""
+    doses = sorted(set(data["dose"].tolist()))
+    scale = alt.Scale(type="log", base=2, domain=[doses[0] / 1.2, doses[-1] * 1.2], nice=False)
+    axis = alt.Axis(values=doses, format="d", grid=False)
+    base = alt.Chart(data).encode(
+        x=alt.X("x:Q", title="times a string was planted", scale=scale, axis=axis), color=theme.size_colour(sizes)
+    )
+    y = alt.Y(f"{column}:Q", title=title, axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
+    tooltip = ["size:N", "dose:Q", "rows:Q", "memorized:Q", alt.Tooltip(f"{column}:Q", format=".1%")]
+    layers = [base.mark_line(strokeWidth=2).encode(y=y),
+              base.mark_point(filled=True, size=60, opacity=1).encode(y=y, tooltip=tooltip)]  # fmt: skip
+    if column == "share":
+        layers.insert(0, base.mark_rule(opacity=0.45).encode(y=alt.Y("lowest:Q", title=""), y2="highest:Q"))
+    return alt.layer(*layers).properties(width=340, height=200, title=theme.panel(f"{corpus}: {title}"))
 
 
 def _by(results: Results, by: str, title: str) -> Any:
@@ -158,7 +197,7 @@ def _by(results: Results, by: str, title: str) -> Any:
     keys = ["corpus", "size", "group"]
     data = data[data["by"] == by].groupby(keys, as_index=False)[["rows", "memorized"]].sum()
     if data.empty:
-        return theme.empty("The corpus holds no planted strings." if by == "planted" else NOTHING)
+        return theme.empty(NOTHING)
     data["share"] = data["memorized"] / data["rows"]
     data["lowest"], data["highest"] = wilson(data["memorized"].to_numpy(), data["rows"].to_numpy())
     names = sorted(set(data["group"]), key=str if by == "component" else float)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 
 from scripts.report.charts_memorization import named
-from scripts.report.finding import Finding, greater, listed, percent, shares_differ
+from scripts.report.finding import Finding, greater, listed, percent
 from scripts.report.results import Results, records
 
 LOW_P = 0.05
@@ -109,11 +110,22 @@ def planted_strings(results: Results) -> Finding:
         numbers[corpus] = {str(count): share for count, share in shares.items()}
         told.append(f"{corpus}: " + ", ".join(f"{percent(share)} of {count}x" for count, share in shares.items()))
         if corpus == results.main_corpus and len(sums) > 1:
-            few, many = records((sums / of_corpus["run"].nunique()).reset_index(drop=True).iloc[[0, -1]])
-            holds = shares_differ((many["memorized"], few["memorized"]), (many["rows"], few["rows"]))
-            holds = False if not sums["memorized"].any() else holds
+            holds = rises(sums / of_corpus["run"].nunique()) if sums["memorized"].any() else False
     text = f"Planted strings memorized at the end, by how often they were planted, runs pooled: {'; '.join(told)}."
     return Finding("planted_strings", text, numbers, expectation, holds)
+
+
+def rises(sums: pd.DataFrame) -> bool | None:
+    """`greater` for the trend of memorized shares over the logarithm of how often (Cochran and Armitage).
+
+    `sums`: rows and memorized ones (not whole numbers where runs were averaged), by count.
+    """
+    rows, share = sums["rows"].to_numpy(float), sums["memorized"].sum() / sums["rows"].sum()
+    dose = np.log2(sums.index.to_numpy(float))
+    dose -= (dose * rows).sum() / rows.sum()
+    stderr = float(np.sqrt(share * (1 - share) * (rows * dose**2).sum()))
+    slope = float((dose * sums["memorized"].to_numpy(float)).sum())
+    return greater(slope, stderr) if stderr else None  # where all or none are memorized, only rounding is left
 
 
 def scaling(results: Results) -> Finding:

@@ -8,8 +8,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from scripts.report.charts_memorization import shown_runs
-from scripts.report.claims_memorized import early_predicts_final, planted_strings, small_predicts_large, training_order
+from scripts.report.charts_memorization import planted, shown_runs
+from scripts.report.claims_memorized import (
+    early_predicts_final,
+    planted_strings,
+    rises,
+    small_predicts_large,
+    training_order,
+)
 
 
 def results(*pairs: dict[str, Any]) -> Any:
@@ -87,3 +93,31 @@ def test_one_string_in_six_runs_is_one_string(often: int, holds: bool | None) ->
     found = planted_strings(asked)
     assert found.holds is holds
     assert found.numbers == {"standard": {"1": 0.0, "32": often / 4}}
+
+
+@pytest.mark.parametrize(
+    ("memorized", "holds"),
+    [([0, 0, 0, 2, 2], True), ([0, 0, 0, 0, 1], None), ([2, 2, 0, 0, 0], False), ([1, 1, 1, 1, 1], None),
+     ([2, 2, 2, 2, 2], None)],
+)  # fmt: skip
+def test_the_trend_over_all_counts_decides(memorized: list[float], holds: bool | None) -> None:
+    """Two strings of each count."""
+    sums = pd.DataFrame({"rows": [2.0] * 5, "memorized": memorized}, index=[1, 8, 24, 48, 96])
+    assert rises(sums) is holds
+
+
+@pytest.mark.parametrize(("score", "panels"), [(0.5, ["memorized strings", "right tokens"]),
+                                               (float("nan"), ["memorized strings"])])  # fmt: skip
+def test_dose_and_response_have_right_tokens_where_they_are_known(score: float, panels: list[str]) -> None:
+    """Mode exact knows none. A corpus without planted strings has no panel."""
+    runs = pd.DataFrame({"run": ["a", "b"], "size": ["1m", "2m"], "non_embedding": [1, 2], "corpus": "standard",
+                         "init_seed": 1, "data_seed": 1})  # fmt: skip
+    groups = [{"run": name, "by": "planted", "group": str(count), "rows": 2, "memorized": 1, "mean_score": score}
+              for name in ("a", "b") for count in (1, 32)]  # fmt: skip
+    asked: Any = SimpleNamespace(
+        runs=runs, sizes=["1m", "2m"], corpus_names=["standard", "deduped"], analyses={"groups": pd.DataFrame(groups)}
+    )
+    drawn = planted(asked).to_dict()["concat"]
+    assert [panel["title"]["text"] for panel in drawn] == [f"standard: {panel}" for panel in panels]
+    asked.analyses["groups"] = asked.analyses["groups"][:0]
+    assert "no planted strings" in str(planted(asked).to_dict())
