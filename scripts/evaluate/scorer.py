@@ -6,15 +6,19 @@ scripts.evaluate.evaluate.prepare sets.
 
 from __future__ import annotations
 
+import gc
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
+from lm_eval import evaluator
 from lm_eval.api.task import Task
-from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
@@ -117,11 +121,35 @@ def truncated(scorer: Scorer, tasks: dict[str, Task]) -> dict[str, int]:
     return found
 
 
+class NoText:
+    """In place of `json` in lm-eval's evaluator, which turns documents to text only to hash them."""
+
+    @staticmethod
+    def dumps(*_: Any, **__: Any) -> str:
+        return ""
+
+
+@contextmanager
+def without_hashes() -> Iterator[None]:
+    """lm-eval hashes no document, prompt and target meanwhile: they are the same for all checkpoints, and not kept."""
+    with (
+        mock.patch.object(evaluator, "json", NoText),
+        mock.patch.object(evaluator, "hash_string", lambda _: ""),
+    ):
+        yield
+
+
+def settle() -> None:
+    """Take what is in memory now, which stays, out of the collector's rounds: each would look at all of it again."""
+    gc.collect()
+    gc.freeze()
+
+
 def scores(scorer: Scorer, loaded: dict[str, Any]) -> dict[str, Any]:
     """lm-eval's results for the scorer's present model; raises UserError if an aggregate leaves the numbers."""
     try:
-        with kept_draws():
-            result: dict[str, Any] = evaluate(scorer, loaded, bootstrap_iters=BOOTSTRAP, log_samples=True)
+        with kept_draws(), without_hashes():
+            result: dict[str, Any] = evaluator.evaluate(scorer, loaded, bootstrap_iters=BOOTSTRAP, log_samples=True)
     except OverflowError:
         raise UserError(f"{scorer.subject}: a perplexity is too large for a number; the run has diverged") from None
     return result
