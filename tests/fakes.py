@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scripts.audit import sample
 from scripts.common import manifest
 from scripts.common.files import canonical, sha256_file
-from scripts.study import targets
+from scripts.study import exports, targets
 from scripts.study.study import HELD_OUT, Study
 
 
@@ -31,8 +32,11 @@ class Fakes:
             for task_set in self.study.file.evaluation.task_sets:
                 self.scores(run, task_set)
             self.memorization(run)
-        for path in (*targets.tables(self.study), *targets.results(self.study), *targets.cards(self.study)):
-            self.write(path, {})
+            self.exports(run)
+        self.verdicts()
+        for made in (targets.tables, targets.results, targets.cards, targets.export_tables, targets.evidence):
+            for path in made(self.study):
+                self.write(path, {})
 
     def data(self) -> None:
         """Corpora, orders and what goes with them."""
@@ -76,6 +80,26 @@ class Fakes:
             path.parent.mkdir(parents=True, exist_ok=True)
             facts = canonical(self.facts(run, step, self.study.memorization_science()))
             pq.write_table(pa.table({"score": [1.0]}).replace_schema_metadata({"castalia": facts}), path)
+
+    def exports(self, run: str) -> None:
+        """GGUF files of the steps that the study exports, and what was measured on them."""
+        for step in exports.steps(self.study, run):
+            path, parents = f"exports/{run}/step{step}/manifest.json", [f"models/{run}/step{step}/manifest.json"]
+            self.manifest(path, "gguf", exports.gguf_science(self.study), {"run": run, "step": step}, parents)
+            facts = self.facts(run, step, exports.science(self.study, run))
+            self.write(f"results/export/{run}/step{step}.json", facts)
+            self.write(f"results/export/{run}/step{step}.record.json", {})
+
+    def verdicts(self) -> None:
+        """What the audit found by making things again, and by showing runs the rows they just saw."""
+        about = {f"results/audit/replay/{each.name}.json": each.run
+                 for each in (*sample.legs(self.study), *sample.models(self.study))}  # fmt: skip
+        about |= {f"results/audit/signal/{run}.json": run for run in sample.signal_runs(self.study)}
+        for path, run in about.items():
+            sha256 = sha256_file(self.root / f"checkpoints/{run}/manifest.json")
+            self.write(path, {"verdict": "pass", "checks": [], "run": run, "run_manifest": sha256})
+        for path in {*targets.replayed(self.study), *targets.audit(self.study)} - set(about):
+            self.write(path, {"verdict": "pass", "checks": []})
 
     def parents(self, run: str) -> tuple[str, str]:
         """What a run is trained on: its corpus and its order."""

@@ -25,6 +25,7 @@ CHANCE = {
     "wsc273": 0.5,
 }
 CHANCE_OF_FAMILY = {"blimp": 0.5, "mmlu": 0.25, "hendrycksTest": 0.25}
+OPEN_FAMILIES = ("castalia_last_word", "lambada")  # any word may be the answer
 
 
 def chance(task: str, metric: str) -> float | None:
@@ -34,6 +35,11 @@ def chance(task: str, metric: str) -> float | None:
     if task in CHANCE:
         return CHANCE[task]
     return CHANCE_OF_FAMILY.get(task.partition("_")[0].partition("-")[0])
+
+
+def open_answers(task: str, metric: str) -> bool:
+    """Whether the answer is not one of a few, so that a guesser gets next to nothing."""
+    return metric == "exact_match" or (metric in ACCURACIES and task.startswith(OPEN_FAMILIES))
 
 
 def speaking_metric(metrics: list[str]) -> str:

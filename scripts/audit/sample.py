@@ -49,6 +49,20 @@ def drawn(things: Iterable[T], name: Callable[[T], str], count: int, seed: int) 
     return sorted(things, key=lambda thing: hashlib.sha256(f"{seed}/{name(thing)}".encode()).digest())[:count]
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """All that is drawn of a study, for those who ask run by run."""
+
+    legs: list[Interval]
+    models: list[Point]
+    signal_runs: list[str]
+
+
+def everything(study: Study) -> Drawn:
+    """What is made a second time, and the runs that are shown the rows they just saw."""
+    return Drawn(legs(study), models(study), signal_runs(study))
+
+
 def intervals(study: Study) -> list[Interval]:
     """Every stretch of training that can be replayed: from a run's beginning or a stored optimizer state to the next
     one, or to the run's end; cut where audit.replay.most_updates asks for it."""

@@ -39,6 +39,7 @@ class Tile:
     """What is asked of some texts of a batch: p places, r requests, whose n target tokens stand one after the other."""
 
     places: Tensor  # int64 [p]: where their logits stand among texts x longest
+    stretch: slice | None  # the same places, if they stand side by side: these need no copy
     targets: Tensor  # int64 [n]: token ids
     scored: Tensor  # int64 [n]: of the p, whose log-probability counts
     judged: Tensor  # int64 [n]: of the p, whose arg-max is compared
@@ -49,7 +50,9 @@ class Tile:
     def of(cls, drafted: Drafted) -> Tile:
         lists = drafted.places, drafted.targets, drafted.scored, drafted.judged
         places, targets, scored, judged = (torch.tensor(each, dtype=torch.int64) for each in lists)
-        return cls(places, targets, scored, judged, drafted.requests, drafted.lengths)
+        whole = slice(drafted.places[0], drafted.places[-1] + 1)
+        stretch = whole if drafted.places == list(range(whole.start, whole.stop)) else None
+        return cls(places, stretch, targets, scored, judged, drafted.requests, drafted.lengths)
 
     def on(self, device: torch.device) -> Iterator[Tensor]:
         """The indices on the device."""
@@ -122,12 +125,14 @@ def answers(
         logits = forward(torch.from_numpy(batch.ids).to(device, torch.int64)).flatten(0, 1)
         for tile in batch.tiles:
             places, targets, scored, judged = tile.on(device)
-            logs = torch.log_softmax(logits.index_select(0, places), dim=-1, dtype=dtype)
+            rows = logits[tile.stretch] if tile.stretch else logits.index_select(0, places)
+            logs = torch.log_softmax(rows, dim=-1, dtype=dtype)
             # each by itself: the shape of what is summed decides the order of additions
             sums = torch.stack([each.sum() for each in logs[scored, targets].split(tile.lengths)]).tolist()
             greedy = _greedy(logs, targets, judged, tile.lengths) if compare else [False] * len(sums)
             for request, answer in zip(tile.requests, zip(sums, greedy, strict=True), strict=True):
                 found[request] = answer
+        del logits  # or they would stay until the next ones are there
     return found
 
 
@@ -135,6 +140,8 @@ def _greedy(logs: Tensor, targets: Tensor, judged: Tensor, lengths: list[int]) -
     """Whether all targets of a request are the arg-max of their place; of equal ones that is the first, as in torch."""
     begins, largest = np.cumsum([0, *lengths[:-1]]), logs.amax(-1)
     likely = (logs[judged, targets] == largest[judged]).cpu().numpy()
+    if not likely[begins].any():
+        return [False] * len(lengths)
     likely = np.repeat(np.logical_and.reduceat(likely, begins), lengths)
     asked = judged[torch.from_numpy(likely.nonzero()[0]).to(judged.device)]
     if (logs[asked] == largest[asked, None]).count_nonzero() > len(asked):  # equal ones: the slow arg-max decides

@@ -106,6 +106,7 @@ class Evaluation:
         key = requests.key_of(self.loaded["tasks"], tokenizer_hash, scorer.LM_EVAL, loading.FEW_SHOT_SEED, own)
         requests.prepare(self.scorer, self.loaded["tasks"], key)
         self.truncated = scorer.truncated(self.scorer, self.loaded["tasks"])
+        scorer.settle()
 
     def take(self, step: int, subject: str) -> None:
         """Check the step's model and score its weights from now on."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from datasets import Dataset
+from jinja2 import TemplateError
 from lm_eval.tasks import TaskManager
 
 from scripts.common.errors import UserError
@@ -30,12 +31,17 @@ def load_tasks(asked: TaskSet, folder: Path) -> dict[str, Any]:
     foreign = [name for name in asked.tasks if name not in OWN_TASKS]
     try:
         loaded: dict[str, Any] = dict(manager(asked, foreign).load(specs))
-    except MISSING as error:
+    except TemplateError as error:
         raise UserError(
-            f"tasks {', '.join(asked.tasks)}: lm-eval could not load them ({type(error).__name__}: {error})\n"
-            "  data sets are read from the local cache; fetch them once where there is a network:\n"
-            "  make fetch STUDY=<the study file>"
+            f"tasks {', '.join(asked.tasks)}: a template can't be filled from a document: {error}"
         ) from None
+    except MISSING as error:
+        told = f"tasks {', '.join(asked.tasks)}: lm-eval could not load them ({type(error).__name__}: {error})"
+        fetch = (
+            "\n  data sets are read from the local cache; fetch them once where there is a network:"
+            "\n  make fetch STUDY=<the study file>"
+        )
+        raise UserError(told + (fetch if set(foreign) - _included(asked) else "")) from None
     for name, task in loaded["tasks"].items():
         if task.get_config("num_fewshot") != 0:  # 0 in a task's file means it must not have any, as in lm-eval
             task.set_config(key="num_fewshot", value=asked.shots)
@@ -48,13 +54,17 @@ def manager(asked: TaskSet, foreign: list[str]) -> Any:
     """A TaskManager that indexes only the folders these names stand in: all of lm-eval's take over ten seconds."""
     if not foreign:
         return TaskManager(include_defaults=False)
-    own = [Path(asked.include_path)] if asked.include_path else []
-    there = {name for path in own for name in names_below(path)}
+    own, there = [Path(asked.include_path)] if asked.include_path else [], _included(asked)
     found = folders_of([name for name in foreign if name not in there])
     narrow = TaskManager(include_path=[*found, *own], include_defaults=False)
     if set(foreign) <= set(narrow.all_tasks):
         return narrow
     return TaskManager(include_path=own or None, include_defaults=True)
+
+
+def _included(asked: TaskSet) -> set[str]:
+    """Names in the task set's own folder."""
+    return names_below(Path(asked.include_path)) if asked.include_path else set()
 
 
 def check_examples(name: str, task: Any, shots: int) -> None:

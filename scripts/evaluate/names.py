@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import yaml
+
 from scripts.common.errors import UserError, explain, near
 from scripts.common.files import sha256_file
 
@@ -73,7 +75,7 @@ def check_tasks(names: list[str], include_path: str | None = None) -> None:
 
 
 def _included(include_path: str | None) -> set[str]:
-    """Names in a user's folder; raises UserError if there is no task in it."""
+    """Names in a user's folder; raises UserError if there is no task in it, or a file that is no YAML."""
     if include_path is None:
         return set()
     key, folder = "evaluation.task_sets: include_path", Path(include_path)
@@ -81,7 +83,20 @@ def _included(include_path: str | None) -> set[str]:
         raise UserError(f"{key}: {folder} is no folder (seen from {Path.cwd()})")
     if not (found := names_below(folder)):
         raise UserError(f"{key}: {folder} holds no lm-eval task file (*.yaml with `task: <name>`)")
+    for path, text in _task_files(str(folder)):
+        _check_yaml(path, text)
     return found
+
+
+def _check_yaml(path: str, text: bytes) -> None:
+    """Refuse a task file that lm-eval would leave out for its form; its tags (`!function`) need not be known."""
+    if not path.endswith(("yaml", "yml")):
+        return
+    try:
+        for _ in yaml.parse(text, Loader=yaml.SafeLoader):
+            pass
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not a YAML file\n  {' '.join(str(error).split())}") from None
 
 
 def task_hashes(include_path: str | None) -> dict[str, str]:

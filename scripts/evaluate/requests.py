@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jinja2 import TemplateError
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
 
+from scripts.common.errors import UserError
 from scripts.common.files import atomic, digest_of
 
 FOLDER = Path("data/requests")
@@ -84,8 +86,8 @@ def prepare(scorer: Any, tasks: dict[str, Task], key: str) -> bool:
     path = FOLDER / f"{key}.parquet"
     there = _read(path) if path.exists() else None
     if there is None:
-        for task in tasks.values():
-            task.build_all_requests()
+        for name, task in tasks.items():
+            _build(name, task)
         scorer.encoded = _encode(scorer, tasks)
         _write(path, tasks, scorer.encoded)
     else:
@@ -95,6 +97,13 @@ def prepare(scorer: Any, tasks: dict[str, Task], key: str) -> bool:
         task.build_all_requests = partial(_empty, task)
         task.doc_iterator = partial(_copied, list(task.doc_iterator(rank=0, limit=None, world_size=1)))
     return there is not None
+
+
+def _build(name: str, task: Task) -> None:
+    try:
+        task.build_all_requests()
+    except TemplateError as error:
+        raise UserError(f"{name}: a template can't be filled from a document: {error}") from None
 
 
 def _empty(task: Any, **_: Any) -> None:

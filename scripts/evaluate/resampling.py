@@ -29,8 +29,12 @@ def draws(items: int, resamples: int) -> NDArray[np.int32]:
 
 def standard_error(statistic: Callable[[Sequence[Any]], float], items: Sequence[Any], iters: int) -> float:
     """As lm-eval's bootstrap_stderr in one process, digit for digit."""
-    take = items.__getitem__
-    found = [statistic(list(map(take, drawn.tolist()))) for drawn in draws(len(items), iters)]
+    if all(isinstance(item, float) for item in items):
+        values = np.array(items, np.float64)
+        found = [statistic(values[drawn].tolist()) for drawn in draws(len(items), iters)]
+    else:
+        take = items.__getitem__
+        found = [statistic(list(map(take, drawn.tolist()))) for drawn in draws(len(items), iters)]
     return float(metrics.sample_stddev(found))
 
 

@@ -6,21 +6,28 @@ scripts.evaluate.evaluate.prepare sets.
 
 from __future__ import annotations
 
+import gc
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
+import torch
+from lm_eval import evaluator
 from lm_eval.api.task import Task
-from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from scripts.common.errors import UserError
 from scripts.evaluate.batches import Answer, Batch, Pair, answers, planned
+from scripts.evaluate.loading import FEW_SHOT_SEED
 from scripts.evaluate.requests import Encoded
 from scripts.evaluate.resampling import kept_draws
 from scripts.evaluate.weights import exchange
@@ -78,6 +85,10 @@ class Scorer(HFLM):
         answered = iter(self._answers(batches, sum(counts), compare=False))
         return [sum(score for score, _ in islice(answered, count)) for count in counts]
 
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
+        """As HFLM's, without its bar, which would fill the log."""
+        return super().generate_until(requests, disable_tqdm=disable_tqdm)  # type: ignore[no-any-return]
+
     def _windows(self, text: np.ndarray) -> list[Pair]:
         """Disjoint stretches of a text's tokens, each with the token before it or the one that stands for a start."""
         found = get_rolling_token_windows(text.tolist(), self.prefix_token_id, self.max_length, context_len=1)
@@ -100,28 +111,76 @@ class Scorer(HFLM):
 def truncated(scorer: Scorer, tasks: dict[str, Task]) -> dict[str, int]:
     """Requests of each task that lm-eval shortens from the left because they are longer than the model's context.
 
-    Raises UserError if what is to be scored does not fit by itself.
+    Raises UserError if what is to be scored, or to be written by the model, does not fit by itself.
     """
-    most = scorer.max_length
     found: dict[str, int] = {}
     for name, task in tasks.items():
-        asked = [scorer.encoded.pairs[i.args] for i in task.instances if i.request_type == "loglikelihood"]
-        lengths = [(len(first), len(second)) for first, second in asked]
-        longest = max((target for _, target in lengths), default=0)
-        if longest > most:
-            raise UserError(
-                f"{name}: a text to be scored has {longest} tokens, the model's context holds {most}; "
-                "leave the task out of evaluation.task_sets or raise training.sequence_length"
-            )
-        found[name] = sum(context + target > most + 1 for context, target in lengths)
+        scored = [scorer.encoded.pairs[i.args] for i in task.instances if i.request_type == "loglikelihood"]
+        written = [i.args for i in task.instances if i.request_type == "generate_until"]
+        found[name] = _cut_of_scored(scorer, name, scored) + _cut_of_written(scorer, name, written)
     return found
 
 
+def _cut_of_scored(scorer: Scorer, name: str, asked: list[Pair]) -> int:
+    most = scorer.max_length
+    lengths = [(len(first), len(second)) for first, second in asked]
+    longest = max((target for _, target in lengths), default=0)
+    if longest > most:
+        raise UserError(
+            f"{name}: a text to be scored has {longest} tokens, the model's context holds {most}; "
+            "leave the task out of evaluation.task_sets or raise training.sequence_length"
+        )
+    return sum(context + target > most + 1 for context, target in lengths)
+
+
+def _cut_of_written(scorer: Scorer, name: str, asked: list[tuple[str, dict[str, Any]]]) -> int:
+    """Of requests that the model goes on with; lm-eval leaves room for as many tokens as may be written."""
+    cut = 0
+    for context, options in asked:
+        new = normalize_gen_kwargs(dict(options), scorer.max_gen_toks)["max_gen_toks"]
+        if new >= scorer.max_length:
+            raise UserError(
+                f"{name}: up to {new} tokens are to be written, the model's context holds {scorer.max_length}; "
+                "leave the task out of evaluation.task_sets or raise training.sequence_length"
+            )
+        cut += len(scorer.tok_encode(context)) > scorer.max_length - new
+    return cut
+
+
+class NoText:
+    """In place of `json` in lm-eval's evaluator, which turns documents to text only to hash them."""
+
+    @staticmethod
+    def dumps(*_: Any, **__: Any) -> str:
+        return ""
+
+
+@contextmanager
+def without_hashes() -> Iterator[None]:
+    """lm-eval hashes no document, prompt and target meanwhile: they are the same for all checkpoints, and not kept."""
+    with (
+        mock.patch.object(evaluator, "json", NoText),
+        mock.patch.object(evaluator, "hash_string", lambda _: ""),
+    ):
+        yield
+
+
+def settle() -> None:
+    """Take what is in memory now, which stays, out of the collector's rounds: each would look at all of it again."""
+    gc.collect()
+    gc.freeze()
+
+
 def scores(scorer: Scorer, loaded: dict[str, Any]) -> dict[str, Any]:
-    """lm-eval's results for the scorer's present model; raises UserError if an aggregate leaves the numbers."""
+    """lm-eval's results for the scorer's present model; raises UserError if an aggregate leaves the numbers.
+
+    Tasks that sample what they write begin with the same random numbers at each step, so they don't depend on the
+    steps before it.
+    """
+    torch.manual_seed(FEW_SHOT_SEED)
     try:
-        with kept_draws():
-            result: dict[str, Any] = evaluate(scorer, loaded, bootstrap_iters=BOOTSTRAP, log_samples=True)
+        with kept_draws(), without_hashes():
+            result: dict[str, Any] = evaluator.evaluate(scorer, loaded, bootstrap_iters=BOOTSTRAP, log_samples=True)
     except OverflowError:
         raise UserError(f"{scorer.subject}: a perplexity is too large for a number; the run has diverged") from None
     return result

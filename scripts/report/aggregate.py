@@ -38,15 +38,38 @@ def loss_curves(results: Results) -> pd.DataFrame:
 
 
 def score_curves(results: Results) -> pd.DataFrame:
-    """Scores by task, size, corpus and step: mean over seeds and two standard errors (of one run: same items)."""
+    """Scores of every run by task and step, with their bands.
+
+    Of steps that share one of `POINTS_A_CURVE` places of the logarithmic axis only the last.
+    """
     frame = results.spoken
-    keys = ["task_set", "task", "metric", "size", "corpus", "step"]
-    grouped = frame.groupby(keys, sort=True, dropna=False)
-    made = grouped.agg(value=("value", "mean"), stderr=("stderr", "mean"), chance=("chance", "first")).reset_index()
-    band = CLEAR * made["stderr"].fillna(0)
-    made["lowest"], made["highest"] = (made["value"] - band).clip(lower=0), made["value"] + band
-    made["x"] = made["step"].clip(lower=ZERO_AT)
+    shown = frame[_evenly_spaced(frame)]
+    keys = ["task_set", "task", "metric", "chance", "run", "size", "corpus", "step", "value", "stderr"]
+    made = shown[keys].sort_values(["task_set", "task", "run", "step"], kind="stable", ignore_index=True)
+    return with_bands(made.assign(x=made["step"].clip(lower=ZERO_AT)))
+
+
+def with_bands(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores with `lowest` and `highest`: two standard errors over the task's items, or nothing where none is known."""
+    made, band = scores.copy(), CLEAR * scores["stderr"].fillna(0)
+    most = scores["metric"].isin(SHARES).map({True: 1.0, False: np.inf})
+    made["lowest"], made["highest"] = (made["value"] - band).clip(lower=0), (made["value"] + band).clip(upper=most)
     return _rounded(made, ["value", "stderr", "lowest", "highest"])
+
+
+def _evenly_spaced(frame: pd.DataFrame) -> pd.Series:
+    """Rows whose step is the last of its run at its place on the axis; step 0 has a place of its own."""
+    ends = log_bins(max(1, int(frame["step"].max())))
+    place = np.where(frame["step"] == 0, -1, np.searchsorted(ends, frame["step"].to_numpy()))
+    kept: pd.Series = frame["step"] == frame["step"].groupby([frame["run"], place]).transform("max")
+    return kept
+
+
+def mean_scores(curves: pd.DataFrame) -> pd.DataFrame:
+    """Means of `score_curves` over the runs of a size and corpus, where there are several at a step."""
+    grouped = curves.groupby(["size", "corpus", "step", "x"], sort=True)["value"]
+    made = grouped.agg(value="mean", runs="count").reset_index()
+    return _rounded(made[made["runs"] > 1].reset_index(drop=True), ["value"])
 
 
 def published_curves(results: Results, task_set: str, task: str, metric: str) -> pd.DataFrame:

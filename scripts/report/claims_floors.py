@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
-from scripts.analyze.chance import LOWER_IS_BETTER, ONE_ANSWER, SHARES
+from scripts.analyze.chance import LOWER_IS_BETTER, ONE_ANSWER, SHARES, open_answers
 from scripts.report.finding import Finding, listed, percent
 from scripts.report.results import Results, records
 
@@ -18,7 +19,7 @@ def all_floors(results: Results) -> list[Finding]:
 
 def floors_and_ceilings(results: Results) -> Finding:
     """For each task: what is had without learning, what is the most that can be had, what was reached."""
-    rows = [_range(task_set, task, group) for (task_set, task), group in _groups(results)]
+    rows = [limits(task_set, task, group) for (task_set, task), group in _groups(results)]
     if not rows:
         return Finding(id="floors_and_ceilings", text="No task was evaluated.")
     several = len({row["task_set"] for row in rows}) > 1
@@ -30,8 +31,8 @@ def _groups(results: Results) -> Any:
     return results.spoken.groupby(["task_set", "task"], sort=True) if not results.spoken.empty else []
 
 
-def _range(task_set: str, task: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """Floor, ceiling and best of a task; `untrained` is the lowest and highest score of step 0."""
+def limits(task_set: str, task: str, rows: pd.DataFrame) -> dict[str, Any]:
+    """Floor, ceiling and best of a task's `rows`; `untrained` is the lowest and highest score of step 0."""
     metric, level = str(rows["metric"].iloc[0]), rows["chance"].iloc[0]
     lower = metric in LOWER_IS_BETTER
     best = rows.sort_values("value", ascending=lower, kind="stable").iloc[0]
@@ -48,20 +49,35 @@ def _range(task_set: str, task: str, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _sentence(row: dict[str, Any], several: bool) -> str:
-    share = row["metric"] in SHARES
-    number = percent if share else (lambda value: f"{value:.4g}")
     name = f"{row['task']} ({row['task_set']})" if several else row["task"]
-    floor = "guessing " + percent(row["chance"]) if row["chance"] is not None else "guessing next to nothing"
-    parts = [f"floor: {floor}"] if share else []
-    if row["untrained"]:
-        low, high = map(number, row["untrained"])
-        parts.append("untrained " + (low if low == high else f"{low} to {high}"))
-    parts.append(
-        "ceiling 100%" if share else f"in {row['metric'].replace('_', ' ')}, less is better, no ceiling is known"
-    )
     best = row["best"]
-    parts.append(f"best {number(best['value'])} ({best['run']}, step {best['step']})")
-    return f"{name}: {', '.join(parts)}."
+    reached = f"best {_number(row)(best['value'])} ({best['run']}, step {best['step']})"
+    return f"{name}: {limits_in_words(row)}, {reached}."
+
+
+def limits_in_words(row: dict[str, Any]) -> str:
+    """Floor and ceiling as `limits` found them; figures say them too."""
+    share = row["metric"] in SHARES
+    parts = [f"floor: guessing {_guessing(row)}"] if share else []
+    if row["untrained"]:
+        low, high = map(_number(row), row["untrained"])
+        parts.append("untrained " + (low if low == high else f"{low} to {high}"))
+    return ", ".join([*parts, "ceiling 100%" if share else _no_ceiling(row["metric"])])
+
+
+def _guessing(row: dict[str, Any]) -> str:
+    if row["chance"] is not None:
+        return percent(row["chance"])
+    return "next to nothing" if open_answers(row["task"], row["metric"]) else "not known"
+
+
+def _no_ceiling(metric: str) -> str:
+    name = metric.replace("_", " ")
+    return f"in {name}, less is better, no ceiling is known" if metric in LOWER_IS_BETTER else f"in {name}"
+
+
+def _number(row: dict[str, Any]) -> Callable[[float], str]:
+    return percent if row["metric"] in SHARES else lambda value: f"{value:.4g}"
 
 
 def constant_answers(results: Results) -> Finding:

@@ -78,17 +78,17 @@ def _held_out_component(results: Results) -> Figure:
 
 
 def _evals(results: Results) -> Figure:
-    hidden = results.spoken[["task_set", "task"]].drop_duplicates().shape[0] - charts_scores.PANELS_AT_MOST
-    how = f"Mean over seeds; band: two standard errors ({results.main_corpus}). Dotted: what guessing scores."
+    hidden = results.spoken[["task_set", "task"]].drop_duplicates().shape[0] - charts_scores.TASKS_AT_MOST
+    how = "Thin: each run; bands: two standard errors over its items; thick: mean over seeds, where there are several."
     if hidden > 0:
         how += f" {hidden} more tasks are in results/tables/evals.csv."
     if not results.published.empty:
         how += " Diamonds: published."
-    return Figure(charts_scores.evals(results), "Task scores in training, against chance", how)
+    return Figure(charts_scores.evals(results), "Task scores in training, with floor and ceiling", how)
 
 
 def _evals_size(results: Results) -> Figure:
-    how = "A point a run; line and band: mean, lowest and highest seed. Dotted: what guessing scores."
+    how = "A point a run; bar: two standard errors over its items; line and band: mean, lowest and highest seed."
     if not results.published.empty:
         how += " Diamonds: published, last step."
     return Figure(charts_scores.evals_size(results), "Task scores at the end, by size", how)

@@ -18,12 +18,15 @@ from scripts.study.plan_measured import Comparison
 from scripts.study.plan_text import COLUMNS, MEASURED, measured_cells, money, run_cells, total_cells, totals
 
 PAGE = Path(__file__).with_name("plan.html")
-COLOURS = theme.CORPUS_COLOURS[:5]
+COLOURS = (*theme.CORPUS_COLOURS, "#f0e442", "#7d8590")
 STAGES: dict[str, Callable[[RunPlan], float]] = {
     "training": lambda run: run.hours.training,
     "held-out loss": lambda run: run.hours.held_out or 0.0,
     "evaluation": lambda run: run.hours.evaluation or 0.0,
     "memorization": lambda run: run.hours.memorization,
+    "export": lambda run: run.hours.export,
+    "replay": lambda run: run.hours.replay,
+    "signal": lambda run: run.hours.signal,
     "starting jobs": lambda run: run.hours.starting or 0.0,
 }
 KEPT: dict[str, Callable[[RunPlan], float]] = {

@@ -22,7 +22,7 @@ CONFIG: dict[str, Any] = {
              "titlePadding": 8},
     "legend": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": 600, "symbolStrokeWidth": 2.5,
                "labelColor": "#2b3037", "titleColor": "#2b3037", "orient": "top", "direction": "horizontal",
-               "titleOrient": "left", "offset": 6, "columnPadding": 14,
+               "titleOrient": "left", "offset": 16, "columnPadding": 14,
                "layout": {"top": {"anchor": "start", "direction": "horizontal", "margin": 28}}},
     "header": {"labelFontSize": 12, "labelFontWeight": 600, "titleFontSize": 12},
     "view": {"stroke": None},
@@ -93,7 +93,7 @@ def parameter_axis(values: list[int]) -> alt.X:
     return alt.X("non_embedding:Q", title="non-embedding parameters (log)", axis=axis, scale=scale)
 
 
-def panel(text: str, subtitle: str | None = None) -> alt.TitleParams:
+def panel(text: str, subtitle: str | list[str] | None = None) -> alt.TitleParams:
     """Title of one panel of a figure, quieter than the figure's."""
     return alt.TitleParams(text=text, subtitle=subtitle or "", subtitleFontSize=11, fontSize=13, offset=8)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from scripts.audit import sample
+from scripts.audit.sample import Drawn
 from scripts.study import exports
 from scripts.study.study import Study
 
@@ -17,10 +18,9 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
     corpora, runs = study.file.data.corpora, study.runs.values()
     published = sum(corpus.published is not None for corpus in corpora.values())
     parts = study.part_count
-    of_runs = Counter[str]()
+    of_runs, drawn = Counter[str](), sample.everything(study)
     for run in study.runs:
-        of_runs.update(jobs_of(study, run))
-    exported = sum(_in_batches(study, partial(exports.steps, study), run) for run in study.runs)
+        of_runs.update(jobs_of(study, run, drawn))
     jobs = {
         "fetch": len(study.file.data.components),
         "documents": len(study.blocks()),
@@ -39,29 +39,33 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
         "tasks": min(1, of_runs["evaluate"]),
         "evaluate": of_runs["evaluate"],
         "memorize": of_runs["memorize"],
-        **dict.fromkeys(("gguf", "measure"), exported),
+        **{stage: of_runs[stage] for stage in ("gguf", "measure")},
         "export_table": int(exports.asked_for(study)),
         **dict.fromkeys(("timings", "findings", "figures", "index", "page"), int(bool(study.trained))),
         **dict.fromkeys(("integrity", "audit_page"), int(bool(study.trained))),
         **dict.fromkeys(("tables", "cards", "all"), 1),
-        "replay_leg": len(sample.legs(study)),
-        "replay_model": len(sample.models(study)),
+        **{stage: of_runs[stage] for stage in ("replay_leg", "replay_model")},
         **dict.fromkeys(("replay_data", "replay", "evidence"), int(bool(study.trained))),
-        "signal_run": (looked := len(sample.signal_runs(study))),
-        **dict.fromkeys(("signal", "signal_figure"), min(1, looked)),
+        "signal_run": of_runs["signal_run"],
+        **dict.fromkeys(("signal", "signal_figure"), min(1, of_runs["signal_run"])),
     }
     return {rule: count for rule, count in jobs.items() if count}
 
 
-def jobs_of(study: Study, run: str) -> dict[str, int]:
-    """Jobs of one run by stage: train (a leg each), convert (of published models fetch_models), evaluate and memorize
-    (a batch of checkpoints each)."""
-    published = study.run(run).published is not None
+def jobs_of(study: Study, run: str, drawn: Drawn | None = None) -> dict[str, int]:
+    """Jobs of one run by stage: train (a leg each), convert (of published models fetch_models), evaluate, memorize,
+    gguf and measure (a batch of checkpoints each), and what the audit draws of it."""
+    published, drawn = study.run(run).published is not None, drawn or sample.everything(study)
+    exported = _in_batches(study, partial(exports.steps, study), run)
     return {
         "train": 0 if published else study.file.runtime.legs,
         "fetch_models" if published else "convert": _in_batches(study, study.steps, run),
         "evaluate": _in_batches(study, study.evaluation_steps, run) * len(study.file.evaluation.task_sets),
         "memorize": _in_batches(study, study.memorization_steps, run),
+        **dict.fromkeys(("gguf", "measure"), exported),
+        "replay_leg": sum(leg.run == run for leg in drawn.legs),
+        "replay_model": sum(point.run == run for point in drawn.models),
+        "signal_run": drawn.signal_runs.count(run),
     }
 
 

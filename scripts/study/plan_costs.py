@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from scripts.audit import sample
+from scripts.audit.sample import Drawn
 from scripts.common.errors import UserError, explain
 from scripts.study.devices import Device, rate_of
 from scripts.study.jobs import jobs_by_rule, jobs_of
@@ -22,6 +24,9 @@ class Hours:
     held_out: float | None
     evaluation: float | None
     memorization: float
+    export: float
+    replay: float
+    signal: float
     starting: float | None
 
     @property
@@ -119,7 +124,8 @@ class Plan:
 
 def make_plan(study: Study, name: str, device: Device, devices: int | None = None, price: float | None = None) -> Plan:
     """The study on this device, each run on so many of them (None: as many as the size catalogue says)."""
-    runs = [plan_run(study, run_name, device, devices) for run_name in study.runs]
+    drawn = sample.everything(study)
+    runs = [plan_run(study, run_name, device, devices, drawn) for run_name in study.runs]
     source = device.measured.source if device.measured else (
         f"assumed: {device.assumed_mfu:.0%} of the data sheet's {device.peak_teraflops:g} TFLOP/s"
     )  # fmt: skip
@@ -138,9 +144,9 @@ def make_plan(study: Study, name: str, device: Device, devices: int | None = Non
     )
 
 
-def plan_run(study: Study, name: str, device: Device, devices: int | None) -> RunPlan:
-    """One run of the study."""
-    spec, needed, rate = study.run(name), work(study, name), rate_of(device, study.run(name).size)
+def plan_run(study: Study, name: str, device: Device, devices: int | None, drawn: Drawn) -> RunPlan:
+    """One run of the study, of which the audit has drawn some parts."""
+    spec, needed, rate = study.run(name), work(study, name, drawn), rate_of(device, study.run(name).size)
     asked = devices_of(spec, device, devices)
     start = device.job_start_seconds
 
@@ -163,14 +169,19 @@ def plan_run(study: Study, name: str, device: Device, devices: int | None) -> Ru
             None if needed.held_out is None else hours(needed.held_out),
             None if needed.evaluation is None else hours(needed.evaluation),
             hours(needed.memorization),
-            None if start is None else start * sum(jobs_of(study, name).values()) / 3600,
+            hours(needed.export),
+            hours(needed.replay),
+            hours(needed.signal),
+            None if start is None else start * sum(jobs_of(study, name, drawn).values()) / 3600,
         ),
         devices=asked,
         wall_hours=hours(needed.training) / asked,
         checkpoints=len(study.steps(name)),
         optimizer_states=len(study.optimizer_steps(name)),
         bytes=kept(study, name),
-        results_bytes=results_bytes(study, name, own_samples(study), scored_rows(study, name)),
+        results_bytes=results_bytes(
+            study, name, own_samples(study), sum(scored_rows(study, name, s) for s in study.memorization_steps(name))
+        ),
         optimizer_bytes_at_all_steps=sum(
             optimizer_bytes(study, name, step) for step in study.steps(name) if not spec.published
         ),
@@ -194,7 +205,11 @@ def devices_of(spec: Run, device: Device, asked: int | None) -> int:
 def left_out(device: Device) -> list[str]:
     """Stages that no formula here covers."""
     starting = [] if device.job_start_seconds else ["starting jobs"]
-    return [", ".join([*starting, "loading models, saving, conversion, the data stage and the report"])]
+    return [
+        ", ".join(
+            [*starting, "loading models, saving, conversion, GGUF files, the data stage, its replay and the report"]
+        )
+    ]
 
 
 def data_bytes(study: Study) -> int:
@@ -224,6 +239,8 @@ def notes(study: Study, runs: list[RunPlan], device: Device) -> list[str]:
         found.append("Speeds are of 16-bit training; runs in fp32 take longer.")
     if study.file.runtime.zero_stage == 0:
         found.append("With zero_stage 0 every checkpoint holds the optimizer state: more is kept than is planned here.")
+    if device.kind == "cuda" and any(plan.hours.export for plan in runs):
+        found.append("GGUF files are scored by llama.cpp on the processor, which takes longer than is planned here.")
     if any(plan.parameters < 50_000_000 for plan in runs) and device.kind == "cuda":
         found.append("Models this small don't fill a GPU: their hours are a lower bound.")
     return found

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from scripts.analyze.sources import json_lines
 from scripts.analyze.timings import timing
+from scripts.audit import sample
+from scripts.audit.sample import Drawn
 from scripts.common.files import read_json
+from scripts.study import exports
 from scripts.study.flops import flops_per_token
 from scripts.study.plan_costs import Plan, RunPlan
 from scripts.study.study import Study
@@ -58,7 +62,8 @@ def compare(study: Study, plan: Plan, root: Path) -> Comparison:
     finished = [run for run in plan.runs if (root / "checkpoints" / run.run / "manifest.json").exists()]
     if not finished:
         return Comparison(why="no run is finished yet")
-    each = [row for run in finished for row in rows_of(study, run, root, plan.job_start_seconds)]
+    drawn = sample.everything(study)
+    each = [row for run in finished for row in rows_of(study, run, root, plan.job_start_seconds, drawn)]
     rates: dict[str, list[float]] = {}
     for run in finished:
         rates.setdefault(run.size, []).append(tokens_per_second(study, run.run, root))
@@ -70,7 +75,7 @@ def compare(study: Study, plan: Plan, root: Path) -> Comparison:
     )
 
 
-def rows_of(study: Study, plan: RunPlan, root: Path, start: float | None) -> list[Row]:
+def rows_of(study: Study, plan: RunPlan, root: Path, start: float | None, drawn: Drawn) -> list[Row]:
     """What is known of one finished run, whose jobs start in `start` seconds; stages not run are left out."""
     weights, optimizer = checkpoint_bytes(root / "checkpoints" / plan.run)
     found = [
@@ -83,14 +88,14 @@ def rows_of(study: Study, plan: RunPlan, root: Path, start: float | None) -> lis
     results = [root / "results/evals" / plan.run, root / "results/memorization" / plan.run]
     if all(folder.exists() for folder in results):
         found.append(Row(plan.run, "scores", BYTES, plan.results_bytes, sum(map(folder_bytes, results))))
-    for what, planned, paths in stages(study, plan, root / "benchmarks"):
+    for what, planned, paths in stages(study, plan, root / "benchmarks", drawn):
         if planned is not None and paths and all(path.exists() for path in paths):
             started = len(paths) * (start or 0.0) / 3600
             found.append(Row(plan.run, what, HOURS, planned + started, job_seconds(paths, root / "benchmarks") / 3600))
     return found
 
 
-def stages(study: Study, plan: RunPlan, folder: Path) -> list[tuple[str, float | None, list[Path]]]:
+def stages(study: Study, plan: RunPlan, folder: Path, drawn: Drawn) -> list[tuple[str, float | None, list[Path]]]:
     """Stages of a run with the device-hours planned beside the start of jobs, None if they are not known, and the
     benchmarks of their jobs."""
     run, hours = plan.run, plan.hours
@@ -102,11 +107,19 @@ def stages(study: Study, plan: RunPlan, folder: Path) -> list[tuple[str, float |
     ]
     memorized = [folder / f"memorize/{run}_{label}.jsonl" for label in labels(study, study.memorization_steps, run)]
     legs = [folder / f"train/{run}-leg{leg}.jsonl" for leg in range(1, study.file.runtime.legs)]
+    exported = labels(study, partial(exports.steps, study), run)
+    legs_again = [leg.name for leg in drawn.legs if leg.run == run]
+    models_again = [point.name for point in drawn.models if point.run == run]
+    again = [folder / f"replay/{name}.jsonl" for name in (*legs_again, *models_again)]
     return [
         ("training, whole jobs", hours.training + (hours.held_out or 0.0), [*legs, folder / f"train/{run}.jsonl"]),
         ("evaluation, whole jobs", hours.evaluation if whole else None, scored),
         ("memorization, whole jobs", hours.memorization, memorized),
-    ]
+        ("export, whole jobs", hours.export,
+         [folder / f"{stage}/{run}_{label}.jsonl" for stage in ("gguf", "measure") for label in exported]),
+        ("replay, whole jobs", hours.replay if whole or not models_again else None, again),
+        ("signal, whole jobs", hours.signal, [folder / f"signal/{run}.jsonl"] * (run in drawn.signal_runs)),
+    ]  # fmt: skip
 
 
 def labels(study: Study, steps_of: Callable[[str], list[int]], run: str) -> list[str]:

@@ -14,6 +14,7 @@ from scripts.study.plan_measured import HOURS, Comparison, Row
 WIDTH = 128  # of output that no terminal limits
 COLUMNS = ("run", "parameters", "tokens", "FLOPs", "device time", "speed", "devices", "wall time", "saved", "weights",
            "optimizer", "models")  # fmt: skip
+AT_CHOICE = ("export", "replay", "signal")  # stages that a study may leave out
 MEASURED = ("run", "what", "planned", "measured", "measured / planned")
 
 
@@ -64,7 +65,8 @@ def totals(plan: Plan) -> list[tuple[str, str]]:
     """What is told of the whole study, in words."""
     hours, kept = plan.hours, plan.bytes
     stages = (("training", hours.training), ("held-out loss", hours.held_out), ("evaluation", hours.evaluation),
-              ("memorization", hours.memorization), ("starting jobs", hours.starting))  # fmt: skip
+              ("memorization", hours.memorization), *((name, h) for name in AT_CHOICE if (h := getattr(hours, name))),
+              ("starting jobs", hours.starting))  # fmt: skip
     by_stage = ", ".join(f"{name} {'not counted' if h is None else device_time(h)}" for name, h in stages)
     longest = max(plan.runs, key=lambda run: run.wall_hours)
     all_optimizer = sum(run.optimizer_bytes_at_all_steps for run in plan.runs)

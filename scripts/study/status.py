@@ -20,6 +20,7 @@ from scripts.common.words import brief
 from scripts.report.status_page import status_page
 from scripts.study import targets
 from scripts.study.runs import BASE_SEED, Run, run_name
+from scripts.study.status_chosen import chosen
 from scripts.study.status_found import Folder, content
 from scripts.study.status_stages import convert, evaluate, memorize, other, train
 from scripts.study.status_states import RunStatus, Stage, State, Status, by_count
@@ -38,7 +39,7 @@ def gather(study: Study, root: Path, now: float) -> Status:
     by_size = sorted(study.runs.values(), key=lambda run: run.size.non_embedding_parameters)
     with ThreadPoolExecutor(READERS) as pool:
         runs = list(pool.map(lambda run: run_status(study, run, folder, *batches), by_size))
-    return Status(study.file.study, runs, data(study, folder), results(study, folder))
+    return Status(study.file.study, runs, data(study, folder), chosen(study, folder), results(study, folder))
 
 
 def _batches(study: Study, steps_of: Callable[[str], list[int]]) -> Batches:
@@ -109,8 +110,8 @@ def data(study: Study, folder: Folder) -> Stage:
 
 
 def results(study: Study, folder: Folder) -> Stage:
-    """Tables, figures' pages, the report and the model cards."""
-    asked = [*targets.tables(study), *targets.results(study), *targets.cards(study)]
+    """Tables, figures' pages, the report, the model cards and the evidence."""
+    asked = [*targets.tables(study), *targets.results(study), *targets.cards(study), *targets.evidence(study)]
     return _counted("results", asked, {path for path in asked if (folder.root / path).exists()})
 
 

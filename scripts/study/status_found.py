@@ -93,12 +93,13 @@ def failed_jobs(text: str) -> set[str]:
 
 
 class Folder:
-    """A study's folder at one moment; hashes and lists of logs are looked up once."""
+    """A study's folder at one moment; hashes and lists of logs are looked up once. A job's log is named as
+    "convert/<name>.log"."""
 
     def __init__(self, root: Path, now: float) -> None:
         self.root, self.now = root, now
         self.sha256 = cache(self._sha256)
-        self.logs = {stage: names(root / "logs" / stage) for stage in ("train", "convert", "evaluate", "memorize")}
+        self.logs = cache(lambda stage: names(root / "logs" / stage))
         own = root / ".snakemake/log"
         latest = max(names(own), default=None)  # named by the moment Snakemake began
         self.failed = failed_jobs((own / latest).read_text(errors="replace")) if latest else set()
@@ -119,27 +120,34 @@ class Folder:
         owner = content(path)
         return owner is not None and ((fresh and owner["host"] != socket.gethostname()) or lock.alive(owner))
 
-    def progress(self, stage: str, log: str) -> str | None:
+    def log(self, log: str) -> Path | None:
+        """Where a log lies, or None if it is not there."""
+        stage, _, name = log.rpartition("/")
+        return self.root / "logs" / log if name in self.logs(stage) else None
+
+    def progress(self, log: str) -> str | None:
         """Where a job stands by the last line of progress in its log, or None if it told none."""
-        if log not in self.logs[stage] or not (told := last_progress(tail(self.root / "logs" / stage / log))):
+        path = self.log(log)
+        if path is None or not (told := last_progress(tail(path))):
             return None
         left = "" if told["done"] == told["total"] else f", about {told['left']} left"
         return f"{told['done']} of {told['total']} {told['unit']}{left}"
 
-    def at_work(self, stage: str, log: str) -> bool:
+    def at_work(self, log: str) -> bool:
         """Whether a job tells of progress: it wrote a moment ago and was not at its end."""
-        if log not in self.logs[stage]:
+        path = self.log(log)
+        if path is None:
             return False
-        path = self.root / "logs" / stage / log
         told = last_progress(tail(path)) if self.now - path.stat().st_mtime < FRESH else None
         return told is not None and told["done"] != told["total"] and error_line(tail(path)) is None
 
-    def failure(self, stage: str, log: str) -> str | None:
+    def failure(self, log: str) -> str | None:
         """Why the job of this log failed, or None if it did not."""
-        if log not in self.logs[stage]:
+        path = self.log(log)
+        if path is None:
             return None
-        text = tail(self.root / "logs" / stage / log)
+        text = tail(path)
         if line := error_line(text):
             return line
-        died = f"logs/{stage}/{log}" in self.failed and SAVED not in text
+        died = f"logs/{log}" in self.failed and SAVED not in text
         return "ended without a word; killed, or out of memory or time" if died else None

@@ -18,7 +18,8 @@ from scripts.study.study import Study
 
 @dataclass(frozen=True)
 class Job:
-    """What one job makes of one run: the name of its log, and a test of what it made of a step."""
+    """What one job makes: its log, the steps asked of it and those there, and a test of one that is there. A job that
+    makes one file has step 0."""
 
     log: str
     steps: list[int]
@@ -27,15 +28,13 @@ class Job:
 
 
 def stage_of(name: str, jobs: list[Job], folder: Folder) -> Stage:
-    """One stage of one run from its jobs. A job that works or failed counts only where something is missing."""
+    """One stage of a run or of all from its jobs. A job that works or failed counts only where something is missing."""
     found, expected = sum(len(job.made) for job in jobs), sum(len(job.steps) for job in jobs)
     open_jobs = [job for job in jobs if len(job.made) < len(job.steps)]
-    at_work = [job for job in open_jobs if folder.at_work(name, job.log)]
-    running = [told for job in at_work if (told := folder.progress(name, job.log))]
+    at_work = [job for job in open_jobs if folder.at_work(job.log)]
+    running = [told for job in at_work if (told := folder.progress(job.log))]
     failed = [
-        f"{told} (logs/{name}/{job.log})"
-        for job in open_jobs
-        if job not in at_work and (told := folder.failure(name, job.log))
+        f"{told} (logs/{job.log})" for job in open_jobs if job not in at_work and (told := folder.failure(job.log))
     ]
     stale = [why for job in jobs if job.made and (why := job.stale(max(job.made)))]
     if running:
@@ -62,15 +61,18 @@ def train(study: Study, run: str, folder: Folder) -> Stage:
     # a whole run's checkpoints had their manifests when its own was written, so their folders' names will do
     steps = steps_among(names(home), "global_step") if whole else whole_steps(home, "global_step")
     made = len(steps & set(asked))
-    logs = [f"{run}.log", *(f"{run}-leg{leg}.log" for leg in range(legs - 1, 0, -1))]  # the last leg's first
+    logs = [
+        f"train/{run}.log",
+        *(f"train/{run}-leg{leg}.log" for leg in range(legs - 1, 0, -1)),
+    ]  # the last leg's first
 
     def stage(state: State, *notes: str) -> Stage:
         return Stage("train", state, made, len(asked), list(notes))
 
     if whole is None and folder.locked(f"checkpoints/{run}"):
-        told = next((log for log in logs if folder.at_work("train", log)), None)
-        return stage(State.RUNNING, (told and folder.progress("train", told)) or "has told no step yet")
-    failures = [f"{why} (logs/train/{log})" for log in logs if (why := folder.failure("train", log))]
+        told = next((log for log in logs if folder.at_work(log)), None)
+        return stage(State.RUNNING, (told and folder.progress(told)) or "has told no step yet")
+    failures = [f"{why} (logs/{log})" for log in logs if (why := folder.failure(log))]
     if whole is None and failures:
         return stage(State.FAILED, failures[0])
     newest = whole or (content(home / f"global_step{max(steps)}" / manifest.NAME) if steps else None)
@@ -100,7 +102,7 @@ def convert(run: str, folder: Folder, batches: dict[str, list[int]]) -> Stage:
         changed = [path for path, sha in found["parents"].items() if folder.sha256(path) not in (sha, None)]
         return f"step {step}: made from another {changed[0]}" if changed else None
 
-    jobs = [Job(f"{run}_{label}.log", steps, made & set(steps), stale) for label, steps in batches.items()]
+    jobs = [Job(f"convert/{run}_{label}.log", steps, made & set(steps), stale) for label, steps in batches.items()]
     return stage_of("convert", jobs, folder)
 
 
@@ -124,7 +126,8 @@ def evaluate(study: Study, run: str, folder: Folder, batches: dict[str, list[int
             return other_scores(run, step, folder, facts, study.evaluation_science(task_set))
 
         jobs += [
-            Job(f"{run}_{task_set}_{label}.log", steps, made & set(steps), stale) for label, steps in batches.items()
+            Job(f"evaluate/{run}_{task_set}_{label}.log", steps, made & set(steps), stale)
+            for label, steps in batches.items()
         ]
     return stage_of("evaluate", jobs, folder)
 
@@ -138,5 +141,5 @@ def memorize(study: Study, run: str, folder: Folder, batches: dict[str, list[int
         facts = parquet_facts(home / f"step{step}.parquet")
         return other_scores(run, step, folder, facts, study.memorization_science())
 
-    jobs = [Job(f"{run}_{label}.log", steps, made & set(steps), stale) for label, steps in batches.items()]
+    jobs = [Job(f"memorize/{run}_{label}.log", steps, made & set(steps), stale) for label, steps in batches.items()]
     return stage_of("memorize", jobs, folder)

@@ -57,19 +57,24 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """A study: its runs, what they read (`data`) and what is made of them all (`results`)."""
+    """A study: its runs, what they read (`data`), what is made of some of them (`chosen`: export, replay, signal, as
+    far as the study asks for them) and of them all (`results`)."""
 
     study: str
     runs: list[RunStatus]
     data: Stage
+    chosen: list[Stage]
     results: Stage
+
+    @property
+    def around(self) -> list[Stage]:
+        """The stages that are no run's."""
+        return [self.data, *self.chosen, self.results]
 
     @property
     def complete(self) -> bool:
         """Whether everything is there and as the study asks."""
-        return all(run.complete for run in self.runs) and all(
-            stage.state is State.COMPLETE for stage in (self.data, self.results)
-        )
+        return all(run.complete for run in self.runs) and all(stage.state is State.COMPLETE for stage in self.around)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -113,7 +118,7 @@ def total(status: Status, name: str) -> Stage:
 
 def totals(status: Status) -> list[Stage]:
     """Every stage of the study, in the order of the work."""
-    return [status.data, *(total(status, name) for name in STAGES), status.results]
+    return [status.data, *(total(status, name) for name in STAGES), *status.chosen, status.results]
 
 
 def count(stage: Stage) -> str:

@@ -102,7 +102,8 @@ def bytes_needed(study: Study) -> int:
 
 
 def results_bytes(study: Study, run: str, own_samples: int, rows: int) -> int:
-    """Evaluations with `own_samples` items and metrics of the own tasks, memorization with `rows` rows; all steps."""
+    """Of all steps: evaluations with `own_samples` items and metrics of the own tasks each, memorization with `rows`
+    rows in all."""
     evaluations = len(study.evaluation_steps(run)) * len(study.file.evaluation.task_sets) * EVALUATION_EXTRA
     samples = len(study.evaluation_steps(run)) * own_samples * SAMPLE
-    return evaluations + samples + len(study.memorization_steps(run)) * (MEMORIZATION_EXTRA + ROW * rows)
+    return evaluations + samples + len(study.memorization_steps(run)) * MEMORIZATION_EXTRA + ROW * rows

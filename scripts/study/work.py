@@ -1,4 +1,5 @@
-"""Floating-point operations of a run by stage: training, held-out loss, evaluation, memorization.
+"""Floating-point operations of a run by stage: training, held-out loss, evaluation, memorization, export, what the
+audit makes again, and rows just seen.
 
 Scoring is forward passes, 2 operations a parameter and token (scripts/study/flops.py). Tokens are counted where the
 study file tells them; what it doesn't tell is named, not guessed.
@@ -12,6 +13,8 @@ from itertools import pairwise
 from math import log
 
 from scripts.audit import sample
+from scripts.audit.recency import LEAST_CHECKPOINTS, windows
+from scripts.audit.sample import Drawn
 from scripts.evaluate import passages
 from scripts.evaluate.agreement import agreement_items
 from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, PERPLEXITY
@@ -33,32 +36,43 @@ class Work:
     held_out: int | None
     evaluation: int | None
     memorization: int
+    export: int
+    replay: int
+    signal: int
 
 
-def work(study: Study, name: str) -> Work:
-    """All stages of a run."""
-    spec, vocabulary = study.run(name), study.padded_vocabulary(name)
+def work(study: Study, name: str, drawn: Drawn | None = None) -> Work:
+    """All stages of a run; `drawn` is what the audit draws of the study, if it is known already."""
+    spec, vocabulary, drawn = study.run(name), study.padded_vocabulary(name), drawn or sample.everything(study)
     per_token = flops_per_token(spec, vocabulary)
 
-    def forward(requests: list[tuple[float, float]], times: int) -> int:
+    def forward(requests: list[tuple[float, float]], times: int = 1) -> int:
         """FLOPs of (number, tokens each) requests on so many checkpoints."""
         return round(times * sum(n * t * forward_flops_per_token(spec.size, vocabulary, round(t)) for n, t in requests))
 
-    memorization = study.file.memorization
-    rows, fed = scored_rows(study, name), memorization.prompt + memorization.continuation - 1
-    held_out, own = held_out_tokens(study), own_requests(study)
-    length = spec.training.sequence_length
+    fed = study.file.memorization.prompt + study.file.memorization.continuation - 1
+    memorized = {step: forward([(scored_rows(study, name, step), fed)]) for step in study.memorization_steps(name)}
+    held_out, own, length = held_out_tokens(study), own_requests(study), spec.training.sequence_length
+    scored = set(study.evaluation_steps(name))
+    update = per_token * spec.training.batch_size * length
+    again = [point.step for point in drawn.models if point.run == name]
     trained_steps = 0 if spec.published else len(study.steps(name))
     return Work(
-        training=per_token * spec.updates * spec.training.batch_size * length,
+        training=update * spec.updates,
         held_out=forward([(held_out / length, length)], trained_steps) if held_out else None,
-        evaluation=forward(own, len(study.evaluation_steps(name))) if own else None,
-        memorization=forward([(rows, fed)], len(study.memorization_steps(name))),
+        evaluation=forward(own, len(scored)) if own else None,
+        memorization=sum(memorized.values()),
+        export=forward([(exported_rows(study, name), length)]),
+        replay=update * sum(leg.end - leg.begin for leg in drawn.legs if leg.run == name)
+        + forward(own, len(scored & set(again)))
+        + sum(memorized.get(step, 0) for step in again),
+        signal=forward([(shown_rows(study, name), length)]) if name in drawn.signal_runs else 0,
     )
 
 
-def scored_rows(study: Study, name: str) -> int:
-    """Most rows scored for memorization at a checkpoint, if as many repeat as may be chosen."""
+def scored_rows(study: Study, name: str, step: int | None = None) -> int:
+    """Rows scored for memorization at a step, or at the last: the chosen ones, if as many repeat as may be chosen, and
+    with memorization.rows "all" the others that the checkpoint has seen."""
     asked, spec = study.file.memorization, study.run(name)
     texts = study.file.data.components
     planted = sum(
@@ -66,9 +80,27 @@ def scored_rows(study: Study, name: str) -> int:
         for each in study.planted_components(spec.corpus)
         if (text := texts[each].planted)
     )
-    if asked.rows == "all":
-        return spec.rows + planted
-    return min(asked.sample_rows, spec.rows) + asked.repeated_rows + planted
+    chosen = min(asked.sample_rows, spec.rows) + asked.repeated_rows
+    if asked.rows != "all":
+        return chosen + planted
+    seen = 1.0 if step is None else min(1.0, step * spec.training.batch_size / spec.rows)
+    return min(chosen, spec.rows) + round(max(0, spec.rows - chosen) * seen) + planted
+
+
+def exported_rows(study: Study, name: str) -> int:
+    """Held-out rows that the exported models of a run are shown, by Transformers and from each file."""
+    if (asked := study.file.export) is None:
+        return 0
+    return len(exports.steps(study, name)) * asked.held_out_rows * (1 + len(asked.quantizations))
+
+
+def shown_rows(study: Study, name: str) -> int:
+    """Rows that checkpoints of a run are shown, of all of them together: each sees what each of them just saw."""
+    spec, steps = study.run(name), sample.signal_steps(study, name)
+    if len(steps) < LEAST_CHECKPOINTS:
+        return 0
+    bounds = windows(steps, spec.first_step, spec.training.batch_size, study.file.audit.signal.rows)
+    return len(steps) * sum(end - begin for begin, end in bounds)
 
 
 def own_requests(study: Study) -> list[tuple[float, float]]:
@@ -151,12 +183,6 @@ def not_counted(study: Study) -> list[str]:
         if foreign := foreign_tasks(study, name):
             missing.append(f"evaluation on lm-eval's own tasks, whose length no file here tells ({name}): "
                            f"{', '.join(foreign)}")  # fmt: skip
-    if exports.asked_for(study):
-        missing.append("GGUF files and scoring them (export)")
-    if again := [leg.name for leg in sample.legs(study)]:
-        missing.append(f"training parts again (audit.replay: {', '.join(again)})")
-    if runs := sample.signal_runs(study):
-        missing.append(f"losses on rows just seen of {len(runs)} runs (audit.signal)")
     data = study.file.data
     unknown = [name for name, text in data.components.items() if not text.take_characters and not text.planted]
     unknown = [name for name in unknown if data.held_out_share or data.components[name].held_out]

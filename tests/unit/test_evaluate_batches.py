@@ -80,9 +80,23 @@ def test_bootstrapped_errors_equal_lm_evals(monkeypatch: pytest.MonkeyPatch) -> 
         for count in (100, 1000, 2500):
             expected = metrics.bootstrap_stderr(statistic, items, count)
             assert resampling.standard_error(statistic, items, count) == expected
+    pairs_of = [(value, 3) for value in items]  # log-likelihood and words, as rolling perplexities have them
+    expected = metrics.bootstrap_stderr(metrics.weighted_mean, pairs_of, 100)
+    assert resampling.standard_error(metrics.weighted_mean, pairs_of, 100) == expected
     with resampling.kept_draws():
         assert metrics.stderr_for_metric(metrics.perplexity, 100)(items) == metrics.bootstrap_stderr(
             metrics.perplexity, items, 100
         )
         assert metrics.bootstrap_stderr is resampling.standard_error
     assert metrics.bootstrap_stderr is not resampling.standard_error
+
+
+def test_lm_evals_hashes_are_left_out_only_meanwhile() -> None:
+    from lm_eval import evaluator
+
+    from scripts.evaluate import scorer
+
+    before = evaluator.json, evaluator.hash_string
+    with scorer.without_hashes():
+        assert evaluator.hash_string(evaluator.json.dumps({"text": "a"}, indent=2)) == ""
+    assert (evaluator.json, evaluator.hash_string) == before

@@ -90,3 +90,11 @@ def test_a_folder_without_a_task_is_refused(tmp_path: Path, content: str | None)
         (folder / "a.yaml").write_text(content)
     with pytest.raises(UserError, match="is no folder" if content is None else "holds no lm-eval task file"):
         names.check_tasks(["my_task"], str(folder))
+
+
+def test_a_task_file_that_is_no_yaml_is_told_before_the_first_job(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("task: mine\nprocess_docs: !function own.docs\n")
+    names.check_tasks(["mine"], str(tmp_path))  # lm-eval's own tags are no mistake
+    (tmp_path / "mine.yaml").write_text("task: mine\n  bad: [\n")
+    with pytest.raises(UserError, match=r"mine\.yaml: not a YAML file\n  mapping values are not allowed"):
+        names.check_tasks(["mine"], str(tmp_path))

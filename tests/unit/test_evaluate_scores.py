@@ -392,3 +392,41 @@ def test_tasks_that_were_not_made_or_were_changed_are_refused(there: Path) -> No
     manifest.write(path.parent / manifest.NAME, kind="tasks", subject={}, science={}, files=kept)
     with pytest.raises(UserError, match=rf"{LAST_WORD}\.yaml: no such task"):
         score([0], study())
+
+
+def test_a_task_that_writes_is_scored_alike_in_any_batch_and_its_cuts_are_counted(there: Path) -> None:
+    folder = there / "mine"
+    folder.mkdir()
+    questions = ["The king is", "The law " * 80]
+    lines = [json.dumps({"question": question, "answer": "a"}) + "\n" for question in questions]
+    (folder / "gen.jsonl").write_text("".join(lines))
+    options = {"until": ["\n"], "max_gen_toks": 4, "do_sample": True, "temperature": 1.0}
+    task = {
+        "task": "my_gen",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": "mine/gen.jsonl"}},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_text": "question",
+        "doc_to_target": "answer",
+        "generation_kwargs": options,
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    }
+    (folder / "gen.yaml").write_text(yaml.safe_dump(task))
+    sets = {"zero-shot": study().file.evaluation.task_sets["zero-shot"].model_dump()}
+    sets |= {"mine": {"shots": 0, "tasks": ["my_gen"], "include_path": "mine"}}
+    said: dict[tuple[int, ...], list[Any]] = {}
+    for steps in ([1, 8], [8]):
+        chosen = evaluate.Evaluation(study(task_sets=sets), RUN, "mine")
+        for step in steps:
+            chosen.evaluate(step)
+        said[tuple(steps)] = [i.resps for i in chosen.loaded["tasks"]["my_gen"].instances]
+    assert said[1, 8] == said[(8,)]
+    content = json.loads((there / f"results/evals/{RUN}/mine/step8.json").read_text())
+    assert content["truncated"] == {"my_gen": 1} and content["n"] == {"my_gen": 2}
+    (folder / "gen.yaml").write_text(yaml.safe_dump({**task, "generation_kwargs": {**options, "max_gen_toks": 500}}))
+    with pytest.raises(UserError, match="my_gen: up to 500 tokens are to be written, the model's context holds"):
+        evaluate.Evaluation(study(task_sets=sets), RUN, "mine").evaluate(8)
+    (folder / "gen.yaml").write_text(yaml.safe_dump({**task, "doc_to_text": "{{questoin}}"}))
+    with pytest.raises(UserError, match="my_gen: a template can't be filled from a document: 'questoin'"):
+        evaluate.Evaluation(study(task_sets=sets), RUN, "mine").evaluate(8)

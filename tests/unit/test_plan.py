@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scripts.audit import sample
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml, write_json
 from scripts.common.units import bytes_short, device_time, duration, scientific, short
@@ -22,9 +24,10 @@ from scripts.study.flops import flops_per_token, forward_flops_per_token
 from scripts.study.jobs import jobs_by_rule, jobs_of
 from scripts.study.plan_costs import Plan, make_plan
 from scripts.study.plan_measured import Comparison, checkpoint_bytes, compare
+from scripts.study.plan_text import totals as plan_totals
 from scripts.study.storage import kept
 from scripts.study.study import Study, load, parse
-from scripts.study.work import characters_a_token, work
+from scripts.study.work import characters_a_token, scored_rows, work
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHIA = load(ROOT / "studies/pythia.yaml")
@@ -138,9 +141,48 @@ def test_tasks_of_unknown_length_are_named_and_not_guessed() -> None:
     assert smoke.hours.evaluation and "castalia" not in " ".join(smoke.not_counted)
 
 
-def test_what_the_audit_trains_again_is_named() -> None:
-    told = " ".join(planned(load(SMOKE), "laptop").not_counted)
-    assert "training parts again (audit.replay: pythia-tiny-deduped_2_8)" in told and "(audit.signal)" in told
+def test_rows_are_counted_as_far_as_a_checkpoint_has_seen_them() -> None:
+    study = load(SMOKE)  # rows: all; 8 updates of 4 rows, 16 of them sampled and 4 repeated, 2 x 2 strings planted
+    assert [scored_rows(study, "pythia-tiny", step) for step in (0, 1, 4, 8)] == [24, 24 + 2, 24 + 6, 32 + 4]
+    assert scored_rows(study, "pythia-tiny") == 36
+    assert {scored_rows(PYTHIA, "pythia-70m", step) for step in (0, 143_000)} == {110_000}  # rows: chosen
+    plan = next(run for run in planned(study, "laptop").runs if run.run == "pythia-tiny")
+    per_token = forward_flops_per_token(study.run("pythia-tiny").size, study.padded_vocabulary("pythia-tiny"), 63)
+    assert plan.flops.memorization == sum((24, 26, 27, 30, 36)) * 63 * per_token
+
+
+def test_export_replay_and_signal_are_work_of_the_runs_they_are_drawn_from() -> None:
+    content = read_yaml(SMOKE)
+    content["checkpoints"]["schedule"]["extra"] = [3, 5, 6]  # enough checkpoints after the warm-up
+    content["audit"]["replay"]["models"] = 1
+    study = parse(content)
+    plan, (leg,), (point,) = planned(study, "laptop"), sample.legs(study), sample.models(study)
+    runs = {run.run: run for run in plan.runs}
+    forward = {
+        name: forward_flops_per_token(study.run(name).size, study.padded_vocabulary(name), 64) for name in study.runs
+    }
+    assert runs["pythia-small"].flops.export == 4 * 64 * (1 + 2) * forward["pythia-small"]  # Transformers, two files
+    assert runs["pythia-tiny"].flops.export == 0
+    (looked,) = sample.signal_runs(study)
+    shown = [4 * (step - before) for before, step in pairwise([0, 3, 4, 5, 6, 8])]  # rows between checkpoints
+    assert runs[looked].flops.signal == 5 * sum(shown) * 64 * forward[looked]
+    trained = {name: 4 * 64 * 3 * forward[name] * (leg.end - leg.begin) * (leg.run == name) for name in study.runs}
+    for name, run in runs.items():
+        assert run.flops.replay - trained[name] == pytest.approx(
+            (run.flops.evaluation or 0) / 8 + 63 * scored_rows(study, name, point.step) * memorized_flops(study, name)
+            if point.run == name
+            else 0,
+            abs=1,
+        )
+        assert (run.hours.replay > 0) == (name in (leg.run, point.run))
+        assert run.hours.starting == pytest.approx(sum(jobs_of(study, name).values()) * 6.5 / 3600, rel=0.2)
+    told = dict(plan_totals(plan))["Device time"]
+    assert all(f"{stage} " in told for stage in ("export", "replay", "signal"))
+    assert "(audit" not in " ".join(plan.not_counted)
+
+
+def memorized_flops(study: Study, name: str) -> int:
+    return forward_flops_per_token(study.run(name).size, study.padded_vocabulary(name), 63)
 
 
 def test_bytes_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +197,7 @@ def test_bytes_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.peak == found.weights + found.models + found.optimizer + found.resume
 
 
+@settings(deadline=None)  # parsing a study takes long on a busy machine
 @given(st.lists(st.integers(1, 8), unique=True, max_size=8), st.integers(1, 6), st.integers(1, 3))
 def test_jobs_and_bytes_follow_the_schedule(extra: list[int], together: int, legs: int) -> None:
     """Whatever is saved: a job a batch of checkpoints, bytes in proportion to the steps, a leg a job."""
@@ -166,7 +209,11 @@ def test_jobs_and_bytes_follow_the_schedule(extra: list[int], together: int, leg
     saved = len({0, 8, *extra})
     for run in study.runs:
         jobs = -(-saved // together)
-        assert jobs_of(study, run) == {"train": legs, "convert": jobs, "evaluate": jobs, "memorize": jobs}
+        found = jobs_of(study, run)
+        assert {stage: found[stage] for stage in ("train", "convert", "evaluate", "memorize")} == {
+            "train": legs, "convert": jobs, "evaluate": jobs, "memorize": jobs
+        }  # fmt: skip
+        assert found["gguf"] == found["measure"] == int(run.endswith("-small"))  # its last step
         assert kept(study, run).weights == saved * storage.weights_bytes(study, run)
     assert jobs_by_rule(study).get("train_leg", 0) == 3 * (legs - 1)
 

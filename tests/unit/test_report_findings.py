@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from scripts.analyze import tables
+from scripts.analyze.chance import chance
 from scripts.common.files import canonical, read_yaml
+from scripts.report.claims_floors import limits, limits_in_words
 from scripts.report.finding import Finding, beyond_chance, greater, listed, percent, shares_differ
 from scripts.report.findings import findings
 from scripts.report.results import Results, of_tables
@@ -212,4 +215,16 @@ def test_rules_of_judgement() -> None:
         "a",
         "a, b and c",
         "a, b and 1 more",
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "guessing"), [("piqa", "50.0%"), ("lambada_openai", "next to nothing"), ("bbq", "not known")]
+)
+def test_a_floor_that_is_not_known_is_not_told_as_nothing(task: str, guessing: str) -> None:
+    rows = pd.DataFrame(
+        {"metric": ["acc"], "chance": [chance(task, "acc")], "step": [0], "value": [0.25], "run": ["pythia-14m"]}
+    )
+    assert limits_in_words(limits("zero-shot", task, rows)) == (
+        f"floor: guessing {guessing}, untrained 25.0%, ceiling 100%"
     )

@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import altair as alt
 import numpy as np
@@ -112,6 +113,46 @@ def test_missing_timings_and_scores_give_a_panel_that_says_so(study: Study) -> N
     for name in ("evals", "evals_size", "evals_heat", "memorization_step", "memorization_size", "timings"):
         text = json.dumps(theme.finish(drawn[name].chart, drawn[name].title, drawn[name].subtitle))
         assert "No " in text
+
+
+def test_scores_by_step_show_every_run_with_its_error_and_the_floor_and_ceiling(study: Study) -> None:
+    results = load(study)
+    specification = theme.finish(*figures.figures(results, None)["evals"])
+    told = {each["title"]["text"]: each["title"]["subtitle"] for each in specification["concat"]}
+    assert set(told) == {
+        f"{task} (zero-shot), trained on {corpus}"
+        for task in ("agreement", "continuation", "last word", "perplexity")
+        for corpus in ("standard", "deduped")
+    }
+    assert told["agreement (zero-shot), trained on standard"] == [
+        "floor: guessing 50.0%, untrained 50.0%, ceiling 100%"
+    ]
+    assert "lm-eval gives no standard errors" in told["perplexity (zero-shot), trained on standard"]
+    drawn = [row for rows in specification["datasets"].values() for row in rows if "run" in row]
+    for spec in study.runs.values():
+        mine = [row for row in drawn if row["run"] == spec.name and row["stderr"] is not None]
+        assert {row["step"] for row in mine} == set(study.evaluation_steps(spec.name))
+        assert all(row["lowest"] <= row["value"] <= row["highest"] <= 1 for row in mine)
+
+
+def test_curves_of_many_steps_are_thinned_and_seeds_averaged() -> None:
+    study = parse(read_yaml(ROOT / "studies/smoke.yaml"))
+    steps = [0, 1, 2, 4, 8, *range(10, 3001, 10)]
+    scored = pd.DataFrame(
+        {"task_set": "zero-shot", "task": "piqa", "metric": "acc", "chance": 0.5, "run": run, "size": "tiny",
+         "corpus": "standard", "step": step, "value": value, "stderr": 0.1}
+        for run, value in (("a", 0.5), ("b", 0.7)) for step in steps
+    )  # fmt: skip
+    curves = aggregate.score_curves(SimpleNamespace(spoken=scored, study=study))  # type: ignore[arg-type]
+    assert len(curves) <= 2 * (aggregate.POINTS_A_CURVE + 1)
+    assert {0, 1, 2, 4, 8, 10, 3000} <= set(curves["step"])
+    means = aggregate.mean_scores(curves)
+    assert (
+        set(means["value"]) == {0.6}
+        and set(means["runs"]) == {2}
+        and list(means["step"]) == sorted(set(curves["step"]))
+    )
+    assert aggregate.mean_scores(curves[curves["run"] == "a"]).empty
 
 
 def test_published_scores_of_the_same_runs_are_drawn(study: Study) -> None:

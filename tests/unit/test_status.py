@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from scripts.common import lock
 from scripts.common.files import read_yaml
 from scripts.common.progress import line
 from scripts.report.status_page import status_page
+from scripts.study import exports
 from scripts.study.status import gather, place
 from scripts.study.status_found import error_line, failed_jobs
 from scripts.study.status_states import Stage, State, Status, grids, totals
@@ -72,9 +74,52 @@ def test_a_finished_study_is_complete(fakes: Fakes) -> None:
     assert {(one.name, one.state, one.found) for one in totals(status)} == {
         ("data", State.COMPLETE, 8),
         *((name, State.COMPLETE, 15) for name in ("train", "convert", "evaluate", "memorize")),
-        ("results", State.COMPLETE, 34),
+        ("export", State.COMPLETE, 4),  # GGUF files and numbers of one step, two tables
+        ("replay", State.COMPLETE, 3),  # a stretch of training, the rows, both together
+        ("signal", State.COMPLETE, 2),
+        ("results", State.COMPLETE, 38),
     }
     assert all(not stage.notes for run in status.runs for stage in run.stages)
+
+
+def around(fakes: Fakes, name: str, study: Study | None = None) -> Stage:
+    """A stage that is no run's."""
+    return next(stage for stage in look(fakes, study).around if stage.name == name)
+
+
+def test_what_is_asked_of_some_runs_is_told_with_its_failures(fakes: Fakes) -> None:
+    (fakes.root / "results/export/pythia-small/step8.json").unlink()
+    (batch,) = fakes.study.batches(partial(exports.steps, fakes.study))
+    log(fakes, f"measure/pythia-small_{batch.label}.log", "error: the file is damaged\n")
+    found = around(fakes, "export")
+    assert (found.state, found.found, found.expected) == (State.FAILED, 3, 4)
+    assert found.notes == [f"the file is damaged (logs/measure/pythia-small_{batch.label}.log)"]
+    (piece,) = (fakes.root / "results/audit/replay").glob("pythia-*.json")
+    piece.unlink()
+    assert (around(fakes, "replay").state, around(fakes, "replay").found) == (State.PARTIAL, 2)
+    assert not look(fakes).complete
+
+
+def test_exports_and_verdicts_of_other_inputs_are_stale(fakes: Fakes) -> None:
+    other = changed("export", "held_out_rows", value=6)
+    assert around(fakes, "export", other).notes == ["pythia-small step 8: held_out_rows: 4 there, 6 asked"]
+    (drawn,) = (path.stem for path in (fakes.root / "results/audit/signal").glob("*.json"))
+    path = fakes.root / f"checkpoints/{drawn}/manifest.json"
+    path.write_text(path.read_text() + "\n")
+    found = around(fakes, "signal")
+    assert found.state is State.STALE
+    assert found.notes == [f"results/audit/signal/{drawn}.json: of another checkpoints/{drawn}/manifest.json"]
+    path = fakes.root / "models/pythia-small/step8/manifest.json"
+    path.write_text(path.read_text() + "\n")
+    found = around(fakes, "export")
+    assert found.state is State.STALE and len(found.notes) == 2  # the files, and what was measured on them
+
+
+def test_stages_that_a_study_does_not_ask_for_are_not_told(study: Study, tmp_path: Path) -> None:
+    content = read_yaml(SMOKE)
+    content["export"], content["audit"] = None, {"signal": {"runs": 0}}
+    status = gather(parse(content), tmp_path, time.time())
+    assert [stage.name for stage in status.around] == ["data", "replay", "results"]
 
 
 def test_an_empty_folder_misses_everything(study: Study, tmp_path: Path) -> None:

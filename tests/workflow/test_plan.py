@@ -84,7 +84,8 @@ def test_planned_bytes_are_those_of_the_finished_study(linked: Workflow) -> None
     for row in sizes:
         assert row["measured"] == pytest.approx(row["planned"], rel=0.03), row
     hours = {row["what"] for row in measured if row["unit"] == "hours"}
-    whole = {f"{stage}, whole jobs" for stage in ("training", "evaluation", "memorization")}
+    stages = ("training", "evaluation", "memorization", "export", "replay", "signal")
+    whole = {f"{stage}, whole jobs" for stage in stages}
     assert hours == {"training, updates", *whole}
 
 
