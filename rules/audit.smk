@@ -6,10 +6,7 @@ AUDITED = ["results/audit/integrity.json", *AUDIT]  # the parts of the verdict
 rule integrity:
     input:
         DATA,
-        CHECKPOINTS,
-        MODELS,
-        EVALS,
-        MEMORIZATION,
+        later(CHECKPOINTS, MODELS, EVALS, MEMORIZATION),
         TABLES,
         EXPORT_TABLES,
     output:
