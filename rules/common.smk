@@ -143,9 +143,14 @@ def leg_before(run, leg):
     return STUDY.ancestors(run)
 
 
+def model_batches(runs):
+    """Batches of saved steps of some of these runs: Snakemake holds each file against each rule that there is."""
+    return [batch for batch in STUDY.batches(STUDY.steps) if set(runs) & set(batch.runs)]
+
+
 def among(runs, batch):
-    """The runs of a batch that are among these, as a wildcard's constraint; one that nothing fits if there is none."""
-    return "|".join(re.escape(run) for run in batch.runs if run in runs) or "(?!)"
+    """The runs of a batch that are among these, as a wildcard's constraint."""
+    return "|".join(re.escape(run) for run in batch.runs if run in runs)
 
 
 def replayed_files(wildcards):
