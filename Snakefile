@@ -37,10 +37,7 @@ rule all:
     # every phase, so that a deleted model comes back even though the report made from it is still there
     input:
         DATA,
-        CHECKPOINTS,
-        MODELS,
-        EVALS,
-        MEMORIZATION,
+        later(CHECKPOINTS, MODELS, EVALS, MEMORIZATION),
         GGUFS,
         EXPORT_TABLES,
         TABLES,

@@ -3,10 +3,10 @@
 
 rule tables:
     input:
-        checkpoints=CHECKPOINTS,
+        checkpoints=later(CHECKPOINTS),
         corpora=expand("data/{corpus}/manifest.json", corpus=CORPORA),
-        evals=EVALS,
-        memorization=MEMORIZATION,
+        evals=later(EVALS),
+        memorization=later(MEMORIZATION),
         published=published_scores,
     output:
         TABLES,

@@ -143,9 +143,14 @@ def leg_before(run, leg):
     return STUDY.ancestors(run)
 
 
+def model_batches(runs):
+    """Batches of saved steps of some of these runs: Snakemake holds each file against each rule that there is."""
+    return [batch for batch in STUDY.batches(STUDY.steps) if set(runs) & set(batch.runs)]
+
+
 def among(runs, batch):
-    """The runs of a batch that are among these, as a wildcard's constraint; one that nothing fits if there is none."""
-    return "|".join(re.escape(run) for run in batch.runs if run in runs) or "(?!)"
+    """The runs of a batch that are among these, as a wildcard's constraint."""
+    return "|".join(re.escape(run) for run in batch.runs if run in runs)
 
 
 def replayed_files(wildcards):
@@ -156,6 +161,13 @@ def replayed_files(wildcards):
 def largest_first(wildcards):
     """Priority of a run's jobs: the longest start first, so that the last ones are short."""
     return STUDY.run(wildcards.run).size.non_embedding_parameters
+
+
+def later(*lists):
+    """Files as an input that is looked at only in a graph with this rule: every job starts Snakemake, and the suite has
+    tens of thousands of files."""
+    files = [file for each in lists for file in each]
+    return lambda wildcards: files
 
 
 # --- what each phase makes ----------------------------------------------------------------------

@@ -1,7 +1,7 @@
 # One rule a batch of checkpoints: a step stays a target of its own, a process handles the batch. Steps of published runs
 # enter the graph here: fetched instead of converted.
 
-for batch in STUDY.batches(STUDY.steps):
+for batch in model_batches(STUDY.trained):
 
     rule:
         name:
@@ -31,6 +31,9 @@ for batch in STUDY.batches(STUDY.steps):
         shell:
             "python -m scripts.convert.convert --study {params.study} --run {wildcards.run}"
             " --steps {params.steps} > {log} 2>&1"
+
+
+for batch in model_batches(STUDY.published):
 
     rule:
         name:

@@ -3,10 +3,7 @@
 
 rule evidence:
     input:
-        CHECKPOINTS,
-        MODELS,
-        EVALS,
-        MEMORIZATION,
+        "results/suite.lock.json",  # the hash of every file above: checkpoints, models, scores
         TABLES,
         "results/audit/verdict.json",
         "results/timings.csv",

@@ -28,7 +28,7 @@ rule deduplicate:
 
 rule train:
     input:
-        CHECKPOINTS,
+        later(CHECKPOINTS),
     localrule: True
     message:
         "Every run of {STUDY.file.study} is trained"
@@ -36,7 +36,7 @@ rule train:
 
 rule convert:
     input:
-        MODELS,
+        later(MODELS),
     localrule: True
     message:
         "Every checkpoint of {STUDY.file.study} is a Transformers model"
@@ -44,7 +44,7 @@ rule convert:
 
 rule evaluate:
     input:
-        EVALS,
+        later(EVALS),
     localrule: True
     message:
         "Every model of {STUDY.file.study} is evaluated"
@@ -52,7 +52,7 @@ rule evaluate:
 
 rule memorize:
     input:
-        MEMORIZATION,
+        later(MEMORIZATION),
     localrule: True
     message:
         "Every model of {STUDY.file.study} is scored for memorization"

@@ -1,4 +1,4 @@
-"""A real Slurm on one machine: munged, slurmctld and four slurmd, two of them with fake GPUs.
+"""A real Slurm on one machine: munged, accounting, slurmctld and four slurmd, two of them with fake GPUs.
 
 It must run inside the namespaces that tests/slurm/run.sh makes: the configuration is mounted over /etc/slurm
 there, every node has a host name of its own, and the kernel ends every process when the namespace's first one ends.
@@ -7,13 +7,14 @@ there, every node has a host name of its own, and the kernel ends every process 
 from __future__ import annotations
 
 import os
+import re
 import shutil
-import signal
-import socket
 import subprocess
-import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
+
+from tests.slurm.accounting import Accounting
+from tests.slurm.daemons import command, end, free_ports, host_name, kill, processes, wait_for
 
 CPU_NODES, GPU_NODES = ("n1", "n2"), ("g1", "g2")
 NODES = (*CPU_NODES, *GPU_NODES)
@@ -29,7 +30,7 @@ CredType=cred/munge
 # a requeued job waits for its old credential to end, two minutes by default
 AuthInfo=socket={run}/munge.socket,cred_expire=5
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
-SlurmctldPort={ports[0]}
+SlurmctldPort={port}
 StateSaveLocation={state}/ctld
 SlurmdSpoolDir={state}/%n
 SlurmctldPidFile={run}/slurmctld.pid
@@ -40,7 +41,11 @@ SlurmdLogFile={log}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={accounting.port}
+AccountingStoragePass={run}/munge.socket
+AccountingStoreFlags=job_comment
 MpiDefault=none
 SwitchType=switch/none
 GresTypes=gpu
@@ -54,7 +59,7 @@ SlurmdTimeout=10
 KillWait=10
 OverTimeLimit=0
 ReturnToService=2
-# squeue still knows a job that ended a day ago, as the plugin wants it where sacct is not there
+# squeue still knows a job that ended a day ago: the tests ask it, and where there is no accounting the profile too
 MinJobAge=86400
 {nodes}
 PartitionName=cpu Nodes={cpu} Default=YES MaxTime=1-0 State=UP
@@ -70,6 +75,10 @@ class Cluster:
         self.etc, self.run, self.log, self.state, self.devices = (
             root / name for name in ("etc", "run", "log", "state", "dev")
         )
+        self.ports = free_ports(2 + len(NODES))
+        self.accounting = Accounting(root, self.ports[1])
+        # for commands to which this cluster shall look like one without accounting: SLURM_CONF
+        self.without_accounting = self.etc / "without-accounting.conf"
 
     # --- start and stop ---------------------------------------------------------------------------
 
@@ -92,24 +101,31 @@ class Cluster:
             ],
             check=True,
         )
+        self.accounting.start()
+        subprocess.run(["sacctmgr", "--immediate", "add", "cluster", "castalia"], check=True, capture_output=True)
         subprocess.run(["slurmctld"], check=True)
         for node in NODES:
             self.start_node(node)
         wait_for(lambda: self.states() == dict.fromkeys(NODES, "idle"), 60, "idle nodes")
 
     def _configure(self) -> None:
-        ports = free_ports(1 + len(NODES))
         lines = [
             f"NodeName={node} NodeHostname={node} NodeAddr=127.0.0.1 Port={port} CPUs=16 RealMemory=64000"
             + (f" Gres=gpu:h100:{GPUS} Feature=h100" if node in GPU_NODES else "")
-            for node, port in zip(NODES, ports[1:], strict=True)
+            for node, port in zip(NODES, self.ports[2:], strict=True)
         ]
         folders = {name: getattr(self, name) for name in ("run", "log", "state")}
-        (self.etc / "slurm.conf").write_text(
-            SLURM_CONF.format(
-                ports=ports, nodes="\n".join(lines), cpu=",".join(CPU_NODES), gpu=",".join(GPU_NODES), **folders
-            )
+        text = SLURM_CONF.format(
+            port=self.ports[0],
+            accounting=self.accounting,
+            nodes="\n".join(lines),
+            cpu=",".join(CPU_NODES),
+            gpu=",".join(GPU_NODES),
+            **folders,
         )
+        (self.etc / "slurm.conf").write_text(text)
+        self.without_accounting.write_text(re.sub("^AccountingStor.*\n", "", text, flags=re.MULTILINE))
+        self.accounting.configure()
         (self.etc / "gres.conf").write_text(
             f"NodeName={','.join(GPU_NODES)} Name=gpu Type=h100 File={self.devices}/nvidia[0-{GPUS - 1}]\n"
         )
@@ -125,14 +141,26 @@ class Cluster:
     def stop(self) -> None:
         """End jobs and daemons, by their pid files."""
         command("scancel", "--user=root")
-        for path in sorted(self.run.glob("*.pid")):
-            pid = int(path.read_text())
-            if alive(pid):
-                os.kill(pid, signal.SIGTERM)
-        wait_for(lambda: not any(alive(int(path.read_text())) for path in self.run.glob("*.pid")), 30, "daemons' end")
+        end([self.run / f"slurmd-{node}.pid" for node in NODES])
+        end([self.run / "slurmctld.pid"])
+        self.accounting.stop()
+        end([self.run / "munged.pid"])
         for place in ("/etc/slurm", "/etc/hosts"):
             subprocess.run(["umount", place], check=True)
         shutil.rmtree(self.root)
+
+    # --- controller -------------------------------------------------------------------------------
+
+    def kill_controller(self) -> None:
+        """Let slurmctld and slurmdbd die: jobs go on, and no command of Slurm gets an answer."""
+        kill(int((self.run / "slurmctld.pid").read_text()))
+        self.accounting.kill()
+
+    def start_controller(self) -> None:
+        """Start them again, with the state they left."""
+        self.accounting.start_slurmdbd()
+        subprocess.run(["slurmctld"], check=True)
+        wait_for(self.states, 60, "answer of the controller")
 
     # --- nodes ------------------------------------------------------------------------------------
 
@@ -160,60 +188,12 @@ class Cluster:
         lines = command("squeue", "--noheader", "--states=all", "--format=%i|%T|%k|%N").splitlines()
         return {line.split("|")[0]: tuple(line.split("|")[1:]) for line in lines}  # type: ignore[misc]
 
+    def ends(self, numbers: Iterable[str]) -> list[str]:
+        """States of ended jobs, in this order; Snakemake knows of an end before Slurm has freed the node."""
+        wait_for(lambda: "COMPLETING" not in {state for state, _, _ in self.jobs().values()}, 120, "end of all jobs")
+        jobs = self.jobs()
+        return [jobs[number][0] for number in numbers]
+
     def running(self, rule: str) -> list[str]:
         """Numbers of the running jobs of a rule."""
         return [number for number, (state, name, _) in self.jobs().items() if state == "RUNNING" and rule in name]
-
-
-def command(*arguments: str) -> str:
-    """Standard output of a Slurm command; an empty one if it failed."""
-    return subprocess.run(arguments, capture_output=True, text=True, check=False).stdout
-
-
-def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Ask again and again; raises TimeoutError."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"no {what} after {seconds} s")
-        time.sleep(0.1)
-
-
-def processes() -> list[int]:
-    """Every process of this namespace."""
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-
-
-def alive(pid: int) -> bool:
-    """Whether the process is there and not a zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
-    """Send a signal to a process that may be gone already."""
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
-
-
-def host_name(pid: int) -> str | None:
-    """The host name a process sees; None if it is gone."""
-    done = subprocess.run(
-        ["nsenter", f"--uts=/proc/{pid}/ns/uts", "hostname"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports

@@ -18,9 +18,8 @@ from scripts.common.files import read_yaml
 from tests.slurm.cluster import Cluster
 from tests.workflow.conftest import ROOT, SMOKE, Workflow
 
-# this cluster has no accounting, and jobs of seconds shall be looked at after seconds
-OVERLAY = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1"]
-OVERLAY += ["--latency-wait", "5", "--jobs", "4"]
+# jobs of seconds shall be looked at after seconds
+OVERLAY = ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5", "--jobs", "4"]
 LIMIT = 900  # seconds; a Snakemake that lost sight of its jobs waits for ever
 
 
@@ -35,10 +34,11 @@ class Submitted(Workflow):
         command = self.command(*arguments)
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT)
 
-    def started(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """The workflow in the background, its output in snakemake.log."""
+    def started(self, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
+        """The workflow in the background, its output in snakemake.log; `variables` of its environment."""
         with (self.folder / "snakemake.log").open("ab") as log:
-            return subprocess.Popen(self.command(*arguments), cwd=ROOT, stdout=log, stderr=log)
+            environment = {**os.environ, **variables}
+            return subprocess.Popen(self.command(*arguments), cwd=ROOT, env=environment, stdout=log, stderr=log)
 
     def resumed(self, *arguments: str, wanted: str) -> subprocess.CompletedProcess[str]:
         """What `make resume` does."""

@@ -1,4 +1,4 @@
-"""What Slurm and the workflow add to the jobs' own time: the smoke study by the profile as shipped, and as tested.
+"""What Slurm and the workflow add to the jobs' own time: the smoke study by the profile, and looked at sooner.
 
 It runs inside the namespaces of tests/slurm/run.sh: `tests/slurm/run.sh overhead FILE` writes a JSON list of rows.
 """
@@ -16,14 +16,11 @@ from functools import cache
 from pathlib import Path
 
 from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import OVERLAY
 from tests.workflow.conftest import ROOT, SMOKE
 
-BASE = ["--slurm-status-command", "squeue"]  # this cluster has no accounting
-SETTINGS = {
-    "the profile": BASE,
-    "first look after 1 s": [*BASE, "--slurm-init-seconds-before-status-checks", "1"],
-    "the tests' settings": OVERLAY,
+SETTINGS: dict[str, list[str]] = {
+    "the profile": [],
+    "first look after 1 s": ["--slurm-init-seconds-before-status-checks", "1"],
 }
 
 

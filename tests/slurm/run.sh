@@ -9,17 +9,20 @@ skip() { echo "tests/slurm: skipped: $*"; exit 0; }
 command -v apt-get > /dev/null || skip "Slurm is installed from Debian's packages, and apt-get is not there"
 unshare --mount --uts --pid --fork true 2> /dev/null || skip "this container may not make namespaces (CAP_SYS_ADMIN)"
 
-packages="slurmctld slurmd slurm-client munge"
-if ! command -v slurmctld slurmd srun munged > /dev/null; then
+packages="slurmctld slurmd slurm-client slurmdbd mariadb-server munge"
+missing() { for name in slurmctld slurmd srun slurmdbd mariadbd munged; do command -v $name > /dev/null || return 0; done; return 1; }
+if missing; then
   [ -e /etc/slurm/slurm.conf ] && skip "this machine has a Slurm of its own"
   policy=/usr/sbin/policy-rc.d # as the packages are installed, no daemon may start by itself
   if [ ! -e "$policy" ]; then
     trap 'rm -f "$policy"' EXIT
+    ours=$policy
     printf '#!/bin/sh\nexit 101\n' > "$policy" && chmod 755 "$policy"
   fi
   echo "Installing $packages"
   { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $packages; } \
     > /dev/null || skip "apt-get could not install $packages"
+  rm -f "${ours:-}" # exec, below, runs no trap
 fi
 mkdir -p /etc/slurm
 [ -e slurm ] || make slurm

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.slurm.cluster import CPU_NODES, Cluster, command, kill, processes, wait_for
+from tests.slurm.cluster import CPU_NODES, Cluster
 from tests.slurm.conftest import LIMIT, Submitted, changed
+from tests.slurm.daemons import command, kill, processes, wait_for
 from tests.workflow.conftest import Workflow
 from tests.workflow.hashes import hashes
 
@@ -155,8 +156,7 @@ def disturbed(cluster: Cluster, undisturbed: Workflow, tmp_path_factory: pytest.
 @pytest.mark.parametrize("run", FAULTS, ids=[fault for fault, _ in FAULTS.values()])
 def test_a_disturbed_run_comes_again_and_goes_on(disturbed: Disturbed, undisturbed: Workflow, run: str) -> None:
     fault, states = FAULTS[run]
-    jobs = disturbed.cluster.jobs()
-    assert [jobs[number][0] for number in numbers_of(disturbed.cluster, run, disturbed.before)] == states
+    assert disturbed.cluster.ends(numbers_of(disturbed.cluster, run, disturbed.before)) == states
     assert ("asked to end; saved at step" in disturbed.said[run]) == (fault != "killed")
     assert same_run(disturbed.study, undisturbed, run)
 
@@ -175,8 +175,8 @@ def test_a_node_that_goes_down_gives_its_job_to_another(
         assert snakemake.wait(LIMIT) == 0, (fresh.folder / "snakemake.log").read_text()
     finally:
         cluster.start_node(node)
-    state, _, other = cluster.jobs()[number]
-    assert (state, other) == ("COMPLETED", next(name for name in CPU_NODES if name != node))
+    assert cluster.ends([number]) == ["COMPLETED"]
+    assert cluster.jobs()[number][2] == next(name for name in CPU_NODES if name != node)
     assert same_run(fresh, undisturbed, RUN)
     wait_for(lambda: cluster.states()[node] == "idle", 60, "return of the node")
 
@@ -202,9 +202,44 @@ def test_a_job_requeued_while_its_old_copy_runs_waits_for_it(
         assert snakemake.wait(LIMIT) == 0, (fresh.folder / "snakemake.log").read_text()
     finally:
         cluster.start_node(node)
-    assert cluster.jobs()[number][0] == "COMPLETED"
+    assert cluster.ends([number]) == ["COMPLETED"]
     assert same_run(fresh, undisturbed, RUN)
     wait_for(lambda: cluster.states()[node] == "idle", 60, "return of the node")
+
+
+def test_a_slurm_that_is_away_for_a_minute_loses_no_job(
+    cluster: Cluster, undisturbed: Workflow, tmp_path: Path
+) -> None:
+    """Neither accounting nor the queue answers: to a study that asks the one, to one that asks the other because to it
+    the cluster has no accounting, to one that is just being started. All runs are in the midst as it begins."""
+    studies = {run: untrained(undisturbed, tmp_path / run) for run in list(FAULTS)[:3]}
+    asks_accounting, asks_queue, late = studies
+    before = set(cluster.jobs())
+    watched = {
+        asks_accounting: studies[asks_accounting].started("--verbose", target(asks_accounting)),
+        asks_queue: studies[asks_queue].started(
+            "--verbose", target(asks_queue), SLURM_CONF=str(cluster.without_accounting)
+        ),
+    }
+    for run in watched:
+        met(studies[run], run)
+    cluster.kill_controller()
+    begun = time.monotonic()
+    watched[late] = studies[late].started("--verbose", target(late))
+    try:
+        while time.monotonic() < begun + 60:
+            for run, snakemake in watched.items():
+                assert snakemake.poll() is None, (studies[run].folder / "snakemake.log").read_text()
+            time.sleep(1)
+    finally:
+        cluster.start_controller()
+    for run, snakemake in watched.items():
+        said = (studies[run].folder / "snakemake.log").read_text
+        assert snakemake.wait(LIMIT) == 0, said()
+        assert ("could not check status" in said()) == (run != late)
+        assert cluster.ends(numbers_of(cluster, run, before)) == ["COMPLETED"]
+        assert same_run(studies[run], undisturbed, run)
+    wait_for(lambda: set(cluster.states().values()) == {"idle"}, 60, "idle nodes")
 
 
 def test_a_full_disk_ends_the_job_and_the_next_goes_on(
@@ -222,7 +257,7 @@ def test_a_full_disk_ends_the_job_and_the_next_goes_on(
         wait_for(lambda: "disk is full" in fresh.log(RUN) or "No space left" in fresh.log(RUN), LIMIT, "full disk")
         (place / "filling").unlink()
         assert snakemake.wait(LIMIT) == 0, (fresh.folder / "snakemake.log").read_text()
-        states = [cluster.jobs()[number][0] for number in numbers_of(cluster, RUN, before)]
+        states = cluster.ends(numbers_of(cluster, RUN, before))
         assert states == ["FAILED", "COMPLETED"]
         assert same_run(fresh, undisturbed, RUN)
     finally:
@@ -253,7 +288,7 @@ def test_after_snakemake_was_killed_the_study_goes_on(
     assert resumed.returncode == 0, said
     assert "unlocked; the Snakemake that locked it is gone" in said
     assert "Slurm jobs of the Snakemake that is gone" in said and f"{first}  RUNNING" in said
-    states = [cluster.jobs()[number][0] for number in numbers_of(cluster, RUN, before)]
+    states = cluster.ends(numbers_of(cluster, RUN, before))
     assert states[0] == ("CANCELLED" if end else "COMPLETED") and states[1:] in (["COMPLETED"], [])
     assert same_run(fresh, undisturbed, RUN)
     assert fresh.planned(target(RUN)) == {}

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.slurm.cluster import CPU_NODES, GPU_NODES, GPUS, Cluster, command, wait_for
+from tests.slurm.cluster import CPU_NODES, GPU_NODES, GPUS, Cluster
 from tests.slurm.conftest import LIMIT, Submitted
+from tests.slurm.daemons import command, wait_for
 from tests.workflow.conftest import Workflow
 from tests.workflow.hashes import hashes
 
@@ -51,8 +52,7 @@ def test_a_run_over_two_nodes_is_cancelled_goes_on_and_equals_torchrun_on_one(
     command("scancel", first)
     wait_for(lambda: "asked to end; saved at step" in study.log(run), LIMIT, "word of saving")
     assert snakemake.wait(LIMIT) == 0, (study.folder / "snakemake.log").read_text()
-    states = [state for n, (state, name, _) in cluster.jobs().items() if n not in before and "train_run" in name]
-    assert sorted(states) == ["CANCELLED", "COMPLETED"]
+    assert sorted(cluster.ends(set(cluster.jobs()) - before)) == ["CANCELLED", "COMPLETED"]
     over_two = hashes(study.folder)
 
     shutil.rmtree(study.folder / "checkpoints")
