@@ -144,8 +144,9 @@ def make_plan(study: Study, name: str, device: Device, devices: int | None = Non
     )
 
 
-def plan_run(study: Study, name: str, device: Device, devices: int | None, drawn: Drawn) -> RunPlan:
-    """One run of the study, of which the audit has drawn some parts."""
+def plan_run(study: Study, name: str, device: Device, devices: int | None, drawn: Drawn | None = None) -> RunPlan:
+    """One run of the study; `drawn` is what the audit draws of the study, if it is known already."""
+    drawn = drawn or sample.everything(study)
     spec, needed, rate = study.run(name), work(study, name, drawn), rate_of(device, study.run(name).size)
     asked = devices_of(spec, device, devices)
     start = device.job_start_seconds
