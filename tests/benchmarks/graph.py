@@ -95,7 +95,7 @@ def floor(study: Study, folder: Path) -> Measured:
 def finish(study: Study, folder: Path, options: list[str]) -> None:
     """Make every declared file, and Snakemake's record that its job is done."""
     summary = measured("snakemake", *options, "--summary").text.partition("output_file\t")[2]
-    declared = [line.split("\t")[0] for line in summary.splitlines()[1:]]
+    declared = [line.split("\t")[0] for line in summary.splitlines()[1:] if "\t" in line]
     fakes = Fakes(study, folder)
     for path in [*declared, "data/raw/20B_tokenizer.json", "data/raw/pile/val.jsonl.zst"]:
         if not any(part in f"/{path}/" for part in TEMPORARY):
