@@ -11,7 +11,8 @@ import pickle
 import re
 import threading
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,21 @@ ALLOWED: list[Any] = [
     np.dtype,
     type(np.dtype(np.uint32)),
 ]
-_READING = threading.Lock()  # what torch lets through is one list for all threads, and leaving safe_globals shortens it
+_READING = threading.Lock()  # what torch lets through is one list for the whole process
 _REFUSED = re.compile(r"GLOBAL (\S+) was not an allowed global")
+
+
+@contextmanager
+def _only(allowed: list[Any]) -> Iterator[None]:
+    """Let torch read these classes and no others: not those that a library of this process lets through for itself."""
+    others = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals(allowed)
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(others)
 
 
 def load(path: Path) -> Any:
@@ -81,7 +95,7 @@ def load(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path}: the file is missing")
     try:
-        with _READING, torch.serialization.safe_globals(ALLOWED):
+        with _READING, _only(ALLOWED):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         found = _REFUSED.search(str(error))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PosixPath
 
 import pytest
 import torch
@@ -132,6 +132,16 @@ def test_damage_is_refused_with_file_and_fact(tmp_path: Path, kind: str, message
     damage(tmp_path / "step", kind)
     with pytest.raises(UserError, match=message):
         read_layers(tmp_path / "step", 1)
+
+
+def test_a_class_that_another_library_lets_through_is_refused_all_the_same(tmp_path: Path) -> None:
+    neox_writer.write(tmp_path / "step", Model(tensor_parallel=2))
+    damage(tmp_path / "step", "a class of its own")
+    with torch.serialization.safe_globals([PosixPath]):  # as importing megatron.core does, for the whole process
+        let_through = set(torch.serialization.get_safe_globals())
+        with pytest.raises(UserError, match=r"holds the class pathlib\.PosixPath, which is not read here"):
+            read_layers(tmp_path / "step", 1)
+        assert set(torch.serialization.get_safe_globals()) == let_through
 
 
 def test_a_missing_rank_of_the_sequential_layout_is_refused(tmp_path: Path) -> None:
