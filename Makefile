@@ -32,6 +32,7 @@ study: $(READY) ## run the whole default study; then open results/index.html (ST
 
 export: $(READY) ## GGUF files of the models the study names, and the table of their memory and quality (STUDY=..., DIRECTORY=...)
 	@$(RUN) python -m scripts.study.start --directory $(DIRECTORY) -- export --profile profiles/local --configfile $(STUDY)
+
 fetch: $(READY) ## bring all that a study needs from a network, e.g. on a login node (STUDY=..., DIRECTORY=...)
 	@$(RUN) python -m scripts.evaluate.fetch --study $(STUDY) --directory $(DIRECTORY)
 	@$(RUN) snakemake --profile profiles/local --configfile $(STUDY) --directory $(DIRECTORY) fetched

@@ -33,6 +33,7 @@ KEPT: dict[str, Callable[[RunPlan], float]] = {
     "native weights": lambda run: run.bytes.weights,
     "optimizer state": lambda run: run.bytes.optimizer,
     "models": lambda run: run.bytes.models,
+    "GGUF files": lambda run: run.bytes.exports,
 }
 TIMES = {"device-hours": 1.0, "device-minutes": 1 / 60, "device-seconds": 1 / 3600}
 BYTES = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3}

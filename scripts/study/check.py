@@ -22,8 +22,8 @@ MARGIN = 1.2  # headroom on the disk estimate
 
 
 def bytes_there(root: Path) -> int:
-    """Bytes of checkpoints and models already made, which the estimate need not count again."""
-    files = (path for folder in ("checkpoints", "models") for path in (root / folder).rglob("*"))
+    """Bytes of checkpoints, models and GGUF files already made, which the estimate need not count again."""
+    files = (path for folder in ("checkpoints", "models", "exports") for path in (root / folder).rglob("*"))
     seen: dict[int, int] = {}
     for path in files:
         status = path.lstat()

@@ -85,6 +85,8 @@ def rows_of(study: Study, plan: RunPlan, root: Path, start: float | None, drawn:
     ]
     if models := folder_bytes(root / "models" / plan.run):
         found.append(Row(plan.run, "models", BYTES, plan.bytes.models, models))
+    if exported := folder_bytes(root / "exports" / plan.run):
+        found.append(Row(plan.run, "GGUF files", BYTES, plan.bytes.exports, exported))
     results = [root / "results/evals" / plan.run, root / "results/memorization" / plan.run]
     if all(folder.exists() for folder in results):
         found.append(Row(plan.run, "scores", BYTES, plan.results_bytes, sum(map(folder_bytes, results))))

@@ -70,14 +70,15 @@ def totals(plan: Plan) -> list[tuple[str, str]]:
     by_stage = ", ".join(f"{name} {'not counted' if h is None else device_time(h)}" for name, h in stages)
     longest = max(plan.runs, key=lambda run: run.wall_hours)
     all_optimizer = sum(run.optimizer_bytes_at_all_steps for run in plan.runs)
+    exported = f", GGUF files {bytes_short(kept.exports)}" if kept.exports else ""
     shown = [
         ("Device time", f"{device_time(hours.total)}: {by_stage}"),
         ("Wall time", f"training {duration(longest.wall_hours)} if all runs go side by side ({longest.run}), "
                       f"{duration(sum(run.wall_hours for run in plan.runs))} one after the other"),
         ("Retention", "saved: steps with weights / with optimizer state too. "
                       f"Weights {bytes_short(kept.weights)}, optimizer state {bytes_short(kept.optimizer)} "
-                      f"({bytes_short(all_optimizer)} if kept at every step), models {bytes_short(kept.models)}; while "
-                      f"a run trains, {bytes_short(kept.resume)} to resume from, over all runs"),
+                      f"({bytes_short(all_optimizer)} if kept at every step), models {bytes_short(kept.models)}"
+                      f"{exported}; while a run trains, {bytes_short(kept.resume)} to resume from, over all runs"),
         ("Disk", f"{bytes_short(plan.kept_bytes)} at the end, {bytes_short(plan.peak_bytes)} at most; of it data at "
                  f"least {bytes_short(plan.data_bytes)}"),
         ("Jobs", f"{sum(plan.jobs.values())}: " + ", ".join(f"{rule} {count}" for rule, count in plan.jobs.items())),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from scripts.study import exports
 from scripts.study.study import Study
 
 WEIGHT = {"fp32": 4, "bf16": 2, "fp16": 2}  # bytes a parameter
@@ -22,6 +23,9 @@ SAMPLE = 3  # an evaluated item and metric
 EVALUATION_EXTRA = 3_600  # an evaluation's scores, settings and Parquet header
 ROW = 6  # a scored row of a training text
 MEMORIZATION_EXTRA = 3_600
+GGUF_BLOCK = 32  # weights; rows of a matrix that are no multiple of it stay f16
+GGUF = {"f32": 128, "f16": 64, "q8_0": 34, "q5_1": 24, "q5_0": 22, "q4_0": 18}  # bytes a block, scale and minimum in it
+GGUF_EXTRA_A_LAYER, GGUF_A_TOKEN = 656, 30  # names and places of tensors; vocabulary and merges
 TOKEN = 2  # tokens.bin; 4 from a vocabulary of 65,500 on
 ORDER_A_ROW = 12  # sample_idx and shuffle_idx of GPT-NeoX's order
 
@@ -34,13 +38,14 @@ class Kept:
     weights: int
     optimizer: int
     models: int
+    exports: int
     logs: int
     resume: int
 
     @property
     def total(self) -> int:
         """What stays."""
-        return self.weights + self.optimizer + self.models + self.logs
+        return self.weights + self.optimizer + self.models + self.exports + self.logs
 
     @property
     def peak(self) -> int:
@@ -51,7 +56,7 @@ class Kept:
         return Kept(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
-NOTHING = Kept(0, 0, 0, 0, 0)
+NOTHING = Kept(0, 0, 0, 0, 0, 0)
 
 
 def weights_bytes(study: Study, run: str) -> int:
@@ -77,15 +82,37 @@ def model_bytes(study: Study, run: str) -> int:
     return parameters * WEIGHT[spec.training.precision] + extra
 
 
+def exported_bytes(study: Study, run: str) -> int:
+    """The GGUF files of all exported steps of a run."""
+    asked = study.file.export.quantizations if study.file.export else []
+    return len(exports.steps(study, run)) * sum(gguf_bytes(study, run, quantization) for quantization in asked)
+
+
+def gguf_bytes(study: Study, run: str, quantization: str) -> int:
+    """One GGUF file: the second matrix of the MLP has rows of 4 widths, the others of one; vectors stay f32."""
+    size, vocabulary = study.run(run).size, study.padded_vocabulary(run)
+    second = size.layers * 4 * size.width**2
+    others = size.layers * 8 * size.width**2 + 2 * vocabulary * size.width
+    vectors = size.parameters(vocabulary) - second - others
+
+    def stored(weights: int, row: int) -> int:
+        return weights * GGUF[quantization if row % GGUF_BLOCK == 0 or quantization == "f32" else "f16"] // GGUF_BLOCK
+
+    matrices = stored(second, 4 * size.width) + stored(others, size.width)
+    extra = GGUF_EXTRA_A_LAYER * size.layers + GGUF_A_TOKEN * study.file.data.tokenizer.vocabulary
+    return matrices + 4 * vectors + extra
+
+
 def kept(study: Study, run: str) -> Kept:
     """Checkpoints and models of a run by the study's retention, and its logs."""
     saved, last = len(study.steps(run)), study.run(run).training.steps
     if study.run(run).published:
-        return Kept(0, 0, model_bytes(study, run) * saved, 0, 0)
+        return Kept(0, 0, model_bytes(study, run) * saved, exported_bytes(study, run), 0, 0)
     return Kept(
         weights=weights_bytes(study, run) * saved,
         optimizer=sum(optimizer_bytes(study, run, step) for step in study.optimizer_steps(run)),
         models=model_bytes(study, run) * saved,
+        exports=exported_bytes(study, run),
         logs=LINES_A_STEP * last + RUN_EXTRA,
         resume=weights_bytes(study, run) + optimizer_bytes(study, run, last),
     )
@@ -97,7 +124,7 @@ def all_kept(study: Study) -> Kept:
 
 
 def bytes_needed(study: Study) -> int:
-    """Most bytes of checkpoints and models at a time: all that is kept, while every run writes its last step."""
+    """Most bytes of all files of `Kept` at a time: all that is kept, while every run writes its last step."""
     return all_kept(study).peak
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf.constants import GGML_QUANT_SIZES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,10 @@ from scripts.audit import sample
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml, write_json
 from scripts.common.units import bytes_short, device_time, duration, scientific, short
+from scripts.export.gguf_file import write_gguf
+from scripts.export.source import open_model
+from scripts.export.tensors import KINDS
+from scripts.export.vocabulary import read_vocabulary
 from scripts.report.plan_page import plan_page
 from scripts.study import storage
 from scripts.study.catalogue import CATALOGUE
@@ -28,6 +33,7 @@ from scripts.study.plan_text import totals as plan_totals
 from scripts.study.storage import kept
 from scripts.study.study import Study, load, parse
 from scripts.study.work import characters_a_token, scored_rows, work
+from tests.unit.export_models import make_model
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHIA = load(ROOT / "studies/pythia.yaml")
@@ -195,6 +201,27 @@ def test_bytes_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.optimizer == (19 * 12 + 4) * parameters  # at step 0 there are masters, but no moments yet
     assert found.resume == (2 + 12) * parameters
     assert found.peak == found.weights + found.models + found.optimizer + found.resume
+
+
+def test_blocks_of_gguf_files_are_those_of_the_library() -> None:
+    for quantization, (kind, _) in KINDS.items():
+        weights, taken = GGML_QUANT_SIZES[kind]
+        assert storage.GGUF[quantization] * weights == taken * storage.GGUF_BLOCK
+
+
+@pytest.mark.parametrize("width", [48, 64])  # rows of 48 weights are no whole number of blocks
+@pytest.mark.parametrize("quantization", ["f32", "f16", "q8_0", "q4_0"])
+def test_bytes_of_a_gguf_file(tmp_path: Path, width: int, quantization: str) -> None:
+    content = read_yaml(SMOKE)
+    content["sizes"]["small"] |= {"width": width, "heads": 2}
+    content["export"] = {"runs": ["*-small"], "quantizations": [quantization], "held_out_rows": 4}
+    folder = make_model(tmp_path / "model", hidden_size=width, intermediate_size=4 * width, num_attention_heads=2)
+    source = open_model(folder)
+    write_gguf(tmp_path / "file", source, read_vocabulary(folder, source.shape.vocabulary), quantization, "a model")
+    study = parse(content)
+    planned = storage.exported_bytes(study, "pythia-small")
+    assert planned == kept(study, "pythia-small").exports == pytest.approx((tmp_path / "file").stat().st_size, rel=0.05)
+    assert kept(study, "pythia-tiny").exports == 0
 
 
 @settings(deadline=None)  # parsing a study takes long on a busy machine
