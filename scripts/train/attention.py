@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,47 +13,73 @@ from scripts.study.catalogue import Size
 ROTARY_BASE = 10_000.0
 
 
-def angles(rotary_width: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin, fp32 [length, 1, rotary_width / 2], of position times ROTARY_BASE^(-2i / rotary_width)."""
+class Angles(NamedTuple):
+    """fp32 tables of `turn`, flat over [length, heads, 2 (query, key), rotary_width].
+
+    Their angles are position times ROTARY_BASE^(-2i / rotary_width), dimension i being paired with
+    i + rotary_width / 2 (gpt-neox's rotate_half). `first` is the negative sine where a pair's first half stands and 0
+    elsewhere, `second` the sine where its second half stands.
+    """
+
+    cosine: Tensor
+    first: Tensor
+    second: Tensor
+
+    def until(self, length: int) -> Angles:
+        """Of the first positions."""
+        return Angles(*(table[:length] for table in self))
+
+
+def angles(size: Size, length: int, device: torch.device) -> Angles:
+    """The tables of a size, each [length, heads, 2, rotary_width]."""
     # made on the CPU: other devices round powers and cosines in their own way
-    inverse = ROTARY_BASE ** -(torch.arange(0, rotary_width, 2, dtype=torch.float32, device="cpu") / rotary_width)
-    turns = torch.outer(torch.arange(length, dtype=torch.float32, device="cpu"), inverse)[:, None]
-    return turns.cos().to(device), turns.sin().to(device)
+    width = size.rotary_width
+    inverse = ROTARY_BASE ** -(torch.arange(0, width, 2, dtype=torch.float32, device="cpu") / width)
+    turns = torch.outer(torch.arange(length, dtype=torch.float32, device="cpu"), inverse)
+    cosine, sine, nothing = turns.cos(), turns.sin(), torch.zeros_like(turns)
+    halves = ((cosine, cosine), (-sine, nothing), (nothing, sine))
+    shape = length, size.heads, 2, width
+    return Angles(*(torch.cat(pair, 1)[:, None, None].expand(shape).contiguous().to(device) for pair in halves))
+
+
+def turn(mixed: Tensor, tables: Angles, sign: int) -> None:
+    """Turn queries and keys of `mixed` [batch, length, heads, 3, head_width], contiguous, in place; sign -1 turns back.
+
+    The turned dimensions are a quarter of a head, and operations on slices that narrow take a CPU ten times as long
+    as on as many numbers in a row. So they are copied out once and back once; a number meets its partner, half a
+    rotary width away, by shifting the whole, and 0 in the tables where the shift brings a stranger.
+    """
+    rotary = tables.cosine.shape[-1]
+    part = mixed[..., :2, :rotary]
+    before = part.to(torch.float32, copy=True, memory_format=torch.contiguous_format).flatten(1)
+    cosine, first, second = (table.flatten() for table in tables)
+    after, half = before * cosine, rotary // 2
+    after[:, :-half].addcmul_(before[:, half:], first[:-half], value=sign)
+    after[:, half:].addcmul_(before[:, :-half], second[half:], value=sign)
+    part.copy_(after.view(part.shape))
 
 
 class Rotate(torch.autograd.Function):
     """`mixed` [batch, length, heads, 3, head_width] to queries and keys with their first dimensions turned, and values.
 
-    Each comes out as [batch, heads, length, head_width]. Dimension i is paired with i + rotary_width / 2 (gpt-neox's
-    rotate_half). One copy and a few small operations each way, where slices and concatenations would copy queries,
-    keys and their gradients four times.
+    Each comes out as [batch, heads, length, head_width].
     """
 
     @staticmethod
-    def forward(ctx: Any, mixed: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(cosine, sine)
-        turned = torch.empty_like(mixed, memory_format=torch.contiguous_format)
-        _turn(mixed.unbind(3), turned, cosine, sine)
+    def forward(ctx: Any, mixed: Tensor, *tables: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(*tables)
+        turned = mixed.clone(memory_format=torch.contiguous_format)
+        turn(turned, Angles(*tables), 1)
         return turned.transpose(1, 2).unbind(3)
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
-        cosine, sine = ctx.saved_tensors
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         batch, heads, length, width = upstream[0].shape
         turned = upstream[0].new_empty(batch, length, heads, 3, width)
-        _turn([part.transpose(1, 2) for part in upstream], turned, cosine, -sine)
-        return turned, None, None
-
-
-def _turn(parts: Sequence[Tensor], into: Tensor, cosine: Tensor, sine: Tensor) -> None:
-    """Write queries, keys and values [batch, length, heads, head_width] into [.., heads, 3, head_width], turned."""
-    half = cosine.shape[-1]
-    for place, part in enumerate(parts):
-        into[..., place, :].copy_(part)
-    for place, part in enumerate(parts[:2]):
-        first, second = part[..., :half].float(), part[..., half : 2 * half].float()
-        into[..., place, :half] = (first * cosine).addcmul_(second, sine, value=-1)
-        into[..., place, half : 2 * half] = (second * cosine).addcmul_(first, sine)
+        for place, part in enumerate(upstream):
+            turned[..., place, :].copy_(part.transpose(1, 2))
+        turn(turned, Angles(*ctx.saved_tensors), -1)
+        return turned, None, None, None
 
 
 class Attention(nn.Module):
@@ -62,19 +87,17 @@ class Attention(nn.Module):
 
     def __init__(self, size: Size, length: int) -> None:
         super().__init__()
-        self.heads, self.head_width = size.heads, size.head_width
-        self.rotary_width, self.length = size.rotary_width, length
+        self.size, self.length = size, length
         self.query_key_value = nn.Linear(size.width, 3 * size.width)
         self.dense = nn.Linear(size.width, size.width)
-        self.angles: tuple[Tensor, Tensor] | None = None  # no buffer: it would be cast to the model's precision
+        self.angles: Angles | None = None  # no buffer: it would be cast to the model's precision
 
     def forward(self, states: Tensor) -> Tensor:
         batch, length, width = states.shape
-        if self.angles is None or self.angles[0].device != states.device:
-            self.angles = angles(self.rotary_width, self.length, states.device)
-        cosine, sine = (table[:length] for table in self.angles)
-        mixed = self.query_key_value(states).view(batch, length, self.heads, 3, self.head_width)
-        query, key, value = Rotate.apply(mixed, cosine, sine)
+        if self.angles is None or self.angles.cosine.device != states.device:
+            self.angles = angles(self.size, self.length, states.device)
+        mixed = self.query_key_value(states).view(batch, length, self.size.heads, 3, self.size.head_width)
+        query, key, value = Rotate.apply(mixed, *self.angles.until(length))
         attended = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         out: Tensor = self.dense(attended.transpose(1, 2).reshape(batch, length, width))
         return out

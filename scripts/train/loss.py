@@ -83,4 +83,5 @@ class _MeanLoss(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, None]:
         to_states, to_weight = ctx.saved_tensors
         factor = upstream[0].float() / len(to_states)
-        return (to_states * factor).to(to_states.dtype), (to_weight * factor).to(to_states.dtype), None
+        # in place, where autograd refuses to come a second time
+        return to_states.mul_(factor), to_weight.mul_(factor).to(to_states.dtype), None

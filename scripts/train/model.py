@@ -130,7 +130,7 @@ def initialized(model: GPTNeoX, size: Size, seed: int, dtype: torch.dtype, devic
     model = model.to(dtype).to_empty(device=device)
     initialize(model, size, seed)
     blocks = [module for module in model.children() if isinstance(module, Block)]
-    tables = angles(size.rotary_width, blocks[0].attention.length, device)
+    tables = angles(size, blocks[0].attention.length, device)
     for block in blocks:
         block.attention.angles = tables  # one for all; made on first use, they would have blocks compiled twice
     return model

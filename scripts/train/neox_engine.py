@@ -49,6 +49,10 @@ class NeoXEngine(DeepSpeedEngine):
             # nobody to add gradients with: DeepSpeed would copy all of them out and back
             zero.buffered_reduce_fallback = lambda *_, **__: None
             zero.get_grad_norm_direct = norm_alone
+            if zero.dtype == torch.float32:  # the masters would be a second copy of the weights
+                for master, weights in zip(zero.single_partition_of_fp32_groups, zero.bit16_groups_flat, strict=True):
+                    master.data = weights
+                zero._link_all_hp_params()
         return zero
 
     def module_state_dict(self, *_: Any, **__: Any) -> None:

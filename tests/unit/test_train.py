@@ -18,6 +18,7 @@ from scripts.convert.neox import config_of, to_transformers
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
 from scripts.study.config import LearningRate, Runtime, Training
 from scripts.study.runs import Run
+from scripts.train.attention import Rotate, angles
 from scripts.train.engine import World, micro_batch, refuse, update
 from scripts.train.loss import LOGITS, mean_loss, token_losses
 from scripts.train.model import GPTNeoX, deviations, initialize
@@ -98,6 +99,41 @@ def test_the_loss_in_stretches_is_the_whole_one(tokens: int, dtype: torch.dtype,
         assert tensor.grad is not None and expected is not None and tensor.grad.dtype == dtype
         off = (tensor.grad - expected).float().norm() / expected.float().norm()
         assert off < (1e-6 if dtype == torch.float32 else 5e-3)
+
+
+def test_a_second_way_back_through_the_loss_is_refused() -> None:
+    states, weight = torch.randn(6, 4, requires_grad=True), torch.randn(8, 4, requires_grad=True)
+    loss = mean_loss(states, weight, torch.arange(6))
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["70m", "12b"])
+def test_rotation_is_the_formula_with_its_bits_there_and_back(name: str, dtype: torch.dtype) -> None:
+    """gpt-neox's rotate_half, written down head by head; the way back of a rotation is the rotation by -angle."""
+    size, length, ahead = CATALOGUE[name], 5, 3
+    rotary, heads, width = size.rotary_width, size.heads, size.head_width
+    mixed = torch.randn(2, length, heads, 3, width, generator=torch.Generator().manual_seed(1)).to(dtype)
+    degrees = torch.outer(torch.arange(length).float(), 10_000.0 ** -(torch.arange(0, rotary, 2).float() / rotary))
+
+    def turned(part: torch.Tensor, sign: int) -> torch.Tensor:
+        first, second = part[..., : rotary // 2].float(), part[..., rotary // 2 : rotary].float()
+        cosine, sine = degrees.cos()[:, None], sign * degrees.sin()[:, None]
+        halves = (first * cosine).addcmul(second, -sine), (second * cosine).addcmul(first, sine)
+        return torch.cat([*(half.to(dtype) for half in halves), part[..., rotary:]], -1)
+
+    leaf = mixed.clone().requires_grad_()
+    tables = angles(size, length + ahead, torch.device("cpu")).until(length)
+    found = Rotate.apply(leaf, *tables)
+    upstream = [torch.randn(each.shape, generator=torch.Generator().manual_seed(2)).to(dtype) for each in found]
+    torch.autograd.backward(found, upstream)
+    assert leaf.grad is not None
+    for place, (part, gradient) in enumerate(zip(found, upstream, strict=True)):
+        there, back = mixed[..., place, :], gradient.transpose(1, 2)
+        assert torch.equal(part.transpose(1, 2), there if place == 2 else turned(there, 1))
+        assert torch.equal(leaf.grad[..., place, :], back if place == 2 else turned(back, -1))
 
 
 def test_a_large_loss_scale_and_many_tokens_do_not_leave_fp16() -> None:
