@@ -139,7 +139,7 @@ class OwnSize(Strict):
 
 
 class Runtime(Strict):
-    """Where and how fast; never changes what is computed on one kind of machine."""
+    """Where and how fast; changes last digits at most."""
 
     device: Literal["cpu", "cuda"]
     threads: Positive

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -30,6 +31,8 @@ class Angles(NamedTuple):
         return Angles(*(table[:length] for table in self))
 
 
+@lru_cache(maxsize=1)  # one for all blocks of a model: at 12b's size they take 63 MB
+@torch.inference_mode(False)  # whoever asks first
 def angles(size: Size, length: int, device: torch.device) -> Angles:
     """The tables of a size, each [length, heads, 2, rotary_width]."""
     # made on the CPU: other devices round powers and cosines in their own way

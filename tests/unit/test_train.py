@@ -113,7 +113,7 @@ def test_a_second_way_back_through_the_loss_is_refused() -> None:
 @pytest.mark.parametrize("name", ["70m", "12b"])
 def test_rotation_is_the_formula_with_its_bits_there_and_back(name: str, dtype: torch.dtype) -> None:
     """gpt-neox's rotate_half, written down head by head; the way back of a rotation is the rotation by -angle."""
-    size, length, ahead = CATALOGUE[name], 5, 3
+    size, length = CATALOGUE[name], 5
     rotary, heads, width = size.rotary_width, size.heads, size.head_width
     mixed = torch.randn(2, length, heads, 3, width, generator=torch.Generator().manual_seed(1)).to(dtype)
     degrees = torch.outer(torch.arange(length).float(), 10_000.0 ** -(torch.arange(0, rotary, 2).float() / rotary))
@@ -125,7 +125,7 @@ def test_rotation_is_the_formula_with_its_bits_there_and_back(name: str, dtype: 
         return torch.cat([*(half.to(dtype) for half in halves), part[..., rotary:]], -1)
 
     leaf = mixed.clone().requires_grad_()
-    tables = angles(size, length + ahead, torch.device("cpu")).until(length)
+    tables = angles(size, 2 * length, torch.device("cpu")).until(length)
     found = Rotate.apply(leaf, *tables)
     upstream = [torch.randn(each.shape, generator=torch.Generator().manual_seed(2)).to(dtype) for each in found]
     torch.autograd.backward(found, upstream)
