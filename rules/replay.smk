@@ -54,7 +54,7 @@ rule replay_model:
         "../envs/workflow.yaml"
     threads: THREADS
     resources:
-        mem_mb=model_memory,
+        mem_mb=memorization_memory,
         gpu=GPUS,
     params:
         study=STUDY_FILE,

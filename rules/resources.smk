@@ -5,6 +5,7 @@ from scripts.study.resources import (
     HOST_MEGABYTES,
     TASK_TOKENS,
     audit_minutes,
+    cache_megabytes,
     forward_minutes,
     memorization_megabytes,
     placement,
@@ -64,9 +65,11 @@ def model_memory(wildcards, attempt):
 
 
 def memorization_memory(wildcards, attempt):
-    """MB: a model a process, and what is known of every row while some are chosen."""
-    models = RUNTIME.memorization_processes * model_memory(wildcards, attempt)
-    return models + attempt * memorization_megabytes(STUDY.run(wildcards.run))
+    """MB: a model and its caches a process, and what is known of every row while some are chosen."""
+    spec = STUDY.run(wildcards.run)
+    caches = cache_megabytes(spec, STUDY.file.memorization, RUNTIME)
+    models = RUNTIME.memorization_processes * (model_memory(wildcards, attempt) + attempt * caches)
+    return models + attempt * memorization_megabytes(spec)
 
 
 def two_models_memory(wildcards, attempt):

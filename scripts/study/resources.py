@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from scripts.common.errors import UserError, explain
 from scripts.study.config import Runtime
+from scripts.study.config_memorization import Memorization
 from scripts.study.runs import Run
 
 # FLOP/s a process counts on. cuda: half of the slowest published run, 70m on A100: 163,340 tokens/s/GPU x 6 x its
@@ -14,6 +15,7 @@ RATE = {"cuda": 35e12, "cpu": 5e9}
 START_MINUTES = 15  # imports, reading and checking inputs on a slow shared file system
 UPDATE_SECONDS = 0.1  # what an update costs however small the model
 TASK_TOKENS = 2_500_000  # tokens a task of the common ones asks for, mmlu's 14,000 questions left at five shots
+CACHES = 10  # batches of keys and values at a time
 HOST_MEGABYTES = {"cuda": 6000, "cpu": 0}  # what CUDA's context and libraries take of a process's host memory
 READS, READ_RATE = 4, 500e6  # how often the audit reads a suite's bytes; bytes a second of a shared file system
 
@@ -66,6 +68,17 @@ def training_minutes(run: Run, runtime: Runtime, vocabulary: int) -> int:
 def memorization_megabytes(run: Run) -> int:
     """MB of hashes, counts and kinds of all rows of a run, about 100 bytes a row (85 to 100 measured on 5 million)."""
     return run.rows * 100 // 10**6
+
+
+def cache_megabytes(run: Run, asked: Memorization, runtime: Runtime) -> int:
+    """MB of host memory for keys and values of the rows that a scoring process holds; on cuda they lie on the device.
+
+    Ten batches: one that is read, and those that wait for others (1.0 GB measured at 1.7m, a batch of 256 rows 99 MB).
+    """
+    if runtime.device == "cuda":
+        return 0
+    a_row = 2 * 4 * run.size.layers * run.size.width * (asked.prompt + asked.continuation)
+    return CACHES * asked.batch_size * a_row // 10**6
 
 
 def forward_minutes(run: Run, runtime: Runtime, vocabulary: int, tokens: int, checkpoints: int, attempt: int) -> int:

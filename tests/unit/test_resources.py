@@ -13,6 +13,7 @@ from scripts.common.errors import UserError
 from scripts.study.config import Runtime
 from scripts.study.resources import (
     Placement,
+    cache_megabytes,
     capped,
     forward_minutes,
     placement,
@@ -41,6 +42,14 @@ def test_the_suite_asks_for_the_published_gpus() -> None:
         "6.9b": Placement(128, 16),
         "12b": Placement(256, 32),
     }
+
+
+def test_keys_and_values_of_scoring_lie_where_the_model_is() -> None:
+    laptop = load(ROOT / "config.yaml")
+    run, asked = laptop.run("pythia-1.7m"), laptop.file.memorization
+    batch = 2 * 6 * 256 * 64 * 128 * 4  # keys and values, layers, rows, places, width, fp32
+    assert cache_megabytes(run, asked, laptop.file.runtime) == 10 * batch // 10**6
+    assert cache_megabytes(PYTHIA.run("pythia-12b"), PYTHIA.file.memorization, runtime(device="cuda")) == 0
 
 
 @given(processes=st.integers(1, 1024), per_node=st.integers(1, 16))
