@@ -216,10 +216,12 @@ def test_kills_at_any_moment_change_no_byte(
     for leg in (1, 2):
         for _ in range(3):
             process = start(folder, study, "--leg", str(leg), processes=processes)
-            begin = logged(folder)
-            while process.poll() is None and logged(folder) <= begin:
-                time.sleep(0.005)
-            time.sleep(chance.uniform(0.0, 0.4))
+            begin, moments = logged(folder), []
+            for update in (begin, begin + 1):
+                while process.poll() is None and logged(folder) <= update:
+                    time.sleep(0.002)
+                moments.append(time.monotonic())
+            time.sleep(chance.uniform(0.0, 1.5) * (moments[1] - moments[0]))  # somewhere in an update or its save
             with suppress(ProcessLookupError):  # it was faster
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
