@@ -79,7 +79,7 @@ def test_planned_bytes_are_those_of_the_finished_study(linked: Workflow) -> None
     assert done.returncode == 0, done.stderr
     measured = json.loads((linked.folder / "results/plan.json").read_text())["measured"]
     sizes = [row for row in measured if row["unit"] == "bytes"]
-    assert {row["what"] for row in sizes} == {"native weights", "optimizer state", "models", "scores"}
+    assert {row["what"] for row in sizes} == {"native weights", "optimizer state", "models", "GGUF files", "scores"}
     assert {row["run"] for row in sizes} == {"all", *load(SMOKE).runs}
     for row in sizes:
         assert row["measured"] == pytest.approx(row["planned"], rel=0.03), row
