@@ -10,12 +10,12 @@ rule data:
 
 
 rule fetched:
-    # what comes from a network; all of it local rules, for a login node
+    # what comes from a network, for a login node: with profiles/local, as models of the hub are no local rule
     input:
         FETCHED,
     localrule: True
     message:
-        "Archives, published tokens and the tokenizer of {STUDY.file.study} are here; its jobs need no network"
+        "Archives, published tokens, tokenizer and models of {STUDY.file.study} are here; its jobs need no network"
 
 
 rule deduplicate:

@@ -34,12 +34,18 @@ def orders(study: Study) -> list[str]:
 
 
 def fetched(study: Study) -> list[str]:
-    """What is downloaded: archives and published tokens."""
+    """What is downloaded: archives, published tokens, a tokenizer and models of the hub."""
     text = study.file.data
     archives = [f"data/sources/{name}/manifest.json" for name, part in text.components.items() if part.archive]
-    return archives + [
-        f"data/published/{name}/manifest.json" for name, corpus in text.corpora.items() if corpus.published
-    ]
+    tokens = [f"data/published/{name}/manifest.json" for name, corpus in text.corpora.items() if corpus.published]
+    tokenizer = ["data/tokenizer/manifest.json"] if text.tokenizer.repo else []
+    hub = {run for run in study.published if (source := study.run(run).published) and source.repo}
+    models = [path for run in sorted(hub) for path in _models(study, run)]
+    return [*archives, *tokens, *tokenizer, *models]
+
+
+def _models(study: Study, run: str) -> list[str]:
+    return [f"models/{run}/step{step}/manifest.json" for step in study.steps(run)]
 
 
 def data(study: Study) -> list[str]:

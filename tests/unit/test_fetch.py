@@ -339,3 +339,13 @@ def test_a_hub_that_is_not_reached_is_told_in_a_sentence(hub: Hub) -> None:
     told = refused(hub_study(), [2])
     assert f"castalia/{RUN} could not be downloaded" in told
     assert "run it again where the hub is reached" in told
+
+
+def test_what_the_hub_has_is_fetched_and_what_a_folder_has_is_not(tmp_path: Path) -> None:
+    content = read_yaml(ROOT / "studies/pythia-published.yaml")
+    name, other, *_ = content["published"]
+    content["published"][other] |= {"repo": None, "folder": str(tmp_path)}
+    study = parse(content)
+    brought = [path.split("/")[1] for path in targets.fetched(study) if path.startswith("models/")]
+    assert set(brought) == set(content["published"]) - {other}
+    assert brought.count(name) == len(study.steps(name))
