@@ -15,7 +15,7 @@ ROTARY_BASE = 10_000.0
 
 
 class Angles(NamedTuple):
-    """fp32 tables of `turn`, flat over [length, heads, 2 (query, key), rotary_width].
+    """fp32 tables of `turn`, each [length, heads, 2 (query, key), rotary_width].
 
     Their angles are position times ROTARY_BASE^(-2i / rotary_width), dimension i being paired with
     i + rotary_width / 2 (gpt-neox's rotate_half). `first` is the negative sine where a pair's first half stands and 0
