@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from scripts.audit.found import Folder
 from scripts.audit.hashed import records
 from scripts.audit.verdict import Check, judged
-from scripts.common.files import canonical
+from scripts.common.errors import UserError
+from scripts.common.files import canonical, read_yaml
 from scripts.common.manifest import differing
 from scripts.common.words import brief
+from scripts.common.yaml_text import parse_yaml
 from scripts.study import exports
 from scripts.study.published import published_science
 from scripts.study.study import HELD_OUT, Study
@@ -87,13 +87,11 @@ def other_recipe(study: Study, run: str, path: Path) -> list[str]:
     """
     asked = neox_yaml(study.run(run), study.train_science(run))
     try:
-        text = path.read_text(encoding="utf-8")
-        held = {} if text == asked else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        return [f"{path.as_posix()}: {error}"]
-    if not isinstance(held, dict):
-        return [f"{path.as_posix()}: holds no mapping"]
-    wanted = yaml.safe_load(asked) if held else {}
+        if path.is_file() and path.stat().st_size == len(asked.encode()) and path.read_bytes() == asked.encode():
+            return []
+        held, wanted = read_yaml(path), parse_yaml(asked, path)
+    except (OSError, UserError) as error:
+        return [str(error)]
     both = wanted.keys() & held.keys()
     lines = differing({key: held[key] for key in both}, {key: wanted[key] for key in both})
     return [f"{path.as_posix()}: {'; '.join(brief(lines))}"] if lines else []

@@ -1,4 +1,4 @@
-"""Atomic writes and hashes."""
+"""Atomic writes, hashes, and bounded reading."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from scripts.common.errors import UserError
+from scripts.common.yaml_text import parse_yaml, place
 
 BLOCK = 1 << 20
+MOST_YAML = 1 << 20  # bytes
 
 
 def sha256_file(path: Path) -> str:
@@ -93,20 +93,21 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-class _OnceLoader(yaml.SafeLoader):
-    """The safe loader, refusing a key that stands twice in a mapping, where YAML's users silently lose the first."""
+def read_yaml(path: Path, *, tags: bool = False) -> dict[str, Any]:
+    """The mapping in a YAML file; raises UserError with file, line and column for whatever else it holds.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key, _ in node.value:
-            if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
-                line = key.start_mark.line + 1
-                raise UserError(f"{self.name}: line {line}: the key {key.value!r} stands there twice; rename one")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file with the safe loader; raises UserError for a key that stands twice in a mapping."""
-    with path.open(encoding="utf-8") as stream:
-        return yaml.load(stream, _OnceLoader)
+    `tags`: values under tags of others (lm-eval's !function) are let through, as null.
+    """
+    if not path.is_file():  # nor is a pipe waited for
+        raise UserError(f"{path}: {'not a file' if path.exists() else 'no such file'} (seen from {Path.cwd()})")
+    with path.open("rb") as handle:
+        content = handle.read(MOST_YAML + 1)
+    if len(content) > MOST_YAML:
+        raise UserError(f"{path}: longer than {MOST_YAML:,} bytes, which no YAML file of a study or model is")
+    try:
+        return parse_yaml(content.decode("utf-8-sig"), path, tags=tags)
+    except UnicodeDecodeError as error:
+        where = place(content[: error.start].decode("utf-8"))
+        raise UserError(
+            f"{path}: {where}: not UTF-8 text (byte {content[error.start]:#04x}); save it as UTF-8"
+        ) from None

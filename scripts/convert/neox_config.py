@@ -79,11 +79,8 @@ def from_yaml(files: Iterable[Path]) -> list[Said]:
     """Sizes in NeoX's YAML files; raises UserError for a key that makes another model than is written here."""
     keys: dict[str, tuple[Any, Path]] = {}
     for path in files:
-        content = read_yaml(path)
-        if not isinstance(content, dict):
-            raise UserError(f"{path}: holds no keys; not a NeoX configuration")
-        for key, value in content.items():
-            keys[str(key).replace("-", "_")] = (value, path)
+        for key, value in read_yaml(path).items():
+            keys[key.replace("-", "_")] = (value, path)
     if not keys:
         return []
     for key, (wanted, default) in FIXED.items():

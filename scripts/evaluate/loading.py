@@ -7,12 +7,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import yaml
 from datasets import Dataset
 from jinja2 import TemplateError
 from lm_eval.tasks import TaskManager
 
 from scripts.common.errors import UserError
+from scripts.common.files import read_yaml
 from scripts.evaluate.names import OWN_TASKS, folders_of, names_below
 from scripts.study.config_evaluation import TaskSet
 
@@ -85,7 +85,7 @@ def own_task(folder: Path, name: str) -> dict[str, Any]:
     path = folder / f"{name}.yaml"
     if not path.exists():
         raise UserError(f"{path}: no such task; `python -m scripts.evaluate.tasks` makes it if the texts suffice")
-    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_yaml(path)
     items = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
     data = {content["test_split"]: Dataset.from_list(items)}
     del content["dataset_kwargs"]

@@ -96,5 +96,5 @@ def test_a_task_file_that_is_no_yaml_is_told_before_the_first_job(tmp_path: Path
     (tmp_path / "mine.yaml").write_text("task: mine\nprocess_docs: !function own.docs\n")
     names.check_tasks(["mine"], str(tmp_path))  # lm-eval's own tags are no mistake
     (tmp_path / "mine.yaml").write_text("task: mine\n  bad: [\n")
-    with pytest.raises(UserError, match=r"mine\.yaml: not a YAML file\n  mapping values are not allowed"):
+    with pytest.raises(UserError, match=r"mine\.yaml: line \d+, column \d+: a colon that can't stand here"):
         names.check_tasks(["mine"], str(tmp_path))
