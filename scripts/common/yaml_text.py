@@ -44,8 +44,8 @@ MISTAKES = (  # what the parser says, what that means and how it is mended
     ),
     (r"could not find expected ':'", "a key without a colon; write key: value"),
     (
-        r"expected ',' or '.', but got ':'",
-        "a key with no comma before it; end the line above, or what precedes it, with one",
+        r"expected ',' or '(.)', but got ':'",
+        r"a key that no comma precedes, or what is above it lacks its closing \1",
     ),
     (r"expected ',' or '(.)'", r"behind this a comma or the closing \1 is missing"),
     (

@@ -18,8 +18,11 @@ MISTAKES = {
     "no colon": ("a: 1\nb 2\nc: 3\n", "line 2, column 1: a key without a colon"),
     "no colon above": ("a\n  b: 1\n", "line 2, column 4: a colon that can't stand here; the key before it"),
     "no comma": ("{\n 'a': 1,\n 'b': 2\n # and\n 'c': 3\n}\n", "behind this a comma or the closing }"),
-    "no comma at the end of a line": ("{\n 'a': 1\n 'b': 2}\n", "line 3, column 5: a key with no comma before it"),
-    "no bracket": ("a: [1, 2\nb: 3\n", "a comma or the closing ]"),
+    "no comma at the end of a line": ("{\n 'a': 1\n 'b': 2}\n", "line 3, column 5: a key that no comma precedes"),
+    "no bracket": (
+        "a: [1, 2\nb: 3\n",
+        "line 2, column 2: a key that no comma precedes, or what is above it lacks its closing ]",
+    ),
     "indent": ("a:\n  b: 1\n c: 2\n", "line 3, column 2: this fits nothing above"),
     "open quotes": ("a: 'x\nb: 2\n", "line 1, column 4: quotes that are not closed"),
     "backslash": ('a: "c:\\dir"\n', "line 1, column 8: a backslash in double quotes"),
