@@ -18,13 +18,13 @@ from scripts.common.errors import UserError, run
 from scripts.data.archives import read_members
 from scripts.data.fetch import chosen, source_folder
 from scripts.data.planted import strings
-from scripts.data.readers import READERS, reader_for
+from scripts.data.readers import READERS
 from scripts.data.sections import chosen_share, cut, tidy
 from scripts.data.store import NAME, Document, document_id, write_documents
 from scripts.data.tables import TableWriter
 from scripts.study.config_data import Component
 from scripts.study.study import load
-from scripts.study.texts import Block, share
+from scripts.study.texts import Block, reader_for, share
 
 TABLE = "documents.parquet"
 SCHEMA = pa.schema(
@@ -68,7 +68,7 @@ def documents_of(name: str, component: Component, contents: Members) -> Iterator
         for string in strings(component.planted):
             yield from (Document(document_id(string.text), string.text, name, o) for o in string.origins)
     for member, stream in contents:
-        for text in READERS[reader_for(member, component)](member, stream, component):
+        for text in READERS[reader_for(name, member, component)](member, stream, component):
             yield from _sections(text.component or name, text.origin, text.text, component.section_characters)
 
 

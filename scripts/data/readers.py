@@ -109,6 +109,7 @@ def read_parquet(name: str, stream: BinaryIO, component: Component) -> Texts:
 
 READERS: dict[str, Callable[[str, BinaryIO, Component], Texts]] = {
     "text": read_text,
+    "plain": read_text,
     "python": read_text,
     "licence": read_licence,
     "factbook": read_factbook,
@@ -116,16 +117,6 @@ READERS: dict[str, Callable[[str, BinaryIO, Component], Texts]] = {
     "jsonl": read_jsonl,
     "parquet": read_parquet,
 }
-
-
-def reader_for(name: str, component: Component) -> str:
-    """The component's reader; files on disk named *.jsonl* and *.parquet are known without being told."""
-    if component.files is None or component.reader != "text":
-        return component.reader
-    last = name.rpartition("/")[2]
-    if ".jsonl" in last:
-        return "jsonl"
-    return "parquet" if last.endswith(".parquet") else "text"
 
 
 def _field(where: str, value: Any, field: str) -> str:

@@ -48,7 +48,8 @@ class _Frames(io.RawIOBase):
 
 
 def unpacked(name: str, stream: BinaryIO) -> BinaryIO:
-    """The stream's content: unpacked if the name ends in .gz or .zst, else itself."""
+    """The stream's content: unpacked if the name ends in .gz or .zst, in any letters, else itself."""
+    name = name.lower()
     if name.endswith(".gz"):
         return cast(BinaryIO, gzip.GzipFile(fileobj=stream))
     return io.BufferedReader(_Frames(stream), 1 << 20) if name.endswith(".zst") else stream

@@ -59,15 +59,16 @@ class Component(Strict):
     archive: Archive | None = None
     """Package to fetch the text from."""
     files: list[str] | None = None
-    """Paths or globs of text on disk (.txt, .jsonl, .jsonl.gz, .jsonl.zst, .parquet), instead of an archive."""
+    """Paths or globs of text on disk, not an archive: .txt, .md, .jsonl, .ndjson (or with .gz, .zst), .parquet."""
     planted: Planted | None = None
     """Strings made here, to see what repetition does to memorization. None of them is held out."""
     sha256: Sha256 | None = None
     """Expected hash, if `files` is a single file."""
     members: list[str] = ["*"]
     """Globs of the members to read inside the archive."""
-    reader: Literal["text", "python", "licence", "factbook", "gutenberg", "jsonl", "parquet"] = "text"
-    """How a member becomes texts (scripts/data/readers.py); .jsonl and .parquet files are known by their names."""
+    reader: Literal["text", "plain", "python", "licence", "factbook", "gutenberg", "jsonl", "parquet"] = "text"
+    """How a member becomes texts (scripts/data/readers.py). text: by the ending of its name, and one that says nothing
+    is refused; plain: one text as it stands, whatever its name."""
     text_field: str = "text"
     """Field of a JSON line, or column, that holds the text."""
     component_field: str | None = None

@@ -5,11 +5,19 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from scripts.common.errors import UserError
+from scripts.common.errors import UserError, explain
 from scripts.common.files import sha256_file
 from scripts.study.config_data import Component
+
+BY_ENDING = {  # `reader: text`: what an ending says, before .gz or .zst and in small letters
+    **dict.fromkeys((".txt", ".text", ".md", ".markdown", ".rst", ".tex"), "text"),
+    **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
+    ".parquet": "parquet",
+}
+UNPACKED = (".gz", ".zst")
+NOT_UNPACKED = (".bz2", ".xz", ".lzma", ".lz4", ".br", ".z", ".zip", ".7z", ".rar", ".tar", ".tgz", ".gzip", ".zstd")
 
 
 @dataclass(frozen=True, order=True)
@@ -38,16 +46,40 @@ def matching(pattern: str) -> list[Path]:
 
 
 def files_of(name: str, component: Component) -> list[Path]:
-    """Every file of a component; raises UserError for a glob that fits none, or a file with another hash."""
+    """Every file of a component; raises UserError for a glob that fits none, or a file no reader is known for, or with
+    another hash."""
     for pattern in component.files or []:
         if not matching(pattern):
             raise UserError(f"data.components.{name}.files: no file matches {pattern!r} (seen from {Path.cwd()})")
     paths = distinct(path for pattern in component.files or [] for path in matching(pattern))
+    for path in paths:
+        reader_for(name, path.as_posix(), component)
     if component.files and component.sha256:
         if len(paths) != 1:
             raise UserError(f"data.components.{name}.sha256: is for a single file, but `files` names {len(paths)}")
         check_hash(f"data.components.{name}.files", paths[0], component.sha256)
     return paths
+
+
+def reader_for(source: str, name: str, component: Component) -> str:
+    """The reader of a file or archive member of the component `source`: with `reader: text`, what its ending says.
+
+    Raises UserError for an ending that says nothing, or one of a compression that isn't unpacked here: JSON, tables
+    and packed bytes would be taken for one long text each.
+    """
+    key, packing = f"data.components.{source}", " or ".join(UNPACKED)
+    path = PurePosixPath(name.lower())
+    packed = path.suffix in UNPACKED
+    ending = path.with_suffix("").suffix if packed else path.suffix
+    found = BY_ENDING.get(ending) if component.reader == "text" else component.reader
+    if ending in NOT_UNPACKED or (packed and found == "parquet"):
+        allowed = f"{packing}, or no compression; .parquet as it is, it is compressed within"
+        raise UserError(explain(key, name, allowed, f"the name without {path.suffix}, once it is unpacked"))
+    if found is None:
+        known = f"{', '.join(BY_ENDING)}, also with {packing} behind; with a reader that says what it is, any"
+        ways = "reader: jsonl (a JSON object a line), parquet or plain (one text a file); or a glob without it"
+        raise UserError(explain(key, name, known, ways))
+    return found
 
 
 def distinct(paths: Iterable[Path]) -> list[Path]:

@@ -21,7 +21,7 @@ from scripts.data.readers import READERS, Text, plain
 from scripts.data.sections import chosen_share, cut, tidy
 from scripts.data.store import Document, document_id, read_documents, write_documents
 from scripts.study.config_data import Archive, Component
-from scripts.study.texts import files_of, share
+from scripts.study.texts import files_of, reader_for, share
 
 TEXTS = st.text(alphabet="ab \n", max_size=400)
 
@@ -163,12 +163,54 @@ def test_html_is_text_without_tags() -> None:
 
 @pytest.mark.parametrize(
     ("name", "pack"),
-    [("d.jsonl", bytes), ("d.jsonl.gz", gzip.compress), ("d.jsonl.zst", zstandard.ZstdCompressor().compress)],
+    [("d.jsonl", bytes), ("d.jsonl.gz", gzip.compress), ("D.JSONL.ZST", zstandard.ZstdCompressor().compress)],
 )
 def test_json_lines_plain_and_packed(name: str, pack) -> None:  # type: ignore[no-untyped-def]
     content = b'{"text": "one\\r\\ntwo"}\n\n{"text": "three", "meta": 1}\n'
     read = list(READERS["jsonl"](name, io.BytesIO(pack(content)), component()))
     assert read == [Text(f"{name}:1", "one\r\ntwo"), Text(f"{name}:3", "three")]
+
+
+@pytest.mark.parametrize(
+    ("name", "reader", "found"),
+    [
+        ("a.txt", "text", "text"),
+        ("a/README.MD.gz", "text", "text"),
+        ("00.jsonl.zst", "text", "jsonl"),
+        ("00.JSONL", "text", "jsonl"),
+        ("00.ndjson.ZST", "text", "jsonl"),
+        ("00.Parquet", "text", "parquet"),
+        *((f"c4-train.00000-of-01024.{ending}", "jsonl", "jsonl") for ending in ("json.gz", "json.zst", "json", "any")),
+        *((f"a.{ending}", "text", None) for ending in ("json.gz", "json.zst", "json", "csv", "tsv.gz", "gz", "1")),
+        ("README", "text", None),
+        ("README", "plain", "plain"),
+        ("a.py", "python", "python"),
+        *((f"00.jsonl.{packing}", "jsonl", None) for packing in ("bz2", "xz", "zip", "zstd", "tar.gz")),
+        ("00.parquet.gz", "text", None),
+    ],
+)
+def test_an_ending_that_says_nothing_is_refused_before_the_first_job(
+    name: str, reader: str, found: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
+    asked = component(files=[str(path)], reader=reader)
+    if found:
+        assert (files_of("c", asked), reader_for("c", name, asked)) == ([path], found)
+    else:
+        with pytest.raises(UserError, match=rf"data\.components\.c: .*{path.name}.* is not allowed(.|\n)*  write: "):
+            files_of("c", asked)
+
+
+def test_members_of_archives_are_known_by_their_endings_too() -> None:
+    content = b'{"text": "one"}\n{"text": "two"}\n'
+    read = documents_of("c", component(), [("p/a.jsonl", io.BytesIO(content))])
+    assert [document.text for document in read] == ["one", "two"]
+    with pytest.raises(UserError, match=r"p/a\.json' is not allowed"):
+        list(documents_of("c", component(), [("p/a.json", io.BytesIO(content))]))
+    plainly = component(reader="plain")
+    assert [each.text for each in documents_of("c", plainly, [("p/a.json", io.BytesIO(content))])] == [content.decode()]
 
 
 @pytest.mark.parametrize(
