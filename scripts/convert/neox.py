@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from scripts.common.errors import UserError
@@ -23,6 +24,7 @@ from scripts.convert.neox_merge import (
     tensor_names,
 )
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SEQUENTIAL = re.compile(r"sequential\.(\d+)\.(.+)")
 
 
@@ -93,7 +95,7 @@ def _sequential(files: list[Path]) -> dict[int, list[Shard]]:
             raise UserError(f"{path}: holds no weights, and there are no layer_*-model_*-model_states.pt beside it")
         layers: dict[int, dict[str, Tensor]] = {}
         for key, tensor in module.items():
-            match = SEQUENTIAL.fullmatch(key)
+            match = SEQUENTIAL.fullmatch(str(key))
             if match is None:
                 raise UserError(f"{path}: {key!r} is not of the form sequential.<layer>.<name>")
             layers.setdefault(int(match[1]), {})[match[2]] = tensor
@@ -116,7 +118,7 @@ def rotary_frequencies(folder: Path) -> int | None:
 
 
 def _ours(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {our_name(name): tensor for name, tensor in tensors.items() if name != ROTARY}
+    return {our_name(str(name)): tensor for name, tensor in tensors.items() if name != ROTARY}
 
 
 def _check(found: dict[int, list[Shard]], layers: int) -> None:
@@ -135,6 +137,9 @@ def _check(found: dict[int, list[Shard]], layers: int) -> None:
                 odd = ", ".join(sorted(set(shard.tensors) ^ set(expected[index])))
                 raise UserError(f"{shard.file}: layer {index} lacks, or should not have: {odd}")
             for name, tensor in shard.tensors.items():
+                if not isinstance(tensor, Tensor) or tensor.dtype not in FLOATS:
+                    held = getattr(tensor, "dtype", type(tensor).__name__)
+                    raise UserError(f"{shard.file}: {name} of layer {index} is {held}, no tensor of floats")
                 shape = shard_shape(name, width, vocabulary, parallel)
                 if tuple(tensor.shape) != shape:
                     raise UserError(

@@ -18,8 +18,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from scripts.common.errors import UserError
+from scripts.common.untrusted import reading
 
 LAYER_FILE = re.compile(r"layer_(\d+)-model_(\d+)-model_states\.pt")
 MODEL_FILE = re.compile(r"mp_rank_(\d+)_model_states\.pt")
@@ -69,6 +71,7 @@ ALLOWED: list[Any] = [
     np.dtype,
     type(np.dtype(np.uint32)),
 ]
+VIEWS = 4  # times that a number may stand in the tensors of a file: tied matrices do twice
 _READING = threading.Lock()  # what torch lets through is one list for the whole process
 _REFUSED = re.compile(r"GLOBAL (\S+) was not an allowed global")
 
@@ -90,13 +93,22 @@ def load(path: Path) -> Any:
     """What torch saved in a file, tensors on the CPU and mapped from the disk until they are used.
 
     Read with weights_only and the classes of ALLOWED: nothing in the file is executed. Raises UserError if the
-    file is missing, truncated, no torch file, or holds another class.
+    file is missing, truncated, no torch file, expands, or holds another class or tensors other than plain ones.
     """
     if not path.is_file():
         raise UserError(f"{path}: the file is missing")
+    with reading(path):
+        found = _load(path)
+        _check_plain(path, found)
+        return found
+
+
+def _load(path: Path) -> Any:
     try:
+        if in_zip := zipfile.is_zipfile(path):
+            _check_stored(path)
         with _READING, _only(ALLOWED):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=in_zip)
     except pickle.UnpicklingError as error:
         found = _REFUSED.search(str(error))
         fact = f"holds the class {found[1]}, which is not read here" if found else "truncated, or no torch file"
@@ -108,6 +120,36 @@ def load(path: Path) -> Any:
     except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         told = (str(error) or "it ends early").splitlines()[0]
         raise UserError(f"{path}: truncated, or no torch file ({told})") from None
+
+
+def _check_stored(path: Path) -> None:
+    """Refuse an archive that gives more bytes than it has: torch compresses nothing."""
+    with zipfile.ZipFile(path) as archive:
+        held = archive.infolist()
+    packed = next((entry.filename for entry in held if entry.compress_type != zipfile.ZIP_STORED), None)
+    if packed or sum(entry.file_size for entry in held) > path.stat().st_size:
+        raise UserError(f"{path}: {packed or 'its archive'} is compressed or overlaps, and torch writes it plain")
+
+
+def _check_plain(path: Path, content: Any) -> None:
+    """Refuse tensors that are sparse, quantized or without numbers, and views that tell of many more numbers than there
+    are in the file, such as one number said to be a matrix."""
+    waiting, seen, total = [content], set(), 0
+    while waiting:
+        held = waiting.pop()
+        if id(held) in seen:
+            continue
+        seen.add(id(held))
+        if isinstance(held, Tensor):
+            if held.layout != torch.strided or held.device.type != "cpu" or held.is_quantized or held.is_nested:
+                raise UserError(f"{path}: holds a tensor that is sparse, quantized or without numbers")
+            total += held.numel() * held.element_size()
+        elif isinstance(held, Mapping):
+            waiting += held.values()
+        elif isinstance(held, list | tuple):
+            waiting += held
+    if total > VIEWS * path.stat().st_size:
+        raise UserError(f"{path}: its tensors tell of {total:,} bytes, many more than the file holds")
 
 
 def mapping(path: Path) -> dict[str, Any]:
