@@ -18,6 +18,7 @@ from scripts.common.errors import UserError
 
 DEPTH = 64  # values inside each other
 VALUES = 100_000  # in one text, those behind an alias counted each time it stands there
+LINE = 100  # characters of a suggested value
 TAG = "tag:yaml.org,2002:"
 FORMS = {  # how plain text looks that is something else
     "null": re.compile(r"~|null|Null|NULL|"),
@@ -177,6 +178,18 @@ def parse_yaml(text: str, source: object, *, tags: bool = False) -> dict[str, An
             f"{source}: line 1, column 1: {type(value).__name__} and no mapping; wanted: lines of key: value"
         )
     return value
+
+
+def line(key: str, value: Any) -> str:
+    """The line of YAML that gives a key this value; the key alone if it would be long, as what is below may stay."""
+    written = flow(value)
+    return f"{key}: {written}" if len(written) <= LINE and "\n" not in written else f"{key}:"
+
+
+def flow(value: Any) -> str:
+    """A value as YAML in one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=float("inf"))
+    return str(text).removesuffix("\n").removesuffix("\n...")
 
 
 def place(before: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from scripts.study.config_audit import Audit
-from scripts.study.config_data import Data, Name, Positive, Share, Strict
+from scripts.study.config_data import Count, Data, Jobs, Name, Positive, Rate, Seed, Share, Small, Strict
 from scripts.study.config_evaluation import Evaluation
 from scripts.study.config_export import Export
 from scripts.study.config_intervention import Intervention
@@ -16,13 +16,14 @@ from scripts.study.config_memorization import Memorization
 from scripts.study.config_published import PublishedRun
 from scripts.study.schedule import PYTHIA_OPTIMIZER_STEPS, PYTHIA_STEPS
 
+MINUTES = 366 * 24 * 60
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class Schedule(Strict):
     """Which steps are saved: 0, powers of two, then even steps, and always the last."""
 
-    log2_until: Annotated[int, Field(ge=0)]
+    log2_until: Count
     """Powers of two up to this step."""
     every: Positive | None
     """Then every so many steps; null: none."""
@@ -72,7 +73,7 @@ class LearningRate(Strict):
     """Share of the steps with linear warm-up."""
     floor_share: Annotated[float, Field(ge=0, le=1)]
     """Lowest learning rate as a share of the peak."""
-    peak: Annotated[float, Field(gt=0)] | None = None
+    peak: Rate | None = None
     """Instead of the catalogue's peak; for overrides."""
     decay_share: Share | None = None
     """Share of the steps over which wsd decays; for wsd only."""
@@ -81,6 +82,11 @@ class LearningRate(Strict):
     def _fits(self) -> LearningRate:
         if (self.schedule == "wsd") != (self.decay_share is not None):
             raise ValueError("`decay_share` goes with schedule: wsd, and with no other; write: decay_share: 0.1")
+        if self.warmup_share + (self.decay_share or 0) > 1:
+            raise ValueError(
+                f"warmup_share {self.warmup_share} and decay_share {self.decay_share} are more than the run together; "
+                f"write: decay_share: {round(1 - self.warmup_share, 6)}"
+            )
         return self
 
 
@@ -88,8 +94,8 @@ class Optimizer(Strict):
     """AdamW, decoupled decay on matrices and embeddings only."""
 
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
-    epsilon: Annotated[float, Field(gt=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
+    epsilon: Rate
+    weight_decay: Annotated[float, Field(ge=0, le=1)]
     gradient_clipping: Annotated[float, Field(gt=0)]
     """Global norm."""
 
@@ -97,9 +103,9 @@ class Optimizer(Strict):
 class Training(Strict):
     """The recipe of a run."""
 
-    sequence_length: Positive
+    sequence_length: Small
     """Tokens predicted a row; a row holds one more."""
-    batch_size: Positive
+    batch_size: Small
     """Rows a step, whatever the number of devices."""
     steps: Positive
     """Optimizer updates asked for."""
@@ -111,9 +117,9 @@ class Training(Strict):
 class RunGroup(Strict):
     """Every combination of these sizes, corpora and seeds becomes a run."""
 
-    sizes: list[str]
-    corpora: list[str]
-    seeds: Annotated[list[Positive], Field(min_length=1)]
+    sizes: Annotated[list[str], Field(min_length=1)]
+    corpora: Annotated[list[str], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
     vary: Literal["both", "data", "weight"] = "both"
     """What the seed moves: weights and order, only the order, or only the weights (PolyPythias)."""
 
@@ -121,10 +127,10 @@ class RunGroup(Strict):
 class OwnSize(Strict):
     """A size the catalogue does not have."""
 
-    layers: Positive
-    width: Positive
-    heads: Positive
-    learning_rate: Annotated[float, Field(gt=0)]
+    layers: Annotated[int, Field(gt=0, le=1000)]
+    width: Small
+    heads: Small
+    learning_rate: Rate
     init: Literal["small-wang", "normal-0.02"] = "small-wang"
 
     @model_validator(mode="after")
@@ -142,9 +148,9 @@ class Runtime(Strict):
     """Where and how fast; changes last digits at most."""
 
     device: Literal["cpu", "cuda"]
-    threads: Positive
+    threads: Annotated[int, Field(gt=0, le=1024)]
     """Threads a job; pinned, because the thread count changes the last digits of sums."""
-    micro_batch: Positive | None = None
+    micro_batch: Small | None = None
     """Rows a forward pass and device; null: the catalogue's, or the whole batch."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """What DeepSpeed shares out over the devices: 0 nothing, 1 optimizer state, 2 and gradients, 3 and weights."""
@@ -152,25 +158,25 @@ class Runtime(Strict):
     """Recompute activations in the backward pass to save memory."""
     compile: bool = False
     """Compile the blocks with torch.compile: faster on a GPU after a minute or two; needs a C compiler on a CPU."""
-    legs: Positive = 1
+    legs: Jobs = 1
     """Training jobs a run is cut into, one after the other, for clusters that limit a job's time."""
-    save_minutes: Annotated[float, Field(gt=0)] | None = None
+    save_minutes: Annotated[float, Field(gt=0, le=MINUTES)] | None = None
     """Save the state to resume from at least this often, beside the scheduled steps; null: at those only."""
     tensorboard: bool = False
     """Training also writes its metrics for TensorBoard (`tensorboard --logdir checkpoints`)."""
     wandb: Label | None = None
     """Project of Weights & Biases that training also sends its metrics to; its package is not among the pins."""
-    data_parts: Positive = 1
+    data_parts: Jobs = 1
     """Jobs that reading, deduplication and tokenization are spread over; the files of a component are shared out."""
     checkpoints_per_batch: Positive
     """Checkpoints one conversion, evaluation or memorization process handles."""
-    memorization_processes: Positive = 1
+    memorization_processes: Annotated[int, Field(gt=0, le=1024)] = 1
     """Processes that share the rows of a memorization job, on cuda one a GPU."""
-    processes: Positive | None = None
+    processes: Jobs | None = None
     """Processes of a training job, on cuda one a GPU; null: the catalogue's GPUs on cuda, one on cpu."""
-    processes_per_node: Positive = 8
+    processes_per_node: Annotated[int, Field(gt=0, le=1024)] = 8
     """Processes a node holds, on cuda its GPUs; more than that run on several full nodes."""
-    job_hours: Positive | None = None
+    job_hours: Jobs | None = None
     """Longest time a job may ask for, a partition's limit; training goes on in the next attempt. null: as estimated."""
 
 

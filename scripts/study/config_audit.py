@@ -6,15 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from scripts.study.config_data import Positive, Strict
-
-Count = Annotated[int, Field(ge=0)]
+from scripts.study.config_data import Count, Positive, Seed, Strict
 
 
 class Replay(Strict):
     """What the audit makes a second time and compares byte for byte."""
 
-    seed: Positive = 1234
+    seed: Seed = 1234
     """Draws the sample; to be announced, or thrown, after the suite is finished."""
     legs: Count = 1
     """Stretches of training from one stored optimizer state to the next; 0: none."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from os.path import expanduser
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-Positive = Annotated[int, Field(gt=0)]
+MOST = 2**53  # whole numbers up to here are the same in every reader of JSON
+Positive = Annotated[int, Field(gt=0, le=MOST)]
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Small = Annotated[int, Field(gt=0, le=1 << 20)]  # what is counted out one by one, or held in memory at once
+Jobs = Annotated[int, Field(gt=0, le=10_000)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what numpy's legacy generator, GPT-NeoX's, takes
 Share = Annotated[float, Field(gt=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]  # of an Adam update: larger ones move every weight further than it is large
+Place = Annotated[str, Field(min_length=1), AfterValidator(expanduser)]  # `~` is the home folder
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+MOST_PLANTED = 10**8  # words
 FOLDERS = {
     "sources", "documents", "signatures", "pairs", "clusters", "tokenizer", "published", "held-out", "tasks",
     "requests", "hub", "counts",
@@ -19,7 +28,9 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 class Strict(BaseModel):
     """No unknown keys, no silent conversions, no changes after loading."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class Archive(Strict):
@@ -38,18 +49,23 @@ class Archive(Strict):
 class Planted(Strict):
     """Strings of random common words, each a document that stands in the component a known number of times."""
 
-    counts: Annotated[list[Positive], Field(min_length=1)]
+    counts: Annotated[list[Small], Field(min_length=1)]
     """How often a string is planted: so many copies of each of `strings` strings, for every count."""
-    strings: Positive
+    strings: Small
     """Strings for each count."""
-    words: Positive = 64
+    words: Small = 64
     """Words a string, each one token or more: at least as many as memorization's prompt and continuation."""
-    seed: Positive
+    seed: Seed
 
     @model_validator(mode="after")
-    def _once(self) -> Planted:
+    def _fits(self) -> Planted:
         if len(set(self.counts)) < len(self.counts):
             raise ValueError(f"a count stands twice; write: counts: {sorted(set(self.counts))}")
+        if (words := sum(self.counts) * self.strings * self.words) > MOST_PLANTED:
+            raise ValueError(
+                f"{words:,} words in all, which are made in one piece; at most {MOST_PLANTED:,}: lower `strings`, "
+                "`words` or `counts`"
+            )
         return self
 
 
@@ -58,7 +74,7 @@ class Component(Strict):
 
     archive: Archive | None = None
     """Package to fetch the text from."""
-    files: list[str] | None = None
+    files: list[Place] | None = None
     """Paths or globs of text on disk, not an archive: .txt, .md, .jsonl, .ndjson (or with .gz, .zst), .parquet."""
     planted: Planted | None = None
     """Strings made here, to see what repetition does to memorization. None of them is held out."""
@@ -92,9 +108,9 @@ class Component(Strict):
 class Tokenizer(Strict):
     """Byte-level BPE with GPT-NeoX-20B's pipeline, trained here or read from a file."""
 
-    vocabulary: Positive
+    vocabulary: Annotated[int, Field(gt=0, le=1 << 24)]
     """Number of tokens, special and white-space tokens included. The model pads it to a multiple of 128."""
-    file: str | None = None
+    file: Place | None = None
     """A tokenizer.json to use instead of training one (Pythia: 20B_tokenizer.json)."""
     repo: str | None = None
     """Model on the hub whose tokenizer.json to use (EleutherAI/gpt-neox-20b), instead of a file."""
@@ -117,11 +133,11 @@ class Deduplication(Strict):
 
     threshold: Share
     """Jaccard similarity of word n-grams from which two documents count as duplicates."""
-    ngram: Positive
+    ngram: Annotated[int, Field(gt=0, le=1000)]
     """Words a shingle."""
-    hashes: Positive
+    hashes: Jobs
     """MinHash functions in all; split into bands and rows so that the LSH curve bends at the threshold."""
-    seed: Positive
+    seed: Seed
     """Seed of the hash functions."""
 
 
@@ -132,13 +148,13 @@ class Published(Strict):
     """Dataset on the hub, owner/name."""
     revision: str | None = None
     """Commit of `repo`; a branch name would let the corpus change under the study."""
-    folder: str | None = None
+    folder: Place | None = None
     """Folder on disk, instead of `repo`."""
     shards: str
     """Name or glob of the .bin or its shards; they are joined in the order of their names."""
     index: str
     """Name of the .idx."""
-    hashes: str | None = None
+    hashes: Place | None = None
     """A sha256sum list that names every shard (a path on disk); null: the hub's own hashes, or none."""
     sha256: Sha256 | None = None
     """Hash of the joined .bin."""
@@ -155,7 +171,7 @@ class Published(Strict):
 class Corpus(Strict):
     """A named text that runs are trained on: components of the study, or published tokens."""
 
-    components: list[Name] | None = None
+    components: Annotated[list[Name], Field(min_length=1)] | None = None
     """Which components it is made of."""
     deduplicate: Literal["none", "exact", "near"]
     """Keep every document, one of those with equal text, or one of every cluster of near-duplicates. Of published
@@ -167,6 +183,8 @@ class Corpus(Strict):
     def _one_origin(self) -> Corpus:
         if (self.components is None) == (self.published is None):
             raise ValueError("give exactly one of `components` and `published`")
+        if self.components and (once := list(dict.fromkeys(self.components))) != self.components:
+            raise ValueError(f"a component stands twice; write: components: [{', '.join(once)}]")
         return self
 
     @property

@@ -6,25 +6,25 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from scripts.study.config_data import Name, Positive, Strict
+from scripts.study.config_data import Count, Name, Place, Positive, Seed, Small, Strict
 
 
 class OwnTasks(Strict):
     """Tasks made from the held-out split and from templates (scripts/evaluate/tasks.py)."""
 
-    items: Positive
+    items: Small
     """Items a task, of castalia_agreement one fewer if that is odd: its items come in twos."""
-    seed: Positive
+    seed: Seed
 
 
 class TaskSet(Strict):
     """Tasks evaluated together with the same number of examples in the prompt."""
 
-    shots: Annotated[int, Field(ge=0)]
+    shots: Annotated[int, Field(ge=0, le=1000)]
     """Examples in the prompt, for tasks that allow any."""
     tasks: Annotated[list[str], Field(min_length=1)]
     """Names of tasks, groups or tags of lm-eval, of `include_path`, or of the study's own (castalia_..)."""
-    include_path: str | None = None
+    include_path: Place | None = None
     """Folder with lm-eval task files (YAML) of your own; paths in them are seen from the study's folder."""
 
 
@@ -34,10 +34,10 @@ class Evaluation(Strict):
     task_sets: dict[Name, TaskSet]
     """By name, which is also the folder of their scores."""
     own_tasks: OwnTasks
-    steps: list[Annotated[int, Field(ge=0)]] | None = None
+    steps: list[Count] | None = None
     """Steps to evaluate; null: every saved step."""
     batch_size: Positive
     """Requests a forward pass; fixed because it moves the last digits."""
     precision: Literal["float32", "bfloat16", "float16"]
-    published: str | None = None
+    published: Place | None = None
     """Published scores that figures show beside the study's: a CSV, or a folder of lm-eval's JSON files."""

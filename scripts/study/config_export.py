@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from scripts.study.config_data import Positive, Strict
+from scripts.study.config_data import Count, Positive, Strict
 
 Quantization = Literal["f32", "f16", "q8_0", "q5_1", "q5_0", "q4_0"]
 
@@ -16,7 +16,7 @@ class Export(Strict):
 
     runs: Annotated[list[str], Field(min_length=1)]
     """Names of runs, or patterns that fit several: "pythia-*-deduped"."""
-    steps: list[Annotated[int, Field(ge=0)]] | None = None
+    steps: list[Count] | None = None
     """Steps to export; null: the last of each run."""
     quantizations: Annotated[list[Quantization], Field(min_length=1)]
     """A file each; f32 and f16 are not quantized."""

@@ -6,9 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from scripts.study.config_data import Positive, Strict
-
-Update = Annotated[int, Field(ge=0)]
+from scripts.study.config_data import Count, Place, Seed, Strict
 
 
 class Parent(Strict):
@@ -16,15 +14,15 @@ class Parent(Strict):
 
     run: str | None = None
     """Name of a run of this study, or a pattern that fits several: pythia-*-deduped."""
-    folder: str | None = None
+    folder: Place | None = None
     """Folder of a NeoX checkpoint with optimizer state, which holds global_step<N>/ (or is that folder)."""
-    step: Update
+    step: Count
     """Its step, whose optimizer state must be kept."""
     size: str | None = None
     """With `folder`: the size it has."""
     corpus: str | None = None
     """With `folder`: the corpus whose order is gone on with."""
-    seed: Positive | None = None
+    seed: Seed | None = None
     """With `folder`: the data seed of that order."""
 
     @model_validator(mode="after")
@@ -46,7 +44,7 @@ class Intervention(Strict):
     transform: Literal["feminine-pronouns", "shuffled-tokens"] | None = None
     """feminine-pronouns: he, him, his, himself become she, her, her, herself (Biderman et al., 2023, section 4.1);
     shuffled-tokens: the tokens of each row in a random order, a control that keeps how often each occurs."""
-    between: Annotated[list[Update], Field(min_length=2, max_length=2)] | None = None
+    between: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
     """[after this step, up to this step]: whose updates read changed rows; null: all of the run's."""
     training: dict[str, object] = {}
     """Changes of `training`: steps, learning_rate, optimizer."""

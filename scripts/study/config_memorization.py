@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from scripts.study.config_data import Positive, Strict
+from scripts.study.config_data import Count, Positive, Seed, Small, Strict
 
 
 class Memorization(Strict):
@@ -15,7 +15,7 @@ class Memorization(Strict):
     mode: Literal["exact", "score"] = "score"
     """exact: is the row memorized, and where is its first miss; score: also the share of right tokens, for several
     times the work."""
-    prompt: Positive
+    prompt: Small
     """Leading tokens of a row given to the model."""
     continuation: Annotated[int, Field(gt=0, lt=1 << 15)]
     """Tokens generated and compared."""
@@ -24,12 +24,12 @@ class Memorization(Strict):
     row that the checkpoint has seen."""
     sample_rows: Positive
     """Rows drawn with `seed` from all rows of the run."""
-    repeated_rows: Annotated[int, Field(ge=0)]
+    repeated_rows: Count
     """Rows whose scored tokens occur most often in the corpus, added to the sample."""
-    seed: Positive
+    seed: Seed
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """What the weights are rounded to. Close decisions are taken again in closer arithmetic (docs/memorization.md)."""
-    steps: list[Annotated[int, Field(ge=0)]] | None = None
+    steps: list[Count] | None = None
     """Steps to score; null: every saved step."""
-    batch_size: Positive
+    batch_size: Small
     """Rows computed together; changes no result."""

@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from scripts.study.config_data import Positive, Strict
+from scripts.study.config_data import Count, Place, Seed, Strict
 
-Step = Annotated[int, Field(ge=0)]
 Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9{][A-Za-z0-9._{}-]*$")]
 
 
@@ -18,19 +17,19 @@ class PublishedRun(Strict):
 
     repo: str | None = None
     """Model on the hub, owner/name: EleutherAI/pythia-70m-deduped."""
-    folder: str | None = None
+    folder: Place | None = None
     """Folder on disk with a folder a revision, instead of `repo`."""
     revision: Revision = "step{step}"
     """What a step's branch, or its folder, is called: step{step}, or global_step{step} of native checkpoints."""
     weights: Literal["transformers", "neox"] = "transformers"
     """Form of the files: a Transformers model, or NeoX's native checkpoint, which is converted here (folders only)."""
-    steps: Annotated[list[Step], Field(min_length=1)]
+    steps: Annotated[list[Count], Field(min_length=1)]
     """Steps to fetch, increasing; the last counts as the run's end."""
     size: str
     """Its size in the catalogue, or in `sizes`; what is fetched is held against it."""
     corpus: str
     """What it was trained on. If that is one of data.corpora, memorization is scored on its rows; else it is a name."""
-    seed: Positive = 1234
+    seed: Seed = 1234
     """Seed of its weights and of its row order."""
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from scripts.common.errors import UserError, explain, near
 from scripts.common.files import read_yaml
+from scripts.common.yaml_text import line
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
 from scripts.study.config_data import Name, Positive, Share, Strict
 from scripts.study.flops import forward_flops_per_token
@@ -113,7 +114,7 @@ def _told(mistake: Any, path: Path) -> str:
     if mistake["type"] == "extra_forbidden":
         known = list((Measured if "measured" in places[:-1] else Device).model_fields)
         guess = near(places[-1], known)
-        return explain(key, places[-1], ", ".join(known), f"{guess}: {mistake['input']}" if guess else None)
+        return explain(key, places[-1], ", ".join(known), line(guess, mistake["input"]) if guess else None)
     return f"{key}: {said}" if mistake["type"] == "value_error" else explain(key, mistake["input"], said)
 
 

@@ -7,11 +7,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from scripts.common.errors import explain, near
+from scripts.common.yaml_text import line
 from scripts.study.config import StudyFile
 
 WANTED = {
     "int_type": "a whole number",
-    "float_type": "a number (YAML reads 1e-8 as text; write 1.0e-8)",
+    "float_type": "a number",
+    "finite_number": "a finite number",
     "string_type": "text",
     "bool_type": "true or false",
     "list_type": "a list: [..]",
@@ -43,13 +45,15 @@ def _explain_one(mistake: Any, prefix: str) -> str:
     if kind == "extra_forbidden":
         known = _known_keys(places[:-1], prefix)
         guess = near(last, known)
-        return explain(key, last, ", ".join(known) or "no key here", f"{guess}: {value}" if guess else None)
+        return explain(key, last, ", ".join(known) or "no key here", line(guess, value) if guess else None)
     if kind == "value_error":
         return f"{key}: {mistake['msg'].removeprefix('Value error, ')}"
     allowed = WANTED.get(kind, mistake["msg"]).format(**mistake.get("ctx", {}))
     fix = _corrected(kind, value, mistake.get("ctx", {}))
     named = next((place for place in reversed(places) if not place.isdigit()), "")
-    return explain(key, value, allowed, None if fix is None else f"{named}: {f'[{fix}]' if last.isdigit() else fix}")
+    if fix is not None:
+        fix = line(named, [fix] if last.isdigit() else fix)
+    return explain(key, value, allowed, fix)
 
 
 def _corrected(kind: str, value: Any, context: dict[str, Any]) -> Any:
@@ -58,6 +62,10 @@ def _corrected(kind: str, value: Any, context: dict[str, Any]) -> Any:
         return 1 if isinstance(value, int) else None
     if kind in ("greater_than_equal", "less_than_equal"):
         return context.get("ge", context.get("le"))
+    if kind == "int_type" and isinstance(value, float) and value.is_integer():
+        return int(value)  # 143e3
+    if kind == "string_type" and isinstance(value, bool | int):
+        return str(value)  # in quotes
     if kind == "literal_error":
         options = context["expected"].replace(" or ", ", ").split(", ")
         return (near(value, [o.strip("'") for o in options]) or options[0].strip("'")) if options else None
@@ -68,9 +76,9 @@ def _corrected(kind: str, value: Any, context: dict[str, Any]) -> Any:
             return None
         if kind == "int_type":
             return int(number) if number.is_integer() else None
-        return f"{number:.1e}" if number and abs(number) < 1e-3 else number
+        return number
     if kind == "list_type" and not isinstance(value, dict):
-        return f"[{value}]"
+        return [value]
     return None
 
 

@@ -15,6 +15,7 @@ from scripts.study.config import Checkpoints, Schedule, StudyFile, Training
 from scripts.study.config_published import PublishedRun
 from scripts.study.explain import explain_all
 from scripts.study.interventions import Origin, with_interventions
+from scripts.study.schedule import check_count
 
 UNNAMED_CORPUS = "standard"  # left out of run names, as Pythia's standard Pile is
 BASE_SEED = 1234  # gpt-neox's default seed: the published runs without "-seed" in their name
@@ -64,12 +65,12 @@ def run_table(file: StudyFile, sizes: dict[str, Size]) -> dict[str, Run]:
     runs = with_interventions(file, _runs(file, sizes), sizes)
     runs |= _published(file, sizes, runs)
     _check_patterns(file, runs)
-    _check_micro_batch(file, runs)
     return runs
 
 
 def _runs(file: StudyFile, sizes: dict[str, Size]) -> dict[str, Run]:
     corpora = list(file.data.corpora)
+    check_count(2 * sum(len(group.sizes) * len(group.corpora) * len(group.seeds) for group in file.runs))
     mistakes: list[str] = []
     runs: dict[str, Run] = {}
     for name in file.names:
@@ -190,15 +191,3 @@ def _check_patterns(file: StudyFile, runs: dict[str, Run]) -> None:
         if not any(fnmatchcase(subject, pattern) for subject in subjects):
             guess = near(pattern, subjects)
             raise UserError(explain(f"overrides.{pattern} (no run fits)", pattern, ", ".join(subjects), guess))
-
-
-def _check_micro_batch(file: StudyFile, runs: dict[str, Run]) -> None:
-    """Refuse a micro-batch that a run's batch can't be made of."""
-    rows = file.runtime.micro_batch
-    for name, run in runs.items():
-        batch = run.training.batch_size
-        if rows and batch % rows:
-            divisors = [n for n in range(1, batch + 1) if batch % n == 0]
-            best = min(divisors, key=lambda n: abs(n - rows))
-            allowed = f"a divisor of {name}'s batch_size {batch}: {', '.join(map(str, divisors))}"
-            raise UserError(explain("runtime.micro_batch", rows, allowed, f"micro_batch: {best}"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from scripts.common.files import read_json, read_yaml
 from scripts.study import exports
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
 from scripts.study.config import StudyFile
+from scripts.study.engine_rules import check_recipe, micro_batch
 from scripts.study.explain import explain_all
 from scripts.study.resources import placement
 from scripts.study.runs import Run, run_table
-from scripts.study.schedule import check_saved, in_batches, scheduled_steps
+from scripts.study.schedule import check_count, check_saved, in_batches, in_schedule, scheduled_steps
 from scripts.study.texts import Block
 
 HELD_OUT = "held-out"
@@ -44,8 +45,7 @@ class Study:
         own = {name: Size(name=name, **size.model_dump()) for name, size in file.sizes.items()}
         self.sizes: dict[str, Size] = {**CATALOGUE, **own}
         self.runs: dict[str, Run] = run_table(file, self.sizes)
-        for run in self.runs.values():
-            placement(run, file.runtime)  # refuses a world that can't share the batch
+        self._check_runs()
         self._check_parents()
         for stage in ("evaluation", "memorization"):
             check_saved(f"{stage}.steps", getattr(file, stage).steps, chain.from_iterable(map(self.steps, self.runs)))
@@ -90,8 +90,8 @@ class Study:
         """Saved steps that keep their optimizer state; none of published models."""
         if (spec := self.run(run)).published:
             return []
-        asked = scheduled_steps(spec.training.steps, **spec.checkpoints.optimizer_states.model_dump())
-        return sorted(set(asked) & set(self.steps(run)))
+        kept = spec.checkpoints.optimizer_states.model_dump()
+        return [step for step in self.steps(run) if in_schedule(step, spec.training.steps, **kept)]
 
     def ancestors(self, run: str) -> list[str]:
         """Manifests, beside its corpus and order, that a run's first state and its rows come from."""
@@ -131,6 +131,24 @@ class Study:
     def _among(self, run: str, asked: list[int] | None) -> list[int]:
         saved = self.steps(run)
         return saved if asked is None else [step for step in saved if step in set(asked)]
+
+    def _check_runs(self) -> None:
+        """Refuse what is too much, or can't be trained or read together; raises UserError."""
+        for count in accumulate(len(self.steps(run)) for run in self.runs):
+            check_count(count)
+        for run in self.runs.values():
+            processes = placement(run, self.file.runtime).processes  # refuses a world that can't share the batch
+            if run.published is None:
+                check_recipe(run, self.file.runtime)
+                micro_batch(run, self.file.runtime, processes)
+            if run.corpus in self.file.data.corpora:
+                self.order_science(run.corpus, run.data_seed)
+            asked = self.file.memorization
+            if asked.prompt + asked.continuation > run.training.sequence_length:
+                raise UserError(
+                    f"memorization: prompt + continuation = {asked.prompt + asked.continuation} does not fit "
+                    f"training.sequence_length = {run.training.sequence_length} of {run.name}"
+                )
 
     def _check_parents(self) -> None:
         """Refuse a parent's step without optimizer state; raises UserError."""
@@ -211,7 +229,11 @@ class Study:
         readers = [r for r in self.runs.values() if (r.corpus, r.data_seed) == (corpus, data_seed)]
         lengths = {r.training.sequence_length for r in readers}
         if len(lengths) != 1:
-            raise UserError(f"corpus {corpus}, data seed {data_seed}: runs differ in sequence_length {lengths}")
+            told = ", ".join(f"{run.name} {run.training.sequence_length}" for run in readers)
+            raise UserError(
+                f"training.sequence_length: {told}: runs of one corpus ({corpus}) and data seed ({data_seed}) read one "
+                "order of rows of one length; give those of another length another seed, or take the override away"
+            )
         return {
             "corpus": corpus,
             "data_seed": data_seed,

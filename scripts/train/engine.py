@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from scripts.common.errors import UserError, explain
+from scripts.common.errors import UserError
 from scripts.study.config import Runtime
+from scripts.study.engine_rules import check_compiler, check_recipe, micro_batch
 from scripts.study.runs import Run
 from scripts.train.model import GPTNeoX, initialized
 from scripts.train.recipe import decay_groups
@@ -71,21 +71,6 @@ def join_world(runtime: Runtime) -> World:
     return world
 
 
-def micro_batch(run: Run, runtime: Runtime, world: World) -> int:
-    """Rows a forward pass and rank; raises UserError if the global batch can't be made of them."""
-    batch = run.training.batch_size
-    if batch % world.size:
-        raise UserError(f"training.batch_size {batch} is not divisible by {world.size} processes")
-    share = batch // world.size
-    rows = runtime.micro_batch or min(run.size.micro_batch or share, share)
-    if share % rows:
-        divisors = ", ".join(str(n) for n in range(1, share + 1) if share % n == 0)
-        raise UserError(
-            f"runtime.micro_batch: {rows} does not divide the {share} rows of each process\n  allowed: {divisors}"
-        )
-    return rows
-
-
 def by_value(member: Any, _: int) -> tuple[Any, tuple[Any]]:
     """How an enum is pickled into optimizer states: by value, as Python 3.11.7 does, not by getattr, as 3.11.2 does.
 
@@ -104,7 +89,8 @@ def build(run: Run, vocabulary: int, runtime: Runtime, world: World) -> Any:
 
     from scripts.train.neox_engine import NeoXEngine
 
-    refuse(run, runtime)
+    check_recipe(run, runtime)
+    check_compiler(runtime)
     logger.setLevel(logging.ERROR)
     # what DeepSpeed calls of torch is told on every call, and nothing its users could do about it
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
@@ -125,7 +111,7 @@ def build(run: Run, vocabulary: int, runtime: Runtime, world: World) -> Any:
         fused=True,
     )
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    config = engine_config(run, runtime, micro_batch(run, runtime, world), world, parameters)
+    config = engine_config(run, runtime, micro_batch(run, runtime, world.size), world, parameters)
     engine = NeoXEngine(args=None, model=model, optimizer=adam, config=config, config_class=DeepSpeedConfig(config))
     if runtime.compile:
         # kernels for any shape would be slower; and a resumed job, which meets the shapes in another order, would get
@@ -133,25 +119,6 @@ def build(run: Run, vocabulary: int, runtime: Runtime, world: World) -> Any:
         for module in model.children():
             module.compile(dynamic=False)
     return engine
-
-
-def refuse(run: Run, runtime: Runtime) -> None:
-    """Refuse what DeepSpeed gets wrong or this device can't do; raises UserError."""
-    precision = run.training.precision
-    if precision != "fp32" and runtime.zero_stage == 0:
-        # DeepSpeed 0.19.8 then steps Adam once too often in bf16, and in fp16 divides gradients by a loss scale that
-        # nothing was multiplied by
-        asked = f"1, 2 or 3 for {run.name}, which is {precision}"
-        raise UserError(explain("runtime.zero_stage", 0, asked, "zero_stage: 1"))
-    if run.training.precision == "fp16" and runtime.device == "cpu":
-        raise UserError(
-            explain("training.precision", "fp16", "fp32 or bf16 where runtime.device is cpu", "precision: fp32")
-        )
-    compiler = os.environ.get("CXX", "g++")  # what torch.compile calls for a CPU
-    if runtime.compile and runtime.device == "cpu" and shutil.which(compiler) is None:
-        raise UserError(
-            explain("runtime.compile", True, f"false, as there is no C++ compiler ({compiler}) here", "compile: false")
-        )
 
 
 def update(engine: Any, batches: Iterator[tuple[Tensor, Tensor]]) -> float:

@@ -21,6 +21,7 @@ from scripts.common.files import sha256_file
 from scripts.common.progress import progress
 from scripts.data.changes import change_of
 from scripts.data.rows import Rows
+from scripts.study.engine_rules import micro_batch
 from scripts.study.runs import Run
 from scripts.study.study import Study, load
 from scripts.train import ancestry, checkpoint, engine, held_out, stop
@@ -87,7 +88,7 @@ class Trainer:
         self.engine = engine.build(spec, study.padded_vocabulary(spec.name), runtime, world)
         device = next(self.engine.module.parameters()).device
         self.speed = Speed(spec, study.padded_vocabulary(spec.name), device, world.size)
-        self.batches = Batches(self.rows, spec, engine.micro_batch(spec, runtime, world), world)
+        self.batches = Batches(self.rows, spec, micro_batch(spec, runtime, world.size), world)
 
     def start(self) -> None:
         """Continue from the newest whole state, else from the parent's checkpoint, or make step 0."""

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from scripts.common.errors import UserError
 from scripts.study.config import Checkpoints, Schedule
-from scripts.study.schedule import PYTHIA_OPTIMIZER_STEPS, PYTHIA_STEPS, scheduled_steps
+from scripts.study.schedule import PYTHIA_OPTIMIZER_STEPS, PYTHIA_STEPS, in_schedule, scheduled_steps
 
 STEP = st.integers(1, 3000)
 
@@ -76,3 +77,24 @@ def test_a_schedule_may_be_named() -> None:
 def test_schedules_that_contradict_themselves_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Schedule.model_validate({"log2_until": 0, "every": 10, **changes})
+
+
+@given(
+    total=STEP,
+    log2_until=st.integers(0, 5000),
+    every=st.none() | STEP,
+    until=st.none() | STEP,
+    extra=st.lists(STEP, max_size=5),
+)
+def test_a_step_is_known_to_be_scheduled_without_listing_all(
+    total: int, log2_until: int, every: int | None, until: int | None, extra: list[int]
+) -> None:
+    keys: dict[str, Any] = {"log2_until": log2_until, "every": every, "until": until, "extra": extra}
+    listed = scheduled_steps(total, **keys)
+    assert listed == [step for step in range(total + 2) if in_schedule(step, total, **keys)]
+
+
+def test_saved_steps_are_counted_before_they_are_listed() -> None:
+    assert len(scheduled_steps(10_000, log2_until=0, every=1)) == 10_001
+    with pytest.raises(UserError, match=r"every: 1 is not allowed\n.* would save 800,000,000\n .* every: 80000"):
+        scheduled_steps(800_000_000, log2_until=0, every=1)

@@ -17,9 +17,10 @@ from scripts.common.errors import UserError
 from scripts.convert.neox import config_of, to_transformers
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
 from scripts.study.config import LearningRate, Runtime, Training
+from scripts.study.engine_rules import check_recipe, micro_batch
 from scripts.study.runs import Run
 from scripts.train.attention import Rotate, angles
-from scripts.train.engine import World, micro_batch, refuse, update
+from scripts.train.engine import World, update
 from scripts.train.loss import LOGITS, mean_loss, token_losses
 from scripts.train.model import GPTNeoX, deviations, initialize
 from scripts.train.recipe import decay_groups, learning_rate
@@ -291,18 +292,17 @@ def test_micro_batches_make_the_batch_or_are_refused(
 ) -> None:
     run = Run("r", SMALL, "c", 1, 1, Training.model_construct(batch_size=batch))
     runtime = Runtime.model_construct(micro_batch=micro)
-    world = World(0, processes, 0)
     if rows is not None:
-        assert micro_batch(run, runtime, world) == rows
+        assert micro_batch(run, runtime, processes) == rows
         return
-    with pytest.raises(UserError, match=f"runtime.micro_batch: {micro} does not divide the {batch // processes} rows"):
-        micro_batch(run, runtime, world)
+    with pytest.raises(UserError, match=f"runtime.micro_batch: {micro} is not allowed\n.* a divisor of r's batch_size"):
+        micro_batch(run, runtime, processes)
 
 
 def test_a_batch_that_processes_cannot_share_is_refused() -> None:
     run = Run("r", SMALL, "c", 1, 1, Training.model_construct(batch_size=1024))
     with pytest.raises(UserError, match=r"training\.batch_size 1024 is not divisible by 3 processes"):
-        micro_batch(run, Runtime.model_construct(micro_batch=None), World(0, 3, 0))
+        micro_batch(run, Runtime.model_construct(micro_batch=None), 3)
 
 
 class Diverged:
@@ -336,7 +336,7 @@ def test_what_deepspeed_gets_wrong_is_refused() -> None:
     for precision in ("bf16", "fp16"):
         run = Run("r", SMALL, "c", 1, 1, Training.model_construct(precision=precision))
         with pytest.raises(UserError, match="zero_stage: 0 is not allowed"):
-            refuse(run, Runtime.model_construct(zero_stage=0, device="cuda"))
+            check_recipe(run, Runtime.model_construct(zero_stage=0, device="cuda"))
     run = Run("r", SMALL, "c", 1, 1, Training.model_construct(precision="fp16"))
     with pytest.raises(UserError, match=r"fp32 or bf16 where runtime\.device is cpu"):
-        refuse(run, Runtime.model_construct(zero_stage=1, device="cpu"))
+        check_recipe(run, Runtime.model_construct(zero_stage=1, device="cpu"))

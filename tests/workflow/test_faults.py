@@ -124,7 +124,7 @@ def test_a_foreign_work_folder_is_refused_before_the_first_job(copied: Callable[
 MISTAKES = [
     ("sizes: [tiny, small]", "sizes: [tinny, small]", "sizes: [tiny]"),
     ("[castalia_last_word,", "[castalia_last_wrod,", "castalia_last_word"),
-    ("seeds: [1234]", "seeds: [0]", "more than 0"),
+    ("seeds: [1234]", "seeds: [-1]", "at least 0"),
     ("  batch_size: 4", "  batchsize: 4", "batch_size: 4"),
     ("threshold: 0.87", "threshold: 1.87", "at most 1"),
     ("heads: 2,", "heads: 3,", "heads: 2"),
