@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from scripts.common import manifest
 from scripts.common.errors import UserError
-from scripts.common.files import read_json
+from scripts.common.files import parse_json, read_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,11 +34,11 @@ def require(paths: Iterable[Path], why: str = WHY) -> None:
 
 def json_lines(path: Path) -> list[dict[str, Any]]:
     """Every line of a JSON-lines file; a damaged line is a UserError with its number."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_bytes().splitlines()
     read = []
     for number, line in enumerate(lines, start=1):
         try:
-            read.append(json.loads(line))
+            read.append(parse_json(line))
         except json.JSONDecodeError as error:
             raise UserError(f"{path}, line {number}: not JSON ({error})") from None
     return read

@@ -88,9 +88,22 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text; whatever makes it none that can be read raises json.JSONDecodeError.
+
+    Python's own reader raises other errors for bytes that are not UTF-8, numbers of thousands of digits, deep nesting.
+    """
+    try:
+        return json.loads(text.decode() if isinstance(text, bytes) else text)
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise json.JSONDecodeError(str(error), "", 0) from None
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file; raises FileNotFoundError or json.JSONDecodeError."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    return parse_json(path.read_bytes())
 
 
 def read_yaml(path: Path, *, tags: bool = False) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from typing import Any, BinaryIO, NamedTuple
 
 from scripts.common.errors import UserError
+from scripts.common.files import parse_json
 from scripts.data.streams import lines, whole
 from scripts.study.config_data import Component
 
@@ -142,8 +143,8 @@ def _check_text(where: str, text: str) -> None:
 
 def _json(where: str, text: str) -> Any:
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        return parse_json(text)
+    except json.JSONDecodeError as error:
         raise UserError(f"{where}: not JSON ({error})") from None
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import zstandard
 
 from scripts.common.errors import UserError
-from scripts.common.files import atomic
+from scripts.common.files import atomic, parse_json
 from scripts.data.streams import lines
 
 NAME = "documents.jsonl.zst"
@@ -52,6 +52,6 @@ def read_documents(path: Path) -> Iterator[Document]:
     try:
         with path.open("rb") as handle:
             for _, line in lines(str(path), handle):
-                yield Document(**json.loads(line))
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+                yield Document(**parse_json(line))
+    except (json.JSONDecodeError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error}); delete its folder to have it made again") from None

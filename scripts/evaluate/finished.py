@@ -58,7 +58,7 @@ def _read(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
     try:
         content = read_json(path)
         found = {key: content[key] for key in IDENTITY}
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+    except (json.JSONDecodeError, KeyError, TypeError):
         raise UserError(f"{path}: in the way, and not a file of scores; move it elsewhere") from None
     wanted = {key: asked[key] for key in IDENTITY}
     if found != wanted:

@@ -187,5 +187,5 @@ def _json(path: Path) -> Any:
         return read_json(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; export reads a folder in Transformers' format") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except json.JSONDecodeError as error:
         raise UserError(f"{path}: not JSON ({error})") from None

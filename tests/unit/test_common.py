@@ -15,7 +15,7 @@ import pytest
 
 from scripts.common import lock, manifest
 from scripts.common.errors import UserError
-from scripts.common.files import atomic, canonical, digest_of, write_json
+from scripts.common.files import atomic, canonical, digest_of, read_json, write_json
 
 
 def made(folder: Path, text: str = "tokens", science: dict | None = None) -> Path:
@@ -157,3 +157,10 @@ run_and_leave(main)
     assert done.returncode == code
     assert told in done.stdout + done.stderr
     assert "taken down" not in done.stdout
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"9" * 5000, b"[" * 100_000, b""])
+def test_what_is_no_json_is_one_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(json.JSONDecodeError):
+        read_json(tmp_path / "a.json")

@@ -221,6 +221,7 @@ def test_members_of_archives_are_known_by_their_endings_too() -> None:
         (b'{"text": 5}', r"d\.jsonl:1: field 'text' is int, not text"),
         (b'{"text": null}', r"d\.jsonl:1: expected .* found text, or it is null"),
         (b"[" * 100_000, r"d\.jsonl:1: not JSON"),
+        (b'{"n": ' + b"9" * 5000 + b"}", r"d\.jsonl:1: not JSON \(Exceeds the limit"),
         (b'{"text": "\\ud800"}', r"d\.jsonl:1: not UTF-8"),
     ],
 )
