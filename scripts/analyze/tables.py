@@ -15,8 +15,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scripts.analyze import published, sources
+from scripts.analyze import published, sources, twins
 from scripts.analyze.memorized_tables import all_tables
+from scripts.analyze.model_names import model_of
 from scripts.common.errors import run
 from scripts.common.files import atomic
 from scripts.study import targets
@@ -26,6 +27,7 @@ from scripts.study.study import Study, load
 IDENTITY = ["run", "size", "non_embedding", "corpus", "init_seed", "data_seed", "intervention"]
 EVALS = [*IDENTITY, "step", "tokens", "task_set", "shots", "task", "metric", "value", "stderr", "n", "commonest_answer"]
 MEMORIZATION = [*IDENTITY, "step", "tokens", "chosen", "seen", "rows", "memorized", "share", "mean_score"]
+PUBLISHED = ["model", *IDENTITY, "step", "published_step", "shots", "task", "metric", "value", "stderr"]
 TABLES = Path("results/tables")
 
 
@@ -97,17 +99,20 @@ def evals(study: Study) -> pd.DataFrame:
 def published_scores(study: Study, place: str) -> pd.DataFrame:
     """A row a published score; with the size's columns where the model is named as a run or a size of the study."""
     found = published.read(Path(place))
-    for file in found.left_out:
-        print(f"left out: {file}")
-    models = {spec.name: spec for spec in study.runs.values()}
-    rows = []
-    for row in found.rows():
-        spec = models.get(row["model"])
-        own = identity(spec) if spec else dict.fromkeys(IDENTITY)
-        rows.append({"model": row["model"], **own, **{key: row[key] for key in row if key != "model"}})
-    frame = pd.DataFrame(rows, columns=["model", *IDENTITY, "step", "shots", "task", "metric", "value", "stderr"])
+    for line in [*found.left_out, *twins.sentences(twins.twins((*score.key, score.value) for score in found.scores))]:
+        print(line)
+    own = {name: _of_a_run(study, name) for name in {score.model for score in found.scores}}
+    rows = [{**row, **own[row["model"]]} for row in found.rows()]
+    frame = pd.DataFrame(rows, columns=PUBLISHED)
     whole = dict.fromkeys(["non_embedding", "init_seed", "data_seed"], "Int64")
     return frame.astype({**whole, "stderr": float})
+
+
+def _of_a_run(study: Study, model: str) -> dict[str, Any]:
+    """Identity of the run that a published model is, by any of its names; nothing but None if it is none's."""
+    named = model_of(model)
+    spec = next((study.runs[name] for name in (named.names if named else (model,)) if name in study.runs), None)
+    return identity(spec) if spec else dict.fromkeys(IDENTITY)
 
 
 def score_rows(content: dict[str, Any]) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+from scripts.analyze import published as scores
+from scripts.analyze import twins
 from scripts.audit import at_hand, published
 from scripts.audit.verdict import Check, judged, plain
 from scripts.common.errors import UserError, explain, run
@@ -48,6 +50,15 @@ def from_table(entries: list[published.Entry], steps: list[int] | None, allowed:
     ]  # fmt: skip
 
 
+def from_scores(place: Path) -> Check:
+    """What the suite's scores give away: a CSV or a folder of lm-eval's files, as `evaluation.published` names one."""
+    found = scores.read(place)
+    models = {score.model for score in found.scores}
+    looked = f"{len(found.scores)} scores of {len(models)} models, {len(found.left_out)} remarks on files"
+    pairs = twins.twins((*score.key, score.value) for score in found.scores)
+    return judged("suite-scores", "no two models have the same scores", twins.sentences(pairs), looked)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=f"{__doc__} Prints a verdict a check; exit code 1 if one fails, 2 for a table that can't be read."
@@ -58,11 +69,14 @@ def main() -> None:
     parser.add_argument("--same", action="append", default=[], metavar="A=B", help="revisions that may be equal, "
                         "such as step0=step1 of runs whose first update has learning rate 0")  # fmt: skip
     parser.add_argument("--out", type=Path, help="also write the verdict as JSON")
+    parser.add_argument("--scores", type=Path, help="published scores too: a CSV, or a folder of lm-eval's files")
     arguments = parser.parse_args()
     entries = published.read_table(arguments.table)
     checks = from_table(entries, schedule_of(arguments.schedule), published.allowed_pairs(arguments.same))
     if arguments.files is not None:
         checks += at_hand.checks(entries, arguments.files)
+    if arguments.scores is not None:
+        checks.append(from_scores(arguments.scores))
     content = plain(checks)
     if arguments.out is not None:
         write_json(arguments.out, content)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
+from scripts.analyze import twins
 from scripts.analyze.chance import SHARES
 from scripts.report.finding import CLEAR, Finding, beyond_chance, greater, listed, percent, root_sum
 from scripts.report.results import Results, records
@@ -16,7 +18,16 @@ NAMED_IN_SHORT = 3
 
 def all_scores(results: Results) -> list[Finding]:
     """Every finding of this module."""
-    return [against_chance(results), hard_tasks(results), scores_and_size(results), scores_and_deduplication(results)]
+    found = [against_chance(results), hard_tasks(results), scores_and_size(results), scores_and_deduplication(results)]
+    return found + published_twins(results)
+
+
+def published_twins(results: Results) -> list[Finding]:
+    """What is wrong with the published scores shown here: models of different names with the same ones."""
+    columns = ["model", "shots", "step", "task", "metric", "value"]
+    pairs = twins.twins(results.published[columns].itertuples(index=False, name=None))
+    text = "Of the published scores shown beside the study's, " + "; ".join(twins.sentences(pairs)) + "."
+    return [Finding("published_twins", text, {"pairs": [asdict(pair) for pair in pairs]})] if pairs else []
 
 
 def final_scores(results: Results) -> list[dict[str, Any]]:

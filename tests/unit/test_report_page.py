@@ -170,6 +170,14 @@ def test_published_scores_of_the_same_runs_are_drawn(study: Study) -> None:
         assert "published" not in figures.figures(plain, None)[name].subtitle
 
 
+def test_published_models_with_the_same_scores_are_a_finding(study: Study) -> None:
+    rows = [{"model": model, "shots": 0, "step": 8, "task": f"task{number}", "metric": "acc", "value": number / 10}
+            for model in ("pythia-2.8b", "pythia-2.8b-deduped") for number in range(10)]  # fmt: skip
+    told = {finding.id: finding.text for finding in findings(replace(load(study), published=pd.DataFrame(rows)))}
+    assert "pythia-2.8b and pythia-2.8b-deduped have the same scores" in told["published_twins"]
+    assert "published_twins" not in {finding.id for finding in findings(load(study))}
+
+
 def test_the_page_is_whole_and_asks_the_network_for_nothing(study: Study) -> None:
     text = index.page(study, count(study))
     assert text == index.page(study, count(study))
