@@ -93,6 +93,15 @@ def near_duplicates(study: Study, blocks: Sequence[Block]) -> list[np.ndarray]:
     return [by_block[block] for block in blocks]
 
 
+def too_short() -> dict[str, int]:
+    """How many documents of each component have too few words to be compared; every group of pairs knows of all."""
+    path = pairs.folder_of(0) / manifest.NAME
+    counts: dict[str, int] | None = manifest.read(path, "pairs")["facts"].get("too_short")
+    if counts is None:
+        raise UserError(f"{path}: counts no texts too short to compare; delete its folder to have it made again")
+    return counts
+
+
 def write_block(block: Block, clusters: Clusters, place: slice) -> Path:
     """Write the rows of one block; returns the table's path."""
     path = table_of(block)
@@ -217,6 +226,9 @@ def main() -> None:
         begin = end
     write_json(FOLDER / EXAMPLES, examples(study, blocks, documents, clusters))
     hashing, components = Hashing.of(study.file.data.deduplication), removal_facts(documents, clusters)
+    short = too_short()
+    for name, counts in components.items():
+        counts["too_short_documents"] = short.get(name, 0)
     before, after = (sum(c[key] for c in components.values()) for key in ("characters", "characters_kept"))
     facts = {
         "bands": hashing.bands,

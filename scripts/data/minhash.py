@@ -8,15 +8,30 @@ from __future__ import annotations
 
 import os
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import regex  # knows the scripts of characters; datatrove needs it too
 
 from scripts.study.config_data import Deduplication
 
+# Accents, and the points of scripts that are mostly written without them. Marks of other scripts spell: Devanagari's
+# vowel signs, Thai tones, and kana's voicing marks, the two that are inherited.
+ACCENT = regex.compile(
+    r"[\p{Mn}&&[\p{sc=Inherited}\p{sc=Greek}\p{sc=Cyrillic}\p{sc=Arabic}\p{sc=Hebrew}\p{sc=Syriac}]--[\u3099\u309A]]",
+    regex.V1,
+)
+# A character of a script that doesn't separate its words, with its marks; what follows to guide line breaks is not text
+UNSEPARATED = regex.compile(
+    r"([\p{sc=Han}\p{sc=Hiragana}\p{sc=Katakana}\u30FC\p{sc=Bopomofo}\p{sc=Yi}\p{sc=Thai}\p{sc=Lao}\p{sc=Khmer}"
+    r"\p{sc=Myanmar}\p{sc=Tai_Le}\p{sc=New_Tai_Lue}\p{sc=Tai_Tham}\p{sc=Tai_Viet}\p{sc=Tibetan}\p{sc=Javanese}"
+    r"\p{sc=Balinese}]\p{M}*)\p{Cf}*"
+)
+TOGETHER = 1 << 14  # shingles hashed at a time: a gigabyte would not do for all of one long text
 USED_SHARE = 0.9  # a split that leaves more hashes unused bends at the right place but less sharply
 
 
@@ -43,7 +58,7 @@ def bend(bands: int, rows: int) -> float:
 
 @dataclass(frozen=True)
 class Hashing:
-    """How documents are compared: Jaccard index of their sets of word n-grams, by `bands` x `rows` hashes."""
+    """How documents are compared: Jaccard index of their sets of n-grams of `words`, by `bands` x `rows` hashes."""
 
     bands: int
     rows: int
@@ -57,20 +72,33 @@ class Hashing:
         return cls(bands, rows, wanted.ngram, wanted.seed)
 
 
-def write_signatures(texts: Iterable[str], folder: Path, part: int, hashing: Hashing) -> None:
+def words(simplified: str) -> list[str]:
+    """What is compared, n neighbours a shingle: what white space separates, without accents, and each character of
+    scripts that don't separate their words (Chinese, Japanese, Thai ...).
+
+    `simplified` is a text after datatrove's simplification, which makes letters small and punctuation blanks.
+    """
+    if simplified.isascii():
+        return simplified.split()
+    plain = ACCENT.sub("", unicodedata.normalize("NFD", simplified))
+    spread: str = UNSEPARATED.sub(r" \1 ", plain)
+    return spread.split()
+
+
+def write_signatures(texts: Iterable[str], folder: Path, part: int, hashing: Hashing) -> np.ndarray:
     """Write a part's signatures to `folder`/bucket_*/; texts with fewer than `ngram` words have none.
 
-    Words are what white space separates after datatrove's simplification (lower case, no punctuation or accents).
+    Returns the numbers of the texts that have one, sorted.
     """
     minhash, config = _datatrove(hashing)
     from datatrove.data import Document
     from datatrove.utils.word_tokenizers import WordTokenizer
 
     class Words(WordTokenizer):
-        """Words between white space: datatrove's own tokenizers want language data that is downloaded."""
+        """`words`: datatrove's own tokenizers want language data that is downloaded."""
 
         def word_tokenize(self, text: str) -> list[str]:
-            return text.split()
+            return words(text)
 
         def sent_tokenize(self, text: str) -> list[str]:
             raise NotImplementedError("MinHash signatures need words only")
@@ -78,8 +106,20 @@ def write_signatures(texts: Iterable[str], folder: Path, part: int, hashing: Has
         def span_tokenize(self, text: str) -> list[tuple[int, int]]:
             raise NotImplementedError("MinHash signatures need words only")
 
+    class Signature(minhash.MinhashDedupSignature):  # type: ignore[name-defined]
+        """In memory that doesn't grow with a text."""
+
+        def get_signature(self, shingles: np.ndarray) -> Any:
+            if len(shingles) <= TOGETHER:
+                return super().get_signature(shingles)
+            halves = np.array_split(shingles, 2)
+            return np.minimum(*map(self.get_signature, halves)).tolist()
+
     documents = (Document(text=text, id=str(number)) for number, text in enumerate(texts))
-    minhash.MinhashDedupSignature(str(folder), config, language=Words("words")).run(documents, part)
+    Signature(str(folder), config, language=Words("words")).run(documents, part)
+    record = np.dtype([("hashes", "<u8", (hashing.rows,)), ("number", "<u4")])
+    numbers = np.fromfile(folder / "bucket_000" / f"{part:05d}.minhash.sig", record)["number"]
+    return np.sort(numbers)
 
 
 def write_pairs(signatures: Sequence[Path], folder: Path, bands: Iterable[int], hashing: Hashing) -> None:
@@ -115,12 +155,12 @@ def read_clusters(pairs: Sequence[Path], hashing: Hashing) -> dict[int, tuple[np
 
 
 def similarity(first: str, second: str, ngram: int) -> float:
-    """Jaccard index of the two texts' sets of word n-grams, which the hashes estimate."""
-    from datatrove.utils.text import TextNormConfig, simplify_text
+    """Jaccard index of the two texts' sets of n-grams of `words`, which the hashes estimate."""
+    from datatrove.utils.text import simplify_text
 
     def shingles(text: str) -> set[tuple[str, ...]]:
-        words = simplify_text(text, TextNormConfig(norm_numbers=False)).split()
-        return {tuple(words[start : start + ngram]) for start in range(len(words) - ngram + 1)}
+        found = words(simplify_text(text, simplification()))
+        return {tuple(found[start : start + ngram]) for start in range(len(found) - ngram + 1)}
 
     one, other = shingles(first), shingles(second)
     return len(one & other) / len(one | other) if one | other else float(first == second)
@@ -131,12 +171,18 @@ def _link(path: Path, folder: Path) -> None:
     (folder / path.name).symlink_to(path.resolve())
 
 
+def simplification() -> Any:
+    """datatrove's settings: numbers stay, else tables of different ones would count as equal; `words` drops accents."""
+    from datatrove.utils.text import TextNormConfig
+
+    return TextNormConfig(norm_numbers=False, norm_unicode_diacritics=False)
+
+
 def _datatrove(hashing: Hashing) -> tuple[Any, Any]:
     """datatrove's MinHash module and its settings; imported late, because that takes a second."""
     os.environ.setdefault("TQDM_DISABLE", "1")
     from datatrove.pipeline.dedup import minhash
     from datatrove.utils.hashing import HashConfig
-    from datatrove.utils.text import TextNormConfig
     from loguru import logger
 
     logger.disable("datatrove")
@@ -145,7 +191,7 @@ def _datatrove(hashing: Hashing) -> tuple[Any, Any]:
         num_buckets=hashing.bands,
         hashes_per_bucket=hashing.rows,
         seed=hashing.seed,
-        norm_config=TextNormConfig(norm_numbers=False),  # else tables of different numbers would count as equal
+        norm_config=simplification(),
         # sha1 comes with Python; datatrove 0.10 hands str to xxhash, which from version 4 on takes bytes only
         hash_config=HashConfig(precision=64, hash_fc="sha1"),
     )

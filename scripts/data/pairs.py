@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import Counter
 from pathlib import Path
 
 from scripts.common import manifest
@@ -34,10 +35,12 @@ def main() -> None:
     if not 0 <= arguments.group < groups:
         raise UserError(f"--group: there are groups 0 to {groups - 1}")
     parts = [signatures.folder_of(part) for part in range(groups)]
+    too_short = Counter[str]()
     for part in parts:
         if not part.is_dir():
             raise UserError(f"{part}: no such folder; the job that writes it has not finished")
         manifest.same_science(part, read_json(part / signatures.SCIENCE), study.hashing_science())
+        too_short.update(read_json(part / signatures.TOO_SHORT))
     folder = folder_of(arguments.group)
     bands = range(arguments.group, hashing.bands, groups)
     with made(folder) as draft:
@@ -49,7 +52,7 @@ def main() -> None:
             science=study.hashing_science(),
             files=sorted(draft.glob("*.dups")),
             parents=[block.folder / manifest.NAME for block in study.blocks()],
-            facts={"bands": list(bands)},
+            facts={"bands": list(bands), "too_short": dict(sorted(too_short.items()))},
             started=started,
         )
     print(f"{folder}: pairs of bands {', '.join(map(str, bands)) or 'none'}")

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
 
 from scripts.common import manifest
 from scripts.common.errors import UserError, run
 from scripts.common.files import write_json
 from scripts.common.folders import made
 from scripts.common.progress import progress
+from scripts.data.documents import TABLE
 from scripts.data.minhash import Hashing, write_signatures
 from scripts.data.store import NAME, read_documents
 from scripts.study.study import Study, load
 from scripts.study.texts import Block
 
 HASHED_BELOW = 10**6  # bytes; a larger file is known by its size, and its compression ends with a checksum
-
-
 SCIENCE = "science.json"  # what a temporary folder was made with; it has no manifest
+TOO_SHORT = "too_short.json"  # by component, how many of its documents have fewer words than a shingle
 
 
 def folder_of(part: int) -> Path:
@@ -53,6 +57,13 @@ def texts(blocks: list[Block]) -> Iterator[str]:
                 tell(done)
 
 
+def too_short(blocks: list[Block], compared: np.ndarray) -> dict[str, int]:
+    """By component, how many of the blocks' documents are not among the numbers of those `compared`."""
+    tables = [pq.read_table(block.folder / TABLE, columns=["component"]) for block in blocks]
+    components = np.concatenate([table["component"].to_numpy() for table in tables])
+    return dict(Counter(np.delete(components, compared).tolist()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compute the MinHash signatures of one part of all documents.")
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
@@ -64,7 +75,8 @@ def main() -> None:
         raise UserError(f"--part: no component has a part {arguments.part}; runtime.data_parts says how many there are")
     folder = folder_of(arguments.part)
     with made(folder) as draft:  # datatrove sorts its files at the end, so a half-done part is done again
-        write_signatures(texts(blocks), draft, arguments.part, Hashing.of(study.file.data.deduplication))
+        compared = write_signatures(texts(blocks), draft, arguments.part, Hashing.of(study.file.data.deduplication))
+        write_json(draft / TOO_SHORT, too_short(blocks, compared))
         write_json(draft / SCIENCE, study.hashing_science())
     print(f"{folder}: signatures of {', '.join(block.source for block in blocks)}")
 

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 from scripts.analyze.sources import manifest_facts
 from scripts.common.files import read_json
+from scripts.data.minhash import UNSEPARATED
 from scripts.report.made import thousands
 from scripts.study.study import HELD_OUT, Study
 
@@ -83,27 +84,34 @@ def in_words(study: Study) -> str:
     several = sum(counts["clusters_of_several"] for counts in components)
     documents = sum(counts["documents"] for counts in components)
     bands = f"{facts['bands']} bands of {facts['rows_a_band']} MinHash values"
+    short = sum(counts.get("too_short_documents", 0) for counts in components)
+    few = f"fewer than {wanted.ngram} words"
+    uncompared = f" {thousands(short)} of {few} were compared for equality only." if short else ""
     return (
         f"Two documents count as near-duplicates from a Jaccard index of about {wanted.threshold:g} of their sets of "
-        f"{wanted.ngram} words on ({bands}; the border is soft). "
-        f"{thousands(several)} clusters of several documents were found among {thousands(documents)} documents; "
-        f"keeping one of each takes away {facts['removed_share']:.1%} of the characters."
+        f"{wanted.ngram} words on ({bands}; the border is soft); where words are not separated, a character counts "
+        f"as one. {thousands(several)} clusters of several documents were found among {thousands(documents)}; "
+        f"keeping one of each takes away {facts['removed_share']:.1%} of the characters.{uncompared}"
     )
 
 
 def cluster_rows() -> list[list[str]]:
     """A row a component: what was clustered, held out and, keeping one document of each cluster, removed."""
-    names = ("documents", "clusters", "clusters_of_several", "held_out_documents", "removed_documents")
+    names = ["documents", "too_short_documents", "clusters", "clusters_of_several"]
+    names += ["held_out_documents", "removed_documents"]
     facts = manifest_facts(CLUSTERS / "manifest.json", "clusters")["components"]
     return [
-        [component, *(thousands(counts[name]) for name in names), f"{counts['removed_share']:.1%}"]
+        [component, *(_number(str(counts.get(name, ""))) for name in names), f"{counts['removed_share']:.1%}"]
         for component, counts in facts.items()
     ]
 
 
 def side_by_side(pair: dict[str, Any]) -> dict[str, Any]:
-    """The pair with the words marked that stand in one of the two texts only."""
-    words = [re.findall(r"\S+|\s+", pair[side]["text"]) for side in ("kept", "removed")]
+    """The pair with the words (where none are separated, the characters) marked that only one of the texts has."""
+    words = [
+        [part for word in re.findall(r"\S+|\s+", pair[side]["text"]) for part in UNSEPARATED.split(word) if part]
+        for side in ("kept", "removed")
+    ]
     same = difflib.SequenceMatcher(a=words[0], b=words[1], autojunk=False).get_matching_blocks()
     marked = {}
     for side, (key, parts) in enumerate(zip(("kept", "removed"), words, strict=True)):

@@ -134,7 +134,7 @@ class Deduplication(Strict):
     threshold: Share
     """Jaccard similarity of word n-grams from which two documents count as duplicates."""
     ngram: Annotated[int, Field(gt=0, le=1000)]
-    """Words a shingle."""
+    """Words a shingle; in scripts that don't separate their words, characters."""
     hashes: Jobs
     """MinHash functions in all; split into bands and rows so that the LSH curve bends at the threshold."""
     seed: Seed

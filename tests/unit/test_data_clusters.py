@@ -1,6 +1,8 @@
 """Near-duplicates, clusters, the held-out split."""
 
 import random
+import unicodedata
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scripts.data import minhash
 from scripts.data.assign import SINGLE, Clusters, Documents, assign, chosen, removal_facts
 from scripts.data.clusters import example_pairs
 from scripts.data.minhash import (
@@ -17,12 +20,15 @@ from scripts.data.minhash import (
     bend,
     read_clusters,
     similarity,
+    simplification,
     split_bands,
+    words,
     write_pairs,
     write_signatures,
 )
 from scripts.data.store import document_id
 from scripts.data.tables import ids_to_numbers, numbers_to_ids
+from scripts.report.data_page import side_by_side
 
 WORDS = [f"word{n}" for n in range(2000)]
 HASHING = Hashing(bands=13, rows=18, ngram=5, seed=1)
@@ -86,6 +92,104 @@ def test_near_copies_share_a_cluster_and_others_do_not(tmp_path: Path) -> None:
 def test_clusters_do_not_depend_on_the_number_of_jobs(cuts: list[int], groups: int, tmp_path: Path) -> None:
     parts = [TEXTS[begin:end] for begin, end in pairwise(cuts)]
     assert clusters(parts, tmp_path, groups) == clusters([TEXTS], tmp_path / "one")
+
+
+def characters(first: int, last: int, marks: str = "", blanks: int = 12) -> Callable[[random.Random, int], str]:
+    """A maker of texts of random letters of a script, with marks on a third of them and a stop now and then."""
+
+    def made(chance: random.Random, length: int) -> str:
+        letters = (
+            chr(chance.randint(first, last)) + chance.choice(f"{marks}  "[: len(marks) + 2]).strip()
+            for _ in range(length)
+        )
+        return "".join(letter + chance.choices(["", "。"], [blanks, 1])[0] for letter in letters)
+
+    return made
+
+
+def english(chance: random.Random, length: int) -> str:
+    return " ".join(chance.choices(WORDS, k=length))
+
+
+SCRIPTS = {
+    "English": english,
+    "Chinese": characters(0x4E00, 0x5DFF),
+    "Japanese": characters(0x304B, 0x3067, "\u3099"),
+    "Thai": characters(0x0E01, 0x0E2E, "\u0e34\u0e48"),
+    "Khmer": characters(0x1780, 0x17A2, "\u17b7"),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_near_copies_are_found_whether_words_are_separated_or_not(script: str, tmp_path: Path) -> None:
+    chance = random.Random(5)
+    originals = [SCRIPTS[script](chance, 400) for _ in range(40)]
+    copies = [
+        text[: 3 * len(text) // 4] + SCRIPTS[script](chance, 2) + text[3 * len(text) // 4 + 3 :] for text in originals
+    ]
+    found = clusters([originals + copies], tmp_path)
+    pairs = list(zip(found[:40], found[40:], strict=True))
+    assert sum(one == other != SINGLE for one, other in pairs) >= 39
+    assert len(set(found) - {SINGLE}) >= 39  # unlike texts stay apart
+    assert all(similarity(one, other, 5) > 0.95 for one, other in zip(originals, copies, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Café, ΤΈΛΟΣ; ёлка", ["cafe", "τελος", "елка"]),  # accents make no other word
+        ("مُحَمَّد שָׁלוֹם", ["محمد", "שלום"]),  # nor do points
+        ("कि कु की", ["कि", "कु", "की"]),  # vowel signs do
+        ("かき がき ハ・パ", ["か", "き", "か\u3099", "き", "ハ", "・", "ハ\u309a"]),  # voicing marks do
+        ("Pythia 是一个 GPT模型。", ["pythia", "是", "一", "个", "gpt", "模", "型"]),
+        ("ទី\u200bក្រុង", ["ទ\u17b8", "ក\u17d2", "រ\u17bb", "ង"]),  # a place for a line break is no letter
+        ("한국어 텍스트", [unicodedata.normalize("NFD", word) for word in ("한국어", "텍스트")]),
+    ],
+)
+def test_what_counts_as_a_word(text: str, found: list[str]) -> None:
+    from datatrove.utils.text import simplify_text
+
+    assert words(simplify_text(text, simplification())) == found
+
+
+TEXT_OF_SPACED_SCRIPTS = st.text(
+    st.one_of(st.characters(max_codepoint=0x24F), st.sampled_from("άέёйЁשלוםمحمد한글é́̈ \n"))
+)
+
+
+@given(TEXT_OF_SPACED_SCRIPTS)
+def test_words_between_blanks_are_those_datatrove_compares(text: str) -> None:
+    """So signatures of such texts keep their bytes."""
+    from datatrove.utils.text import TextNormConfig, simplify_text
+
+    assert (
+        words(simplify_text(text, simplification())) == simplify_text(text, TextNormConfig(norm_numbers=False)).split()
+    )
+
+
+def test_texts_with_fewer_words_than_a_shingle_are_told(tmp_path: Path) -> None:
+    few = ["a b c d", "a b c d e", "", "短い文", "短い文です。"]
+    assert write_signatures(few, tmp_path, 0, HASHING).tolist() == [1, 4]
+
+
+def test_a_long_text_has_the_same_signature_hashed_in_stretches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_signatures(TEXTS, tmp_path / "whole", 0, HASHING)
+    monkeypatch.setattr(minhash, "TOGETHER", 7)
+    write_signatures(TEXTS, tmp_path / "stretches", 0, HASHING)
+    for file in (tmp_path / "whole").rglob("*.sig"):
+        assert (tmp_path / "stretches" / file.relative_to(tmp_path / "whole")).read_bytes() == file.read_bytes()
+
+
+def test_the_characters_that_differ_are_marked_where_words_are_not_separated() -> None:
+    pair = {
+        side: {"origin": "o", "text": text}
+        for side, text in (("kept", "我们的书 one two"), ("removed", "我们的车 one 2"))
+    }
+    marked = side_by_side(pair)
+    assert marked["kept"]["text"] == "我们的<mark>书</mark> one <mark>two</mark>"
+    assert marked["removed"]["text"] == "我们的<mark>车</mark> one <mark>2</mark>"
 
 
 def test_tables_that_differ_in_their_numbers_are_not_copies(tmp_path: Path) -> None:

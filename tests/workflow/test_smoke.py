@@ -205,7 +205,7 @@ def test_the_data_page_states_the_orders_and_what_was_clustered(finished: Workfl
     assert "agree among the runs: 2 of standard with data seed 1234" in page
     clusters = json.loads((finished.folder / "data/clusters/manifest.json").read_text())["facts"]["components"]
     for name, counts in clusters.items():
-        row = [name, counts["documents"], counts["clusters"], counts["clusters_of_several"]]
+        row = [name, counts["documents"], counts["too_short_documents"], counts["clusters"]]
         cells = "".join(f'<td class="n">{number}</td>' for number in row[1:])
         assert f"<tr><td>{name}</td>{cells}" in page
     assert not any(name in page for name in ("http://", "https://"))
