@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.common.errors import UserError
+from scripts.common.files import sha256_file
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -44,22 +45,40 @@ def copy_files(source: Path, target: Path) -> None:
 def prove_same_ids(folder: Path, tokenizer_file: Path) -> int:
     """Hold the tokenizer that Transformers loads from `folder` against a tokenizer.json; how many texts were compared.
 
-    Raises UserError, naming the text, where ids differ, and where the number of tokens does.
+    Raises UserError, naming the text, where ids differ, and where the number of tokens does. If both files are the same
+    byte for byte, ids that differ are the work of the class that loads them, which is told, and 0 is returned.
     """
     from tokenizers import Tokenizer
-    from transformers import AutoTokenizer
 
     training = Tokenizer.from_file(str(tokenizer_file))
-    loaded = AutoTokenizer.from_pretrained(folder)
-    if len(loaded) != training.get_vocab_size():
-        raise UserError(
-            f"{folder}: its tokenizer has {len(loaded)} tokens, {tokenizer_file} {training.get_vocab_size()}"
-        )
     texts = probe_texts(training)
+    difference = _difference(folder, training, texts, tokenizer_file)
+    if difference is None:
+        return len(texts)
+    if sha256_file(folder / "tokenizer.json") != sha256_file(tokenizer_file):
+        raise UserError(f"{folder}: {difference}")
+    print(
+        f"{folder}: tokenizer.json is {tokenizer_file} byte for byte, but as Transformers loads the folder "
+        f"{difference}. The file is the truth, not the class that loads it\n"
+        '  write in tokenizer_config.json:   "tokenizer_class": "PreTrainedTokenizerFast"'
+    )
+    return 0
+
+
+def _difference(folder: Path, training: Tokenizer, texts: list[str], tokenizer_file: Path) -> str | None:
+    """How the folder's tokenizer, as Transformers loads it, differs from the training's on these texts."""
+    from transformers import AutoTokenizer
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # noqa: BLE001  whatever the library raises for files that others wrote
+        return f"its tokenizer can't be loaded ({type(error).__name__}: {' '.join(str(error).split())})"
+    if len(loaded) != training.get_vocab_size():
+        return f"its tokenizer has {len(loaded)} tokens, {tokenizer_file} {training.get_vocab_size()}"
     for text in texts:
         if (found := loaded(text)["input_ids"]) != (wanted := training.encode(text).ids):
-            raise UserError(f"{folder}: its tokenizer gives {text!r} the ids {found}, {tokenizer_file} gives {wanted}")
-    return len(texts)
+            return f"its tokenizer gives {text!r} the ids {found}, {tokenizer_file} gives {wanted}"
+    return None
 
 
 def check_largest_token(largest: int, tokens: int, where: str) -> None:

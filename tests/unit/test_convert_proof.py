@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import GPTNeoXForCausalLM
 
 from scripts.common.errors import UserError
@@ -222,6 +222,27 @@ def test_tokenizer_files_are_complete_and_give_the_ids_of_training(tokenizer: Pa
         with pytest.raises(UserError, match=f"{name}: the file is missing"):
             copy_files(tokenizer, tmp_path / "model")
         (tokenizer / name).write_bytes(kept)
+
+
+@pytest.mark.parametrize("config", ['{"tokenizer_class": "GPTNeoXTokenizer"}', "{"])
+def test_the_same_file_is_the_same_tokenizer_whatever_class_loads_it(
+    tokenizer: Path, tmp_path: Path, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Transformers' GPTNeoXTokenizer builds normalizer and pre-tokenizer anew, whatever the file says."""
+    odd = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
+    odd.normalizer = normalizers.Lowercase()
+    odd.save(str(tokenizer / "tokenizer.json"))
+    (tmp_path / "model").mkdir()
+    copy_files(tokenizer, tmp_path / "model")
+    assert prove_same_ids(tmp_path / "model", tokenizer / "tokenizer.json") > 50
+    (tmp_path / "model/tokenizer_config.json").write_text(config)
+    assert prove_same_ids(tmp_path / "model", tokenizer / "tokenizer.json") == 0
+    told = capsys.readouterr().out
+    assert "byte for byte" in told and '"tokenizer_class": "PreTrainedTokenizerFast"' in told
+    odd.normalizer = normalizers.NFKC()
+    odd.save(str(tokenizer / "tokenizer.json"))
+    with pytest.raises(UserError, match="its tokenizer "):
+        prove_same_ids(tmp_path / "model", tokenizer / "tokenizer.json")
 
 
 def test_a_tokenizer_that_splits_otherwise_is_found(tokenizer: Path, tmp_path: Path) -> None:
