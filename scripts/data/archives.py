@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 import tarfile
 import zipfile
@@ -63,8 +64,10 @@ def read_members(archive: Path, patterns: list[str]) -> dict[str, bytes]:
     reader = _zip_members if zipfile.is_zipfile(archive) else _tar_members
     try:
         return reader(archive, patterns)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise UserError(f"{archive}: not a readable zip or tar archive ({error})") from None
+    except RuntimeError as error:  # of zip: a compression that Python has not, a password
+        raise UserError(f"{archive}: not readable here ({error}); unpack it and pack it as a plain zip") from None
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
+        raise UserError(f"{archive}: not a readable zip or tar archive ({' '.join(str(error).split())})") from None
 
 
 def _zip_members(archive: Path, patterns: list[str]) -> dict[str, bytes]:
@@ -90,6 +93,9 @@ def _tar_members(archive: Path, patterns: list[str]) -> dict[str, bytes]:
                 stream = packed.extractfile(info)
                 assert stream is not None  # a plain file always has one
                 contents[info.name] = stream.read()
+        assert packed.fileobj is not None
+        while packed.fileobj.read(1 << 20):  # the checksum of the whole is looked at where the stream ends only
+            pass
     return {name: contents[name] for name in select(names, patterns, str(archive))}
 
 

@@ -15,6 +15,12 @@ from scripts.common.errors import UserError
 
 FED = 4096  # packed bytes at a time; a Zstandard block of 4 bytes can hold 128 KiB, so at most 128 MiB come out
 LARGEST = 1 << 28  # bytes of one text, or of one line that holds it
+WINDOW = 1 << 27  # bytes of a Zstandard frame's window, which is memory of whoever reads it; what libzstd reads unasked
+HEAD = 18  # bytes a Zstandard frame's header has at most
+
+
+class NotReadError(Exception):
+    """A packed file that is whole, but not of a kind that is read here."""
 
 
 class _Frames(io.RawIOBase):
@@ -38,13 +44,27 @@ class _Frames(io.RawIOBase):
                 if self.frame is not None:
                     raise zstandard.ZstdError("the file ends within a compressed frame")
                 return 0
-            self.frame = self.frame or zstandard.ZstdDecompressor().decompressobj()
+            if self.frame is None:
+                fed += self.packed.read(HEAD) if len(fed) < HEAD else b""
+                _check_head(zstandard.get_frame_parameters(fed))
+                self.frame = zstandard.ZstdDecompressor(max_window_size=WINDOW).decompressobj()
             self.ready = memoryview(self.frame.decompress(fed))
             if self.frame.eof:
                 self.rest, self.frame = self.frame.unused_data, None
         count = min(len(buffer), len(self.ready))
         buffer[:count], self.ready = self.ready[:count], self.ready[count:]
         return count
+
+
+def _check_head(head: zstandard.FrameParameters) -> None:
+    """Refuse a frame that would take more memory than is promised, or whose dictionary nobody can know."""
+    if head.window_size > WINDOW:
+        raise NotReadError(
+            f"written with a window of {head.window_size >> 20} MiB (zstd --long), more than the {WINDOW >> 20} MiB "
+            "that are read\n  write:   zstd -d --long=31 --stdout OLD.zst | zstd -o NEW.zst"
+        )
+    if head.dict_id:
+        raise NotReadError(f"written with the dictionary {head.dict_id}; unpack it with that one and pack it without")
 
 
 def unpacked(name: str, stream: BinaryIO) -> BinaryIO:
@@ -60,6 +80,8 @@ def damage_named(name: str) -> Iterator[None]:
     """Turn what the unpackers raise into a UserError that names the file."""
     try:
         yield
+    except NotReadError as error:
+        raise UserError(f"{name}: {error}") from None
     except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise UserError(f"{name}: damaged compression ({error})") from None
 

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import random
 import tarfile
 import zipfile
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from scripts.common import manifest
 from scripts.common.errors import UserError
-from scripts.data import archives, fetch
+from scripts.data import archives, fetch, streams
 from scripts.data.archives import glob_regex, read_members, select
 from scripts.data.documents import documents_of, files_fetched, taken, write_block
 from scripts.data.readers import READERS, Text, plain
@@ -109,6 +110,31 @@ def test_damaged_archives_are_refused_by_name(name: str, damage, tmp_path: Path)
     path = archive(tmp_path / name, {f"p/{n}.txt": bytes(range(256)) * 8 for n in range(20)})
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError, match="not a readable zip or tar archive"):
+        read_members(path, ["*.txt"])
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz", "bz2"])
+def test_a_flipped_bit_in_a_packed_archive_is_found(kind: str, tmp_path: Path) -> None:
+    path, content = tmp_path / f"p.tar.{kind}", random.Random(1).randbytes(200_000)
+    with tarfile.open(path, f"w:{kind}") as packed:  # type: ignore[call-overload]
+        info = tarfile.TarInfo("p/a.txt")
+        info.size = len(content)
+        packed.addfile(info, io.BytesIO(content))
+    assert read_members(path, ["*.txt"]) == {"p/a.txt": content}
+    damaged = bytearray(path.read_bytes())
+    damaged[100_000] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(UserError, match="not a readable zip or tar archive"):
+        read_members(path, ["*.txt"])
+
+
+def test_a_zip_of_a_kind_that_is_not_read_is_named_as_such(tmp_path: Path) -> None:
+    path = archive(tmp_path / "p.whl", {"p/a.txt": b"A"})
+    content = bytearray(path.read_bytes())
+    for at in (8, content.rfind(b"PK\x01\x02") + 10):
+        content[at] = 93  # Zstandard
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="not readable here"):
         read_members(path, ["*.txt"])
 
 
@@ -238,6 +264,29 @@ def test_damaged_compression_is_refused(pack, damage) -> None:  # type: ignore[n
     assert len(texts("jsonl", pack(lines.encode()), name)) == 200
     with pytest.raises(UserError, match=rf"{name}: damaged compression"):
         texts("jsonl", damage(pack(lines.encode())), name)
+
+
+def test_frames_that_take_more_memory_than_promised_are_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As zstd --long=28 writes them, here against a lower bound."""
+    line = b'{"text": "a"}\n'
+    asked = zstandard.ZstdCompressionParameters.from_level(3, window_log=20)
+    packer = zstandard.ZstdCompressor(compression_params=asked).compressobj()
+    wide = packer.compress(line) + packer.flush()
+    narrow = zstandard.ZstdCompressor().compress(line)
+    skipped = b"\x50\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"notes"  # as pzstd writes before its frames
+    assert texts("jsonl", narrow + skipped + wide, "d.jsonl.zst") == ["a", "a"]
+    monkeypatch.setattr(streams, "WINDOW", 1 << 19)
+    for packed in (wide, narrow + wide):
+        fact = r"d\.jsonl\.zst: written with a window of 1 MiB \(zstd --long\).*\n.*zstd -d --long=31"
+        with pytest.raises(UserError, match=fact):
+            texts("jsonl", packed, "d.jsonl.zst")
+
+
+def test_a_frame_with_a_dictionary_is_named_as_such() -> None:
+    dictionary = zstandard.train_dictionary(1024, [f"sample {n} {n * n}".encode() for n in range(2000)])
+    packed = zstandard.ZstdCompressor(dict_data=dictionary).compress(b'{"text": "a"}\n')
+    with pytest.raises(UserError, match=rf"d\.jsonl\.zst: written with the dictionary {dictionary.dict_id()}"):
+        texts("jsonl", packed, "d.jsonl.zst")
 
 
 def test_several_zstandard_frames_are_one_file() -> None:
