@@ -14,7 +14,6 @@ Of several files with one score counts, in this order, one in the folder of its 
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -24,7 +23,8 @@ from typing import Any
 
 from scripts.analyze.model_names import PublishedModel, model_in, model_of
 from scripts.common.errors import UserError
-from scripts.common.files import read_json
+from scripts.common.files import parse_json
+from scripts.common.untrusted import read_bytes
 from scripts.study.catalogue import CATALOGUE
 
 COLUMNS = ("model", "num_fewshot", "step", "task", "metric", "value")
@@ -36,7 +36,9 @@ FILE = re.compile(r"(?P<model>.+?)(?:-\d+-?shot)?[-_](?:global_)?step(?P<step>\d
 AMERICAN = re.compile(r"(\d\d)-(\d\d)-(\d{4})-(\d\d)-(\d\d)-(\d\d)")  # month first, as GPT-NeoX names its files
 TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T_-](\d\d)[-:](\d\d)[-:](\d\d)(?:\.\d+)?)?")
 LARGEST = 1 << 28  # bytes of a result file; published ones have up to 3 MB
-OTHER_WEIGHTS = ("peft", "delta", "gguf_file")  # arguments of lm-eval with which another model is scored
+# arguments of lm-eval with which other weights are scored than those that were published
+OTHER_WEIGHTS = ("peft", "delta", "gguf_file", "load_in_8bit", "load_in_4bit", "autogptq", "gptqmodel")
+COUNT = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,13 @@ def read(path: Path) -> Published:
     """
     if path.is_dir():
         return _gathered(sorted(path.rglob("*.json")), path)
-    if not path.exists():
-        raise UserError(f"published scores: {path} does not exist (seen from {Path.cwd()})")
+    if not path.is_file():
+        raise UserError(f"published scores: {path} is no file or folder (seen from {Path.cwd()})")
     if path.suffix == ".json":
         return _sorted([(path, list(json_scores(path)))], [])
-    return _sorted([(path, [score]) for score in csv_scores(path)], [])
+    if not (rows := [(path, [score]) for score in csv_scores(path)]):
+        raise UserError(f"{path}: holds no score; a line each is {', '.join(COLUMNS)}")
+    return _sorted(rows, [])
 
 
 def _gathered(files: list[Path], root: Path) -> Published:
@@ -162,14 +166,19 @@ def csv_scores(path: Path) -> Iterator[Score]:
 
 
 def _of_row(row: dict[str, Any], where: str) -> Score:
-    try:
-        shots, step, value = int(row["num_fewshot"]), int(row["step"]), float(row["value"])
-        if min(shots, step) < 0 or not math.isfinite(value):
-            raise ValueError
-    except (TypeError, ValueError):
-        raise UserError(f"{where}: not a number where one belongs: {row}") from None
+    if None in row or None in row.values():
+        raise UserError(f"{where}: not as many values as the first line has names")
     if not all((row["model"], row["task"], row["metric"])):
         raise UserError(f"{where}: no model, task or metric: {row}")
+    if odd := [row[key] for key in ("num_fewshot", "step") if not COUNT.fullmatch(row[key])]:
+        raise UserError(f"{where}: not a number where one belongs: {odd[0][:100]!r}")
+    try:
+        value = float(row["value"].replace("_", "?"))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{where}: not a number where one belongs: {row['value'][:100]!r}")
+    shots, step = int(row["num_fewshot"]), int(row["step"])
     model = model_of(row["model"].rpartition("/")[2])
     name = model.names[0] if model else row["model"]
     return Score(name, shots, step, task_name(row["task"]), metric_name(row["metric"]), value, None)
@@ -178,19 +187,19 @@ def _of_row(row: dict[str, Any], where: str) -> Score:
 def json_scores(path: Path) -> Iterator[Score]:
     """Scores of one of lm-eval's result files, at least one; raises UserError for a file of another kind."""
     try:
-        if not path.is_file() or path.stat().st_size > LARGEST:
-            raise ValueError(f"it is no file of at most {LARGEST >> 20} MiB")
-        content = _mapping(read_json(path), "the file")
+        content = _mapping(parse_json(read_bytes(path, LARGEST)), "the file")
         found = list(_scores(content, path))
         if not found:
             raise ValueError("no score in it is a number")
-    except (json.JSONDecodeError, OSError, KeyError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         raise UserError(f"{path}: not a result file of lm-eval ({type(error).__name__}: {error})") from None
     yield from found
 
 
 def _scores(content: dict[str, Any], path: Path) -> Iterator[Score]:
     results, config = _mapping(content["results"], "`results`"), _mapping(content["config"], "`config`")
+    if config.get("limit"):
+        raise ValueError(f"with `limit` {config['limit']!r} a part of each task was scored")
     model, step = _model_and_step(content, config, path)
     shots_of = _mapping(content.get("n-shot") or {}, "`n-shot`")
     tasks = {task: _mapping(values, f"`results.{task}`") for task, values in results.items()}
@@ -202,7 +211,7 @@ def _scores(content: dict[str, Any], path: Path) -> Iterator[Score]:
         for name, value in values.items():
             metric, comma, filtered = name.partition(",")
             number = _number(value)
-            if metric.endswith("_stderr") or number is None or bool(comma) != of_04:
+            if metric.endswith("_stderr") or number is None or bool(comma) != of_04 or not (task and metric):
                 continue
             stderr = values.get(f"{metric}_stderr,{filtered}" if comma else f"{metric}_stderr")
             kept = metric_name(metric) if filtered in ("", "none") else f"{metric},{filtered}"
@@ -217,7 +226,7 @@ def _model_and_step(content: dict[str, Any], config: dict[str, Any], path: Path)
     arguments = _mapping(arguments, "`config.model_args`")
     if config.get("model") == "neox":
         return _of_neox(arguments, path)
-    if other := [key for key in OTHER_WEIGHTS if arguments.get(key)]:
+    if other := [key for key in OTHER_WEIGHTS if str(arguments.get(key)) not in ("None", "False", "")]:
         raise ValueError(f"with `{other[0]}` it is another model that was scored")
     weights = str(arguments.get("pretrained") or content.get("model_name") or "")
     if (model := model_in(weights)) is None:

@@ -17,6 +17,7 @@ from scripts.convert.model_folder import save, swapped_in
 from scripts.convert.neox import count_blocks, dtypes_of, merge_shards, read_shards
 from scripts.convert.proof import Pair, Proof
 from scripts.convert.tokenizer_files import check_largest_token, copy_files, prove_same_ids
+from scripts.data.tokenizer import read_tokenizer
 from scripts.study.catalogue import CATALOGUE, Size
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -70,8 +71,6 @@ def files_read(folder: Path) -> dict[str, str]:
 
 def convert(given: argparse.Namespace) -> dict[str, Any]:
     """Write the folder; what castalia.json in it says."""
-    from tokenizers import Tokenizer
-
     native = Native(given.folder, given.config, size_named(given.size) if given.size else None, given.sequence_length)
     vocabulary = native.shape.padded_vocabulary
     dtype = given.dtype or native.dtype
@@ -79,7 +78,7 @@ def convert(given: argparse.Namespace) -> dict[str, Any]:
         texts, tokens = None, vocabulary
         if given.tokenizer:
             copy_files(given.tokenizer, draft)
-            tokens = Tokenizer.from_file(str(draft / "tokenizer.json")).get_vocab_size()
+            tokens = read_tokenizer(given.tokenizer / "tokenizer.json").get_vocab_size()
             check_largest_token(tokens - 1, vocabulary, f"{given.tokenizer}")
         proof = write(native, draft, dtype, tokens)
         if given.tokenizer:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_file
+from scripts.data.tokenizer import read_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -48,9 +49,7 @@ def prove_same_ids(folder: Path, tokenizer_file: Path) -> int:
     Raises UserError, naming the text, where ids differ, and where the number of tokens does. If both files are the same
     byte for byte, ids that differ are the work of the class that loads them, which is told, and 0 is returned.
     """
-    from tokenizers import Tokenizer
-
-    training = Tokenizer.from_file(str(tokenizer_file))
+    training = read_tokenizer(tokenizer_file)
     texts = probe_texts(training)
     difference = _difference(folder, training, texts, tokenizer_file)
     if difference is None:

@@ -86,6 +86,12 @@ def damage_named(name: str) -> Iterator[None]:
         raise UserError(f"{name}: damaged compression ({error})") from None
 
 
+def _check_begun(name: str, stream: BinaryIO) -> None:
+    """Refuse a packed file of no bytes, such as an interrupted download leaves, which unpacks to nothing."""
+    if name.endswith((".gz", ".zst")) and not stream.tell():
+        raise UserError(f"{name}: damaged compression (it is empty)")
+
+
 def lines(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """(number from 1, line without its end) of a packed or plain stream; raises UserError on a line too long."""
     with damage_named(name):
@@ -96,12 +102,14 @@ def lines(name: str, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
             if len(line) > LARGEST:
                 raise UserError(f"{name}:{number}: a line of more than {LARGEST >> 20} MiB; no document is that long")
             yield number, line.rstrip(b"\r\n")
+        _check_begun(name, stream)
 
 
 def whole(name: str, stream: BinaryIO) -> bytes:
     """All of a packed or plain stream; raises UserError if that is too much for one text."""
     with damage_named(name):
         content = unpacked(name, stream).read(LARGEST + 1)
+        _check_begun(name, stream)
     if len(content) > LARGEST:
         raise UserError(f"{name}: more than {LARGEST >> 20} MiB in one text; write it as JSON lines, one a document")
     return content

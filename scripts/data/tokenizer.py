@@ -85,19 +85,24 @@ def downloaded(wanted: Wanted) -> Path:
     )
 
 
-def take_file(wanted: Wanted) -> Tokenizer:
-    """The tokenizer of a given tokenizer.json; raises UserError if its hash, size or first token is another."""
+def read_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a tokenizer.json; raises UserError if it is none."""
     from tokenizers import Tokenizer
 
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # noqa: BLE001  the library raises it for every kind of damage
+        raise UserError(f"{path}: not a tokenizer.json ({error})") from None
+
+
+def take_file(wanted: Wanted) -> Tokenizer:
+    """The tokenizer of a given tokenizer.json; raises UserError if its hash, size or first token is another."""
     path = downloaded(wanted) if wanted.repo else Path(wanted.file or "")
     if not path.is_file():
         raise UserError(f"data.tokenizer.file: {path}: no such file")
     if wanted.sha256 and (found := sha256_file(path)) != wanted.sha256:
         raise UserError(f"{path}: sha256 {found}\n  the study says: {wanted.sha256}")
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001  the library raises it for every kind of damage
-        raise UserError(f"{path}: not a tokenizer.json ({error})") from None
+    tokenizer = read_tokenizer(path)
     if (size := tokenizer.get_vocab_size()) != wanted.vocabulary:
         raise UserError(
             explain(

@@ -20,23 +20,31 @@ from scripts.analyze.memorized import prediction, training_order, windows
 from scripts.common.errors import UserError, run
 
 BATCH = 1024  # rows a step of Pythia
+MOST = 10**9  # rows, a byte each in memory
 SEED = 1234
 
 
 def read_places(path: Path) -> NDArray[np.int64]:
     """Sorted places of a table; raises UserError if it is none, lacks the column, or has a place twice or below 0."""
-    try:
-        names = pq.read_schema(path).names
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path}: not a parquet file that can be read ({str(error).splitlines()[0]})") from None
-    if "index" not in names:
-        raise UserError(f"{path}: no column 'index'; it has {', '.join(names)}")
-    places: NDArray[np.int64] = np.sort(pq.read_table(path, columns=["index"])["index"].to_numpy().astype(np.int64))
+    found = _column(path, "index")
+    if not pa.types.is_integer(found.type) or found.null_count:
+        raise UserError(f"{path}: column 'index' is {found.type} with {found.null_count} nulls, not whole numbers")
+    places: NDArray[np.int64] = np.sort(found.to_numpy().astype(np.int64))
     if len(places) and places[0] < 0:
         raise UserError(f"{path}: place {places[0]}")
     if len(twice := places[1:][np.diff(places) == 0]):
         raise UserError(f"{path}: place {twice[0]} stands there twice")
     return places
+
+
+def _column(path: Path, name: str) -> pa.ChunkedArray:
+    try:
+        names = pq.read_schema(path).names
+        if name not in names:
+            raise UserError(f"{path}: no column {name!r}; it has {', '.join(names)}")
+        return pq.read_table(path, columns=[name])[name]
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: not a parquet file that can be read ({str(error).splitlines()[0]})") from None
 
 
 def read_tokens(path: Path) -> NDArray[np.int64]:
@@ -61,8 +69,8 @@ def main() -> None:
     parser.add_argument("target", type=Path, nargs="?", help="parquet file of what it is to predict")
     parser.add_argument("--rows", type=int, required=True, help="rows that both have seen: 1024 times the earlier step")
     arguments = parser.parse_args()
-    if arguments.rows < 1:
-        raise UserError("--rows: at least 1")
+    if not 1 <= arguments.rows <= MOST:
+        raise UserError(f"--rows: {arguments.rows} is not from 1 to {MOST}")
     one = flags(read_places(arguments.predictor), arguments.rows)
     found = {"rows": arguments.rows, "memorized": int(one.sum()), "order": training_order(*windows(one, BATCH), SEED)}
     if arguments.target:

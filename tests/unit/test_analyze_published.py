@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,12 @@ def test_the_new_layout_the_latest_file_counts_and_a_foreign_one_is_left_out(tmp
         ("a.csv", CSV + "pythia-70m,0,8,piqa,acc," + "1" * 200_000, "no CSV"),
         ("a.csv", CSV.encode() + b"pythia-\xff,0,8,piqa,acc,0.5\n", "no CSV in UTF-8"),
         ("a.csv", CSV + ",0,8,piqa,acc,0.5\n", "line 5: no model, task or metric"),
+        ("a.csv", CSV + "pythia-70m,0,8,piqa,acc,0.5,9\n", "line 5: not as many values"),
+        ("a.csv", CSV + "pythia-70m,0,8,piqa\n", "line 5: not as many values"),
+        ("a.csv", CSV + f"pythia-70m,0,{'8' * 30},piqa,acc,0.5\n", "line 5: not a number"),
+        ("a.csv", CSV + "pythia-70m,0,\uff18,piqa,acc,0.5\n", "line 5: not a number"),  # a digit, but not of ASCII
+        ("a.csv", CSV + "pythia-70m,0,8,piqa,acc,1_0\n", "line 5: not a number"),
+        ("a.csv", CSV.splitlines()[0], "holds no score"),
     ],
 )
 def test_other_files_are_refused_by_name(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
@@ -121,7 +128,7 @@ def test_other_files_are_refused_by_name(tmp_path: Path, name: str, content: str
 def test_nothing_to_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no \.json file of a Pythia's scores"):
         published.read(tmp_path)
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="is no file or folder"):
         published.read(tmp_path / "absent.csv")
 
 
@@ -236,6 +243,7 @@ def test_what_is_no_metric_or_no_number_is_no_score(tmp_path: Path) -> None:
         ({"revision": "main"}, "its revision 'main' names no step"),
         ({"revision": None}, "names no step"),
         ({"peft": "somebody/adapter"}, "another model"),
+        ({"load_in_8bit": True}, "another model"),
         ({"pretrained": "EleutherAI/pythia-160m-v0", "revision": "step3"}, "no revision step3"),
     ],
 )
@@ -246,8 +254,13 @@ def test_a_file_without_a_model_or_step_is_left_out_and_the_others_are_read(
     odd["config"]["model_args"] |= change
     write(tmp_path / "a.json", whole)
     write(tmp_path / "b.json", odd)
+    write(tmp_path / "c.json", {**whole, "config": {**whole["config"], "limit": 10}})
+    write(tmp_path / "d.json", old("pythia-70m,load_in_8bit=False", 16, 0, {"sciq": {"acc": 0.5}, "": {"acc": 0.1}}))
+    os.mkfifo(tmp_path / "e.json")
     found = published.read(tmp_path)
-    assert len(found.scores) == 1 and len(found.left_out) == 1 and reason in found.left_out[0]
+    assert [score.step for score in found.scores] == [8, 16] and len(found.left_out) == 3
+    told = zip(found.left_out, (reason, "a part of each task was scored", "no regular file"), strict=True)
+    assert all(why in line for line, why in told)
 
 
 def test_models_with_the_same_scores_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

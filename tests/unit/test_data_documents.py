@@ -257,7 +257,9 @@ def test_bad_json_lines_are_refused_by_line(content: bytes, fact: str) -> None:
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.ZstdCompressor().compress])
-@pytest.mark.parametrize("damage", [lambda b: b[:-3], lambda b: b"nonsense", lambda b: b[:20] + b"x" * 20 + b[40:]])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-3], lambda b: b"", lambda b: b"nonsense", lambda b: b[:20] + b"x" * 20 + b[40:]]
+)
 def test_damaged_compression_is_refused(pack, damage) -> None:  # type: ignore[no-untyped-def]
     name = "d.jsonl.gz" if pack is gzip.compress else "d.jsonl.zst"
     lines = "\n".join(json.dumps({"text": f"{n * n}"}) for n in range(200))

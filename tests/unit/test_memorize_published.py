@@ -32,6 +32,9 @@ def test_tables_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="twice"):
         read_places(table(tmp_path / "a.parquet", [1, 1]))
     pq.write_table(pa.table({"place": [1]}), tmp_path / "b.parquet")
+    pq.write_table(pa.table({"index": ["7"]}), tmp_path / "c.parquet")
+    with pytest.raises(UserError, match="column 'index' is string"):
+        read_places(tmp_path / "c.parquet")
     with pytest.raises(UserError, match="no column 'index'"):
         read_places(tmp_path / "b.parquet")
 
