@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from math import log1p
 from pathlib import Path
@@ -79,7 +80,7 @@ def contradictions(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -
             if key in config and config[key] != told:
                 yield f"{key} {config[key]}, the embedding has {told}"
     parts = [name.split(".layers.", 1)[1].split(".")[0] for name in shapes if ".layers." in name]
-    layers = {int(part) for part in parts if part.isdigit()}
+    layers = {int(part) for part in parts if re.fullmatch("[0-9]{1,9}", part)}
     if layers and config.get("num_hidden_layers", len(layers)) != len(layers):
         yield f"num_hidden_layers {config['num_hidden_layers']}, there are {len(layers)}"
 

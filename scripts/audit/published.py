@@ -16,8 +16,8 @@ from scripts.common.errors import UserError
 
 COLUMNS = ("repo", "revision", "file", "sha256")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-STEP = re.compile(r"(?:step|global_step)[-_]?(\d+)")
-SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.[^/]+)")
+STEP = re.compile(r"(?:step|global_step)[-_]?(\d{1,18})", re.ASCII)
+SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.[^/]+)", re.ASCII)
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".msgpack", ".h5")
 CONFIG = "config.json"
 MAIN = "main"
@@ -61,6 +61,8 @@ def read_table(path: Path) -> list[Entry]:
         entry = Entry(row[0], row[1], row[2], row[3].lower())
         if any(part in ("", ".", "..") for name in row[:3] for part in name.split("/")):
             raise UserError(f"{path}: line {number}: {entry.where} leads out of its folder")
+        if not entry.where.isprintable():
+            raise UserError(f"{path}: line {number}: {entry.where!r} holds characters that can't be shown")
         key = entry.repo, entry.revision, entry.file
         if entries.setdefault(key, entry) != entry:
             raise UserError(f"{path}: line {number}: {entry.where} stands there twice with different sha256")
@@ -86,6 +88,16 @@ def revisions(entries: Iterable[Entry]) -> dict[str, dict[str, dict[str, str]]]:
 def _rank(revision: str) -> tuple[bool, int, str]:
     step = step_of(revision)
     return step is None, step or 0, revision
+
+
+def step_aliases(entries: Iterable[Entry]) -> Iterator[str]:
+    """Revisions of one repository that are named after the same step, as step8 and step08: a user gets one of them."""
+    for repo, by_revision in revisions(entries).items():
+        names: dict[int, list[str]] = {}
+        for revision in by_revision:
+            if (step := step_of(revision)) is not None:
+                names.setdefault(step, []).append(revision)
+        yield from (f"{repo}: {_few(same)} are all step {step}" for step, same in names.items() if len(same) > 1)
 
 
 Allowed = set[frozenset[str]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 from scripts.analyze import published as scores
@@ -24,10 +25,9 @@ def schedule_of(text: str | None) -> list[int] | None:
         return None
     if text == "pythia":
         return scheduled_steps(PYTHIA_UPDATES, **PYTHIA_STEPS)
-    try:
-        return sorted({int(part) for part in text.split(",")})
-    except ValueError:
-        raise UserError(explain("--schedule", text, "pythia, or steps with commas", "--schedule 0,1,2,4")) from None
+    if not re.fullmatch(r"[0-9]{1,18}(,[0-9]{1,18})*", text):
+        raise UserError(explain("--schedule", text, "pythia, or steps with commas", "--schedule 0,1,2,4"))
+    return sorted({int(part) for part in text.split(",")})
 
 
 def from_table(entries: list[published.Entry], steps: list[int] | None, allowed: published.Allowed) -> list[Check]:
@@ -39,6 +39,8 @@ def from_table(entries: list[published.Entry], steps: list[int] | None, allowed:
     return [
         judged("suite-revisions", f"every repository has the steps of {wanted}",
                published.missing_revisions(entries, steps), looked),
+        judged("suite-steps", "no two revisions of a repository are named after the same step",
+               published.step_aliases(entries), looked),
         judged("suite-files", "every revision of a repository has the same files, and all shards",
                published.uneven_files(entries), looked),
         judged("suite-same-weights", "no two revisions of a repository hold the same weights",

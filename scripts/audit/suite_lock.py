@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from typing import Any
 
 from scripts.audit import merkle
 from scripts.audit.verdict import Check, judged
+from scripts.common import untrusted
 from scripts.common.errors import UserError
 from scripts.common.words import brief
 
@@ -18,6 +19,8 @@ SCHEMA = 1
 KIND = "suite lock"
 PLAIN = re.compile(r"[A-Za-z0-9 ._+=,@%/-]+")  # what a JSON file and sha256sum write as it stands
 SHA256 = re.compile(r"[0-9a-f]{64}")
+VERDICTS = ("pass", "fail")
+BYTES = 1 << 30  # about 7 million files
 
 
 def leaves(files: Mapping[str, str]) -> list[bytes]:
@@ -35,21 +38,20 @@ def lock_of(study: str, verdict: str, files: Mapping[str, str]) -> dict[str, Any
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A lock from its file; raises UserError if it is none."""
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from None
+    """A lock from its file; raises UserError if it is none, or names a path twice or otherwise than `lock_of` does."""
+    content = untrusted.read_json(path, BYTES)
     if not isinstance(content, dict) or content.get("kind") != KIND or content.get("schema") != SCHEMA:
         raise UserError(f"{path}: no lock of a suite of schema {SCHEMA}")
+    if not isinstance(content.get("study"), str) or content.get("verdict") not in VERDICTS:
+        raise UserError(f"{path}: names no study, or no verdict ({' or '.join(VERDICTS)})")
     files = content.get("files")
     if not isinstance(files, dict) or not files or not isinstance(content.get("root"), str):
         raise UserError(f"{path}: names no files, or no root")
     for name, digest in files.items():
-        if not PLAIN.fullmatch(name) or name.startswith("/") or ".." in name.split("/"):
+        if not PLAIN.fullmatch(name) or posixpath.isabs(name) or name.split("/")[0] == "..":
             raise UserError(f"{path}: {name!r} is no path below a suite's folder")
+        if name != (plain := posixpath.normpath(name)) or plain == ".":  # else one file could stand there twice
+            raise UserError(f"{path}: {name!r} is not how a lock writes a path\n  write:   {plain!r}")
         if not isinstance(digest, str) or not SHA256.fullmatch(digest):
             raise UserError(f"{path}: {name} has no sha256, but {digest!r}")
     return content
@@ -68,7 +70,9 @@ def check_lock(lock: dict[str, Any], sums: Mapping[str, str], artefacts: list[st
     changed = [f"{path}: sha256 {sums[path]}, the lock says {files[path]}" for path in files if path in sums
                and sums[path] != files[path]]  # fmt: skip
     unknown = [f"{path}: not in the lock" for path in artefacts if path not in files]
+    verdict = [] if lock["verdict"] == "pass" else ["the audit that wrote this lock had failed checks"]
     return [
+        judged("lock_verdict", "The suite was sound when it was locked", verdict, "its audit passed"),
         judged("lock_root", "The lock's root is that of the hashes it lists", wrong_root, f"root {computed}"),
         judged("lock_files", "Every file that is here has the sha256 of the lock", changed,
                f"{len(sums):,} of {len(files):,} files"),

@@ -88,6 +88,14 @@ def test_a_lock_refuses_paths_that_sha256sum_would_escape() -> None:
         ({"files": {"../x": "a" * 64}}, "no path below"),
         ({"files": {"/etc/passwd": "a" * 64}}, "no path below"),
         ({"files": {"x": "A" * 64}}, "no sha256"),
+        ({"files": {"./x": "a" * 64}}, "write: +'x'"),
+        ({"files": {"a//b": "a" * 64}}, "write: +'a/b'"),
+        ({"files": {"a/./b": "a" * 64}}, "write: +'a/b'"),
+        ({"files": {"a/": "a" * 64}}, "write: +'a'"),
+        ({"files": {"a/../b": "a" * 64}}, "write: +'b'"),
+        ({"files": {".": "a" * 64}}, "not how a lock writes"),
+        ({"verdict": "sound"}, "no verdict"),
+        ({"study": 3}, "no study"),
     ],
 )
 def test_damaged_locks_are_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
@@ -97,6 +105,19 @@ def test_damaged_locks_are_refused(tmp_path: Path, change: dict[str, object], me
     write_json(path, suite_lock.read(path) | change)
     with pytest.raises(UserError, match=message):
         suite_lock.read(path)
+
+
+def test_a_lock_that_names_a_path_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "suite.lock.json"
+    write_json(path, suite_lock.lock_of("s", "pass", FILES))
+    path.write_text(path.read_text().replace('"files": {', f'"files": {{"data/x.bin": "{"c" * 64}",'))
+    with pytest.raises(UserError, match="twice"):
+        suite_lock.read(path)
+
+
+def test_a_lock_of_an_unsound_suite_says_so() -> None:
+    checks = suite_lock.check_lock(suite_lock.lock_of("s", "fail", FILES), FILES, [])
+    assert [check.id for check in checks if check.status == "fail"] == ["lock_verdict"]
 
 
 def test_a_partial_copy_passes_and_says_what_is_absent() -> None:

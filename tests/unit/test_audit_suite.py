@@ -197,3 +197,27 @@ def test_the_command_ends_with_1_for_a_fault_and_2_for_a_mistake(tmp_path: Path)
     done = call("--table", str(EXAMPLE), "--same", "step0=step1", "--out", str(out))
     assert done.returncode == 1 and json.loads(out.read_text())["verdict"] == "fail"
     assert call("--table", str(tmp_path / "none.csv")).returncode == 2
+
+
+@pytest.mark.parametrize("alias", ["step03", "step-3", "global_step3"])
+def test_two_revisions_of_one_step_are_told(alias: str) -> None:
+    again = [Entry(e.repo, alias, e.file, digest(alias, e.file)) for e in suite() if e.revision == "step3"]
+    found = failed(from_table(suite() + again, None, set()))["suite-steps"]
+    assert [line.partition(":")[0] for line in found] == ["a/one", "a/two"]
+    assert alias in found[0] and "step 3" in found[0]
+
+
+def test_digits_of_other_scripts_name_no_step() -> None:
+    assert published.step_of("step\u0663") is None and published.step_of("step3") == 3
+    with pytest.raises(UserError, match="--schedule"):
+        schedule_of("1,\u0663")
+    assert (
+        list(at_hand.contradictions({"num_hidden_layers": 1}, {"a.layers.\u00b2.b": (1,), "a.layers.0.b": (1,)})) == []
+    )
+
+
+def test_names_that_cant_be_shown_are_refused(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text(f"repo,revision,file,sha256\na/one,step1\0,config.json,{'a' * 64}\n")
+    with pytest.raises(UserError, match=r"line 2: .*can't be shown"):
+        published.read_table(table)
