@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,9 @@ def load_tasks(asked: TaskSet, folder: Path) -> dict[str, Any]:
     for name, task in loaded["tasks"].items():
         if task.get_config("num_fewshot") != 0:  # 0 in a task's file means it must not have any, as in lm-eval
             task.set_config(key="num_fewshot", value=asked.shots)
-            check_examples(name, task, asked.shots)
+            if asked.shots:
+                without_the_item(name, task)
+                check_examples(name, task, asked.shots)
         task.set_fewshot_seed(seed=FEW_SHOT_SEED)
     return loaded
 
@@ -67,12 +71,37 @@ def _included(asked: TaskSet) -> set[str]:
     return names_below(Path(asked.include_path)) if asked.include_path else set()
 
 
+def without_the_item(name: str, task: Any) -> None:
+    """Let lm-eval leave an item out of its own examples where these are drawn from the split that is evaluated.
+
+    It does so only if the two names of the split are equal in the task's file, or both left out; else a prompt may hold
+    its own answer. Raises UserError where the two are read in different ways, so that it can't know the item again.
+    """
+    config, few = task.config, task.fewshot_cfg
+    evaluated = config.test_split or config.validation_split
+    source = few.split or config.training_split or config.validation_split or config.test_split
+    if source != evaluated or source is None or (few.split is None and few.samples is not None):
+        return
+    if few.split is None:
+        few.process_docs = config.process_docs  # as lm-eval reads examples without a split of their own
+    if few.split != config.test_split:
+        config.test_split = few.split = evaluated
+        print(
+            f"{name}: examples are drawn from {evaluated!r}, which is evaluated, never the item itself", file=sys.stderr
+        )
+    if next(iter(task.fewshot_docs())) not in list(task.eval_docs):
+        raise UserError(
+            f"{name}: examples are drawn from {evaluated!r}, which is evaluated, but read in another way, so an item "
+            "could be its own example\n  fix: a fewshot_split of its own, or evaluation.task_sets with shots: 0 for it"
+        )
+
+
 def check_examples(name: str, task: Any, shots: int) -> None:
     """Refuse more examples than there are documents to draw them from; raises UserError."""
-    if not shots:
-        return
-    same = task.fewshot_cfg.split == task.config.test_split  # lm-eval then never takes an item as its own example
-    usable = len(task.fewshot_docs()) - (1 if same else 0)
+    documents = list(task.fewshot_docs())
+    usable = len(documents)
+    if task.fewshot_cfg.split == task.config.test_split:  # then lm-eval leaves out the item and its equals
+        usable -= max(Counter(json.dumps(each, sort_keys=True, default=str) for each in documents).values())
     if shots > usable:
         raise UserError(
             f"{name}: {shots} examples are asked for, its data have {usable} to draw from\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.data.store import Document, document_id, write_documents
-from scripts.evaluate import agreement, passages, tasks
+from scripts.evaluate import agreement, loading, passages, tasks
 from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY
+from scripts.study.config_evaluation import TaskSet
 
 WORDS = [
     "king",
@@ -202,3 +204,74 @@ def test_a_held_out_split_that_is_too_small_is_refused(tmp_path: Path, monkeypat
 
 def test_every_task_has_a_shape() -> None:
     assert set(tasks.SHAPES) == set(OWN_TASKS) == {LAST_WORD, CONTINUATION, AGREEMENT, PERPLEXITY}
+
+
+# --- few-shot examples -----------------------------------------------------------------------------
+
+
+def users_task(folder: Path, items: list[dict[str, str]], **keys: Any) -> TaskSet:
+    """A task of a user's folder with these items in every split it names."""
+    lines = "".join(json.dumps(item) + "\n" for item in items)
+    (folder / "items.jsonl").write_text(lines)
+    (folder / "reading.py").write_text(
+        "def shouted(documents):\n    return documents.map(lambda item: {'question': item['question'].upper()})\n"
+    )
+    splits = [value for key, value in keys.items() if key.endswith("split")]
+    task = {
+        "task": "my_riddles",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {split: str(folder / "items.jsonl") for split in splits}},
+        "output_type": "loglikelihood",
+        "doc_to_text": "question",
+        "doc_to_target": "answer",
+        "metric_list": [{"metric": "acc"}],
+        **keys,
+    }
+    text = yaml.safe_dump(task).replace("'!function reading.shouted'", "!function reading.shouted")
+    (folder / "riddles.yaml").write_text(text)
+    return TaskSet(shots=2, tasks=["my_riddles"], include_path=str(folder))
+
+
+RIDDLES = [{"question": f"What is number {n}?", "answer": f" answer-{n}."} for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"test_split": "test"}, True),
+        ({"validation_split": "dev"}, False),  # lm-eval knows this case
+        ({"validation_split": "dev", "fewshot_split": "dev"}, True),
+        ({"training_split": "test", "test_split": "test"}, True),
+        ({"test_split": "test", "process_docs": "!function reading.shouted"}, True),
+        ({"test_split": "test", "fewshot_split": "test"}, False),  # and this one
+    ],
+)
+def test_an_item_is_never_its_own_example(
+    keys: dict[str, str], told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = loading.load_tasks(users_task(tmp_path, RIDDLES, **keys), tmp_path)["tasks"]["my_riddles"]
+    assert ("my_riddles: examples are drawn from" in capsys.readouterr().err) == told
+    task.build_all_requests()
+    assert len(task.instances) == 3
+    for instance in task.instances:
+        context, answer = instance.args
+        assert answer.strip() not in context
+        assert context.count("answer-") == 2
+
+
+def test_examples_of_another_split_are_drawn_as_lm_eval_draws_them(tmp_path: Path) -> None:
+    asked = users_task(tmp_path, RIDDLES, training_split="train", test_split="test")
+    task = loading.load_tasks(asked, tmp_path)["tasks"]["my_riddles"]
+    assert (task.config.test_split, task.fewshot_cfg.split) == ("test", None)
+
+
+def test_examples_that_can_not_be_told_from_the_item_are_refused(tmp_path: Path) -> None:
+    other = {"split": "test", "process_docs": "!function reading.shouted"}
+    with pytest.raises(UserError, match=r"my_riddles: .* read in another way"):
+        loading.load_tasks(users_task(tmp_path, RIDDLES, test_split="test", fewshot_config=other), tmp_path)
+
+
+@pytest.mark.parametrize("items", [RIDDLES[:2], [RIDDLES[0], RIDDLES[1], RIDDLES[1]]])
+def test_too_few_other_items_for_the_examples_are_refused(items: list[dict[str, str]], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="my_riddles: 2 examples are asked for, its data have 1 to draw from"):
+        loading.load_tasks(users_task(tmp_path, items, test_split="test"), tmp_path)
