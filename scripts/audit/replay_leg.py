@@ -21,7 +21,7 @@ from scripts.common.errors import UserError, explain, run
 from scripts.study.resources import placement
 from scripts.study.study import Study, load, parse
 from scripts.train.launch import launcher
-from scripts.train.world import EXIT_SAVED
+from scripts.train.world import ALONE, EXIT_SAVED
 
 RETRAIN = "scripts.audit.retrain"
 SAME_ANYWHERE = ("rows", "learning_rate", "applied")  # of an update, on any machine
@@ -31,10 +31,10 @@ def retrain(interval: Interval, work: Path) -> None:
     """Train the interval in the scratch folder; raises UserError if that fails, SystemExit(75) if asked to end."""
     there = parse(json.loads((work / scratch.STUDY).read_text()))
     spread = placement(there.run(interval.run), there.file.runtime)
-    alone = [sys.executable, "-m", RETRAIN]
-    command = alone if spread.processes == 1 else launcher(spread, there.file.runtime.threads, RETRAIN)
+    alone = spread.processes == 1
+    command = [sys.executable, "-m", RETRAIN] if alone else launcher(spread, there.file.runtime.threads, RETRAIN)
     arguments = ["--study", str(scratch.STUDY), "--run", interval.run, "--until", str(interval.end)]
-    code = scratch.call([*command, *arguments], work)
+    code = scratch.call([*command, *arguments], work, ALONE if alone else {})
     if code == EXIT_SAVED:
         raise SystemExit(code)
     if code:

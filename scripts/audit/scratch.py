@@ -20,6 +20,7 @@ from scripts.audit.sample import Interval
 from scripts.common import manifest
 from scripts.common.files import digest_of, read_json, sha256_file, write_json, write_text
 from scripts.study.study import Study
+from scripts.train.world import unlaunched
 
 FOLDER = Path("results/audit/scratch")
 STUDY = Path("results/study.json")
@@ -127,7 +128,7 @@ def hard_link(source: Path, target: Path) -> None:
 
 def call(command: list[str], work: Path, environment: Mapping[str, str] | None = None) -> int:
     """Run a command in the scratch folder, handing on what asks this process to end; returns its exit code."""
-    child = subprocess.Popen(command, cwd=work, env={**os.environ, **(environment or {})})
+    child = subprocess.Popen(command, cwd=work, env={**unlaunched(os.environ), **(environment or {})})
 
     def hand_on(number: int, _: FrameType | None) -> None:
         child.send_signal(number)

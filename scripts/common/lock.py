@@ -29,6 +29,7 @@ from scripts.common.errors import UserError
 BEAT = 5.0  # seconds between an owner's signs of life
 SILENCE = 60.0  # seconds without one, after which an owner whom nobody can vouch for is gone
 LOOK = 5.0  # seconds between looks at another's lock
+PATIENCE = 24 * 3600.0  # seconds a Slurm job waits for another's end: its node would be idle for longer
 
 
 def process_start(pid: int) -> str | None:
@@ -110,7 +111,8 @@ def hold(folder: Path) -> Iterator[None]:
     """Hold `folder` for writing.
 
     Raises UserError that names the living owner if there is one; a Slurm job, which has nobody to tell, waits
-    for it instead. Ends this process if somebody took the lock, which happens to one that was stopped or cut off.
+    for it instead, a day at most. Ends this process if somebody took the lock, which happens to one that was stopped or
+    cut off.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
@@ -154,7 +156,7 @@ def _beat(path: Path, mine: str, done: threading.Event) -> None:
 
 def _acquire(path: Path, draft: Path) -> None:
     """Link the filled draft to the lock's name, which only one process can do."""
-    tries, told = 0, ""
+    tries, told, last = 0, "", time.monotonic() + PATIENCE
     while tries < 10:
         try:
             os.link(draft, path)
@@ -167,8 +169,10 @@ def _acquire(path: Path, draft: Path) -> None:
         if "SLURM_JOB_ID" not in os.environ:
             raise UserError(f"{living}; wait for it or end it, then try again")
         if living != told:
-            print(f"{living}; waiting for its end", file=sys.stderr, flush=True)
+            print(f"{living}; waiting for its end, {PATIENCE / 3600:g} h at most", file=sys.stderr, flush=True)
             told = living
+        if time.monotonic() > last:
+            raise UserError(f"{living}; waited {PATIENCE / 3600:g} h for its end, run it again later")
         time.sleep(LOOK)
     raise UserError(f"{path}: could not be taken; other processes keep taking it")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from scripts.common.errors import UserError
 
 LOGS = Path(".snakemake/slurm_logs")  # where Snakemake's Slurm plugin puts the jobs' output, in the study's folder
+ANSWER = 60.0  # seconds for Slurm to answer in
 FIELDS = "JobID:|,State:|,Comment:|,STDOUT:|"
 
 
@@ -41,16 +42,23 @@ def jobs_of(folder: Path) -> list[Job]:
     """
     if shutil.which("squeue") is None or not (folder / LOGS).is_dir():  # made before the first submission
         return []
-    command = ["squeue", "--me", "--noheader", f"--Format={FIELDS}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return jobs_in(_answer("squeue", "--me", "--noheader", f"--Format={FIELDS}"), folder)
+
+
+def _answer(*command: str) -> str:
+    """What a command of Slurm prints; raises UserError if it fails or doesn't answer."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=ANSWER)
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{command[0]}: no answer in {ANSWER:g} s\n  write:   it again later") from None
     if done.returncode:
-        raise UserError(f"squeue doesn't tell which jobs run already: {done.stderr.strip()}\n  write:   it again later")
-    return jobs_in(done.stdout, folder)
+        raise UserError(f"{command[0]}: {done.stderr.strip()}\n  write:   it again later")
+    return done.stdout
 
 
 def end(jobs: list[Job], folder: Path, seconds: float = 300.0) -> None:
     """Cancel jobs and wait until Slurm knows none of them; training saves first. Raises UserError if some stay."""
-    subprocess.run(["scancel", *(str(job.number) for job in jobs)], check=True)
+    _answer("scancel", *(str(job.number) for job in jobs))
     asked, last = {job.number for job in jobs}, time.monotonic() + seconds
     while left := asked & {job.number for job in jobs_of(folder)}:
         if time.monotonic() > last:

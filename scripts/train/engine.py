@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -19,7 +22,7 @@ from scripts.study.engine_rules import check_compiler, check_recipe, micro_batch
 from scripts.study.runs import Run
 from scripts.train.model import GPTNeoX, initialized
 from scripts.train.recipe import decay_groups
-from scripts.train.world import from_srun
+from scripts.train.world import ALONE, from_srun
 
 # DeepSpeed reads these when it is imported
 ENVIRONMENT = {
@@ -29,6 +32,8 @@ ENVIRONMENT = {
 }
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+ARRIVAL = timedelta(minutes=10)  # within which a job's processes are there: seconds, or minutes on a loaded file system
+UNSET = f"unset {' '.join(ALONE)}"
 BUCKET = 500_000_000  # elements, as in Pythia's files up to 2.8b
 
 
@@ -39,6 +44,19 @@ class World:
     rank: int
     size: int
     local_rank: int
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> World:
+        """Raises UserError for numbers that no launcher sets."""
+        given = {key: environment.get(key, alone) for key, alone in ALONE.items()}
+        if not all(re.fullmatch(r"[0-9]{1,6}", number) for number in given.values()):
+            found = None
+        else:
+            found = cls(*(int(given[key]) for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+        if found is None or found.rank >= found.size:
+            said = ", ".join(f"{key}={value}" for key, value in given.items())
+            raise UserError(f"the environment says {said}; RANK counts from 0 to below WORLD_SIZE\n  write:   {UNSET}")
+        return found
 
 
 def join_world(runtime: Runtime) -> World:
@@ -52,11 +70,7 @@ def join_world(runtime: Runtime) -> World:
     torch.use_deterministic_algorithms(True)
     # that switch also fills every new tensor, a tenth of a tiny model's time; nothing here reads one unwritten
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    world = World(
-        rank=int(os.environ.get("RANK", 0)),
-        size=int(os.environ.get("WORLD_SIZE", 1)),
-        local_rank=int(os.environ.get("LOCAL_RANK", 0)),
-    )
+    world = World.of(os.environ)
     for key, number in (("RANK", world.rank), ("WORLD_SIZE", world.size), ("LOCAL_RANK", world.local_rank)):
         os.environ.setdefault(key, str(number))
     backend = "nccl" if runtime.device == "cuda" else "gloo"
@@ -67,8 +81,26 @@ def join_world(runtime: Runtime) -> World:
     if world.size == 1:  # an in-memory store: no port that two jobs on one machine could both want
         torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
     else:
-        torch.distributed.init_process_group(backend)
+        torch.distributed.init_process_group(backend, store=_meet(world), rank=world.rank, world_size=world.size)
     return world
+
+
+def _meet(world: World) -> torch.distributed.Store:
+    """What the processes find each other by; raises UserError if some don't come."""
+    place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    minutes = ARRIVAL.total_seconds() / 60
+    if world.rank == 0:
+        told = f"waiting for all {world.size} processes (WORLD_SIZE) at {place}, {minutes:g} minutes at most"
+        print(told, file=sys.stderr, flush=True)
+    try:
+        store: torch.distributed.Store = next(torch.distributed.rendezvous("env://", timeout=ARRIVAL))[0]
+    except (ValueError, RuntimeError) as error:  # a missing variable; a time-out, or a host that isn't there
+        raise UserError(
+            f"process {world.rank} of {world.size} (RANK and WORLD_SIZE of the environment) didn't meet the others at "
+            f"{place}: {str(error).splitlines()[0]}\n  for a single process write:   {UNSET}"
+        ) from None
+    store.set_timeout(torch.distributed.constants.default_pg_timeout)
+    return store
 
 
 def by_value(member: Any, _: int) -> tuple[Any, tuple[Any]]:

@@ -14,6 +14,7 @@ from scripts.common import lock
 from scripts.common.errors import UserError, run_and_leave
 from scripts.study.resources import Placement, placement
 from scripts.study.study import load
+from scripts.train.world import ALONE, unlaunched
 
 TRAINER = "scripts.train.train"
 
@@ -42,9 +43,12 @@ def main() -> None:
     arguments = parser.parse_args()
     study = load(arguments.study)
     spread = placement(study.run(arguments.run), study.file.runtime)
+    environment = unlaunched(os.environ)
     if spread.processes == 1:
         from scripts.train import train  # this process: another would cost its start
 
+        os.environ.clear()
+        os.environ.update(environment | ALONE)
         train.main()
         return
     if spread.nodes > 1 and "SLURM_JOB_ID" not in os.environ:
@@ -55,7 +59,7 @@ def main() -> None:
     with lock.hold(Path("checkpoints") / arguments.run):
         pass  # wait for another job's end here: processes that wait for their first one give up after minutes
     command = [*launcher(spread, study.file.runtime.threads), *sys.argv[1:]]
-    os.execvp(command[0], command)
+    os.execvpe(command[0], command, environment)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,18 @@ from collections.abc import Mapping
 
 EXIT_SAVED = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, run it again; everything is saved
 PORTS = range(20_000, 30_000)  # below the ports Linux gives to clients
+ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+LAUNCHED = re.compile(
+    r"(GROUP_|ROLE_|NODE_|LOCAL_)?RANK|(GROUP_|ROLE_|LOCAL_)?WORLD_SIZE|MASTER_(ADDR|PORT)|(TORCHELASTIC|PET)_.*"
+)
+
+
+def unlaunched(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what torchrun, or whoever started a shell or container as one of many, left in it.
+
+    The study says how many processes a job has: with another's WORLD_SIZE it would wait for some that nobody starts.
+    """
+    return {key: value for key, value in environment.items() if not LAUNCHED.fullmatch(key)}
 
 
 def from_srun(environment: Mapping[str, str]) -> dict[str, str]:

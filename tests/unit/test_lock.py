@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common import lock
+from scripts.common import lock, slurm
 from scripts.common.errors import UserError
 from scripts.common.slurm import Job, jobs_in
 from scripts.study.start import meet_left_jobs
@@ -138,6 +138,17 @@ def test_a_slurm_job_waits_for_the_owner(
     assert f"in use by process {holder.pid}" in capsys.readouterr().err
 
 
+def test_a_slurm_job_does_not_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "13")
+    monkeypatch.setattr(lock, "PATIENCE", 0.36)
+    (tmp_path / ".lock").write_text(json.dumps(lock.owner_now() | {"job": "12"}))
+    with pytest.raises(UserError, match=r"Slurm job 12; waited 0.0001 h for its end"), lock.hold(tmp_path):
+        pytest.fail("taken from a living owner")
+    assert "waiting for its end, 0.0001 h at most" in capsys.readouterr().err
+
+
 def test_an_owner_that_was_stopped_ends_when_its_lock_was_taken(tmp_path: Path) -> None:
     holder = start_holder(tmp_path)
     holder.send_signal(signal.SIGSTOP)
@@ -160,7 +171,7 @@ def test_left_jobs_are_those_whose_logs_are_in_the_folder(tmp_path: Path) -> Non
 
 
 def test_left_jobs_are_named_and_a_silent_slurm_is_an_error(
-    tmp_path: Path, squeue: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, squeue: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     squeue.write_text("error: Unable to contact slurm controller")
     meet_left_jobs(tmp_path, end=False)  # nothing was ever submitted from here, so Slurm is not asked
@@ -170,4 +181,8 @@ def test_left_jobs_are_named_and_a_silent_slurm_is_an_error(
     assert "7  RUNNING     train_run_wildcards_pythia-70m" in capsys.readouterr().out
     squeue.write_text("error: Unable to contact slurm controller")
     with pytest.raises(UserError, match="Unable to contact"):
+        meet_left_jobs(tmp_path, end=False)
+    monkeypatch.setattr(slurm, "ANSWER", 0.2)
+    (tmp_path / "bin/squeue").write_text("#!/bin/sh\nexec sleep 60\n")
+    with pytest.raises(UserError, match=r"squeue: no answer in 0\.2 s"):
         meet_left_jobs(tmp_path, end=False)

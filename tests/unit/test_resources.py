@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -21,8 +24,10 @@ from scripts.study.resources import (
     training_minutes,
 )
 from scripts.study.study import load, parse
+from scripts.train import engine
+from scripts.train.engine import World
 from scripts.train.launch import launcher
-from scripts.train.world import PORTS, first_host, from_srun
+from scripts.train.world import ALONE, PORTS, first_host, from_srun, unlaunched
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHIA = load(ROOT / "studies/pythia.yaml")
@@ -142,6 +147,48 @@ def test_a_task_of_a_step_finds_its_world() -> None:
 )
 def test_nobody_else_is_taken_for_one(other: dict[str, str]) -> None:
     assert from_srun(other) == {}
+
+
+def test_what_other_launchers_left_in_the_environment_is_dropped() -> None:
+    left = {"RANK": "senior", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "n1", "PET_NNODES": "2",
+            "TORCHELASTIC_USE_AGENT_STORE": "True", "NODE_RANK": "1"}  # fmt: skip
+    kept = {"PATH": "/bin", "RANKS": "1", **STEP}
+    assert unlaunched({**left, **kept}) == kept
+    assert from_srun({**kept, **ALONE}) == {}  # one process, in the shell of a step of eight
+    assert World.of(ALONE) == World.of({}) == World(0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"RANK": "senior"}, {"RANK": "5"}, {"RANK": "1", "WORLD_SIZE": "1"}, {"WORLD_SIZE": "0"}, {"WORLD_SIZE": "-2"},
+     {"WORLD_SIZE": ""}, {"RANK": "٣", "WORLD_SIZE": "4"}, {"LOCAL_RANK": "x"}],
+)  # fmt: skip
+def test_a_world_that_no_launcher_makes_is_refused(odd: dict[str, str]) -> None:
+    (key, value), *_ = odd.items()
+    with pytest.raises(UserError, match=rf"{key}={value}(.|\n)*write:   unset RANK"):
+        World.of(odd)
+
+
+@pytest.mark.parametrize(
+    ("rank", "place", "fact"),
+    [
+        ("0", {"MASTER_ADDR": "127.0.0.1"}, "1/2 clients joined"),
+        ("1", {"MASTER_ADDR": "127.0.0.1"}, "127.0.0.1"),
+        ("0", {}, "MASTER_ADDR expected"),
+    ],
+)
+def test_processes_that_nobody_started_are_not_waited_for_without_end(
+    rank: str, place: dict[str, str], fact: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    for key, value in {"RANK": rank, "WORLD_SIZE": "2", "MASTER_PORT": str(port), **place}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(engine, "ARRIVAL", timedelta(seconds=1))
+    with pytest.raises(UserError, match=rf"process {rank} of 2 (.|\n)*{fact}(.|\n)*unset RANK LOCAL_RANK WORLD_SIZE"):
+        engine._meet(World.of(os.environ))
 
 
 @pytest.mark.parametrize(

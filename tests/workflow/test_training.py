@@ -231,6 +231,24 @@ def test_kills_at_any_moment_change_no_byte(
     assert sums(folder) == alone(kind, processes)
 
 
+def test_a_study_of_one_process_asks_nobody_else_for_company(
+    folder: Path, alone: Callable[[str, int], dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a shell that is itself one of four: of torchrun, and of a step of Slurm."""
+    left = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9"}
+    step = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_NUM_TASKS": "4",
+            "SLURM_STEP_NODELIST": "n[1-2]"}  # fmt: skip
+    for key, value in {**left, **step}.items():
+        monkeypatch.setenv(key, value)
+    process = run_on(
+        folder, ["scripts.train.launch", "--study", str(study_file(folder, "study")), "--run", RUN], processes=1
+    )
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    monkeypatch.undo()
+    assert sums(folder) == alone("fp32, ZeRO-1", 1)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of a few megabytes."""
