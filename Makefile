@@ -60,6 +60,7 @@ audit: $(READY) ## is a suite complete, unaltered, one chain from step 0? (DIREC
 	  $(RUN) python -m scripts.audit.audit $(WHERE) --only-report && $(RUN) python -m scripts.audit.page $(WHERE))
 
 dry-run: $(READY) ## show what would run and why
+	@$(RUN) python -m scripts.study.check --study $(STUDY) --file-only  # Snakemake would name no line of what is wrong
 	@$(RUN) snakemake --profile profiles/local --configfile $(STUDY) --directory $(DIRECTORY) --dry-run
 
 test: $(READY) ## the tests, the smoke study end to end among them

@@ -4,12 +4,6 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-# A study stands alone: --configfile replaces config.yaml instead of being merged onto it.
-if not workflow.overwrite_configfiles:
-
-    configfile: f"{workflow.basedir}/config.yaml"
-
-
 report: "rules/report/workflow.rst"
 
 
@@ -52,7 +46,7 @@ rule all:
 
 onstart:
     # Disk, output folder, source files, foreign checkpoints: refused here, before the first job.
-    begin(STUDY_FILE, config)
+    begin(STUDY_FILE, STUDY, here=workflow.local_exec)
     record()
     print("Steps and time left of each job: make watch, in a second terminal", file=sys.stderr)
 

@@ -7,21 +7,23 @@ sys.path.insert(0, workflow.basedir)
 from scripts.audit import sample
 from scripts.common.environment import prepare
 from scripts.common.errors import UserError
-from scripts.common.files import read_yaml
 from scripts.evaluate.names import task_files
 from scripts.study import exports, targets
-from scripts.study.check import begin
+from scripts.study.check import begin, rehearse
 from scripts.study.published import published_science
 from scripts.study.start import record
-from scripts.study.study import parse as parse_study
-from scripts.study.texts import matching
+from scripts.study.study import merged, parse as parse_study
+from scripts.study.texts import holdable, matching, within
 
 STUDY_FILE = "results/study.json"  # written by onstart; what every command reads
 
 try:
-    for file in workflow.overwrite_configfiles or [f"{workflow.basedir}/config.yaml"]:
-        read_yaml(Path(file))  # refuses what Snakemake's own reading lets pass: a key that stands twice
-    STUDY = parse_study(config)
+    # A study stands alone: --configfile replaces config.yaml. It is read here, not by Snakemake, which lets pass a key
+    # that stands twice, takes 1e-5 for text, and names no line of a mistake.
+    files = workflow.overwrite_configfiles or [f"{workflow.basedir}/config.yaml"]
+    STUDY = parse_study(merged(map(Path, files), workflow.config_settings.config))
+    if workflow.output_settings.dryrun:  # whose onstart is left out
+        rehearse(STUDY)
 except UserError as error:
     sys.exit(f"error in the study file:\n{error}")
 
@@ -32,7 +34,7 @@ TRAINED = list(STUDY.trained)  # the others are published by somebody else
 CORPORA = list(STUDY.file.data.corpora)
 COMPONENTS = list(STUDY.file.data.components)
 PARTS = list(range(STUDY.part_count))
-TOKENIZER_FILE = [str(path) for path in matching(STUDY.file.data.tokenizer.file or "")]
+TOKENIZER_FILE = holdable(matching(STUDY.file.data.tokenizer.file or ""))
 DOCUMENTS = [f"{block.folder}/manifest.json" for block in STUDY.blocks()]
 TASK_SETS = list(STUDY.file.evaluation.task_sets)
 RUNTIME = STUDY.file.runtime
@@ -56,7 +58,7 @@ wildcard_constraints:
 def component_files(wildcards):
     """Files on disk a component is made of; an archive has none before it is fetched."""
     patterns = STUDY.file.data.components[wildcards.component].files or []
-    return sorted({str(path) for pattern in patterns for path in matching(pattern)})
+    return holdable(path for pattern in patterns for path in matching(pattern))
 
 
 def component_science(wildcards):
@@ -86,8 +88,8 @@ def published_files(wildcards):
     published = STUDY.file.data.corpora[wildcards.corpus].published
     if published is None or published.folder is None:
         return []
-    found = [f"{published.folder}/{pattern}" for pattern in (published.shards, published.index)]
-    return [str(path) for pattern in [*found, published.hashes] if pattern for path in matching(pattern)]
+    found = [path for pattern in (published.shards, published.index) for path in within(published.folder, pattern)]
+    return holdable([*found, *matching(published.hashes or "")])
 
 
 def corpus_science(wildcards):
@@ -116,7 +118,7 @@ def export_science(wildcards):
 
 def included_tasks(wildcards):
     """Files of the folder of tasks that a task set names."""
-    return task_files(STUDY.file.evaluation.task_sets[wildcards.task_set].include_path)
+    return holdable(task_files(STUDY.file.evaluation.task_sets[wildcards.task_set].include_path))
 
 
 def published_scores(wildcards):
@@ -124,7 +126,7 @@ def published_scores(wildcards):
     place = STUDY.file.evaluation.published
     if place is None or not Path(place).exists():  # refused at the start
         return []
-    return sorted(map(str, Path(place).rglob("*.json"))) if Path(place).is_dir() else [place]
+    return holdable(Path(place).rglob("*.json") if Path(place).is_dir() else [place])
 
 
 def corpus_manifest(wildcards):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import sys
@@ -18,6 +19,17 @@ def prepare(root: str, threads: int) -> None:
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     for library in ("OMP", "MKL", "OPENBLAS", "RAYON"):
         os.environ[f"{library}_NUM_THREADS"] = str(threads)
+
+
+def cuda_devices() -> int:
+    """CUDA devices that a process here may use, asked of the driver: loading torch for that takes seconds."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    found = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+    return count.value if found else 0
 
 
 def processor() -> str:

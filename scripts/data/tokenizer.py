@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from scripts.common import manifest
 from scripts.common.errors import UserError, explain, run
 from scripts.common.files import sha256_file, write_json, write_text
-from scripts.data import clusters
 from scripts.data.store import NAME, read_documents
 from scripts.data.symbols import BYTE_OF_SYMBOL, NOT_IN_UTF8
 from scripts.study.config_data import Tokenizer as Wanted
@@ -34,6 +33,22 @@ def alphabet() -> list[str]:
     return sorted(symbol for symbol, byte in BYTE_OF_SYMBOL.items() if byte not in NOT_IN_UTF8)
 
 
+def check_vocabulary(vocabulary: int) -> int:
+    """Refuse fewer tokens than the pipeline begins with, whose number is returned; raises UserError."""
+    fewest = 2 + len(alphabet()) + len(SPACES)
+    if vocabulary <= fewest:
+        raise UserError(explain("data.tokenizer.vocabulary", vocabulary, f"more than {fewest}", "vocabulary: 2048"))
+    return fewest
+
+
+def check(wanted: Wanted) -> None:
+    """Refuse, before any text is read, a tokenizer that can't be trained or a file that is none; raises UserError."""
+    if wanted.file:
+        take_file(wanted)
+    elif not wanted.repo:
+        check_vocabulary(wanted.vocabulary)
+
+
 def train(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     """Byte-level BPE: NFC, no prefix space, both special tokens first, runs of 24 to 2 spaces last.
 
@@ -42,10 +57,7 @@ def train(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-    symbols = alphabet()
-    fewest = 2 + len(symbols) + len(SPACES)
-    if vocabulary <= fewest:
-        raise UserError(explain("data.tokenizer.vocabulary", vocabulary, f"more than {fewest}", "vocabulary: 2048"))
+    fewest = check_vocabulary(vocabulary)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True)
@@ -55,7 +67,7 @@ def train(texts: Iterable[str], vocabulary: int) -> Tokenizer:
         vocab_size=vocabulary - len(SPACES),
         min_frequency=2,
         special_tokens=[END_OF_TEXT, PADDING],
-        initial_alphabet=symbols,
+        initial_alphabet=alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
@@ -99,7 +111,7 @@ def take_file(wanted: Wanted) -> Tokenizer:
     """The tokenizer of a given tokenizer.json; raises UserError if its hash, size or first token is another."""
     path = downloaded(wanted) if wanted.repo else Path(wanted.file or "")
     if not path.is_file():
-        raise UserError(f"data.tokenizer.file: {path}: no such file")
+        raise UserError(f"data.tokenizer.file: {path} does not exist (seen from {Path.cwd()})")
     if wanted.sha256 and (found := sha256_file(path)) != wanted.sha256:
         raise UserError(f"{path}: sha256 {found}\n  the study says: {wanted.sha256}")
     tokenizer = read_tokenizer(path)
@@ -150,6 +162,8 @@ def save(tokenizer: Tokenizer, folder: Path) -> list[Path]:
 
 def held_in_texts(study: Study) -> Iterator[str]:
     """Text of every document that is not held out, duplicates included."""
+    from scripts.data import clusters  # here, as what it needs takes a second to load, and the start asks for `check`
+
     clusters.read(study)
     for block in study.blocks():
         documents = zip(read_documents(block.folder / NAME), clusters.held_out_of(block), strict=True)
@@ -185,6 +199,8 @@ def main() -> None:
 
 
 def _parents(study: Study) -> list[Path]:
+    from scripts.data import clusters
+
     return [clusters.FOLDER / manifest.NAME, *(block.folder / manifest.NAME for block in study.blocks())]
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 from scripts.common import manifest
+from scripts.common.environment import cuda_devices
 from scripts.common.errors import UserError, explain, run
 from scripts.common.files import digest_of, read_json, write_json
 from scripts.evaluate.names import WITH_EXAMPLES
 from scripts.study.config_data import Published
+from scripts.study.engine_rules import check_compiler
+from scripts.study.interventions import native_folder
+from scripts.study.resources import placement
 from scripts.study.storage import bytes_needed
-from scripts.study.study import Study, load, parse
-from scripts.study.texts import check_hash, files_of
+from scripts.study.study import Study, load
+from scripts.study.texts import check_braces, files_of, within
 
 MARGIN = 1.2  # headroom on the disk estimate
 
@@ -49,27 +53,24 @@ def check_writable(root: Path) -> None:
 
 
 def check_files(study: Study) -> None:
-    """Refuse components and tokenizers whose files are missing or, where a hash is given, others."""
+    """Refuse components and tokenizers whose files are missing, no tokenizer or, where a hash is given, others."""
+    from scripts.data import tokenizer
+
     for name, component in study.file.data.components.items():
         files_of(name, component)
     for name, corpus in study.file.data.corpora.items():
         if corpus.published:
             check_published(f"data.corpora.{name}.published", corpus.published)
-    tokenizer = study.file.data.tokenizer
-    if tokenizer.file:
-        path = Path(tokenizer.file)
-        if not path.exists():
-            raise UserError(f"data.tokenizer.file: {path} does not exist")
-        if tokenizer.sha256:
-            check_hash("data.tokenizer.file", path, tokenizer.sha256)
+    wanted = study.file.data.tokenizer
+    check_braces("data.tokenizer.file", [wanted.file or ""])
+    tokenizer.check(wanted)
 
 
 def check_parents(study: Study) -> None:
-    """Refuse folders of other people's checkpoints that are not there."""
-    for origin in (spec.origin for spec in study.runs.values()):
-        if origin and origin.folder and not Path(origin.folder).is_dir():
-            key = f"interventions.{origin.intervention}.parent.folder"
-            raise UserError(f"{key}: {origin.folder} does not exist (seen from {Path.cwd()})")
+    """Refuse folders of other people's checkpoints that are not there, or hold none of that step."""
+    for spec in study.runs.values():
+        if spec.origin and spec.origin.folder:
+            native_folder(spec)
 
 
 def check_published_runs(study: Study) -> None:
@@ -93,7 +94,8 @@ def check_published(key: str, wanted: Published) -> None:
         if not folder.is_dir():
             raise UserError(f"{key}.folder: {folder} does not exist (seen from {Path.cwd()})")
         for field, pattern in (("shards", wanted.shards), ("index", wanted.index)):
-            if not any(folder.glob(pattern)):
+            check_braces(f"{key}.{field}", found := within(folder, pattern))
+            if not found:
                 raise UserError(f"{key}.{field}: {folder} holds no file that fits {pattern!r}")
     if wanted.hashes and not Path(wanted.hashes).is_file():
         raise UserError(f"{key}.hashes: {wanted.hashes} does not exist")
@@ -112,8 +114,11 @@ def check_shots(study: Study) -> None:
 
 def check_published_scores(place: str | None) -> None:
     """Refuse published scores that are not there."""
-    if place is not None and not Path(place).exists():
+    if place is None:
+        return
+    if not Path(place).exists():
         raise UserError(f"evaluation.published: {place} does not exist (seen from {Path.cwd()})")
+    check_braces("evaluation.published", [place, *Path(place).rglob("*.json")])
 
 
 def check_checkpoints(study: Study, root: Path) -> None:
@@ -155,16 +160,45 @@ def check_orders(study: Study, root: Path) -> None:
         raise UserError("\n".join(refusals))
 
 
-def check_all(study: Study, root: Path) -> None:
-    """Every check; raises UserError at the first that fails."""
-    from scripts.evaluate.cache import check_task_data
+def check_devices(study: Study) -> None:
+    """Refuse processes that this machine, where all jobs run, has no devices for, or that need other nodes."""
+    runtime, found = study.file.runtime, cuda_devices()
+    check_compiler(runtime)
+    for name, spec in study.trained.items():
+        spread = placement(spec, runtime)
+        if spread.nodes > 1 and "SLURM_JOB_ID" not in os.environ:
+            allowed = f"at most {runtime.processes_per_node} (runtime.processes_per_node) without --profile slurm"
+            fix = f"processes: {runtime.processes_per_node}"
+            raise UserError(explain(f"runtime.processes ({name})", spread.processes, allowed, fix))
+        if runtime.device == "cuda" and found and spread.per_node > found:
+            allowed = f"at most {found}, the CUDA devices of this machine"
+            raise UserError(explain(f"runtime.processes ({name})", spread.per_node, allowed, f"processes: {found}"))
+    if runtime.device == "cuda" and not found:
+        allowed = "cpu, as this machine shows no CUDA device; or --profile slurm, whose jobs run elsewhere"
+        raise UserError(explain("runtime.device", "cuda", allowed, "device: cpu"))
+    if runtime.device == "cuda" and runtime.memorization_processes > found:
+        allowed, fix = f"at most {found}, the CUDA devices of this machine", f"memorization_processes: {found}"
+        raise UserError(explain("runtime.memorization_processes", runtime.memorization_processes, allowed, fix))
+
+
+def check_names(study: Study) -> None:
+    """Refuse names that mean nothing wherever the study runs; raises UserError at the first."""
     from scripts.evaluate.names import check_tasks
+
+    for tasks in study.file.evaluation.task_sets.values():
+        check_tasks(tasks.tasks, tasks.include_path)
+    check_shots(study)
+
+
+def check_place(study: Study, root: Path, *, here: bool) -> None:
+    """What the folder, and the machine if the jobs run `here`, must hold; raises UserError at the first that fails."""
+    from scripts.evaluate.cache import check_task_data
+    from scripts.evaluate.names import task_files
     from scripts.train.board import check_boards
 
     check_boards(study.file.runtime)
     for tasks in study.file.evaluation.task_sets.values():
-        check_tasks(tasks.tasks, tasks.include_path)
-    check_shots(study)
+        check_braces("evaluation.task_sets: include_path", task_files(tasks.include_path))
     check_task_data(study, root)
     check_published_scores(study.file.evaluation.published)
     check_writable(root)
@@ -174,13 +208,29 @@ def check_all(study: Study, root: Path) -> None:
     check_checkpoints(study, root)
     check_orders(study, root)
     check_room(study, root, shutil.disk_usage(root).free)
+    if here:
+        check_devices(study)
 
 
-def begin(study_file: str, config: dict[str, Any]) -> None:
-    """The workflow's start: check everything, then hand the study to the jobs as one file."""
-    study = parse(config)
+def check_all(study: Study, root: Path, *, here: bool = False) -> None:
+    """Every check; raises UserError at the first that fails."""
+    check_names(study)
+    check_place(study, root, here=here)
+
+
+def rehearse(study: Study) -> None:
+    """A dry run's start: refuse names that mean nothing, and say in the end what a start here would be refused for."""
+    check_names(study)
     try:
-        check_all(study, Path())
+        check_place(study, Path(), here=False)  # where jobs would run, a dry run doesn't know
+    except UserError as error:  # told in the end, as the list of jobs is long
+        atexit.register(print, f"\nstarted here, this would be refused before the first job:\n{error}", file=sys.stderr)
+
+
+def begin(study_file: str, study: Study, *, here: bool) -> None:
+    """The workflow's start: check everything, then hand the study to the jobs as one file."""
+    try:
+        check_all(study, Path(), here=here)
     except UserError as error:
         sys.exit(f"refused before the first job:\n{error}")
     path, content = Path(study_file), study.file.model_dump()
@@ -191,9 +241,11 @@ def begin(study_file: str, config: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", type=Path, default=Path("config.yaml"), help="study file (default: config.yaml)")
+    parser.add_argument("--file-only", action="store_true", help="check the study file alone, not what it names")
     arguments = parser.parse_args()
     study = load(arguments.study)
-    check_all(study, Path())
+    if not arguments.file_only:
+        check_all(study, Path())
     steps = sum(len(study.steps(name)) for name in study.runs)
     print(f"{arguments.study}: {len(study.runs)} runs, {steps} checkpoints, {bytes_needed(study) / 1e9:.1f} GB at most")
 

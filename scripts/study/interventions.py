@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scripts.common.errors import UserError, explain, near
@@ -61,6 +62,20 @@ def with_interventions(file: StudyFile, runs: dict[str, Run], sizes: Mapping[str
                 raise UserError(f"{key}: a second run would be named {child.name!r}; rename one of them")
             table[child.name] = child
     return table
+
+
+def native_folder(run: Run) -> Path:
+    """The folder with the files of a run's foreign checkpoint: the one named, or global_step<N> in it; raises
+    UserError."""
+    origin = run.origin
+    assert origin is not None
+    named, key = Path(origin.folder or ""), f"interventions.{origin.intervention}.parent.folder"
+    if not named.is_dir():
+        raise UserError(f"{key}: {named} does not exist (seen from {Path.cwd()})")
+    for folder in (named / f"global_step{origin.step}", named):
+        if any(folder.glob("*_model_states.pt")):
+            return folder
+    raise UserError(f"{key}: {named} holds no NeoX checkpoint of step {origin.step} (*_model_states.pt)")
 
 
 def _child(key: str, name: str, asked: Intervention, parent: Run) -> Run:

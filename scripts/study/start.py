@@ -17,6 +17,7 @@ from pathlib import Path
 from scripts.common import lock, slurm
 from scripts.common.errors import UserError, run
 from scripts.common.files import read_json, write_json
+from scripts.study.study import read
 
 OWNER = Path(".snakemake/castalia-owner.json")
 LOCKS = Path(".snakemake/locks")
@@ -63,12 +64,22 @@ def meet_left_jobs(folder: Path, *, end: bool) -> None:
         print("  they go on; a new job for the same work waits for them. To end them first: --end-jobs", flush=True)
 
 
+def configuration(arguments: list[str]) -> list[Path]:
+    """The study files among Snakemake's arguments."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--configfile", "--configfiles", nargs="+", action="extend", type=Path, default=[])
+    found: list[Path] = parser.parse_known_args(arguments)[0].configfile
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--directory", type=Path, default=Path(), help="where the study is made (default: here)")
     parser.add_argument("--end-jobs", action="store_true", help="cancel the Slurm jobs a killed Snakemake left")
     parser.add_argument("arguments", nargs="*", metavar="-- ARGUMENT", help="passed to Snakemake")
     given = parser.parse_args()
+    for file in configuration(given.arguments):
+        read(file)  # Snakemake would name no line of what is wrong in it
     given.directory.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "snakemake", "--directory", str(given.directory), *given.arguments]
     if must_unlock(given.directory):

@@ -5,7 +5,8 @@ The Snakefile, every command, the plan and the audit take runs, steps and scienc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from pathlib import Path
@@ -309,9 +310,37 @@ class Study:
 
 def load(path: Path) -> Study:
     """Read and check a study file (YAML, or the JSON the workflow writes); raises UserError."""
-    if not path.exists():
-        raise UserError(f"{path}: no such study file")
-    return parse(read_json(path) if path.suffix == ".json" else read_yaml(path))
+    return parse(read(path))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A study file's content as it stands; raises UserError with file, line and column."""
+    if path.suffix != ".json" or not path.is_file():
+        return read_yaml(path)
+    try:
+        content = read_json(path)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: line {error.lineno}, column {error.colno}: no JSON ({error.msg})") from None
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise UserError(f"{path}: no JSON that can be read ({error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: {type(content).__name__} and no mapping of keys to values")
+    return content
+
+
+def merged(files: Iterable[Path], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What several study files say, a later one over an earlier, and `--config` over all; raises UserError."""
+    content: dict[str, Any] = {}
+    for layer in (*map(read, files), changes):
+        content = _over(content, layer)
+    return content
+
+
+def _over(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """A deep merge of mappings, as Snakemake's."""
+    both = {key: _over(base[key], value) for key, value in change.items()
+            if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)}  # fmt: skip
+    return {**base, **change, **both}
 
 
 def parse(content: Any) -> Study:

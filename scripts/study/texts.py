@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,7 @@ BY_ENDING = {  # `reader: text`: what an ending says, before .gz or .zst and in 
     **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
     ".parquet": "parquet",
 }
+BRACED = re.compile(r"\{\s*\w+[^{}]*\}")
 UNPACKED = (".gz", ".zst")
 NOT_UNPACKED = (".bz2", ".xz", ".lzma", ".lz4", ".br", ".z", ".zip", ".7z", ".rar", ".tar", ".tgz", ".gzip", ".zstd")
 
@@ -40,9 +42,17 @@ def share(files: list[Path], part: int, parts: int) -> list[Path]:
 
 
 def matching(pattern: str) -> list[Path]:
-    """Files that fit a glob, absolute or seen from the working directory, sorted."""
+    """Files that fit a glob, absolute or seen from the working directory, sorted; or the one that is called so."""
+    if Path(pattern).is_file():  # also one with brackets in its name
+        return [Path(pattern)]
     found = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207  Path.glob refuses absolute ones
     return sorted(path for path in found if path.is_file())
+
+
+def within(folder: str | Path, pattern: str) -> list[Path]:
+    """Files of a folder that fit a glob, or the one that is called so, sorted."""
+    literal = Path(folder) / pattern
+    return [literal] if literal.is_file() else matching(f"{glob.escape(str(folder))}/{pattern}")
 
 
 def files_of(name: str, component: Component) -> list[Path]:
@@ -52,6 +62,7 @@ def files_of(name: str, component: Component) -> list[Path]:
         if not matching(pattern):
             raise UserError(f"data.components.{name}.files: no file matches {pattern!r} (seen from {Path.cwd()})")
     paths = distinct(path for pattern in component.files or [] for path in matching(pattern))
+    check_braces(f"data.components.{name}.files", paths)
     for path in paths:
         reader_for(name, path.as_posix(), component)
     if component.files and component.sha256:
@@ -80,6 +91,22 @@ def reader_for(source: str, name: str, component: Component) -> str:
         ways = "reader: jsonl (a JSON object a line), parquet or plain (one text a file); or a glob without it"
         raise UserError(explain(key, name, known, ways))
     return found
+
+
+def holdable(paths: Iterable[Path | str]) -> list[str]:
+    """Names of files as inputs of a rule, sorted; without those that Snakemake would take for patterns, which the start
+    refuses."""
+    return sorted({str(path) for path in paths if not BRACED.search(str(path))})
+
+
+def check_braces(key: str, paths: Iterable[Path | str]) -> None:
+    """Refuse a file whose name Snakemake would take for a pattern with wildcards; raises UserError."""
+    for path in paths:
+        if found := BRACED.search(str(path)):
+            raise UserError(
+                f"{key}: {path}: Snakemake takes {found[0]} in a file's name for a wildcard\n"
+                "  write:   the name of a link to it without braces (ln -s)"
+            )
 
 
 def distinct(paths: Iterable[Path]) -> list[Path]:

@@ -17,7 +17,7 @@ from scripts.convert.neox_merge import Name
 from scripts.convert.neox_optimizer import read_optimizer, read_progress
 from scripts.convert.neox_report import OptimizerState
 from scripts.study.runs import Run
-from scripts.train.checkpoint import Checkpoints, step_folder
+from scripts.train.checkpoint import Checkpoints
 from scripts.train.engine import World
 from scripts.train.together import together
 
@@ -27,17 +27,6 @@ REPORT = "report.json"
 RATE = "the state of the learning rate: the study's schedule decides, by the updates applied"
 IN_SCALE = ("position in the loss scale", "hysteresis of the loss scale")
 LOSS_SCALE = "the loss scale: it starts anew at 4,096 and finds its height within some thousand updates"
-
-
-def native_folder(run: Run) -> Path:
-    """The folder with the checkpoint's files: the one named, or global_step<N> in it; raises UserError."""
-    assert run.origin is not None and run.origin.folder is not None
-    named = Path(run.origin.folder)
-    for folder in (step_folder(named, run.origin.step), named):
-        if any(folder.glob("*_model_states.pt")):
-            return folder
-    key = f"interventions.{run.origin.intervention}.parent.folder"
-    raise UserError(f"{key}: {named} holds no NeoX checkpoint of step {run.origin.step} (*_model_states.pt)")
 
 
 def describe(run: Run, folder: Path, record: Path, world: World) -> None:

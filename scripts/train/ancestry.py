@@ -8,6 +8,7 @@ from typing import Any
 
 from scripts.common import manifest
 from scripts.common.errors import UserError
+from scripts.study.interventions import native_folder
 from scripts.study.runs import Run
 from scripts.study.study import Study
 from scripts.train import adopt
@@ -53,7 +54,7 @@ class Adopted:
 
     def load(self, engine: Any, checkpoints: Checkpoints) -> None:
         """As an Ancestor's, and it is told what could not be taken over."""
-        adopt.load(engine, self.run, adopt.native_folder(self.run), checkpoints)
+        adopt.load(engine, self.run, native_folder(self.run), checkpoints)
 
 
 def origin_of(study: Study, run: Run, root: Path, world: World) -> Ancestor | Adopted | None:
@@ -64,5 +65,5 @@ def origin_of(study: Study, run: Run, root: Path, world: World) -> Ancestor | Ad
         return Ancestor(Path("checkpoints") / run.origin.run, run.origin.step, study.train_science(run.origin.run))
     record = root / adopt.ADOPTED / manifest.NAME
     if not any(together(lambda: any(root.glob(f"resume/global_step*/{manifest.NAME}")))):  # nothing was taken over yet
-        adopt.describe(run, adopt.native_folder(run), record, world)
+        adopt.describe(run, native_folder(run), record, world)
     return Adopted(run, record)

@@ -106,7 +106,7 @@ def test_a_given_file_must_have_the_hash_and_size_the_study_says(corpus: list[st
         take_file(Wanted(vocabulary=401, file=str(path)))
     with pytest.raises(UserError, match="the study says: 0000"):
         take_file(Wanted(vocabulary=400, file=str(path), sha256="0" * 64))
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="does not exist"):
         take_file(Wanted(vocabulary=400, file=str(tmp_path / "none.json")))
     path.write_text("{}")
     with pytest.raises(UserError, match=r"tokenizer\.json: not a tokenizer\.json"):

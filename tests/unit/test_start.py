@@ -11,7 +11,7 @@ import pytest
 
 from scripts.common import lock
 from scripts.common.errors import UserError
-from scripts.study.start import LOCKS, OWNER, must_unlock, record
+from scripts.study.start import LOCKS, OWNER, configuration, must_unlock, record
 
 
 def locked(folder: Path) -> None:
@@ -49,3 +49,17 @@ def test_a_lock_without_a_name_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--unlock"):
         must_unlock(tmp_path)
     assert list((tmp_path / LOCKS).iterdir())
+
+
+def test_a_study_file_is_read_before_snakemake_starts(tmp_path: Path) -> None:
+    assert configuration(["export", "--configfile=x"]) == [Path("x")]
+    assert configuration(["--configfile", "a", "b", "-n"]) == [Path("a"), Path("b")]
+    study = tmp_path / "study.yaml"
+    study.write_text("study: x\nfamily y\ndata: {}\n")
+    command = [sys.executable, "-m", "scripts.study.start", "--directory", str(tmp_path / "out"), "--"]
+    done = subprocess.run([*command, "--configfile", str(study)], capture_output=True, text=True, check=False)
+    assert (
+        done.returncode == 2
+        and done.stderr == f"error: {study}: line 2, column 1: a key without a colon; write key: value\n"
+    )
+    assert not (tmp_path / "out").exists()

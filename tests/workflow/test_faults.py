@@ -147,6 +147,18 @@ def test_a_mistake_ends_before_the_first_job(tmp_path: Path, old: str, new: str,
     assert not (workflow.folder / "data").exists()
 
 
+def test_a_dry_run_refuses_names_and_tells_what_a_start_would_refuse(tmp_path: Path) -> None:
+    text = SMOKE.read_text().replace("    file: null", "    file: nowhere.json")
+    text = text.replace("epsilon: 1.0e-8", "epsilon: 1e-8")  # which YAML 1.1, and so Snakemake, takes for text
+    study = tmp_path / "study.yaml"
+    study.write_text(text)
+    done = Workflow(tmp_path, study).run("--dry-run", "--quiet")
+    assert done.returncode == 0 and done.stderr.strip().endswith(f"nowhere.json does not exist (seen from {tmp_path})")
+    study.write_text(text.replace("[castalia_last_word,", "[castalia_last_wrod,", 1))
+    done = Workflow(tmp_path, study).run("--dry-run", "--quiet")
+    assert done.returncode != 0 and "write:   castalia_last_word" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_missing_and_altered_corpus_files_are_refused(tmp_path: Path) -> None:
     corpus = tmp_path / "own.txt"
     corpus.write_text("some text\n" * 100)
