@@ -31,7 +31,7 @@ COLUMNS = ("model", "num_fewshot", "step", "task", "metric", "value")
 METRICS = {"ppl": "perplexity", "likelihood_difference": "likelihood_diff"}
 FOLDERS = {0: "zero-shot", 5: "five-shot"}
 STEP = re.compile(r"step[-_]?(\d{1,9})")
-NAMED_STEP = re.compile(r"(?:^|[/_-])step(\d{1,9})(?:[/_.]|$)")
+NAMED_STEP = re.compile(r"(?:^|[/_-])step(\d{1,9})(?=[/_.]|$)")
 FILE = re.compile(r"(?P<model>.+?)(?:-\d+-?shot)?[-_](?:global_)?step(?P<step>\d{1,9})(?:_.*)?")
 AMERICAN = re.compile(r"(\d\d)-(\d\d)-(\d{4})-(\d\d)-(\d\d)-(\d\d)")  # month first, as GPT-NeoX names its files
 TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T_-](\d\d)[-:](\d\d)[-:](\d\d)(?:\.\d+)?)?")
@@ -139,7 +139,7 @@ def _sorted(found: list[tuple[Path, list[Score]]], left_out: list[str]) -> Publi
 
 def _rank(file: Path, shots: int) -> tuple[bool, str, str]:
     """Files in the order in which the later one counts."""
-    return FOLDERS.get(shots) in file.parts[:-1], time_in(file.name), file.as_posix()
+    return file.parent.name == FOLDERS.get(shots), time_in(file.name), file.as_posix()
 
 
 def time_in(name: str) -> str:
@@ -232,9 +232,9 @@ def _model_and_step(content: dict[str, Any], config: dict[str, Any], path: Path)
     if (model := model_in(weights)) is None:
         raise ValueError("it names no Pythia model")
     if not (revision := arguments.get("revision")):
-        if (named := NAMED_STEP.search(weights) or NAMED_STEP.search(path.as_posix())) is None:
+        if not (steps := NAMED_STEP.findall(weights) or NAMED_STEP.findall(path.as_posix())):
             raise ValueError("it names no step")
-        return model, int(named[1])
+        return model, int(steps[-1])  # what is nearest to the file; folders around the whole may be named so too
     if (named := STEP.fullmatch(str(revision))) is None:
         raise ValueError(f"its revision {revision!r} names no step")
     step, rest = divmod(int(named[1]), model.step_in_revision)

@@ -263,6 +263,16 @@ def test_a_file_without_a_model_or_step_is_left_out_and_the_others_are_read(
     assert all(why in line for line, why in told)
 
 
+def test_a_step_is_what_stands_nearest_to_the_file(tmp_path: Path) -> None:
+    content = new("pythia-70m", 0, 0, {"sciq": {"acc,none": 0.5}})
+    content["config"]["model_args"].pop("revision")
+    write(tmp_path / "step2/step3/pythia-70m_step8.json", content)
+    write(tmp_path / "step2/step16/results.json", content)
+    content["config"]["model_args"]["pretrained"] = "step2/models/pythia-70m/step32"
+    write(tmp_path / "step2/results.json", content)
+    assert [score.step for score in published.read(tmp_path).scores] == [8, 16, 32]
+
+
 def test_models_with_the_same_scores_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As pythia-2.8b and its deduplicated twin; equal first weights are none, and a few equal scores are none."""
     tasks = [f"task{number}" for number in range(10)]
