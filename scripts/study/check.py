@@ -9,6 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from scripts.analyze import published
 from scripts.common import manifest
 from scripts.common.environment import cuda_devices
 from scripts.common.errors import UserError, explain, run
@@ -113,12 +114,18 @@ def check_shots(study: Study) -> None:
 
 
 def check_published_scores(place: str | None) -> None:
-    """Refuse published scores that are not there."""
+    """Refuse published scores that are not there, and a file of them that can't be read; a folder's are read later."""
     if place is None:
         return
-    if not Path(place).exists():
-        raise UserError(f"evaluation.published: {place} does not exist (seen from {Path.cwd()})")
-    check_braces("evaluation.published", [place, *Path(place).rglob("*.json")])
+    path, key = Path(place), "evaluation.published"
+    if not path.exists():
+        raise UserError(f"{key}: {place} does not exist (seen from {Path.cwd()})")
+    files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"{key}: {place} holds no .json file")
+    check_braces(key, [place, *files])
+    if not path.is_dir():
+        published.read(path)
 
 
 def check_checkpoints(study: Study, root: Path) -> None:

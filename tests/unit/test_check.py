@@ -12,7 +12,7 @@ import pytest
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
 from scripts.study import check
-from scripts.study.check import check_devices, check_files, check_names, check_parents
+from scripts.study.check import check_devices, check_files, check_names, check_parents, check_published_scores
 from scripts.study.study import Study, load, merged, parse
 from scripts.study.texts import check_braces, files_of, holdable, matching, within
 
@@ -106,6 +106,16 @@ def test_brackets_in_a_file_name_are_no_glob_and_wildcards_are_refused(tmp_path:
     study = changed((["data", "components", "verse"], {"files": [str(folder / names[2])]}))
     with pytest.raises(UserError, match="ln -s"):
         files_of("verse", study.file.data.components["verse"])
+
+
+def test_published_scores_that_cannot_be_read_are_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_text("model,step,value\n")
+    (tmp_path / "folder").mkdir()
+    for place, fact in (("scores.csv", "no column"), ("folder", r"holds no \.json"), ("absent", "does not exist")):
+        with pytest.raises(UserError, match=fact):
+            check_published_scores(str(tmp_path / place))
+    (tmp_path / "folder/a.json").write_text("{}")
+    check_published_scores(str(tmp_path / "folder"))
 
 
 def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
