@@ -8,10 +8,10 @@ PARALLEL := --numprocesses 2 --dist loadfile
 RUN := PATH="$(CURDIR)/$(ENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study fetch export plan resume watch status why audit test test-all test-slurm dry-run lint format bench docs clean-env
+.PHONY: help setup study fetch export plan resume watch status why audit test test-all test-slurm test-browser dry-run lint format bench docs clean-env
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv from the exact pins; the others do it first
 
@@ -71,6 +71,9 @@ test-all: $(READY) ## the slow tests too (kills, the default study)
 
 test-slurm: $(READY) ## the tests on a real Slurm, which they install and start (Debian, root)
 	@$(RUN) tests/slurm/run.sh
+
+test-browser: $(READY) ## every page in a browser, which they install (Debian, root; CASTALIA_FINISHED=folder: its pages too)
+	@$(RUN) tests/browser/run.sh
 
 lint: $(READY) ## ruff, mypy, snakefmt, snakemake --lint
 	@$(RUN) tests/lint.sh

@@ -18,12 +18,15 @@ from scripts.report.figures import write
 NAME = "recency"
 
 
-def chart(data: pd.DataFrame) -> alt.FacetChart:
+def chart(data: pd.DataFrame) -> Any:
     """A panel a run: a line a window of rows, its corrected loss by checkpoint; a dot where it was just seen."""
+    if data.empty:  # a facet over no rows would have no end
+        return theme.empty("No run was shown the rows it just saw.")
+    windows = sorted(set(data["window"].tolist()))
     base = alt.Chart().encode(
         x=alt.X("step:O", title="checkpoint"),
         y=alt.Y("corrected:Q", title="loss beyond row and checkpoint (nats a token)"),
-        color=alt.Color("window:O", title="rows just before step", scale=alt.Scale(scheme="viridis")),
+        color=alt.Color("window:O", title="rows just before step", scale=theme.sequence(windows)),
         tooltip=["run:N", "step:O", "window:O", "rows:Q", alt.Tooltip("corrected:Q", format=".3f")],
     )
     own = base.mark_point(filled=True, size=80, opacity=1).transform_filter("datum.step == datum.window")

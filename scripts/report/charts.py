@@ -16,6 +16,8 @@ KINDS = {"sample": "sampled rows", "repeated": "rows chosen because they repeat"
 
 def loss(results: Results, width: int = 760, height: int = 360, *, legend: bool = True) -> Any:
     """Training loss by step: a line a size and corpus, a band over seeds."""
+    if results.losses.empty:
+        return theme.empty("No update was logged.")
     data = aggregate.loss_curves(results)
     base = alt.Chart(data).encode(
         x=theme.step_axis(int(data["x"].max()), zero=False), color=theme.size_colour(results.sizes, legend=legend)
@@ -66,7 +68,7 @@ def held_out_component(results: Results) -> Any:
     panels = []
     for corpus in results.corpus_names:
         base = alt.Chart(data[data["corpus"] == corpus]).encode(x=x, y=y)
-        rule = base.mark_line(color="#9aa1ab").encode(detail="component:N")
+        rule = base.mark_line(color="#7d8590").encode(detail="component:N")
         dots = base.mark_point(filled=True, size=110, opacity=1).encode(
             color=theme.size_colour(results.sizes),
             tooltip=["component:N", "size:N", "corpus:N", alt.Tooltip("mean:Q", format=".3f"), "runs:Q"],

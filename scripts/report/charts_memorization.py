@@ -53,7 +53,7 @@ def predict(results: Results) -> Any:
     path = alt.Chart(steps[[name for name in kept if name in steps.columns]]).encode(**axes)
     line = path.mark_line(strokeWidth=1.5).encode(order="predictor_step:Q", color=alt.Color("predictor:N", title="run"))
     dots = path.mark_point(filled=True, size=60).encode(color=alt.Color("predictor:N", title="run"), tooltip=tooltip)
-    text = path.mark_text(dx=12, dy=10, fontSize=10).encode(text="predictor_step:Q")
+    text = path.mark_text(dx=12, dy=10, fontSize=10, color="#4a515b").encode(text="predictor_step:Q")
     first = left.properties(width=330, height=280, title=theme.panel(f"A smaller size predicts {results.sizes[-1]}"))
     second = (line + dots + text).properties(
         width=330, height=280, title=theme.panel("An earlier step predicts the last")
@@ -86,7 +86,7 @@ def histogram(results: Results) -> Any:
     if data.empty:
         return theme.empty("Scores were not asked for (memorization.mode: exact).")
     panels = []
-    for corpus in results.corpus_names:
+    for corpus in (name for name in results.corpus_names if name in set(data["corpus"])):
         base = alt.Chart(data[data["corpus"] == corpus].drop(columns="corpus"))
         drawn = base.mark_line(point=True, strokeWidth=1.5).encode(
             x=alt.X("hits:Q", title="right tokens", axis=alt.Axis(format="d", tickMinStep=1)),
@@ -127,13 +127,13 @@ def seen(results: Results) -> Any:
     data = data[data["run"].isin(shown_runs(results))]
     if data.empty:
         return theme.empty("No checkpoint has seen a scored row.")
+    shares = alt.Scale(scheme="viridis", domain=[0, max(0.01, float(data["share"].max()))])
     panels = []
     for run, part in data.groupby("run", sort=True):
         drawn = alt.Chart(part.drop(columns="run")).mark_rect().encode(
             x=alt.X("seen_until:O", title="seen up to step"),
             y=alt.Y("step:O", title="checkpoint", sort="descending"),
-            color=alt.Color("share:Q", title="memorized share", scale=alt.Scale(scheme="viridis"),
-                            legend=alt.Legend(format="~%")),
+            color=alt.Color("share:Q", title="memorized share", scale=shares, legend=alt.Legend(format="~%")),
             tooltip=["step:Q", "seen_until:Q", "rows:Q", "memorized:Q", alt.Tooltip("share:Q", format=".1%")],
         )  # fmt: skip
         panels.append(drawn.properties(width=320, height=280, title=theme.panel(str(run))))
@@ -202,7 +202,7 @@ def _by(results: Results, by: str, title: str) -> Any:
     data["lowest"], data["highest"] = wilson(data["memorized"].to_numpy(), data["rows"].to_numpy())
     names = sorted(set(data["group"]), key=str if by == "component" else float)
     panels = []
-    for corpus in results.corpus_names:
+    for corpus in (name for name in results.corpus_names if name in set(data["corpus"])):
         base = alt.Chart(data[data["corpus"] == corpus].drop(columns="corpus")).encode(
             x=alt.X("group:N", sort=names, title=title, axis=alt.Axis(labelAngle=0)),
             xOffset=alt.XOffset("size:N", sort=results.sizes), color=theme.size_colour(results.sizes),

@@ -157,13 +157,13 @@ def evals_heat(results: Results) -> Any:
         y=alt.Y("title:N", sort=sorted(set(data["title"])), title=None, axis=alt.Axis(labelLimit=260)),
     )
     ends = [min(-0.05, float(data["above"].min())), 0, max(0.05, float(data["above"].max()))]
-    scale = alt.Scale(domain=ends, range=["#e9a03b", "#f4f1ea", "#7fb2dd"])  # light enough for the text on them
+    scale = alt.Scale(domain=ends, range=["#e9a03b", "#f4f1ea", "#7fb2dd"])  # light enough for the black on them
     colour = alt.Color("above:Q", title="above chance", scale=scale, legend=alt.Legend(format="+.0%"))
     tooltip = [
         "task:N", "task_set:N", "size:N", alt.Tooltip("value:Q", format=".1%"), alt.Tooltip("stderr:Q", format=".1%"),
         alt.Tooltip("chance:Q", format=".1%"), alt.Tooltip("commonest_answer:Q", format=".0%"),
     ]  # fmt: skip
     cells = base.mark_rect().encode(color=colour, tooltip=tooltip)
-    text = base.mark_text(fontSize=12, color="#15181d").encode(text="label:N")
+    text = base.mark_text(fontSize=12, color="black").encode(text="label:N")
     height = max(90, 34 * data["title"].nunique())
     return (cells + text).properties(width=max(240, 96 * len(results.sizes)), height=height)

@@ -60,9 +60,10 @@ def _loss(results: Results) -> Figure:
     runs = results.runs[results.runs["corpus"] == results.main_corpus]
     ends = runs.groupby("size")["training_loss"].mean()
     known = [size for size in results.sizes if size in ends.index]
-    told = ", ".join(f"{ends[size]:.2f} ({size})" for size in dict.fromkeys((known[0], known[-1])))
+    told = ", ".join(f"{ends[size]:.2f} ({size})" for size in dict.fromkeys((*known[:1], *known[-1:])))
     how = f"Means over log-spaced steps; band: lowest to highest seed. Ends: last twentieth, {results.main_corpus}."
-    return Figure(charts.loss(results), f"Training loss ends at {told} nats a token", how)
+    title = f"Training loss ends at {told} nats a token" if told else "Training loss"
+    return Figure(charts.loss(results), title, how)
 
 
 def _held_out_size(results: Results) -> Figure:
@@ -144,7 +145,8 @@ def _corpora(results: Results) -> Figure:
     if results.deduplicated_pair:
         whole, reduced = (int(table[table["corpus"] == name]["tokens"].sum()) for name in results.deduplicated_pair)
         kept, removed = whole, whole - reduced
-    title = f"Deduplication takes away {percent(removed / kept)} of the tokens" if removed else "Tokens by kind of text"
+    taken = removed > 0 and kept > 0
+    title = f"Deduplication takes away {percent(removed / kept)} of the tokens" if taken else "Tokens by kind of text"
     return Figure(charts.corpora(results), title, "Tokens in each corpus; held-out text is in none of them.")
 
 

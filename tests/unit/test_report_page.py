@@ -9,11 +9,13 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
+import vl_convert
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -262,3 +264,31 @@ def test_the_page_on_memorization_has_its_figures_and_findings(study: Study) -> 
         "memorization_scaling",
     }
     assert all(f'<li id="{name}">' in text for name in found & index.ABOUT_MEMORIZATION)
+
+
+@pytest.mark.parametrize("how", ["no row", "one row", "one group"])
+def test_figures_of_little_are_bounded_and_hold_numbers_only(study: Study, how: str) -> None:
+    """A facet over no rows had 1.8e308 px; every table that a figure reads is cut, alone and with the others."""
+    results, timings = load(study), pd.read_csv("results/timings.csv")
+    seen = pd.DataFrame([{"run": "a", "step": 1, "window": 1, "rows": 8, "corrected": 0.1}] * 2)
+    names = ("losses", "held_out", "evals", "memorization", "corpora")
+    cut = {name: _cut(getattr(results, name), how) for name in names}
+    cut_analyses = {name: _cut(table, how) for name, table in results.analyses.items()}
+    made = {"recency": signal_figure.specification(_cut(seen, how), "pass")}
+    alone: list[dict[str, Any]] = [{name: table} for name, table in cut.items()]
+    for changes in (*alone, {"analyses": cut_analyses}, {**cut, "analyses": cut_analyses}):
+        drawn = figures.figures(replace(results, **changes), _cut(timings, how))
+        made |= {f"{name} {list(changes)}": theme.finish(*figure) for name, figure in drawn.items()}
+    for text, name in {json.dumps(specification, sort_keys=True): name for name, specification in made.items()}.items():
+        svg = vl_convert.vegalite_to_svg(json.loads(text), vl_version=theme.grammar())
+        width, height = (float(re.findall(rf'^<svg[^>]* {side}="([^"]+)"', svg)[0]) for side in ("width", "height"))
+        assert 40 < height < 8000 and 40 < width < 4000, name
+        assert not re.search("NaN|Infinity|undefined", svg), name
+
+
+def _cut(frame: pd.DataFrame, how: str) -> pd.DataFrame:
+    """No row, the first one, or those that share its first column that names a group."""
+    if how != "one group" or frame.empty:
+        return frame.iloc[: int(how == "one row")]
+    by = next((name for name in ("run", "predictor", "component", "rule") if name in frame), frame.columns[0])
+    return frame[frame[by] == frame[by].iloc[0]]
