@@ -121,11 +121,11 @@ rule page:
         mem_mb=1000,
     params:
         study=STUDY_FILE,
-        snakefile=workflow.main_snakefile,
     message:
         "Write Snakemake's report, results/report.html"
     shell:
-        "python -m snakemake --snakefile {params.snakefile} --configfile {params.study} --nolock --cores 1"
+        # the Snakefile's place is no param, so that a moved folder is not reported on again
+        "python -m snakemake --snakefile {workflow.main_snakefile:q} --configfile {params.study} --nolock --cores 1"
         " --report {output} {input} > {log} 2>&1"
 
 

@@ -5,7 +5,6 @@ Reads exactly the runs and steps the study names; rows are sorted, so equal resu
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 from scripts.analyze import published, sources, twins
 from scripts.analyze.memorized_tables import all_tables
 from scripts.analyze.model_names import model_of
+from scripts.common.command import Parser
 from scripts.common.errors import run
 from scripts.common.files import atomic
 from scripts.study import targets
@@ -277,7 +277,7 @@ def _is_number(value: Any) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     study = load(parser.parse_args().study)
     scored = {"evals": evals, "memorization": memorization}

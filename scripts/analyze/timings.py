@@ -6,12 +6,12 @@ add up and the largest memory counts.
 
 from __future__ import annotations
 
-import argparse
 import csv
 from pathlib import Path
 from typing import Any
 
 from scripts.analyze.sources import json_lines
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.files import atomic
 
@@ -52,7 +52,7 @@ def _total(values: list[float | None]) -> float | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--benchmarks", type=Path, default=Path("benchmarks"), help="folder of the benchmark files")
     rows = gather(parser.parse_args().benchmarks)
     with atomic(Path("results/timings.csv")) as path, path.open("w", newline="", encoding="utf-8") as handle:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 
 from scripts.audit import checklist, statement
 from scripts.audit.artefacts import artefacts
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.files import write_json, write_text
 from scripts.study.study import Study, load
@@ -42,7 +42,7 @@ def checked_key(option: str, path: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=f"{__doc__} They lie in {FOLDER}/, the crate's {CRATE} at the top of the study's folder."
     )
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")

@@ -6,9 +6,7 @@ of them pass, 1 if a check fails, 2 for a mistake in the command.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from rich.console import Console
 from scripts.audit.audit import DISTANCES, LOCK, STUDY
 from scripts.audit.show import summary
 from scripts.audit.verdict import Check, plain
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.files import read_json, write_json, write_text
 from scripts.study.study import Study, load
@@ -103,16 +102,11 @@ def draw(study: Study) -> str | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, help="study file (default: results/study.json there)")
-    parser.add_argument("--directory", type=Path, default=Path(), help="where the suite lies (default: here)")
     parser.add_argument("--only-report", action="store_true", help="end with 0 whatever the verdict")
     given = parser.parse_args()
-    study_file = given.study.resolve() if given.study else STUDY
-    if not given.directory.is_dir():
-        raise UserError(f"--directory: {given.directory} is no folder")
-    os.chdir(given.directory)
-    study, found = load(study_file), parts(AUDIT)
+    study, found = load(given.study or STUDY), parts(AUDIT)
     content = verdict(found)
     write_json(VERDICT, {"study": study.file.study, **content})
     write_text(PAGE, page(study, found, draw(study)))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from scripts.audit import cost, pieces, replay_data, replay_leg, replay_model
 from scripts.audit.sample import legs, models
 from scripts.audit.verdict import Check, plain
+from scripts.common.command import Parser
 from scripts.common.errors import run
 from scripts.common.files import write_json
 from scripts.study.study import Study, load, parse
 
-VERDICT = Path("results/audit/replay.json")
+AUDIT = Path("results/audit")
+VERDICT = AUDIT / "replay.json"
 
 
 def with_sample(study: Study, count: int | None, seed: int | None) -> Study:
@@ -24,21 +25,27 @@ def with_sample(study: Study, count: int | None, seed: int | None) -> Study:
     return parse(content)
 
 
-def names(study: Study) -> list[str]:
-    """The jobs of a study's replay."""
-    return [*(leg.name for leg in legs(study)), *(point.name for point in models(study)), replay_data.NAME]
+def names(study: Study, data: str) -> list[str]:
+    """The jobs of a study's replay; `data` is the one on the rows."""
+    return [*(leg.name for leg in legs(study)), *(point.name for point in models(study)), data]
 
 
-def replay(study: Study) -> None:
+def another(study: Study, asked: Study) -> str:
+    """What tells a sample that an auditor drew from the study's own, in names of files; empty if it is the study's."""
+    own, drawn = study.file.audit.replay, asked.file.audit.replay
+    return "" if own == drawn else f"-seed{drawn.seed}-legs{drawn.legs}-models{drawn.models}"
+
+
+def replay(study: Study, data: str) -> None:
     """Do every job here, one after the other, also those whose verdict is there."""
     for leg in legs(study):
         replay_leg.replay(study, leg)
     for point in models(study):
         replay_model.replay(study, point)
-    replay_data.replay(study)
+    replay_data.replay(study, data)
 
 
-def verdict(study: Study) -> list[Check]:
+def verdict(study: Study, data: str) -> list[Check]:
     """What all jobs found, and what was drawn."""
     asked = study.file.audit.replay
     drawn = [leg.name for leg in legs(study)] + [point.name for point in models(study)]
@@ -48,13 +55,14 @@ def verdict(study: Study) -> list[Check]:
         "pass" if drawn else "not applicable",
         tuple(drawn) or ("audit.replay asks for no legs and no models",),
     )
-    return [sample, *pieces.read_checks(names(study))]
+    return [sample, *pieces.read_checks(names(study, data))]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=f"{__doc__} Writes {VERDICT}; exit code 1 if something is not what was made again. The workflow "
-        "runs the same parts as jobs of their own."
+    parser = Parser(
+        description=f"{__doc__} Writes {VERDICT}; a sample of your own is written beside it, as "
+        f"{VERDICT.stem}-seed<N>-legs<N>-models<N>.json, and is on the audit's page too. Exit code 1 if something is "
+        "not what was made again. The workflow runs the same parts as jobs of their own."
     )
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--legs", type=int, help="stretches and models to draw (default: audit.replay of the study)")
@@ -62,15 +70,18 @@ def main() -> None:
     parser.add_argument("--cost", action="store_true", help="only tell what would be trained, and how long it took")
     parser.add_argument("--gather", action="store_true", help="only gather what the jobs found, whatever it says")
     arguments = parser.parse_args()
-    study = with_sample(load(arguments.study), arguments.legs, arguments.seed)
+    own = load(arguments.study)
+    study = with_sample(own, arguments.legs, arguments.seed)
+    suffix = another(own, study)
+    data = replay_data.NAME + suffix
     if arguments.cost:
         print(cost.said(study, legs(study)))
         return
     if not arguments.gather:
         print(cost.said(study, legs(study)), file=sys.stderr, flush=True)
-        replay(study)
-    content = plain(verdict(study))
-    write_json(VERDICT, content)
+        replay(study, data)
+    content = plain(verdict(study, data))
+    write_json(AUDIT / f"{VERDICT.stem}{suffix}.json", content)
     for check in content["checks"]:
         print(f"{check['status']:15}{check['id']}: {check['evidence'][0]}")
     if content["verdict"] == "fail" and not arguments.gather:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from scripts.audit.pieces import PIECES, write_piece
 from scripts.audit.sample import Point, data_points
 from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.data.changes import change_of
 from scripts.data.documents import documents_of, files_fetched, members
@@ -184,23 +184,23 @@ def checks(study: Study, points: list[Point]) -> list[Check]:
     ]
 
 
-def replay(study: Study) -> dict[str, Any]:
-    """Rebuild the study's sample and write its verdict."""
+def replay(study: Study, name: str = NAME) -> dict[str, Any]:
+    """Rebuild the study's sample and write its verdict, under this name."""
     started = time.time()
     points = data_points(study)
     what = "rows of sampled updates are rebuilt from raw text"
     if not points:
         why = ("audit.replay.data_steps is 0",)
-        return write_piece(NAME, None, [Check("replay-data", what, "not applicable", why)], started)
+        return write_piece(name, None, [Check("replay-data", what, "not applicable", why)], started)
     try:
         found = checks(study, points)
     except UserError as error:  # what is stored can't even be read
         found = [Check("replay-data", what, "fail", (str(error),))]
-    return write_piece(NAME, None, found, started, {"updates": len(points)})
+    return write_piece(name, None, found, started, {"updates": len(points)})
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=f"{__doc__} Writes {PIECES}/{NAME}.json.")
+    parser = Parser(description=f"{__doc__} Writes {PIECES}/{NAME}.json.")
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     arguments = parser.parse_args()
     study = load(arguments.study)

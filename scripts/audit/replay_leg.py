@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -17,6 +16,7 @@ from scripts.audit.pieces import PIECES, write_piece
 from scripts.audit.sample import Interval, intervals
 from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain, run
 from scripts.study.resources import placement
 from scripts.study.study import Study, load, parse
@@ -160,9 +160,7 @@ def replay(study: Study, interval: Interval) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=f"{__doc__} Writes {PIECES}/<run>_<begin>_<end>.json; exit code 0 whatever it says."
-    )
+    parser = Parser(description=f"{__doc__} Writes {PIECES}/<run>_<begin>_<end>.json; exit code 0 whatever it says.")
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", required=True, help="name of the run")
     parser.add_argument("--begin", type=int, required=True, help="step to start from, whose optimizer state is stored")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 import time
@@ -15,6 +14,7 @@ from scripts.audit.pieces import PIECES, write_piece
 from scripts.audit.sample import Point
 from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.files import sha256_file, write_json
 from scripts.study.study import Study, load
@@ -108,7 +108,7 @@ def replay(study: Study, point: Point) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=f"{__doc__} Writes {PIECES}/<run>_<step>.json.")
+    parser = Parser(description=f"{__doc__} Writes {PIECES}/<run>_<step>.json.")
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", required=True, help="name of the run")
     parser.add_argument("--step", type=int, required=True, help="a saved step")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch.distributed
 
 from scripts.common import lock
+from scripts.common.command import Parser
 from scripts.common.errors import run_and_leave
 from scripts.study.study import load
 from scripts.train import engine
@@ -16,7 +16,7 @@ from scripts.train.train import Trainer, refuse_foreign
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", required=True, help="name of the run, e.g. pythia-460k-seed1")
     parser.add_argument("--until", type=int, required=True, help="saved step to end at")

@@ -18,6 +18,7 @@ from typing import Any
 
 from scripts.audit.sample import Interval
 from scripts.common import manifest
+from scripts.common.environment import find_package
 from scripts.common.files import digest_of, read_json, sha256_file, write_json, write_text
 from scripts.study.study import Study
 from scripts.train.world import unlaunched
@@ -128,6 +129,7 @@ def hard_link(source: Path, target: Path) -> None:
 
 def call(command: list[str], work: Path, environment: Mapping[str, str] | None = None) -> int:
     """Run a command in the scratch folder, handing on what asks this process to end; returns its exit code."""
+    find_package()
     child = subprocess.Popen(command, cwd=work, env={**unlaunched(os.environ), **(environment or {})})
 
     def hand_on(number: int, _: FrameType | None) -> None:

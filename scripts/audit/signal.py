@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 from pathlib import Path
@@ -15,6 +14,7 @@ from scripts.audit.pieces import of_run
 from scripts.audit.sample import signal_runs, signal_steps
 from scripts.audit.verdict import Check, judged, plain
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.files import read_json, write_json, write_text
 from scripts.common.progress import progress
@@ -116,7 +116,7 @@ def gather(study: Study) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=f"{__doc__} Writes {PIECES}/<run>.json, or {VERDICT} and {TABLE}.")
+    parser = Parser(description=f"{__doc__} Writes {PIECES}/<run>.json, or {VERDICT} and {TABLE}.")
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", help="name of a run (default: gather what was found for the runs drawn)")
     arguments = parser.parse_args()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import altair as alt
 import pandas as pd
 
 from scripts.audit.signal import TABLE, VERDICT
+from scripts.common.command import Parser
 from scripts.common.errors import run
 from scripts.common.files import read_json
 from scripts.report import theme
@@ -51,7 +51,7 @@ def specification(data: pd.DataFrame, verdict: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.parse_args()
     write(NAME, specification(pd.read_csv(TABLE), read_json(VERDICT)["verdict"]))

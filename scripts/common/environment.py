@@ -15,7 +15,7 @@ def prepare(root: str, threads: int) -> None:
     Thread counts are pinned because they change the last digits of sums. A conda environment, where one
     is used, is activated inside the job and so comes before this Python.
     """
-    os.environ["PYTHONPATH"] = root
+    find_package(root)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     for library in ("OMP", "MKL", "OPENBLAS", "RAYON"):
         os.environ[f"{library}_NUM_THREADS"] = str(threads)
@@ -30,6 +30,12 @@ def cuda_devices() -> int:
     count = ctypes.c_int(0)
     found = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
     return count.value if found else 0
+
+
+def find_package(root: str | None = None) -> None:
+    """Let child processes find this package (or that of `root`) from any folder, also one that holds `scripts/`."""
+    os.environ["PYTHONPATH"] = root or str(Path(__file__).parents[2])
+    os.environ["PYTHONSAFEPATH"] = "1"  # else the working directory comes first
 
 
 def processor() -> str:

@@ -5,7 +5,6 @@ Run it in a second terminal beside the workflow; it reads the jobs' logs and cha
 
 from __future__ import annotations
 
-import argparse
 import re
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from scripts.common.command import Parser
 from scripts.common.errors import run
 from scripts.common.progress import MINUTE
 
@@ -21,6 +21,7 @@ LINE = re.compile(
     r"(?P<title>.+): (?P<done>\d+)/(?P<total>\d+) (?P<unit>\w+), (?P<spent>[^,]+), about (?P<left>[^,]+) left"
     r"(?:, (?P<note>.+))?"
 )
+QUIET = 15 * MINUTE  # jobs tell a line a minute; one that can't is over sooner
 FRESH = 2.5 * MINUTE  # a job that wrote nothing for longer is not shown
 
 
@@ -42,6 +43,11 @@ def running(logs: Path, now: float) -> list[dict[str, str]]:
     return found
 
 
+def silent(logs: Path, now: float) -> bool:
+    """Whether no job has written anything for so long that none can be running."""
+    return all(now - path.stat().st_mtime > QUIET for path in logs.glob("**/*.log"))
+
+
 def table(jobs: list[dict[str, str]]) -> Table:
     """One line a job."""
     view = Table(
@@ -54,12 +60,15 @@ def table(jobs: list[dict[str, str]]) -> Table:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--logs", type=Path, default=Path("logs"), help="the study's log folder (default: logs)")
     parser.add_argument("--once", action="store_true", help="print once and end")
     arguments = parser.parse_args()
+    if silent(arguments.logs, time.time()):
+        print(f"Nothing runs in {Path.cwd()}: no log of a job was written in the last {QUIET // MINUTE:.0f} minutes")
+        return
     with Live(table(running(arguments.logs, time.time())), refresh_per_second=2) as live:
-        while not arguments.once:
+        while not arguments.once and not silent(arguments.logs, time.time()):
             time.sleep(1)
             live.update(table(running(arguments.logs, time.time())))
 

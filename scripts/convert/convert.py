@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 from typing import Any
 
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.files import write_json
 from scripts.common.progress import progress
@@ -95,7 +95,7 @@ def unchanged(facts: dict[str, Any]) -> str | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", required=True, help="name of the run")
     parser.add_argument("--steps", type=int, nargs="+", required=True, help="saved steps to convert")

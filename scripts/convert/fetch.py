@@ -6,12 +6,12 @@ size, and steps that hold the same weights (but for 0 and 1, as Pythia's) end th
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 from typing import Any
 
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain, near, run
 from scripts.common.files import sha256_file, write_json
 from scripts.common.progress import progress
@@ -199,7 +199,7 @@ def _as_safetensors(folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", required=True, help="name of a run under `published`")
     parser.add_argument("--steps", type=int, nargs="+", required=True, help="steps to take")

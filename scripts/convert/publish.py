@@ -11,6 +11,7 @@ import argparse
 import re
 from pathlib import Path
 
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain, run
 from scripts.convert.publish_local import named, to_cache, to_folder
 from scripts.convert.revisions import Revision, revisions
@@ -48,7 +49,7 @@ def _to_hub(repo: str, wanted: dict[str, Revision], given: argparse.Namespace) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, default=Path("results/study.json"), help="default: results/study.json")
     parser.add_argument("--run", nargs="+", help="names of runs (default: all of the study)")
     parser.add_argument("--steps", type=int, nargs="+", help="saved steps (default: all)")

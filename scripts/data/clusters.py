@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.files import write_json
 from scripts.data import pairs
@@ -207,7 +207,7 @@ def _shown(document: Document) -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Join the pairs of near-duplicates to clusters, over all components, and hold out a share of "
         "the clusters, so that held-out text has no near-duplicate in any corpus."
     )

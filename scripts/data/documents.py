@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.data.archives import read_members
 from scripts.data.fetch import chosen, source_folder
@@ -117,9 +117,7 @@ def write_block(folder: Path, documents: Iterable[Document]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Read one part of a component's archive members or files and cut them into documents."
-    )
+    parser = Parser(description="Read one part of a component's archive members or files and cut them into documents.")
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--component", required=True, help="name of a component of the study")
     parser.add_argument("--part", type=int, default=0, help="which of runtime.data_parts (default: 0)")

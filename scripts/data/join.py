@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain, near, run
 from scripts.common.growing import STATE
 from scripts.common.lock import hold
@@ -76,7 +76,7 @@ def _place(draft: Path, folder: Path, name: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Put a corpus together in data/<corpus>/: tokens.bin and tokens.idx (Megatron format), from the "
         "shards that scripts.data.published found, or from the pieces that scripts.data.tokenize made. A killed "
         "join goes on from where it was."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import shutil
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain, run
 from scripts.common.files import atomic, sha256_file
 from scripts.common.folders import made
@@ -183,7 +183,7 @@ def write_order(study: Study, corpus: str, science: dict[str, Any], started: flo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Put the rows of a corpus into the order of one data seed, long enough for its longest run: "
         "data/<corpus>/order-<seed>/ with digests.npy (a hash of every 1024 rows) and, for data.order: neox, the "
         "doc_idx, sample_idx and shuffle_idx that GPT-NeoX builds."

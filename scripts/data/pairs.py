@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections import Counter
 from pathlib import Path
 
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.files import read_json
 from scripts.common.folders import made
@@ -22,7 +22,7 @@ def folder_of(group: int) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Find the pairs of documents whose signatures agree in one of a group of bands. "
         "There are as many groups as runtime.data_parts; group g has every so many-th band from g on."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain, near, run
 from scripts.data.hashes import read_hashes
 from scripts.data.indexed import BLOCK, Tokens, bin_path, fixed_length, idx_path
@@ -178,7 +178,7 @@ def from_published(study: Study, corpus: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Find the published token files of a corpus: on disk, or downloaded from the hub into "
         "data/published/<corpus>/ (what is there of an earlier try is kept). scripts.data.join checks their hashes."
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import glob
 import hashlib
 from pathlib import Path
 
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.lock import hold
 from scripts.common.progress import progress
@@ -85,7 +85,7 @@ def shard(prefix: Path, most: int, out: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Cut PREFIX.bin into shards of whole tokens, copy PREFIX.idx and write sha256sum.txt over all of "
         "them. The number after -of- is the last shard's. Right shards of a killed run are kept."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.files import write_json
 from scripts.common.folders import made
@@ -65,7 +65,7 @@ def too_short(blocks: list[Block], compared: np.ndarray) -> dict[str, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Compute the MinHash signatures of one part of all documents.")
+    parser = Parser(description="Compute the MinHash signatures of one part of all documents.")
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--part", type=int, default=0, help="which of runtime.data_parts (default: 0)")
     arguments = parser.parse_args()

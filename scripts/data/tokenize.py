@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain, near, run
 from scripts.common.files import sha256_file
 from scripts.common.folders import made
@@ -164,7 +164,7 @@ def corpus_science(study: Study, corpus: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Encode one part of the documents of a corpus into pieces of a Megatron token file, which "
         f'scripts.data.join puts together. The corpus "{HELD_OUT}" is the held-out split of all components.'
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain, run
 from scripts.common.files import sha256_file, write_json, write_text
 from scripts.data.store import NAME, read_documents
@@ -171,7 +171,7 @@ def held_in_texts(study: Study) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Train a byte-level BPE tokenizer with GPT-NeoX-20B's pipeline on the text that is not held out, "
         "or take the study's tokenizer.json; write data/tokenizer/, which AutoTokenizer loads."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.files import atomic
 from scripts.data.rows import Rows
@@ -170,7 +170,7 @@ def show(source: Source, tokenizer: Path, steps: range, places: Sequence[range],
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Show the rows that runs read at given steps, in the order they read them. "
         "--steps 512:514 are the rows of iterations 512 and 513, counted from 0, the end not included: what the "
         "model at checkpoint step 512 reads next, up to checkpoint step 514.",

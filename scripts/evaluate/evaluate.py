@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Callable
 from importlib import metadata
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain, near, run
 from scripts.common.files import sha256_file
 from scripts.common.progress import progress
@@ -167,7 +167,7 @@ def check(study: Study, name: str, task_set: str, steps: list[int]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Score saved steps of a run on a task set with lm-eval. Tasks are loaded and their requests built "
         "once; each step's weights (models/<run>/step<N>/) are then scored with the batch size and the precision of "
         "the study's evaluation. A step that is scored already is not scored again. "

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 from importlib import metadata
 from pathlib import Path
 
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.files import write_json
 from scripts.evaluate import cache
@@ -47,17 +46,15 @@ def fetch_all(study: Study) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
+        make_directory=True,
         description="Download the data of the lm-eval tasks that a study names into data/hub/ of its folder (or to "
         "HF_HOME, if that is set), once, where there is a network. data/hub/fetched.json says what is there; the "
-        "workflow's start holds the study against it, and jobs read the cache with the hub switched off."
+        "workflow's start holds the study against it, and jobs read the cache with the hub switched off.",
     )
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
-    parser.add_argument("--directory", type=Path, default=Path(), help="folder of the study (default: here)")
     arguments = parser.parse_args()
     study = load(arguments.study)
-    arguments.directory.mkdir(parents=True, exist_ok=True)
-    os.chdir(arguments.directory)
     for asked in study.file.evaluation.task_sets.values():
         check_tasks(asked.tasks, asked.include_path)
     if names := cache.hub_tasks(study):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections import Counter
@@ -12,6 +11,7 @@ from typing import Any
 import yaml
 
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.files import write_text
 from scripts.data.store import NAME as DOCUMENTS
@@ -119,7 +119,7 @@ def composition(records: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Make the study's own tasks in data/tasks/: lm-eval task files (.yaml) and their items (.jsonl). "
         f"{LAST_WORD}: the last word of a clause. {CONTINUATION}: which of four passages goes on a text. "
         f"{AGREEMENT}: which of two sentences is grammatical. {PERPLEXITY}: whole passages. "

@@ -6,7 +6,6 @@ results/export/<run>/step<N>.json (the same bytes every time).
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.files import sha256_file, write_json
 from scripts.common.progress import progress
@@ -137,7 +137,7 @@ def measure(study: Study, name: str, step: int, rows: np.ndarray) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", required=True, help="name of the run")
     parser.add_argument("--steps", type=int, nargs="+", required=True, help="exported steps to measure")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 from pathlib import Path
 from typing import Any
 
 from scripts.analyze.sources import require
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.files import atomic, read_json
 from scripts.export.measure import record_path, result_path
@@ -56,7 +56,7 @@ def write(path: Path, columns: list[str], found: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     found = rows(load(parser.parse_args().study))
     repeatable, measured = map(Path, EXPORT_TABLES)

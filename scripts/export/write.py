@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.files import atomic
 from scripts.common.progress import progress
@@ -61,7 +61,7 @@ def export(study: Study, name: str, step: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", required=True, help="name of the run")
     parser.add_argument("--steps", type=int, nargs="+", required=True, help="saved steps to export")

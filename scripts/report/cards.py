@@ -6,7 +6,6 @@ puts it into every revision.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import pandas as pd
 
 from scripts.analyze import tables
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import run
 from scripts.common.files import atomic, read_yaml, write_text
 from scripts.convert.model_folder import folder_of
@@ -87,7 +87,7 @@ def write(card: Card) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     study = load(parser.parse_args().study)
     old_names: dict[str, str] = read_yaml(OLD_SUITE)["names"]

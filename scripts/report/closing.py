@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
+import os
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from scripts.common.command import Parser
 from scripts.common.errors import run
 from scripts.common.files import read_json
 from scripts.report.made import Made, count, thousands
@@ -19,8 +20,8 @@ VERDICT = Path("results/audit/verdict.json")
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "yellow")}
 
 
-def lines(study: Study, made: Made, found: list[dict[str, Any]]) -> list[Text]:
-    """The screen, at most twenty lines of text."""
+def lines(study: Study, made: Made, found: list[dict[str, Any]], here: str = "") -> list[Text]:
+    """The screen, at most twenty lines of text; `here` is what to put before paths."""
     shown = [
         Text(""),
         Text(f"Castalia: the {study.file.study} study", style="bold"),
@@ -43,11 +44,24 @@ def lines(study: Study, made: Made, found: list[dict[str, Any]]) -> list[Text]:
     if VERDICT.exists():
         sound = read_json(VERDICT)["verdict"] == "pass"
         sign, colour = MARKS[sound]
-        told = "the audit finds it sound" if sound else "the audit finds faults: results/audit.html names them"
+        told = "the audit finds it sound" if sound else f"the audit finds faults: {here}results/audit.html names them"
         shown += [Text(""), Text.assemble("  ", (sign, colour), f" {told}")]
     if paths := to_open(study):
-        shown += [Text(""), Text("Open", style="bold"), *(Text(f"  {path}") for path in paths)]
+        shown += [Text(""), Text("Open", style="bold"), *(Text(f"  {here}{path}") for path in paths)]
     return shown
+
+
+def of_targets(study: Study, targets: list[str], here: str) -> list[Text]:
+    """The screen after single targets: nothing of the study's findings and verdict, which were not made anew."""
+    shown = [f"{here}{name}" if Path(name).exists() else f"{name}: all that it names" for name in targets]
+    title = Text(f"Castalia: up to date of the {study.file.study} study", style="bold")
+    return [Text(""), title, *(Text(f"  {line}") for line in shown)]
+
+
+def seen_from(person: Path | None) -> str:
+    """What to put before a path of the study, so that it is one from where the person stands; empty if that is here."""
+    way = os.path.relpath(Path.cwd(), person) if person else "."
+    return "" if way == "." else f"{way}/"
 
 
 def to_open(study: Study) -> list[str]:
@@ -73,12 +87,16 @@ def _duration(seconds: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
-    study = load(parser.parse_args().study)
+    parser.add_argument("--person", type=Path, help="where the person stands, from where paths are told")
+    parser.add_argument("--targets", nargs="*", default=[], help="files or phases, if only those were asked for")
+    given = parser.parse_args()
+    study, here = load(given.study), seen_from(given.person)
     found = read_json(FINDINGS) if FINDINGS.exists() else []
     console = Console(highlight=False)
-    for line in lines(study, count(study), found):
+    shown = of_targets(study, given.targets, here) if given.targets else lines(study, count(study), found, here)
+    for line in shown:
         console.print(line)
 
 

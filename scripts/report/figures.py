@@ -5,7 +5,6 @@ The specifications hold their small aggregated data, so they can be opened, rest
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from scripts.common.command import Parser
 from scripts.common.errors import run
 from scripts.common.files import atomic, write_json, write_text
 from scripts.report import charts, charts_scores, theme
@@ -188,7 +188,7 @@ def write_png(name: str, specification: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     study = load_study(parser.parse_args().study)
     results = load(study)

@@ -6,9 +6,9 @@ papers, and whether that holds here. Everything is computed from results/tables.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from scripts.common.command import Parser
 from scripts.common.errors import run
 from scripts.common.files import write_json
 from scripts.report.claims_floors import all_floors
@@ -57,7 +57,7 @@ def summary(found: list[Finding]) -> Finding:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     found = findings(load(load_study(parser.parse_args().study)))
     write_json(Path("results/findings.json"), [finding.plain() for finding in found])

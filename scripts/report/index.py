@@ -5,7 +5,6 @@ What was made, the findings in words with those that did not hold, the figures, 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 from pathlib import Path
@@ -15,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from scripts.audit.sample import signal_runs
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.files import read_json, write_text
 from scripts.common.units import short
@@ -201,7 +201,7 @@ def _present(path: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     study = load(parser.parse_args().study)
     found = read_json(_present(RESULTS / "findings.json"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import atexit
 import os
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from scripts.analyze import published
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.environment import cuda_devices
 from scripts.common.errors import UserError, explain, run
 from scripts.common.files import digest_of, read_json, write_json
@@ -246,7 +246,7 @@ def begin(study_file: str, study: Study, *, here: bool) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, default=Path("config.yaml"), help="study file (default: config.yaml)")
     parser.add_argument("--file-only", action="store_true", help="check the study file alone, not what it names")
     arguments = parser.parse_args()

@@ -5,12 +5,12 @@ One process is this one; several on one node are started by torchrun, several no
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
 
 from scripts.common import lock
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run_and_leave
 from scripts.study.resources import Placement, placement
 from scripts.study.study import load
@@ -36,7 +36,7 @@ def launcher(spread: Placement, threads: int, module: str = TRAINER) -> list[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", required=True, help="name of the run, e.g. pythia-460k-seed1")
     parser.add_argument("--leg", type=int, help="train up to the end of this leg, from 1 (default: the last)")

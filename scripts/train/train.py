@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import math
 import sys
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from scripts.common import lock, manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain, run_and_leave
 from scripts.common.files import sha256_file
 from scripts.common.progress import progress
@@ -247,7 +247,7 @@ def finish(trainer: Trainer, study: Study, started: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", required=True, help="name of the run, e.g. pythia-460k-seed1")
     parser.add_argument("--leg", type=int, help="train up to the end of this leg, from 1 (default: the last)")

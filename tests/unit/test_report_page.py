@@ -292,3 +292,11 @@ def _cut(frame: pd.DataFrame, how: str) -> pd.DataFrame:
         return frame.iloc[: int(how == "one row")]
     by = next((name for name in ("run", "predictor", "component", "rule") if name in frame), frame.columns[0])
     return frame[frame[by] == frame[by].iloc[0]]
+
+
+def test_closing_of_a_target_speaks_of_that_alone_from_where_the_person_stands(study: Study) -> None:
+    shown = closing.of_targets(study, ["results/findings.json", "train"], closing.seen_from(Path.cwd().parent))
+    text = "\n".join(map(str, shown))
+    assert f"{Path.cwd().name}/results/findings.json" in text and "train: all that it names" in text
+    assert "audit" not in text and "What came out" not in text
+    assert closing.seen_from(Path.cwd()) == closing.seen_from(None) == ""

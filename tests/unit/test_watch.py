@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from scripts.common import progress as shown
-from scripts.common.watch import last_progress, running, table
+from scripts.common.watch import last_progress, running, silent, table
 
 
 def test_it_reads_the_lines_that_jobs_write() -> None:
@@ -44,3 +44,10 @@ def test_only_unfinished_recent_jobs_are_shown(tmp_path: Path) -> None:
     assert [job["title"] for job in running(tmp_path, time.time())] == ["train a"]
     assert [job["title"] for job in running(tmp_path, time.time() + 61)] == ["train a"], "a line a minute"
     assert running(tmp_path, time.time() + 200) == []
+
+
+def test_it_ends_where_nothing_runs(tmp_path: Path) -> None:
+    assert silent(tmp_path, time.time())
+    (tmp_path / "a.log").write_text("a job\n")
+    assert not silent(tmp_path, time.time() + 60)
+    assert silent(tmp_path, time.time() + 3600)

@@ -48,8 +48,11 @@ def test_snakemake_commands_resolve(tmp_path: Path, command: str) -> None:
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python")])
 def test_python_commands_run(command: str, copied: Callable[..., Workflow]) -> None:
-    """In the folder of a finished study; those of the README ask for help, look, or replay."""
-    done = execute(shlex.split(command), cwd=copied().folder)
+    """From here, for a finished study elsewhere; those of the README ask for help, look, or replay."""
+    where = [] if "--help" in command else ["--directory", str(copied().folder)]
+    environment = {key: value for key, value in ENVIRONMENT.items() if key != "PYTHONPATH"}
+    full = [*shlex.split(command), *where]
+    done = subprocess.run(full, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout
 
@@ -91,3 +94,41 @@ def test_a_wrong_python_gets_one_clear_line(tmp_path: Path) -> None:
         f"Castalia needs Python 3.11, and '{fake}' is not; write: make PYTHON=/path/to/python3.11 setup"
     ]
     assert not (tmp_path / ".venv").exists()
+
+
+def documented() -> list[str]:
+    """Every command of a block or a sentence of every page but the README; those with an ellipsis left out."""
+    found = []
+    for page in sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("profiles/*.md"), *ROOT.glob("envs/*.md")]):
+        text = page.read_text()
+        blocks = [line for block in re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+                  for line in block.replace("\\\n", " ").splitlines()]  # fmt: skip
+        inline = re.findall(r"`((?:snakemake|make|python -m scripts)[^`\n]*)`", text)
+        found += [line.split("  #")[0].strip() for line in [*blocks, *inline]]
+    return sorted({line for line in found if not re.search(r"[<…|;]|\.\.\.|\$", line)})
+
+
+@pytest.mark.parametrize("command", [c for c in documented() if c.startswith("snakemake ")])
+def test_documented_snakemake_commands_are_understood(command: str) -> None:
+    """By Snakemake's own parser: a target after --configfile would be one more file."""
+    from snakemake.cli import parse_args
+
+    words = shlex.split(re.sub(r" --profile \S+", " --profile none", command))
+    _, given = parse_args([*words[1:], "--cores", "1"])
+    for file in given.configfile or []:
+        assert Path(file).suffix == ".yaml", f"{file} is taken for a study file"
+
+
+@pytest.mark.parametrize("command", [c for c in documented() if c.startswith("make ")])
+def test_documented_make_commands_exist(command: str) -> None:
+    done = execute([*shlex.split(command), "--dry-run"])
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [c for c in documented() if c.startswith("python -m scripts")])
+def test_documented_python_commands_have_their_options(command: str) -> None:
+    words = shlex.split(command)
+    done = execute([sys.executable, *words[1:3], "--help"])
+    assert done.returncode == 0, done.stderr
+    options = {word.partition("=")[0] for word in words[3:] if word.startswith("--") and len(word) > 2}
+    assert options <= set(re.findall(r"--[\w-]+", done.stdout))
