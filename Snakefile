@@ -1,4 +1,5 @@
 # Castalia: one Pythia-style scaling suite as one workflow. `snakemake --profile profiles/local` runs it.
+import os
 import subprocess
 
 from snakemake.utils import min_version
@@ -55,6 +56,7 @@ onstart:
 
 onsuccess:
     # a target that is no phase is a file
-    closing = ["python", "-m", "scripts.report.closing", "--study", STUDY_FILE, "--person", workflow.workdir_init]
+    person = os.environ.get("PWD", ".")  # where the shell is; Snakemake itself is in the study's folder
+    closing = ["python", "-m", "scripts.report.closing", "--study", STUDY_FILE, "--person", person]
     asked = sorted(set(map(str, workflow.dag_settings.targets)) - {"all"})
     subprocess.run([*closing, *(["--targets", *asked] if asked else [])], check=False)

@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
         self.make_directory = make_directory
         self.add_argument("--directory", type=Path, default=Path(), help="where the study lies (default: here)")
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Parse, enter the folder, and let child processes find this package from there; raises UserError if there is
         no such folder."""
         given = super().parse_args(args, namespace)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +59,10 @@ def of_targets(study: Study, targets: list[str], here: str) -> list[Text]:
 
 def seen_from(person: Path | None) -> str:
     """What to put before a path of the study, so that it is one from where the person stands; empty if that is here."""
-    way = os.path.relpath(Path.cwd(), person) if person else "."
-    return "" if way == "." else f"{way}/"
+    here, person = Path.cwd(), (person or Path()).resolve()
+    if here == person:
+        return ""
+    return f"{here.relative_to(person) if here.is_relative_to(person) else here}/"
 
 
 def to_open(study: Study) -> list[str]:

@@ -23,7 +23,8 @@
     if (!(box.height > 40 && box.height < 8000)) faults.push(`${name}: ${box.height} px high`);
     if (/NaN|Infinity|undefined/.test(svg.outerHTML)) faults.push(`${name}: no number`);
     const card = ground(figure), seen = new Set();
-    for (const mark of svg.querySelectorAll(".mark-line path, .mark-symbol path, .mark-text text")) {
+    const text = svg.querySelector(".role-mark.mark-rect") ? "" : ", .mark-text text";  // else it stands on cells
+    for (const mark of svg.querySelectorAll(`.mark-line path, .mark-symbol path${text}`)) {
       const style = getComputedStyle(mark), line = mark.closest(".mark-line");
       const colour = parts(line || style.fill === "none" ? style.stroke : style.fill);
       if (colour.length !== 3) continue;
