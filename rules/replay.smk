@@ -61,7 +61,8 @@ rule replay_model:
     message:
         "Convert and score {wildcards.run} step {wildcards.step} again"
     shell:
-        "exec python -m scripts.audit.replay_model --study {params.study} --run {wildcards.run}"
+        # the workflow has run the study's task files before, to make the scores
+        "exec python -m scripts.audit.replay_model --study {params.study} --task-code --run {wildcards.run}"
         " --step {wildcards.step} > {log} 2>&1"
 
 

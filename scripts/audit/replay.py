@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="public seed they are drawn with (default: the study's)")
     parser.add_argument("--cost", action="store_true", help="only tell what would be trained, and how long it took")
     parser.add_argument("--gather", action="store_true", help="only gather what the jobs found, whatever it says")
+    parser.add_argument("--task-code", action="store_true", help=replay_model.TASK_CODE)
     arguments = parser.parse_args()
     own = load(arguments.study)
     study = with_sample(own, arguments.legs, arguments.seed)
@@ -78,6 +79,8 @@ def main() -> None:
         print(cost.said(study, legs(study)))
         return
     if not arguments.gather:
+        if not arguments.task_code:
+            replay_model.refuse_task_code(study)
         print(cost.said(study, legs(study)), file=sys.stderr, flush=True)
         replay(study, data)
     content = plain(verdict(study, data))

@@ -17,6 +17,7 @@ from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.files import sha256_file, write_json
+from scripts.evaluate.names import refuse_python
 from scripts.study.study import Study, load
 
 STAGES = {  # stage: what it made of a checkpoint, as told
@@ -25,6 +26,7 @@ STAGES = {  # stage: what it made of a checkpoint, as told
     "memorize": "scoring {run} step {step} for memorization again gives its table",
 }
 MADE = ("data", "checkpoints", "models", "exports", "results", "logs", "benchmarks")
+TASK_CODE = "run Python that the study's own task files name (default: refused)"
 KEPT = ("requests", "counts")
 REFUSED = 2  # exit code of a command that names a mistake or damage
 
@@ -75,6 +77,12 @@ def link_study(work: Path) -> None:
                 scratch.link(path, work)
 
 
+def refuse_task_code(study: Study) -> None:
+    """Refuse a study whose task files name Python: whoever replays another's suite need not trust its author."""
+    for asked in study.file.evaluation.task_sets.values():
+        refuse_python(asked.include_path)
+
+
 def replay(study: Study, point: Point) -> dict[str, Any]:
     """Do every stage again and write the verdict; the scratch folder is kept if something differs."""
     started = time.time()
@@ -112,8 +120,11 @@ def main() -> None:
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", required=True, help="name of the run")
     parser.add_argument("--step", type=int, required=True, help="a saved step")
+    parser.add_argument("--task-code", action="store_true", help=TASK_CODE)
     arguments = parser.parse_args()
     study = load(arguments.study)
+    if not arguments.task_code:
+        refuse_task_code(study)
     study.check_steps(arguments.run, [arguments.step])
     manifest.read(Path("checkpoints") / arguments.run / manifest.NAME, "run")
     piece = replay(study, Point(arguments.run, arguments.step))

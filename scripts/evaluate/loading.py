@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from jinja2 import TemplateError
+from jinja2 import BaseLoader, StrictUndefined, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+from lm_eval import utils
 from lm_eval.tasks import TaskManager
 
 from scripts.common.errors import UserError
@@ -22,6 +24,11 @@ FEW_SHOT_SEED = 1234  # lm-eval's own default
 MISSING = (ConnectionError, FileNotFoundError, KeyError, ValueError)
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of every argument that is not a name
+
+# lm-eval's own, but templates of anybody's task file reach nothing of Python
+_SANDBOX = SandboxedEnvironment(loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True)
+_SANDBOX.filters |= utils.env.filters
+utils.env = _SANDBOX
 
 
 def load_tasks(asked: TaskSet, folder: Path) -> dict[str, Any]:

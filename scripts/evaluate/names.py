@@ -103,6 +103,26 @@ def task_files(include_path: str | None) -> list[str]:
     return sorted(path.as_posix() for path in files)
 
 
+def refuse_python(include_path: str | None) -> None:
+    """Refuse a folder of tasks whose files name Python, which lm-eval would run; raises UserError with file and fix.
+
+    So is what can't be told to name none: a file that is no plain YAML, or that includes one from elsewhere.
+    """
+    if include_path is None:
+        return
+    fix = "\n  lm-eval would run it; if you trust whoever wrote it, add --task-code"
+    files = {Path(path).resolve(): Path(path) for path, _ in _task_files(include_path)}
+    for path in files.values():
+        try:
+            content = read_yaml(path)
+        except UserError as error:
+            raise UserError(f"{error}{fix}") from None
+        included = content.get("include", [])
+        for name in included if isinstance(included, list) else [included]:
+            if (path.parent / str(name)).resolve() not in files:
+                raise UserError(f"{path}: includes {name}, which is no task file of {include_path}{fix}")
+
+
 def _refuse(name: str, known: list[str]) -> None:
     allowed = f"{', '.join(OWN_TASKS)}, or a task, group or tag of lm-eval (`lm-eval ls tasks` lists them)"
     raise UserError(explain("evaluation.task_sets: task", name, allowed, near(name, known)))

@@ -16,7 +16,7 @@ from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.data.store import Document, document_id, write_documents
 from scripts.evaluate import agreement, loading, passages, tasks
-from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY
+from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY, refuse_python
 from scripts.study.config_evaluation import TaskSet
 
 WORDS = [
@@ -275,3 +275,41 @@ def test_examples_that_can_not_be_told_from_the_item_are_refused(tmp_path: Path)
 def test_too_few_other_items_for_the_examples_are_refused(items: list[dict[str, str]], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="my_riddles: 2 examples are asked for, its data have 1 to draw from"):
         loading.load_tasks(users_task(tmp_path, items, test_split="test"), tmp_path)
+
+
+TASK = {"task": "my_riddles", "dataset_path": "json", "doc_to_text": "question", "doc_to_target": "answer"}
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"mine.yaml": TASK, "data.jsonl": "{}"}, None),
+        ({"mine.yaml": TASK | {"include": "base"}, "base": {"test_split": "test"}}, None),
+        ({"mine.yaml": TASK, "more/mine.yml": "process_docs: !function reading.shouted"}, "mine.yml.*!function"),
+        ({"mine.yaml": TASK | {"include": "base"}, "base": "x: !function os.getcwd"}, "base.*!function"),
+        (
+            {"mine.yaml": TASK | {"include": "data.jsonl"}, "data.jsonl": "x: !function os.getcwd"},
+            "includes data.jsonl",
+        ),
+        ({"mine.yaml": TASK | {"include": ["../other.yaml"]}}, r"includes \.\./other\.yaml"),
+        ({"mine.yaml": TASK, "odd.yaml": "x: !!python/name:os.getcwd"}, "odd.yaml.*python/name"),
+        ({"mine.yaml": TASK, "odd.yaml": "- x"}, "odd.yaml"),
+    ],
+)
+def test_task_files_that_name_python_are_refused_by_their_name(
+    files: dict[str, Any], told: str | None, tmp_path: Path
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    if told is None:
+        refuse_python(str(tmp_path))
+        return
+    with pytest.raises(UserError, match=rf"{told}(.|\n)*--task-code"):
+        refuse_python(str(tmp_path))
+
+
+def test_templates_reach_nothing_of_python(tmp_path: Path) -> None:
+    asked = users_task(tmp_path, RIDDLES, test_split="test", doc_to_text="{{question.__class__.__name__}}")
+    with pytest.raises(UserError, match="a template can't be filled"):
+        loading.load_tasks(asked, tmp_path)
