@@ -68,10 +68,10 @@ class Score:
 
 @dataclass(frozen=True)
 class Published:
-    """Scores sorted by what they are of; files that were left out, and those that gave way to others, with reasons."""
+    """Scores sorted by what they are of; remarks on files that were left out, misplaced or gave way to others."""
 
     scores: list[Score]
-    left_out: list[str]
+    remarks: list[str]
 
     def rows(self) -> list[dict[str, Any]]:
         """Plain rows of a table."""
@@ -134,7 +134,16 @@ def _sorted(found: list[tuple[Path, list[Score]]], left_out: list[str]) -> Publi
         else f"{file}: {count} scores give way to those of {winner}"
         for (file, winner), count in sorted(lost.items())
     ]  # fmt: skip
-    return Published([best[key][1] for key in sorted(best)], left_out + told)
+    return Published([best[key][1] for key in sorted(best)], left_out + _misplaced(found) + told)
+
+
+def _misplaced(found: list[tuple[Path, list[Score]]]) -> list[str]:
+    """Files in the folder of another number of examples than they say of themselves."""
+    return [
+        f"{file}: lies in {file.parent.name}, but says {scores[0].shots} examples and counts as that"
+        for file, scores in found
+        if file.parent.name in FOLDERS.values() and file.parent.name != FOLDERS.get(scores[0].shots)
+    ]
 
 
 def _rank(file: Path, shots: int) -> tuple[bool, str, str]:

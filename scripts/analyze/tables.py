@@ -99,7 +99,7 @@ def evals(study: Study) -> pd.DataFrame:
 def published_scores(study: Study, place: str) -> pd.DataFrame:
     """A row a published score; with the size's columns where the model is named as a run or a size of the study."""
     found = published.read(Path(place))
-    for line in [*found.left_out, *twins.sentences(twins.twins((*score.key, score.value) for score in found.scores))]:
+    for line in [*found.remarks, *twins.sentences(twins.twins((*score.key, score.value) for score in found.scores))]:
         print(line)
     own = {name: _of_a_run(study, name) for name in {score.model for score in found.scores}}
     rows = [{**row, **own[row["model"]]} for row in found.rows()]

@@ -56,7 +56,7 @@ def from_scores(place: Path) -> Check:
     """What the suite's scores give away: a CSV or a folder of lm-eval's files, as `evaluation.published` names one."""
     found = scores.read(place)
     models = {score.model for score in found.scores}
-    looked = f"{len(found.scores)} scores of {len(models)} models, {len(found.left_out)} remarks on files"
+    looked = f"{len(found.scores)} scores of {len(models)} models, {len(found.remarks)} remarks on files"
     pairs = twins.twins((*score.key, score.value) for score in found.scores)
     return judged("suite-scores", "no two models have the same scores", twins.sentences(pairs), looked)
 

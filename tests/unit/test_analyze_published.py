@@ -52,7 +52,7 @@ def new(model: str, step: int, shots: int, results: dict[str, dict[str, Any]]) -
 
 def test_a_csv_gets_todays_names(tmp_path: Path) -> None:
     found = published.read(write(tmp_path / "scores.csv", CSV))
-    assert found.left_out == []
+    assert found.remarks == []
     assert found.scores == [
         Score("pythia-1b", 0, 143000, "lambada_openai", "acc", 0.561999, None),
         Score("pythia-1b", 0, 143000, "lambada_openai", "perplexity", 7.917, None),
@@ -92,8 +92,8 @@ def test_the_new_layout_the_latest_file_counts_and_a_foreign_one_is_left_out(tmp
         ("acc", 0.5, 0.01, 1000),
         ("em,flex", 0.1, None, 1000),
     ]
-    assert "holds scores of pythia-410m, in the folder of pythia-70m-seed3" in found.left_out[0]
-    assert "results_2024-01-02.json: 2 scores give way to those of" in found.left_out[1]
+    assert "holds scores of pythia-410m, in the folder of pythia-70m-seed3" in found.remarks[0]
+    assert "results_2024-01-02.json: 2 scores give way to those of" in found.remarks[1]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_interventions_and_second_scorings_are_told_apart(tmp_path: Path) -> Non
         "pythia-70m-deduped": 0.1915,
         "pythia-70m-deduped-intervention-pronouns": 0.1774,
     }
-    assert [line for line in found.left_out if "baseline-70m-deduped_step143000.json: 1 scores give way" in line]
+    assert [line for line in found.remarks if "baseline-70m-deduped_step143000.json: 1 scores give way" in line]
     study = parse(read_yaml(ROOT / "studies/pythia-interventions.yaml"))
     frame = tables.published_scores(study, str(tmp_path))
     assert dict(zip(frame["run"], frame["intervention"], strict=True)) == {
@@ -225,6 +225,7 @@ def test_the_suite_of_2022_is_read_under_both_its_names_and_with_both_steps(
     for file, reason in (
         ("15-28-54.json", "`results` is a list"), ("step53000.json", "its configuration another shape"),
         ("step63000.json", "its name says step 63000, its configuration 43000"), ("04shot.json", "no score in it"),
+        ("12-31-2022-23-06-34.json", "lies in five-shot, but says 0 examples"),
         ("notes.json", "the file is a list"), ("12-31-2022-23-06-34.json", "1 scores give way to those of"),
     ):  # fmt: skip
         assert [line for line in told.splitlines() if f"{file}: " in line and reason in line], file
@@ -258,8 +259,8 @@ def test_a_file_without_a_model_or_step_is_left_out_and_the_others_are_read(
     write(tmp_path / "d.json", old("pythia-70m,load_in_8bit=False", 16, 0, {"sciq": {"acc": 0.5}, "": {"acc": 0.1}}))
     os.mkfifo(tmp_path / "e.json")
     found = published.read(tmp_path)
-    assert [score.step for score in found.scores] == [8, 16] and len(found.left_out) == 3
-    told = zip(found.left_out, (reason, "a part of each task was scored", "no regular file"), strict=True)
+    assert [score.step for score in found.scores] == [8, 16] and len(found.remarks) == 3
+    told = zip(found.remarks, (reason, "a part of each task was scored", "no regular file"), strict=True)
     assert all(why in line for line, why in told)
 
 
