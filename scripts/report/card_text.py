@@ -101,7 +101,7 @@ def engineering(card: Card) -> str:
 
 def loading(card: Card) -> str:
     """Code that loads a step, from the hub and from this study's folder."""
-    name, step = card.run.name, card.steps[len(card.steps) // 2]
+    name, step = card.run.name, card.steps[-1]
     return (
         "```python\n"
         "from transformers import GPTNeoXForCausalLM, AutoTokenizer\n\n"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.audit import sample
+from scripts.audit import replay, sample
 from scripts.audit.sample import Interval
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
@@ -79,3 +79,12 @@ def test_evenly_takes_the_last_and_no_step_twice(count: int, most: int) -> None:
 def test_a_tolerance_of_everything_is_refused() -> None:
     with pytest.raises(UserError, match=r"audit\.replay\.tolerance"):
         study(tolerance=1.0)
+
+
+def test_an_auditors_sample_has_a_verdict_of_its_own() -> None:
+    """What the workflow made under the study's seed stays, and so does the auditor's verdict."""
+    own = study("studies/smoke.yaml")
+    assert replay.another(own, replay.with_sample(own, None, None)) == ""
+    suffixes = {replay.another(own, replay.with_sample(own, *drawn)) for drawn in ((None, 77), (None, 78), (3, 77))}
+    assert len(suffixes) == 3 and all(suffix.startswith("-seed7") for suffix in suffixes)
+    assert replay.names(own, "data-seed77")[-1] == "data-seed77"

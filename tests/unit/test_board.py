@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from scripts.common.errors import UserError
 from scripts.study.config import Runtime
+from scripts.train import boards_anew
 from scripts.train.board import FOLDER, Boards, check_boards, scalars
 from scripts.train.logbook import EXACT, TIMING, Logbook
 
@@ -177,3 +178,15 @@ def test_wandb_without_its_package_is_refused_before_the_first_job(
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     with pytest.raises(UserError, match=r"runtime\.wandb: 'suite' is not allowed(.|\n)+pip install wandb"):
         check_boards(runtime(wandb="suite"))
+
+
+def test_a_finished_run_is_shown_from_the_lines_it_logged(tmp_path: Path) -> None:
+    log, asked = book(tmp_path, tensorboard=True), Boards(runtime(tensorboard=True), "a", {})
+    log.rewind({})
+    write(log, range(1, 5))
+    log.close()
+    found = events(tmp_path)
+    assert boards_anew.write(tmp_path, asked) == sum(len(lines(tmp_path, name)) for name in (*EXACT, TIMING))
+    assert events(tmp_path) == found and found
+    with pytest.raises(UserError, match="the run has logged nothing"):
+        boards_anew.write(tmp_path / "empty", asked)

@@ -14,7 +14,9 @@ import pytest
 import yaml
 
 from scripts.common.files import read_json, read_yaml, write_json
+from tests.browser.chromium import Chromium
 from tests.workflow.conftest import ROOT, SMOKE, Workflow
+from tests.workflow.test_pages import VIEWS, every_page, faults
 
 STEPS = [0, 1, 2, 4, 8]
 # Pythia's README, names apart
@@ -135,6 +137,11 @@ def test_published_models_are_scored_as_if_they_had_been_trained_here(
     plan = workflow.command_line("scripts.study.plan")
     assert plan.returncode == 0, plan.stderr
     audited_without_training(workflow)
+    if shutil.which("chromium"):  # as tests/workflow/test_pages.py
+        with Chromium() as chromium:
+            assert {page.name: faults(chromium, page, VIEWS[-1]) for page in every_page(workflow, workflow.folder)} == {
+                page: [] for page in ("audit.html", "plan.html", "status.html")
+            }
 
 
 def audited_without_training(workflow: Workflow) -> None:
