@@ -73,7 +73,9 @@ def totals(plan: Plan) -> list[tuple[str, str]]:
     exported = f", GGUF files {bytes_short(kept.exports)}" if kept.exports else ""
     shown = [
         ("Device time", f"{device_time(hours.total)}: {by_stage}"),
-        ("Wall time", f"training {duration(longest.wall_hours)} if all runs go side by side ({longest.run}), "
+        ("Wall time", f"the whole study from {duration(hours.total)} with one device, {duration(hours.total / 2)} with "
+                      f"two at work all the time, and so on; training alone {duration(longest.wall_hours)} if all "
+                      f"runs go side by side ({longest.run}), "
                       f"{duration(sum(run.wall_hours for run in plan.runs))} one after the other"),
         ("Retention", "saved: steps with weights / with optimizer state too. "
                       f"Weights {bytes_short(kept.weights)}, optimizer state {bytes_short(kept.optimizer)} "

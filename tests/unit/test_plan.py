@@ -359,3 +359,10 @@ def test_the_page_holds_the_runs_the_figure_and_what_is_missing() -> None:
 )  # fmt: skip
 def test_numbers_in_few_characters(told: str, text: str) -> None:
     assert told == text
+
+
+def test_the_whole_studys_time_is_told_not_only_its_trainings() -> None:
+    plan = make_plan(load(ROOT / "config.yaml"), "laptop", TABLE["laptop"])
+    told = dict(plan_totals(plan))["Wall time"]
+    assert told.startswith(f"the whole study from {duration(plan.hours.total)} with one device")
+    assert plan.hours.total > sum(run.wall_hours for run in plan.runs)
