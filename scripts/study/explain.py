@@ -25,6 +25,8 @@ WANTED = {
     "less_than_equal": "at most {le}",
     "literal_error": "{expected}",
     "string_pattern_mismatch": "text matching {pattern}",
+    "string_too_short": "text of at least {min_length} characters",
+    "string_too_long": "text of at most {max_length} characters",
     "too_short": "at least {min_length} entries",
     "too_long": "at most {max_length} entries",
 }

@@ -321,8 +321,6 @@ def read(path: Path) -> dict[str, Any]:
         content = read_json(path)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: line {error.lineno}, column {error.colno}: no JSON ({error.msg})") from None
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise UserError(f"{path}: no JSON that can be read ({error})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: {type(content).__name__} and no mapping of keys to values")
     return content

@@ -60,7 +60,8 @@ def files_of(name: str, component: Component) -> list[Path]:
     another hash."""
     for pattern in component.files or []:
         if not matching(pattern):
-            raise UserError(f"data.components.{name}.files: no file matches {pattern!r} (seen from {Path.cwd()})")
+            fix = f"; a folder is of that name\n  write:   {pattern}/*" if Path(pattern).is_dir() else ""
+            raise UserError(f"data.components.{name}.files: no file matches {pattern!r} (seen from {Path.cwd()}){fix}")
     paths = distinct(path for pattern in component.files or [] for path in matching(pattern))
     check_braces(f"data.components.{name}.files", paths)
     for path in paths:

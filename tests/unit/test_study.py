@@ -218,6 +218,10 @@ REFUSALS = [
     (["training", "steps"], 800_000, ["saved steps", "at most 30,000 in a study"]),
     (["training", "batch_size"], 10**12, ["batch_size", "at most 1048576"]),
     (["overrides"], {"160k/*": {"sequence_length": 64}}, ["read one order of rows of one length"]),
+    (["data", "components", "legal"], {"files": []}, ["files", "at least 1 entries"]),
+    (["data", "components", "legal"], {"files": [""]}, ["text of at least 1 characters"]),
+    (["data", "components", "legal", "archive", "file"], "../x.tar.gz", ["'../x.tar.gz'", "matching"]),
+    (["study"], "a" * 61, ["text of at most 60 characters"]),
     (["data", "corpora", "standard", "components"], [], ["at least 1 entries"]),
     (["data", "corpora", "standard", "components"], ["legal", "legal"], ["components: [legal]"]),
 ]

@@ -456,7 +456,7 @@ def test_exit_codes_and_a_folder_without_the_workflow(suite: Path, tmp_path: Pat
     assert page.returncode == 1 and read_json(suite / "results/audit/verdict.json")["verdict"] == "fail"
     assert "is not what it says" in (suite / "results/audit.html").read_text()
     mistake = command("scripts.audit.audit", "--directory", str(tmp_path))
-    assert mistake.returncode == 2 and "no such study file" in mistake.stderr and "Traceback" not in mistake.stderr
+    assert mistake.returncode == 2 and "no such file" in mistake.stderr and "Traceback" not in mistake.stderr
 
 
 def test_a_copy_against_the_lock(suite: Path) -> None:
