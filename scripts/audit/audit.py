@@ -1,7 +1,8 @@
 """Audit the integrity of a suite: complete, unaltered, one chain from step 0, what its results belong to.
 
 Reads everything and changes nothing but results/audit/integrity.json, results/audit/distances.csv and
-results/suite.lock.json. With --against it verifies a copy, whole or in part, against such a lock, and writes nothing.
+results/suite.lock.json, there or in --out. With --against it verifies a copy, whole or in part, against such a lock,
+and writes nothing.
 The exit code is 0 if the suite is sound, 1 if a check fails, 2 for a mistake in the command.
 """
 
@@ -20,7 +21,7 @@ from scripts.audit.found import look
 from scripts.audit.hashed import artefacts, sha256_files
 from scripts.audit.show import show
 from scripts.audit.verdict import Check, plain
-from scripts.common.errors import UserError, run
+from scripts.common.errors import UserError, run, told_last
 from scripts.common.files import write_json, write_text
 from scripts.study.study import load
 
@@ -28,10 +29,11 @@ STUDY = Path("results/study.json")
 REPORT = Path("results/audit/integrity.json")
 DISTANCES = Path("results/audit/distances.csv")
 LOCK = Path("results/suite.lock.json")
+OUT = "--out with a folder you own"  # what to write where the suite's folder can't be written to
 
 
-def audit(study_file: Path, jobs: int, sample: int | None) -> list[Check]:
-    """Check the suite in the working directory and write what came out."""
+def audit(study_file: Path, jobs: int, sample: int | None, out: Path = Path()) -> list[Check]:
+    """Check the suite in the working directory, show what came out and write it in `out`."""
     import torch
 
     from scripts.audit.distances import COLUMNS
@@ -41,10 +43,13 @@ def audit(study_file: Path, jobs: int, sample: int | None) -> list[Check]:
     study = load(study_file)
     found = integrity(study, jobs, sample)
     content = plain(found.checks)
-    write_text(DISTANCES, csv_text(found.distances, COLUMNS))
-    write_json(LOCK, suite_lock.lock_of(study.file.study, content["verdict"], found.sums))
-    write_json(REPORT, {"part": "integrity", "study": study.file.study, **content})
     show(f"{study.file.study}, integrity", found.checks)
+    with told_last(OUT):
+        out.mkdir(parents=True, exist_ok=True)
+        os.chdir(out)
+        write_text(DISTANCES, csv_text(found.distances, COLUMNS))
+        write_json(LOCK, suite_lock.lock_of(study.file.study, content["verdict"], found.sums))
+        write_json(REPORT, {"part": "integrity", "study": study.file.study, **content})
     return found.checks
 
 
@@ -84,6 +89,7 @@ def main() -> None:
     parser.add_argument("--study", type=Path, help="what the suite should be (default: results/study.json there)")
     parser.add_argument("--directory", type=Path, default=Path(), help="where the suite lies (default: here)")
     parser.add_argument("--against", type=Path, metavar="LOCK", help="verify the folder against a suite.lock.json")
+    parser.add_argument("--out", type=Path, help="folder to write results/ in (default: where the suite lies)")
     parser.add_argument("--sample", type=positive, help="models of each run compared tensor by tensor (default: all)")
     parser.add_argument("--jobs", type=positive, default=len(os.sched_getaffinity(0)), help="threads (default: cores)")
     parser.add_argument("--only-report", action="store_true", help="end with 0 whatever the verdict")
@@ -94,8 +100,9 @@ def main() -> None:
         checks = against(given.against.resolve(), given.directory, given.jobs)
     else:
         study_file = given.study.resolve() if given.study else STUDY
+        out = given.out.resolve() if given.out else Path()
         os.chdir(given.directory)
-        checks = audit(study_file, given.jobs, given.sample)
+        checks = audit(study_file, given.jobs, given.sample, out)
     failed = any(check.status == "fail" for check in checks)
     raise SystemExit(1 if failed and not given.only_report else 0)
 

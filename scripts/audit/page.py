@@ -7,6 +7,7 @@ of them pass, 1 if a check fails, 2 for a mistake in the command.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from rich.console import Console
 
-from scripts.audit.audit import DISTANCES, LOCK, STUDY
+from scripts.audit.audit import DISTANCES, LOCK, OUT, STUDY
 from scripts.audit.show import summary
 from scripts.audit.verdict import Check, plain
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, run
+from scripts.common.errors import UserError, run, told_last
 from scripts.common.files import read_json, write_json, write_text
 from scripts.study.study import Study, load
 
@@ -34,8 +35,8 @@ MARKS = {"pass": ("yes", "passes"), "fail": ("no", "fails"), "not applicable": (
 Parts = dict[str, list[Check]]
 
 
-def parts(folder: Path) -> Parts:
-    """The checks of every part, by the file's name; raises UserError if there is none, or one is damaged."""
+def parts(folder: Path, *, required: bool = True) -> Parts:
+    """The checks of every part, by the file's name; raises UserError if one is damaged, or a required one missing."""
     found: Parts = {}
     for path in sorted(folder.glob("*.json")):
         if path.name == VERDICT.name:
@@ -46,7 +47,7 @@ def parts(folder: Path) -> Parts:
                 found[path.stem] = [check_of(checked) for checked in content["checks"]]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise UserError(f"{path}: not the JSON of a verdict ({error}); make it again") from None
-    if not found:
+    if required and not found:
         raise UserError(f"{folder}: no verdict; write: python -m scripts.audit.audit --study results/study.json")
     return found
 
@@ -104,15 +105,20 @@ def draw(study: Study) -> str | None:
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, help="study file (default: results/study.json there)")
+    parser.add_argument("--out", type=Path, help="folder to write results/ in, as audit.audit's (default: the suite's)")
     parser.add_argument("--only-report", action="store_true", help="end with 0 whatever the verdict")
     given = parser.parse_args()
-    study, found = load(given.study or STUDY), parts(AUDIT)
+    study, found = load(given.study or STUDY), parts(AUDIT, required=not given.out)
+    if given.out:
+        os.chdir(given.out)
+        found |= parts(AUDIT)
     content = verdict(found)
-    write_json(VERDICT, {"study": study.file.study, **content})
-    write_text(PAGE, page(study, found, draw(study)))
     checks = [check for part in found.values() for check in part]
     Console(highlight=False, soft_wrap=True).print(summary(f"{study.file.study}, {', '.join(found)}", checks))
-    print(f"The page: {given.directory / PAGE}")
+    with told_last(OUT):
+        write_json(VERDICT, {"study": study.file.study, **content})
+        write_text(PAGE, page(study, found, draw(study)))
+    print(f"The page: {(given.out or given.directory) / PAGE}")
     raise SystemExit(1 if content["verdict"] == "fail" and not given.only_report else 0)
 
 

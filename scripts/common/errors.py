@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -26,6 +27,18 @@ def near(name: str, known: list[str]) -> str | None:
     """The known name closest to a mistyped one, or None if none is close."""
     found = get_close_matches(str(name), known, n=1, cutoff=0.5)
     return found[0] if found else None
+
+
+@contextmanager
+def told_last(fix: str) -> Iterator[None]:
+    """Around the writing of what was printed before: where it can't be written, UserError says so and the fix."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in WRONG_PLACE:
+            raise
+        what = f"{error.filename}: {error.strerror}; what came out stands above, and is not written down"
+        raise UserError(f"{what}\n  write:   {fix}") from None
 
 
 def run(main: Callable[[], None]) -> None:

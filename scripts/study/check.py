@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from scripts.analyze import published
@@ -19,36 +20,55 @@ from scripts.study.config_data import Published
 from scripts.study.engine_rules import check_compiler
 from scripts.study.interventions import native_folder
 from scripts.study.resources import placement
-from scripts.study.storage import bytes_needed
+from scripts.study.storage import all_kept, bytes_needed
 from scripts.study.study import Study, load
 from scripts.study.texts import check_braces, files_of, within
 
 MARGIN = 1.2  # headroom on the disk estimate
 
 
-def bytes_there(root: Path) -> int:
-    """Bytes of checkpoints, models and GGUF files already made, which the estimate need not count again."""
-    files = (path for folder in ("checkpoints", "models", "exports") for path in (root / folder).rglob("*"))
+def free_bytes(place: Path) -> int:
+    """Bytes free on the disk of a folder."""
+    return shutil.disk_usage(place).free
+
+
+def bytes_there(folder: Path) -> int:
+    """Bytes of files already made below a folder, which the estimate need not count again."""
     seen: dict[int, int] = {}
-    for path in files:
+    for path in folder.rglob("*"):
         status = path.lstat()
         seen[status.st_ino] = status.st_size  # a hard link counts once
     return sum(seen.values())
 
 
-def check_room(study: Study, root: Path, free: int) -> None:
-    """Refuse a study whose estimate exceeds the free bytes."""
-    missing = int(MARGIN * bytes_needed(study)) - bytes_there(root)
-    if missing > free:
-        raise UserError(
-            f"{root.resolve()}: about {missing / 1e9:.1f} GB will be written, {free / 1e9:.1f} GB are free\n"
-            "  write:   fewer sizes, seeds or checkpoints, or a --directory on a larger disk"
-        )
+def check_room(study: Study, root: Path, free: Callable[[Path], int] = free_bytes) -> None:
+    """Refuse a study whose estimate exceeds the free bytes of a disk; `checkpoints` or `models` may lie on another."""
+    kept = all_kept(study)
+    needed = {"models": kept.models, "exports": kept.exports}
+    needed["checkpoints"] = kept.peak - sum(needed.values())
+    disks: dict[int, list[str]] = {}
+    for name in sorted(needed):
+        place = root / name if (root / name).exists() else root
+        disks.setdefault(place.stat().st_dev, []).append(name)
+    for names in disks.values():
+        folders = [root / name for name in names]
+        missing = sum(int(MARGIN * needed[name]) for name in names) - sum(map(bytes_there, folders))
+        place = next((folder for folder in folders if folder.exists()), root)
+        if missing > (room := free(place)):
+            raise UserError(
+                f"{root.resolve()}: about {missing / 1e9:.1f} GB will be written to {', '.join(names)}, "
+                f"{room / 1e9:.1f} GB are free there\n"
+                "  write:   fewer sizes, seeds or checkpoints, or a --directory, or a link in it, on a larger disk"
+            )
 
 
 def check_writable(root: Path) -> None:
     """Refuse an output folder that can't be written to."""
-    for folder in (root, *(root / name for name in ("data", "checkpoints", "models", "results"))):
+    for folder in (root, *(root / name for name in ("data", "checkpoints", "models", "exports", "results"))):
+        if folder.is_symlink() and not folder.exists():
+            raise UserError(
+                f"{folder}: a link to {folder.readlink()}, which is not there; mount it, or remove the link"
+            )
         if folder.exists() and not os.access(folder, os.W_OK):
             raise UserError(f"{folder.resolve()}: not writable\n  write:   --directory with a folder you own")
 
@@ -214,7 +234,7 @@ def check_place(study: Study, root: Path, *, here: bool) -> None:
     check_published_runs(study)
     check_checkpoints(study, root)
     check_orders(study, root)
-    check_room(study, root, shutil.disk_usage(root).free)
+    check_room(study, root)
     if here:
         check_devices(study)
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from scripts.common.errors import UserError, told_last
 from scripts.common.errors import run as run_command
 from scripts.common.files import write_text
 from scripts.common.words import brief
@@ -124,6 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--directory", type=Path, default=Path(), help="where the study is made (default: here)")
+    parser.add_argument("--out", type=Path, help=f"where the page goes (default: {PAGE} there)")
     parser.add_argument("--json", action="store_true", help="print JSON instead, and write no page")
     given = parser.parse_args()
     now = time.time()
@@ -131,9 +134,16 @@ def main() -> None:
     if given.json:
         print(json.dumps(status.as_json(), indent=1))
     else:
-        page = given.directory / PAGE
-        write_text(page, status_page(status, time.strftime("%Y-%m-%d %H:%M", time.localtime(now))))
-        show(status, page)
+        show(status)
+        page = given.out or given.directory / PAGE
+        try:
+            with told_last("--out with a file in a folder you own"):
+                write_text(page, status_page(status, time.strftime("%Y-%m-%d %H:%M", time.localtime(now))))
+            print(f"\nThe page: {page}")
+        except UserError as error:  # who may only read needs no page
+            if given.out:
+                raise
+            print(f"\n{error}", file=sys.stderr)
     raise SystemExit(0 if status.complete else 1)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,7 +22,7 @@ MARKS = {
 }
 
 
-def show(status: Status, page: Path) -> None:
+def show(status: Status) -> None:
     """Print everything."""
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -48,7 +47,6 @@ def show(status: Status, page: Path) -> None:
             for note in stage.notes:
                 colour = MARKS[stage.state][1]
                 console.print(f"[{colour}]{run.run}, {stage.name} {stage.state}[/]: {escape(note)}")
-    console.print(f"\nThe page: {page}")
 
 
 def _grid(corpus: str, rows: list[str], columns: list[str], cells: dict[tuple[str, str], list[RunStatus]]) -> Table:

@@ -308,6 +308,13 @@ def test_the_command_tells_by_its_exit_code(fakes: Fakes) -> None:
     done = call()
     assert done.returncode == 0 and "3 of 3 runs complete" in done.stdout, done.stderr
     assert (fakes.root / "results/status.html").exists()
+    page = fakes.root / "results/status.html"
+    page.unlink()
+    page.mkdir()  # as good as a folder of somebody else's: the page can't be written
+    done = call()
+    assert done.returncode == 0 and "3 of 3 runs complete" in done.stdout and "Traceback" not in done.stderr
+    assert "Is a directory; what came out stands above" in done.stderr and "--out" in done.stderr
+    assert call("--out", str(fakes.root / "mine.html")).returncode == 0 and (fakes.root / "mine.html").is_file()
     (fakes.root / f"checkpoints/{TINY}/manifest.json").unlink()
     done = call("--json")
     assert done.returncode == 1

@@ -459,6 +459,22 @@ def test_exit_codes_and_a_folder_without_the_workflow(suite: Path, tmp_path: Pat
     assert mistake.returncode == 2 and "no such file" in mistake.stderr and "Traceback" not in mistake.stderr
 
 
+def test_an_auditor_who_may_only_read_is_told_and_writes_elsewhere(suite: Path, tmp_path: Path) -> None:
+    table = suite / "results/audit/distances.csv"
+    table.unlink(missing_ok=True)
+    table.mkdir()  # as good as a folder of somebody else's: it can't be written
+    told = command("scripts.audit.audit", "--directory", str(suite))
+    assert told.returncode == 2 and "smoke, integrity: sound" in told.stdout
+    assert "write:   --out" in told.stderr and "Traceback" not in told.stderr
+    out = tmp_path / "mine"
+    for module in ("scripts.audit.audit", "scripts.audit.page"):
+        done = command(module, "--directory", str(suite), "--out", str(out))
+        assert done.returncode == 0, done.stderr
+    assert read_json(out / "results/audit/verdict.json")["verdict"] == "pass"
+    for name in ("audit.html", "suite.lock.json", "audit/distances.csv"):
+        assert (out / "results" / name).is_file()
+
+
 def test_a_copy_against_the_lock(suite: Path) -> None:
     lock = suite.parent / "published.lock.json"
     shutil.copyfile("results/suite.lock.json", lock)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -198,9 +200,64 @@ def test_a_disk_too_small_for_the_plan_is_refused(tmp_path: Path) -> None:
     from scripts.study.study import load
 
     study = load(ROOT / "config.yaml")
-    check_room(study, tmp_path, 2 * bytes_needed(study))
+    check_room(study, tmp_path, lambda _: 2 * bytes_needed(study))
     with pytest.raises(UserError, match="are free"):
-        check_room(study, tmp_path, bytes_needed(study) // 2)
+        check_room(study, tmp_path, lambda _: bytes_needed(study) // 2)
+
+
+def test_room_is_asked_of_the_disk_a_folder_is_linked_to(tmp_path: Path) -> None:
+    """`checkpoints` on a large disk, the rest on a small one; then `models` beside it."""
+    from scripts.common.errors import UserError
+    from scripts.study.check import bytes_needed, bytes_there, check_room, check_writable
+    from scripts.study.storage import all_kept
+    from scripts.study.study import load
+
+    study, large = load(ROOT / "config.yaml"), Path("/dev/shm")
+    if not large.is_dir() or large.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second file system")
+    kept, asked = all_kept(study), []
+
+    def free(place: Path) -> int:
+        asked.append(place.resolve())
+        return 2 * bytes_needed(study) if place.resolve() == large else int(1.3 * (kept.models + kept.exports))
+
+    with pytest.raises(UserError, match="written to checkpoints, exports, models"):
+        check_room(study, tmp_path, free)
+    (tmp_path / "checkpoints").symlink_to(large)
+    check_room(study, tmp_path, free)
+    assert set(asked) == {tmp_path, large}
+    with pytest.raises(UserError, match=r"written to exports, models, 0\.0 GB are free"):
+        check_room(study, tmp_path, lambda place: free(place) * (place.resolve() == large))
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside/file").write_bytes(b"x" * 9)
+    (tmp_path / "models").symlink_to(tmp_path / "inside")
+    assert bytes_there(tmp_path / "models") == 9
+    (tmp_path / "exports").symlink_to(tmp_path / "not-mounted")
+    with pytest.raises(UserError, match=r"exports: a link to .*not-mounted, which is not there"):
+        check_writable(tmp_path)
+
+
+def test_a_package_of_the_same_name_in_the_studys_folder_is_not_taken_for_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scripts.common.environment import prepare
+
+    for key, value in os.environ.items():
+        monkeypatch.setenv(key, value)  # all as before in the end
+    prepare(str(ROOT), 1)
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts/__init__.py").write_text("raise RuntimeError('of another project')\n")
+    command = [sys.executable, "-m", "scripts.data.fetch", "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    monkeypatch.delenv("PYTHONSAFEPATH")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("target", ["study", "status", "audit", "plan", "watch", "dry-run"])
+def test_a_folder_with_a_blank_in_its_name_stays_one_word(target: str, tmp_path: Path) -> None:
+    command = ["make", "--dry-run", target, "DIRECTORY=out/my study", f"READY={tmp_path}"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert any("out/my study" in word for line in said.splitlines() for word in shlex.split(line.rstrip("\\")))
 
 
 def test_the_same_run_twice_at_once_is_refused(copied: Callable[..., Workflow]) -> None:
