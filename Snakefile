@@ -12,6 +12,7 @@ report: "rules/report/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/resources.smk"
+include: "rules/remembered.smk"
 include: "rules/data.smk"
 include: "rules/deduplicate.smk"
 include: "rules/train.smk"

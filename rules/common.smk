@@ -10,6 +10,7 @@ from scripts.common.errors import UserError
 from scripts.evaluate.names import task_files
 from scripts.study import exports, targets
 from scripts.study.check import begin, rehearse
+from scripts.study.fingerprints import run_settings
 from scripts.study.published import published_science
 from scripts.study.start import record
 from scripts.study.study import merged, parse as parse_study
@@ -101,7 +102,7 @@ def order_science(wildcards):
 
 
 def train_science(wildcards):
-    return STUDY.train_science(wildcards.run)
+    return run_settings(STUDY, wildcards.run)
 
 
 def fetch_science(wildcards):

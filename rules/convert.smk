@@ -10,7 +10,8 @@ for batch in model_batches(STUDY.trained):
             "checkpoints/{run}/manifest.json",
             "data/tokenizer/manifest.json",
         output:
-            expand("models/{{run}}/step{step}/manifest.json", step=batch.steps),
+            # kept while the job runs, which converts only those that are missing or out of date
+            update(expand("models/{{run}}/step{step}/manifest.json", step=batch.steps)),
         log:
             f"logs/convert/{{run}}_{batch.label}.log",
         benchmark:

@@ -4,6 +4,7 @@
 rule fetch:
     input:
         component_files,
+        corrected,
     output:
         "data/sources/{component}/manifest.json",
     log:
@@ -103,6 +104,7 @@ rule tokenize:
 rule published:
     input:
         published_files,
+        corrected,
     output:
         "data/published/{corpus}/manifest.json",
     log:

@@ -52,6 +52,7 @@ rule clusters:
     input:
         DOCUMENTS,
         expand("data/pairs/group-{group}/manifest.json", group=PARTS),
+        corrected,
     output:
         "data/clusters/manifest.json",
     log:

@@ -10,7 +10,8 @@ for batch in STUDY.batches(STUDY.memorization_steps):
             corpus_manifest,
             order_manifest,
         output:
-            expand("results/memorization/{{run}}/step{step}.parquet", step=batch.steps),
+            # kept while the job runs, which scores only those that are missing or out of date
+            update(expand("results/memorization/{{run}}/step{step}.parquet", step=batch.steps)),
         log:
             f"logs/memorize/{{run}}_{batch.label}.log",
         benchmark:

@@ -10,7 +10,7 @@ rule train_leg:
         "data/held-out/manifest.json",
         lambda wildcards: leg_before(wildcards.run, int(wildcards.leg)),
     output:
-        "checkpoints/{run}/legs/leg-{leg}/manifest.json",
+        update("checkpoints/{run}/legs/leg-{leg}/manifest.json"),  # a run stays whole where training refuses
     log:
         "logs/train/{run}-leg{leg}.log",
     benchmark:
@@ -44,7 +44,7 @@ rule train_run:
         "data/held-out/manifest.json",
         lambda wildcards: leg_before(wildcards.run, STUDY.file.runtime.legs),
     output:
-        "checkpoints/{run}/manifest.json",
+        update("checkpoints/{run}/manifest.json"),
     log:
         "logs/train/{run}.log",
     benchmark:

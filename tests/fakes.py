@@ -14,6 +14,7 @@ from scripts.audit import sample
 from scripts.common import manifest
 from scripts.common.files import canonical, sha256_file
 from scripts.study import exports, targets
+from scripts.study.fingerprints import fingerprint
 from scripts.study.study import HELD_OUT, Study
 
 
@@ -22,6 +23,7 @@ class Fakes:
 
     def __init__(self, study: Study, root: Path) -> None:
         self.study, self.root = study, root
+        self.facts_of: dict[str, dict[str, Any]] = {}  # by path of a manifest, where there are to be any
 
     def everything(self) -> None:
         """The whole study."""
@@ -41,14 +43,24 @@ class Fakes:
     def data(self) -> None:
         """Corpora, orders and what goes with them."""
         study = self.study
-        self.manifest("data/clusters/manifest.json", "clusters", study.cluster_science())
-        self.manifest("data/tokenizer/manifest.json", "tokenizer", study.tokenizer_science())
-        self.manifest("data/tasks/manifest.json", "tasks", study.task_science())
-        self.manifest(f"data/{HELD_OUT}/manifest.json", "corpus", study.corpus_science(HELD_OUT))
+        for name in study.file.data.components:
+            self.manifest(f"data/sources/{name}/manifest.json", "source", study.component_science(name))
+        blocks = [(block, f"{block.folder.as_posix()}/manifest.json") for block in study.blocks()]
+        for block, path in blocks:
+            subject = {"component": block.source, "part": block.part, "parts": block.parts}
+            source = [f"data/sources/{block.source}/manifest.json"]
+            self.manifest(path, "documents", study.component_science(block.source), subject, source)
+        clusters, tokenizer = "data/clusters/manifest.json", "data/tokenizer/manifest.json"
+        documents = [path for _, path in blocks]
+        self.manifest(clusters, "clusters", study.cluster_science(), parents=documents)
+        self.manifest(tokenizer, "tokenizer", study.tokenizer_science(), parents=[clusters])
+        held_out, text = f"data/{HELD_OUT}/manifest.json", [clusters, tokenizer]
+        self.manifest(held_out, "corpus", study.corpus_science(HELD_OUT), parents=text)
+        self.manifest("data/tasks/manifest.json", "tasks", study.task_science(), parents=[held_out])
         for run in study.runs.values():
             corpus, order = self.parents(run.name)
-            self.manifest(corpus, "corpus", study.corpus_science(run.corpus))
-            self.manifest(order, "order", study.order_science(run.corpus, run.data_seed))
+            self.manifest(corpus, "corpus", study.corpus_science(run.corpus), parents=text)
+            self.manifest(order, "order", study.order_science(run.corpus, run.data_seed), parents=[corpus])
 
     def checkpoints(self, run: str, steps: Iterable[int] | None = None) -> None:
         """Checkpoints of these steps, or of all and the run's manifest."""
@@ -65,7 +77,7 @@ class Fakes:
         for step in self.study.steps(run) if steps is None else steps:
             parents = [f"checkpoints/{run}/global_step{step}/manifest.json", "data/tokenizer/manifest.json"]
             path, subject = f"models/{run}/step{step}/manifest.json", {"run": run, "step": step}
-            self.manifest(path, "model", {}, subject, parents)
+            self.manifest(path, "model", fingerprint(self.study, path) or {}, subject, parents)
 
     def scores(self, run: str, task_set: str, steps: Iterable[int] | None = None) -> None:
         """Scores on one task set."""
@@ -117,7 +129,7 @@ class Fakes:
         """A manifest without files."""
         content = {"schema": manifest.SCHEMA, "kind": kind, "complete": True, "science": science, "files": {}}
         hashes = {parent: sha256_file(self.root / parent) for parent in parents}
-        self.write(path, {**content, "subject": subject, "parents": hashes, "facts": {}})
+        self.write(path, {**content, "subject": subject or {}, "parents": hashes, "facts": self.facts_of.get(path, {})})
 
     def write(self, path: str, content: Any) -> None:
         """A JSON file, not flushed to the disk: tens of thousands are written for the full suite."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from scripts.audit.found import Folder, checkpoint_path, step_in
 from scripts.audit.verdict import Check, judged
 from scripts.study import exports, targets
+from scripts.study.fingerprints import run_settings
 from scripts.study.study import Study
 
 
@@ -40,10 +41,12 @@ def check_known(study: Study) -> Check:
         "results/evals/*/*/step*.json": study.evaluation_steps,
         "results/memorization/*/step*.parquet": study.memorization_steps,
     }
+    # a finished run of which fewer steps are asked for keeps what it has
+    dropped = {run: set(run_settings(study, run)["steps"]) - set(study.steps(run)) for run in study.trained}
     count = 0
     for pattern, steps_of in places.items():
         runs = study.trained if pattern.startswith("checkpoints") else study.runs
-        steps = {run: set(steps_of(run)) for run in runs}
+        steps = {run: set(steps_of(run)) | dropped.get(run, set()) for run in runs}
         for path in sorted(Path().glob(pattern)):
             count += 1
             run, step = path.parts[2 if pattern.startswith("results") else 1], step_in(path.name)

@@ -5,74 +5,32 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from scripts.audit.found import Folder
 from scripts.audit.hashed import records
 from scripts.audit.verdict import Check, judged
 from scripts.common.errors import UserError
-from scripts.common.files import canonical, read_yaml
+from scripts.common.files import read_yaml
 from scripts.common.manifest import differing
 from scripts.common.words import brief
 from scripts.common.yaml_text import parse_yaml
-from scripts.study import exports
-from scripts.study.published import published_science
-from scripts.study.study import HELD_OUT, Study
+from scripts.study.fingerprints import differences, fingerprint, run_settings
+from scripts.study.study import Study
 from scripts.train.checkpoint import neox_yaml
 
 LOCK = Path(__file__).parents[2] / "envs/requirements.lock"
 OPTIMIZER = re.compile(r"(?:bf16_)?zero_pp_rank_\d+_mp_rank_\d+_?optim_states\.pt")
 
 
-def asked_settings(study: Study, folder: Folder) -> Iterator[tuple[str, dict[str, Any] | None, dict[str, Any]]]:
-    """(path, settings it was made with, the study's) of every artefact that is there."""
-    data = {
-        "data/clusters": study.cluster_science,
-        "data/tokenizer": study.tokenizer_science,
-        "data/tasks": study.task_science,
-        f"data/{HELD_OUT}": lambda: study.corpus_science(HELD_OUT),
-    }
-    for run in study.runs.values():
-        if run.corpus not in study.file.data.corpora:
-            continue
-        data[f"data/{run.corpus}"] = lambda run=run: study.corpus_science(run.corpus)  # type: ignore[misc]
-        data[f"data/{run.corpus}/order-{run.data_seed}"] = (
-            lambda run=run: study.order_science(run.corpus, run.data_seed)  # type: ignore[misc]
-        )
-    for place, science in data.items():
-        if found := folder.manifests.get(f"{place}/manifest.json"):
-            yield found.path, found.content.get("science"), science()
-    trained = {run: study.train_science(run) for run in study.trained}
-    for found in folder.manifests.values():
-        name, kind = (found.content.get("subject") or {}).get("run"), found.content.get("kind")
-        if kind == "gguf" and name in study.runs:
-            yield found.path, found.content.get("science"), exports.gguf_science(study)
-        elif kind == "model" and name in study.published:
-            yield found.path, found.content.get("science"), published_science(study, name)
-        elif name not in trained:
-            continue
-        elif kind in ("run", "checkpoint", "leg", "resume"):
-            own = {key: value for key, value in (found.content.get("science") or {}).items() if key != "parents"}
-            yield found.path, own, trained[name]
-        elif kind == "model":
-            size = {"size": trained[name]["size"], "precision": trained[name]["training"]["precision"]}
-            there = found.content.get("science") or {}
-            yield found.path, {key: there.get(key) for key in size}, size
-    for path, found in folder.evaluations.items():
-        if (task_set := path.split("/")[3]) in study.file.evaluation.task_sets:
-            yield path, found.content.get("science"), study.evaluation_science(task_set)
-    for path, found in folder.memorization.items():
-        yield path, found.content.get("science"), study.memorization_science()
-
-
 def check_settings(study: Study, folder: Folder) -> Check:
     """Every artefact was made with the study's settings."""
     faults, count = [], 0
-    for path, made, asked in asked_settings(study, folder):
+    for path, found in {**folder.manifests, **folder.evaluations, **folder.memorization}.items():
+        if fingerprint(study, path) is None:
+            continue
         count += 1
-        if lines := differing(made, json.loads(canonical(asked))):
+        if lines := differences(study, path, found.content):
             faults.append(f"{path}: {'; '.join(brief(lines))}")
     for found in folder.of_kind("checkpoint"):
         if (name := (found.content.get("subject") or {}).get("run")) in study.trained:
@@ -101,7 +59,7 @@ def check_retention(study: Study, folder: Folder) -> Check:
     """Optimizer states are kept at the steps the study says, and at no others."""
     faults, kept = [], 0
     for name in study.trained:
-        asked = set(study.optimizer_steps(name))
+        asked = set(run_settings(study, name)["optimizer_steps"])
         for step in study.steps(name):
             found = folder.checkpoint(name, step)
             if found is None:

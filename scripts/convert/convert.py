@@ -13,6 +13,7 @@ from scripts.common.files import write_json
 from scripts.common.progress import progress
 from scripts.convert.model_folder import content_files, folder_of, save, swapped_in
 from scripts.convert.tokenizer_files import check_largest_token, copy_files, prove_same_ids
+from scripts.study import fingerprints
 from scripts.study.study import Study, load
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -28,12 +29,26 @@ class Converter:
         from scripts.convert.proof import Pair, Shape
 
         torch.set_num_threads(study.file.runtime.threads)
-        self.name, self.spec, self.science = name, study.run(name), study.train_science(name)
+        self.study, self.name, self.spec, self.science = study, name, study.run(name), study.train_science(name)
         shape = Shape.of(self.science["size"], self.spec.training.sequence_length)
         tokens = int(manifest.verify(TOKENIZER / manifest.NAME, "tokenizer")["facts"]["vocabulary"])
+        fingerprints.require(study, TOKENIZER / manifest.NAME)
         check_tokens(self.spec.corpus, tokens)
         self.pair = Pair(shape, DTYPES[self.spec.training.precision], tokens)
         self.texts: int | None = None
+
+    def is_done(self, step: int) -> bool:
+        """Whether the step's model is there, whole and of this checkpoint and tokenizer; it is then made to look new,
+        or Snakemake would ask for it again."""
+        path = folder_of(self.name, step) / manifest.NAME
+        try:
+            manifest.verify(path, "model")
+        except UserError:
+            return False
+        if fingerprints.Inventory(self.study).wrong(path.as_posix()):
+            return False
+        path.touch()
+        return True
 
     def convert(self, step: int) -> None:
         """Write models/<run>/step<N>/ with its manifest last; raises UserError if it is not what was trained."""
@@ -42,6 +57,7 @@ class Converter:
         started = time.time()
         source = Path("checkpoints") / self.name / f"global_step{step}"
         checked = manifest.verify(source / manifest.NAME, "checkpoint")
+        fingerprints.require(self.study, source / manifest.NAME)
         if checked["subject"] != {"run": self.name, "step": step}:
             raise UserError(f"{source}: its manifest is of {checked['subject']}")
         proof = self.pair.prove(read_layers(source, self.science["size"]["layers"]), str(source))
@@ -105,7 +121,8 @@ def main() -> None:
     converter = Converter(study, arguments.run)
     with progress(f"convert {arguments.run}", len(arguments.steps), "checkpoints") as tell:
         for done, step in enumerate(arguments.steps, start=1):
-            converter.convert(step)
+            if not converter.is_done(step):
+                converter.convert(step)
             tell(done)
 
 

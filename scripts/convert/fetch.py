@@ -21,6 +21,7 @@ from scripts.convert.model_folder import content_files, folder_of, swapped_in
 from scripts.convert.published_source import Listed, source_of
 from scripts.convert.revisions import duplicates
 from scripts.convert.tokenizer_files import copy_files, prove_same_ids
+from scripts.study import fingerprints
 from scripts.study.published import published_science
 from scripts.study.study import Study, load
 
@@ -38,6 +39,7 @@ class Fetcher:
             raise UserError(explain("--run", name, ", ".join(known) or "none is published", near(name, known)))
         self.wanted = self.spec.published
         self.tokens = int(manifest.verify(TOKENIZER / manifest.NAME, "tokenizer")["facts"]["vocabulary"])
+        fingerprints.require(study, TOKENIZER / manifest.NAME)
         if self.spec.corpus in study.file.data.corpora:
             check_tokens(self.spec.corpus, self.tokens)
         self.proven: dict[str, int] = {}  # texts compared, by the sha256 of a tokenizer.json

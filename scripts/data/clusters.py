@@ -23,6 +23,7 @@ from scripts.data.minhash import Hashing, read_clusters, similarity
 from scripts.data.signatures import blocks_of, documents_in
 from scripts.data.store import NAME, Document, read_documents
 from scripts.data.tables import TableWriter, ids_to_numbers, numbers_to_ids
+from scripts.study import fingerprints
 from scripts.study.study import Study, load
 from scripts.study.texts import Block
 
@@ -77,8 +78,8 @@ def near_duplicates(study: Study, blocks: Sequence[Block]) -> list[np.ndarray]:
     """By block: the number of each document's cluster of near-duplicates, or SINGLE."""
     groups = [pairs.folder_of(group) for group in range(study.part_count)]
     for group in groups:
-        path = group / manifest.NAME
-        manifest.same_science(path, manifest.verify(path, "pairs")["science"], study.hashing_science())
+        manifest.verify(group / manifest.NAME, "pairs")
+    fingerprints.require(study, *(group / manifest.NAME for group in groups))
     found = read_clusters(groups, Hashing.of(study.file.data.deduplication))
     counts = {block: documents_in(block) for block in blocks}
     by_block: dict[Block, np.ndarray] = {}
@@ -134,8 +135,8 @@ def first_of(block: Block) -> np.ndarray:
 
 def read(study: Study) -> None:
     """Refuse clusters that are not there or were made with other settings."""
-    path = FOLDER / manifest.NAME
-    manifest.same_science(path, manifest.read(path, "clusters")["science"], study.cluster_science())
+    manifest.read(FOLDER / manifest.NAME, "clusters")
+    fingerprints.require(study, FOLDER / manifest.NAME)
 
 
 def _check_rest(documents: Documents, clusters: Clusters) -> None:

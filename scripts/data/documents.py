@@ -22,6 +22,7 @@ from scripts.data.readers import READERS
 from scripts.data.sections import chosen_share, cut, tidy
 from scripts.data.store import NAME, Document, document_id, write_documents
 from scripts.data.tables import TableWriter
+from scripts.study import fingerprints
 from scripts.study.config_data import Component
 from scripts.study.study import load
 from scripts.study.texts import Block, reader_for, share
@@ -129,6 +130,7 @@ def main() -> None:
     if not 0 <= part < parts:
         raise UserError(f"--part: component {name} has parts 0 to {parts - 1}")
     folder = Block(name, part, parts).folder
+    fingerprints.require(study, source_folder(name) / manifest.NAME)
     files = [] if component.archive else share(files_fetched(name), part, parts)
     facts = write_block(folder, taken(name, component, files))
     if parts == 1 and not facts["documents"]:

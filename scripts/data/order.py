@@ -21,6 +21,7 @@ from scripts.common.progress import progress
 from scripts.data.indexed import Tokens, fixed_length, open_tokens
 from scripts.data.indexmaps import build_maps, epochs_needed, rows_to_build
 from scripts.data.rows import MAPS, Rows, placed
+from scripts.study import fingerprints
 from scripts.study.study import Study, load
 
 DIGEST_ROWS = 1024  # rows a block: a step of Pythia's
@@ -142,6 +143,7 @@ def write_order(study: Study, corpus: str, science: dict[str, Any], started: flo
     home, seed, length = Path("data") / corpus, science["data_seed"], science["sequence_length"]
     asked = study.order_rows(corpus, seed)
     manifest.read(home / manifest.NAME, "corpus")
+    fingerprints.require(study, home / manifest.NAME)
     tokens = open_tokens(home / "tokens", thorough=True)
     layout = layout_of(study, corpus, tokens, length)
     epochs = epochs_of(layout, tokens, length, asked)

@@ -13,6 +13,7 @@ from scripts.common.files import read_json
 from scripts.common.folders import made
 from scripts.data import signatures
 from scripts.data.minhash import Hashing, write_pairs
+from scripts.study import fingerprints
 from scripts.study.study import load
 
 
@@ -34,6 +35,7 @@ def main() -> None:
     groups, hashing = study.part_count, Hashing.of(study.file.data.deduplication)
     if not 0 <= arguments.group < groups:
         raise UserError(f"--group: there are groups 0 to {groups - 1}")
+    fingerprints.require(study, *(block.folder / manifest.NAME for block in study.blocks()))
     parts = [signatures.folder_of(part) for part in range(groups)]
     too_short = Counter[str]()
     for part in parts:

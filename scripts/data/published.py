@@ -18,6 +18,7 @@ from scripts.data.hashes import read_hashes
 from scripts.data.indexed import BLOCK, Tokens, bin_path, fixed_length, idx_path
 from scripts.data.onepass import Joined, Piece, check_pieces
 from scripts.data.shards import Sharded, check, in_order, unsharded, with_hashes
+from scripts.study import fingerprints
 from scripts.study.catalogue import padded_vocabulary
 from scripts.study.config_data import Published
 from scripts.study.study import Study, load
@@ -130,8 +131,7 @@ def published_files(study: Study, corpus: str) -> Sharded:
     """The files that `scripts.data.published` found, by its manifest; raises UserError if it is of other settings."""
     path = folder_of(corpus) / manifest.NAME
     content = manifest.read(path, "published")
-    if lines := manifest.differing(content["science"], study.corpus_science(corpus)):
-        raise UserError(f"{path}: made with other settings; run scripts.data.published again\n  " + "\n  ".join(lines))
+    fingerprints.require(study, path)
     folder, facts = Path(content["facts"]["folder"]), content["facts"]
     pieces = [Piece(folder / known["name"], known["sha256"], known["bytes"]) for known in facts["shards"]]
     index = Piece(folder / facts["index"]["name"], facts["index"]["sha256"], facts["index"]["bytes"])

@@ -18,6 +18,7 @@ from scripts.common.progress import progress
 from scripts.data.documents import TABLE
 from scripts.data.minhash import Hashing, write_signatures
 from scripts.data.store import NAME, read_documents
+from scripts.study import fingerprints
 from scripts.study.study import Study, load
 from scripts.study.texts import Block
 
@@ -73,6 +74,7 @@ def main() -> None:
     blocks = blocks_of(study, arguments.part)
     if not blocks:
         raise UserError(f"--part: no component has a part {arguments.part}; runtime.data_parts says how many there are")
+    fingerprints.require(study, *(block.folder / manifest.NAME for block in blocks))
     folder = folder_of(arguments.part)
     with made(folder) as draft:  # datatrove sorts its files at the end, so a half-done part is done again
         compared = write_signatures(texts(blocks), draft, arguments.part, Hashing.of(study.file.data.deduplication))

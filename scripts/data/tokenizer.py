@@ -14,6 +14,7 @@ from scripts.common.errors import UserError, explain, run
 from scripts.common.files import sha256_file, write_json, write_text
 from scripts.data.store import NAME, read_documents
 from scripts.data.symbols import BYTE_OF_SYMBOL, NOT_IN_UTF8
+from scripts.study import fingerprints
 from scripts.study.config_data import Tokenizer as Wanted
 from scripts.study.study import Study, load
 
@@ -131,8 +132,8 @@ def load_tokenizer(study: Study) -> Tokenizer:
     """The study's tokenizer, for encoding; raises UserError if it is not there or was made with other settings."""
     from tokenizers import Tokenizer
 
-    path = FOLDER / manifest.NAME
-    manifest.same_science(path, manifest.verify(path, "tokenizer")["science"], study.tokenizer_science())
+    manifest.verify(FOLDER / manifest.NAME, "tokenizer")
+    fingerprints.require(study, FOLDER / manifest.NAME)
     return Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
 
 

@@ -16,6 +16,7 @@ from scripts.common.progress import progress
 from scripts.evaluate import cache, finished
 from scripts.evaluate.names import OWN_TASKS, check_tasks, task_hashes
 from scripts.evaluate.tasks import TASKS
+from scripts.study import fingerprints
 from scripts.study.study import Study, load
 
 TOKENIZER = "tokenizer.json"
@@ -68,6 +69,7 @@ class Evaluation:
         """The entries of the step's JSON that are known before it is scored; raises UserError without a model."""
         model = model_folder(self.name, step) / manifest.NAME
         manifest.read(model, "model")
+        fingerprints.require(self.study, model)
         return {
             "run": self.name,
             "step": step,
@@ -83,6 +85,7 @@ class Evaluation:
         """Verify the study's own tasks, if the set has any."""
         if any(task in OWN_TASKS for task in self.asked.tasks):
             manifest.verify(TASKS / manifest.NAME, "tasks")
+            fingerprints.require(self.study, TASKS / manifest.NAME)
             self.made = sha256_file(TASKS / manifest.NAME)
 
     def start(self, folder: Path, tokenizer_hash: str, subject: str) -> None:

@@ -18,6 +18,7 @@ from scripts.data.store import NAME as DOCUMENTS
 from scripts.data.store import Document, read_documents
 from scripts.evaluate import agreement, passages
 from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY
+from scripts.study import fingerprints
 from scripts.study.study import load
 
 TASKS = Path("data/tasks")
@@ -131,6 +132,7 @@ def main() -> None:
     study = load(arguments.study)
     own = study.file.evaluation.own_tasks
     manifest.read(HELD_OUT / manifest.NAME, "corpus")
+    fingerprints.require(study, HELD_OUT / manifest.NAME)
     records = make(list(read_documents(HELD_OUT / DOCUMENTS)), own.items, own.seed)
     asked = {task for tasks in study.file.evaluation.task_sets.values() for task in tasks.tasks}
     for name in OWN_TASKS:

@@ -24,7 +24,7 @@ from scripts.data.indexed import open_tokens
 from scripts.export.llama import Llama, version
 from scripts.export.score import Comparison, Reference, spaced_rows
 from scripts.export.write import EXPORTS, gguf_path
-from scripts.study import exports
+from scripts.study import exports, fingerprints
 from scripts.study.study import HELD_OUT, Study, load
 
 RESULTS = Path("results/export")
@@ -107,7 +107,7 @@ def measure(study: Study, name: str, step: int, rows: np.ndarray) -> None:
     started, threads = time.time(), study.file.runtime.threads
     exported, folder = EXPORTS / name / f"step{step}", Path("models") / name / f"step{step}"
     found = manifest.verify(exported / manifest.NAME, "gguf")
-    manifest.same_science(exported / manifest.NAME, found["science"], exports.gguf_science(study))
+    fingerprints.require(study, exported / manifest.NAME)
     if found["parents"] != {(folder / manifest.NAME).as_posix(): sha256_file(folder / manifest.NAME)}:
         raise UserError(f"{exported}: made from another model than {folder} holds now; export it again")
     expected = reference(folder, rows, study.file.runtime.device, threads)
@@ -145,6 +145,7 @@ def main() -> None:
     study = load(arguments.study)
     study.check_steps(arguments.run, arguments.steps)
     manifest.read(Path("data") / HELD_OUT / manifest.NAME, "corpus")
+    fingerprints.require(study, Path("data") / HELD_OUT / manifest.NAME)
     rows = held_out_rows(study, arguments.run)
     with progress(f"measure {arguments.run}", len(arguments.steps), "checkpoints") as tell:
         for done, step in enumerate(arguments.steps, start=1):

@@ -10,7 +10,7 @@ from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.files import atomic
 from scripts.common.progress import progress
-from scripts.study import exports
+from scripts.study import exports, fingerprints
 from scripts.study.study import Study, load
 
 EXPORTS = Path("exports")
@@ -30,6 +30,7 @@ def export(study: Study, name: str, step: int) -> None:
     started = time.time()
     folder = Path("models") / name / f"step{step}"
     checked = manifest.verify(folder / manifest.NAME, "model")
+    fingerprints.require(study, folder / manifest.NAME)
     if checked["subject"] != {"run": name, "step": step}:
         raise UserError(f"{folder}: its manifest is of {checked['subject']}, not of {name} step {step}")
     source = open_model(folder)

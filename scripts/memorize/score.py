@@ -34,6 +34,8 @@ from scripts.memorize import pieces
 from scripts.memorize.pieces import Scores
 from scripts.memorize.read import NOWHERE, Read, read_rows
 from scripts.memorize.rows import KINDS
+from scripts.study import fingerprints
+from scripts.study.fingerprints import parquet_facts
 from scripts.study.study import Study, load
 
 RESULTS = Path("results/memorization")
@@ -71,9 +73,10 @@ class Job:
     """One run and some of its steps: rows, models, and where pieces of results lie."""
 
     def __init__(self, study: Study, name: str, steps: list[int]) -> None:
-        self.study, self.spec, self.asked, self.steps = study, study.run(name), study.file.memorization, steps
+        self.study, self.spec, self.asked = study, study.run(name), study.file.memorization
         self.work = RESULTS / name / f"work-{steps[0]}-{steps[-1]}"
         self.corpus = Path("data") / self.spec.corpus
+        self.steps = [step for step in steps if not self.is_done(step)]
 
     def read(self) -> Read:
         """The rows, kept in the work folder; raises UserError if the run's order is not there."""
@@ -88,6 +91,7 @@ class Job:
         """The step's model, whose manifest is looked at."""
         folder = Path("models") / self.spec.name / f"step{step}"
         manifest.read(folder / manifest.NAME, "model")
+        fingerprints.require(self.study, folder / manifest.NAME)
         return folder
 
     def facts(self, step: int) -> dict[str, Any]:
@@ -97,14 +101,30 @@ class Job:
             "step": step,
             "model": sha256_file(self.model_folder(step) / manifest.NAME),
             "science": self.study.memorization_science(),
+            **({"sequences": self.sequences()} if self.spec.published else {}),  # a trained model's manifest tells them
         }
+
+    def is_done(self, step: int) -> bool:
+        """Whether the step's result is there, of the same model, settings and sequences; it is then made to look new,
+        or Snakemake would ask for it again."""
+        path = RESULTS / self.spec.name / f"step{step}.parquet"
+        try:
+            if canonical(parquet_facts(path)) != canonical(self.facts(step)):
+                return False
+        except (OSError, ValueError):
+            return False
+        path.touch()
+        return True
+
+    def sequences(self) -> dict[str, str]:
+        """sha256 of the manifests of the rows that are scored, by path."""
+        folders = self.corpus, self.corpus / f"order-{self.spec.data_seed}"
+        return {(folder / manifest.NAME).as_posix(): sha256_file(folder / manifest.NAME) for folder in folders}
 
     def subject(self, step: int) -> dict[str, Any]:
         """What pieces of a step's result follow from: the same facts, and the rows, which a published model is not
         made of."""
-        order = self.corpus / f"order-{self.spec.data_seed}"
-        rows = {folder.name: sha256_file(folder / manifest.NAME) for folder in (self.corpus, order)}
-        return {**self.facts(step), "rows": rows}
+        return {**self.facts(step), "rows": self.sequences()}
 
     def share(self, read: Read, worker: int, workers: int) -> None:
         """One process' rows of every step, into pieces."""
@@ -151,10 +171,14 @@ class Job:
 
 
 def score_steps(study: Study, name: str, steps: list[int], workers: int) -> None:
-    """Write results/memorization/<run>/step<N>.parquet for every step; the same bytes from any number of workers."""
+    """Write results/memorization/<run>/step<N>.parquet for every step that is not there yet; the same bytes from any
+    number of workers."""
     job = Job(study, name, steps)
+    if not job.steps:
+        return
+    fingerprints.require(study, *map(Path, job.sequences()))
     with lock.hold(job.work):
-        for step in steps:
+        for step in job.steps:
             pieces.prepare(job.work / f"step{step}", job.subject(step))
         read = job.read()
         if workers == 1:

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scripts.analyze import published
-from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.environment import cuda_devices
 from scripts.common.errors import UserError, explain, run
-from scripts.common.files import digest_of, read_json, write_json
+from scripts.common.files import read_json, write_json
 from scripts.evaluate.names import WITH_EXAMPLES
 from scripts.study.config_data import Published
 from scripts.study.engine_rules import check_compiler
@@ -23,6 +22,7 @@ from scripts.study.resources import placement
 from scripts.study.storage import all_kept, bytes_needed
 from scripts.study.study import Study, load
 from scripts.study.texts import check_braces, files_of, within
+from scripts.study.trained import check_orders, check_shared, check_training
 
 MARGIN = 1.2  # headroom on the disk estimate
 
@@ -148,45 +148,6 @@ def check_published_scores(place: str | None) -> None:
         published.read(path)
 
 
-def check_checkpoints(study: Study, root: Path) -> None:
-    """Refuse checkpoint folders of another science config, all at once, with what differs."""
-    refusals = []
-    for name in study.trained:
-        folder = root / "checkpoints" / name
-        found = sorted(folder.glob(f"global_step*/{manifest.NAME}"))
-        if not found:
-            continue
-        there = {key: value for key, value in read_json(found[0])["science"].items() if key != "parents"}
-        asked = study.train_science(name)
-        if digest_of(there) != digest_of(asked):
-            lines = "\n  ".join(manifest.differing(there, asked))
-            refusals.append(f"{folder} holds checkpoints of another science config:\n  {lines}")
-    if refusals:
-        folders = " ".join(
-            f"checkpoints/{name}" for name in study.trained if f"checkpoints/{name} " in "\n".join(refusals)
-        )
-        raise UserError("\n".join(refusals) + f"\nkeep them under another name, or drop them: rm -r {folders}")
-
-
-def check_orders(study: Study, root: Path) -> None:
-    """Refuse orders already made that have too few rows for a run; raises UserError naming every one.
-
-    An order is laid out in whole epochs, so a longer run beside finished ones mostly finds its rows there. The graph
-    doesn't see this length: with one epoch more GPT-NeoX places every row anew, and finished runs would be undone.
-    """
-    refusals = []
-    for corpus, seed in sorted({(spec.corpus, spec.data_seed) for spec in study.runs.values()}):
-        path = root / "data" / corpus / f"order-{seed}" / manifest.NAME
-        if path.exists() and (there := manifest.read(path, "order")["facts"]["rows"]) < study.order_rows(corpus, seed):
-            asked = study.order_rows(corpus, seed)
-            refusals.append(
-                f"{path.parent} holds {there} rows, and a run of {corpus} reads {asked}\n"
-                f"  have it made again, and with it all runs that read it: rm {path}"
-            )
-    if refusals:
-        raise UserError("\n".join(refusals))
-
-
 def check_devices(study: Study) -> None:
     """Refuse processes that this machine, where all jobs run, has no devices for, or that need other nodes."""
     runtime, found = study.file.runtime, cuda_devices()
@@ -232,7 +193,8 @@ def check_place(study: Study, root: Path, *, here: bool) -> None:
     check_files(study)
     check_parents(study)
     check_published_runs(study)
-    check_checkpoints(study, root)
+    check_training(study, root)
+    check_shared(study, root)
     check_orders(study, root)
     check_room(study, root)
     if here:

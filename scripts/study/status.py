@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from scripts.common.errors import UserError, told_last
 from scripts.common.errors import run as run_command
@@ -21,14 +20,16 @@ from scripts.common.files import write_text
 from scripts.common.words import brief
 from scripts.report.status_page import status_page
 from scripts.study import targets
+from scripts.study.fingerprints import of_data
 from scripts.study.runs import BASE_SEED, Run, run_name
 from scripts.study.status_chosen import chosen
-from scripts.study.status_found import Folder, content
-from scripts.study.status_stages import convert, evaluate, memorize, other, train
+from scripts.study.status_found import Folder
+from scripts.study.status_stages import convert, evaluate, memorize, train
 from scripts.study.status_states import RunStatus, Stage, State, Status, by_count
 from scripts.study.status_text import show
-from scripts.study.study import HELD_OUT, Study, load
+from scripts.study.study import Study, load
 
+PASSING = ("sources", "documents", "pairs", "published")  # below data/: what corpora are made of, and may be deleted
 PAGE = Path("results/status.html")
 READERS = 8  # threads; on a shared file system a look-up mostly waits
 Batches = dict[str, dict[str, list[int]]]
@@ -36,7 +37,7 @@ Batches = dict[str, dict[str, list[int]]]
 
 def gather(study: Study, root: Path, now: float) -> Status:
     """The state of everything the study asks for in `root`; `now` in seconds since the epoch."""
-    folder = Folder(root, now)
+    folder = Folder(study, root, now)
     batches = [_batches(study, of) for of in (study.steps, study.evaluation_steps, study.memorization_steps)]
     by_size = sorted(study.runs.values(), key=lambda run: run.size.non_embedding_parameters)
     with ThreadPoolExecutor(READERS) as pool:
@@ -62,7 +63,7 @@ def run_status(
         train(study, name, folder),
         convert(name, folder, saved[name]),
         evaluate(study, name, folder, evaluated[name]),
-        memorize(study, name, folder, scored[name]),
+        memorize(name, folder, scored[name]),
     ]
     row, column = place(study, run)
     return RunStatus(name, run.corpus, row, column, follow(stages))
@@ -91,24 +92,12 @@ def place(study: Study, run: Run) -> tuple[str, str]:
 
 def data(study: Study, folder: Folder) -> Stage:
     """Corpora, orders, held-out text, tokenizer and tasks."""
-    held_out = f"data/{HELD_OUT}/manifest.json"
-    asked: dict[str, Any] = {
-        "data/clusters/manifest.json": study.cluster_science(),
-        "data/tokenizer/manifest.json": study.tokenizer_science(),
-        held_out: study.corpus_science(HELD_OUT),
-        "data/tasks/manifest.json": study.task_science(),
-    }
-    for run in study.runs.values():
-        if run.corpus not in study.file.data.corpora:
-            continue
-        corpus = f"data/{run.corpus}"
-        asked[f"{corpus}/manifest.json"] = study.corpus_science(run.corpus)
-        asked[f"{corpus}/order-{run.data_seed}/manifest.json"] = study.order_science(run.corpus, run.data_seed)
-    found = {path: made for path in asked if (made := content(folder.root / path))}
-    stale = [f"{path}: {why}" for path, made in found.items() if (why := other(made["science"], asked[path]))]
+    needed = [path for path in of_data(study) if path.split("/")[1] not in PASSING]
+    found = [path for path in needed if folder.inventory.there(path)]
+    stale = [f"{path}: {'; '.join(brief(why))}" for path, why in folder.inventory.stale(of_data(study)).items()]
     if stale:
-        return Stage("data", State.STALE, len(found), len(asked), brief(stale))
-    return _counted("data", list(asked), set(found))
+        return Stage("data", State.STALE, len(found), len(needed), brief(stale))
+    return _counted("data", needed, set(found))
 
 
 def results(study: Study, folder: Folder) -> Stage:

@@ -9,7 +9,7 @@ from scripts.audit import sample
 from scripts.common import manifest
 from scripts.study import exports, targets
 from scripts.study.status_found import Folder, content, names, steps_among, whole_steps
-from scripts.study.status_stages import Job, other, stage_of
+from scripts.study.status_stages import Job, stage_of
 from scripts.study.status_states import Stage
 from scripts.study.study import Study
 
@@ -28,32 +28,16 @@ def export(study: Study, folder: Folder) -> Stage:
             log = f"{run}_{batch.label}.log"
             wrote = whole_steps(folder.root / "exports" / run, "step")
             measured = steps_among(names(folder.root / "results/export" / run), "step", ".json")
-            checks = partial(_other_gguf, study, run, folder), partial(_other_numbers, study, run, folder)
+            checks = (
+                folder.stale(f"exports/{run}/step{{step}}/{manifest.NAME}", run),
+                folder.stale(f"results/export/{run}/step{{step}}.json", run),
+            )
             for stage, found, stale in zip(("gguf", "measure"), (wrote, measured), checks, strict=True):
                 jobs.append(Job(f"{stage}/{log}", batch.steps, found & set(batch.steps), stale))
     tables = targets.export_tables(study)
     there = {number for number, path in enumerate(tables) if (folder.root / path).exists()}
     jobs.append(Job("export_table.log", list(range(len(tables))), there, lambda _: None))
     return stage_of("export", jobs, folder)
-
-
-def _other_gguf(study: Study, run: str, folder: Folder, step: int) -> str | None:
-    """Why GGUF files are not the study's: other quantizations, or another model."""
-    found = content(folder.root / f"exports/{run}/step{step}" / manifest.NAME) or {"science": {}, "parents": {}}
-    if why := other(found["science"], exports.gguf_science(study)):
-        return f"{run} step {step}: {why}"
-    changed = [path for path, sha in found["parents"].items() if folder.sha256(path) not in (sha, None)]
-    return f"{run} step {step}: made from another {changed[0]}" if changed else None
-
-
-def _other_numbers(study: Study, run: str, folder: Folder, step: int) -> str | None:
-    """The same of what was measured on them."""
-    found = content(folder.root / f"results/export/{run}/step{step}.json") or {}
-    if why := other(found.get("science"), exports.science(study, run)):
-        return f"{run} step {step}: {why}"
-    model = f"models/{run}/step{step}/{manifest.NAME}"
-    changed = folder.sha256(model) not in (found["model"], None)
-    return f"{run} step {step}: measured on another {model}" if changed else None
 
 
 def replay(study: Study, folder: Folder) -> Stage:
@@ -80,7 +64,7 @@ def _piece(folder: Folder, path: str, log: str) -> Job:
     def stale(_: int) -> str | None:
         found = content(folder.root / path) or {}
         run = f"checkpoints/{found['run']}/{manifest.NAME}" if "run_manifest" in found else None
-        changed = run and folder.sha256(run) not in (found["run_manifest"], None)
+        changed = run and folder.inventory.sha256(run) not in (found["run_manifest"], None)
         return f"{path}: of another {run}" if changed else None
 
     return _file(folder, path, log, stale)

@@ -10,13 +10,17 @@ import json
 import os
 import re
 import socket
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from scripts.common import lock, manifest
-from scripts.common.files import read_json, sha256_file
+from scripts.common.files import read_json
 from scripts.common.watch import FRESH, last_progress
+from scripts.common.words import brief
+from scripts.study.fingerprints import Inventory
+from scripts.study.study import Study
 
 SAVED = "asked to end; saved at step"  # a training job that a signal ended: nothing is wrong
 TAIL = 1 << 16  # bytes of a log that are read
@@ -55,19 +59,6 @@ def content(path: Path) -> dict[str, Any] | None:
     return read
 
 
-def parquet_facts(path: Path) -> dict[str, Any]:
-    """What a memorization parquet says of itself; nothing if it is not one."""
-    import pyarrow
-    import pyarrow.parquet as pq
-
-    try:
-        found = pq.read_schema(path).metadata or {}
-    except (FileNotFoundError, pyarrow.ArrowInvalid):
-        return {}
-    facts: dict[str, Any] = json.loads(found.get(b"castalia", b"{}"))
-    return facts
-
-
 def tail(path: Path) -> str:
     """The end of a log; empty if there is none."""
     try:
@@ -96,18 +87,23 @@ class Folder:
     """A study's folder at one moment; hashes and lists of logs are looked up once. A job's log is named as
     "convert/<name>.log"."""
 
-    def __init__(self, root: Path, now: float) -> None:
+    def __init__(self, study: Study, root: Path, now: float) -> None:
         self.root, self.now = root, now
-        self.sha256 = cache(self._sha256)
+        self.inventory = Inventory(study, root)
         self.logs = cache(lambda stage: names(root / "logs" / stage))
         own = root / ".snakemake/log"
         latest = max(names(own), default=None)  # named by the moment Snakemake began
         self.failed = failed_jobs((own / latest).read_text(errors="replace")) if latest else set()
 
-    def _sha256(self, path: str) -> str | None:
-        """Hash of a file below the folder, or None if it is not there."""
-        file = self.root / path
-        return sha256_file(file) if file.exists() else None
+    def stale(self, pattern: str, run: str = "") -> Callable[[int], str | None]:
+        """A test of a step's artefact, by a pattern of its path: why it is not the study's, in a few words, which begin
+        with the run if given."""
+
+        def test(step: int) -> str | None:
+            why = self.inventory.wrong(pattern.format(step=step))
+            return f"{run} step {step}: {'; '.join(brief(why))}".lstrip() if why else None
+
+        return test
 
     def locked(self, folder: str) -> bool:
         """Whether a living process writes there; one on another host touches its lock every few seconds, so that Slurm

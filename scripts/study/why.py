@@ -14,8 +14,8 @@ from pathlib import Path
 from scripts.common.errors import UserError, explain, near, run
 from scripts.common.files import read_yaml
 from scripts.study import targets
-from scripts.study.check import check_checkpoints, check_orders
 from scripts.study.study import Study, load
+from scripts.study.trained import check_orders, check_training
 from scripts.study.why_words import NOTHING, read_dry_run, told
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +66,7 @@ def dry_run(study: Path, directory: Path, target: str | None, known: list[str]) 
 def refusal(study: Study, directory: Path) -> list[str]:
     """What the workflow's start would refuse, if checkpoints or orders there are of other settings."""
     try:
-        check_checkpoints(study, directory)
+        check_training(study, directory)
         check_orders(study, directory)
     except UserError as error:
         return ["", "Started like this, the workflow would refuse before its first job:", str(error)]

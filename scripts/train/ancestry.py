@@ -8,6 +8,7 @@ from typing import Any
 
 from scripts.common import manifest
 from scripts.common.errors import UserError
+from scripts.study import fingerprints
 from scripts.study.interventions import native_folder
 from scripts.study.runs import Run
 from scripts.study.study import Study
@@ -19,11 +20,11 @@ from scripts.train.together import together
 
 @dataclass(frozen=True)
 class Ancestor:
-    """`global_step<N>/` of another run of the study with its optimizer state, and the science the study asks of it."""
+    """`global_step<N>/` of another run of the study, with its optimizer state."""
 
+    study: Study
     root: Path
     step: int
-    science: dict[str, Any]
 
     @property
     def manifest(self) -> Path:
@@ -34,8 +35,7 @@ class Ancestor:
         """Weights, optimizer state and counts of updates into the engine; raises UserError if they don't fit."""
         share = checkpoints.world.rank, checkpoints.world.size
         content = together(lambda: manifest.verify(self.manifest, "checkpoint", share=share))[0]
-        made = {key: value for key, value in content["science"].items() if key != "parents"}
-        manifest.same_science(self.manifest, made, self.science)
+        together(lambda: fingerprints.require(self.study, self.manifest))
         if not content["facts"]["optimizer_state"]:
             raise UserError(
                 f"{self.manifest}: its optimizer state was not kept\n"
@@ -62,7 +62,7 @@ def origin_of(study: Study, run: Run, root: Path, world: World) -> Ancestor | Ad
     if run.origin is None:
         return None
     if run.origin.run is not None:
-        return Ancestor(Path("checkpoints") / run.origin.run, run.origin.step, study.train_science(run.origin.run))
+        return Ancestor(study, Path("checkpoints") / run.origin.run, run.origin.step)
     record = root / adopt.ADOPTED / manifest.NAME
     if not any(together(lambda: any(root.glob(f"resume/global_step*/{manifest.NAME}")))):  # nothing was taken over yet
         adopt.describe(run, native_folder(run), record, world)

@@ -21,6 +21,7 @@ from scripts.common.files import sha256_file
 from scripts.common.progress import progress
 from scripts.data.changes import change_of
 from scripts.data.rows import Rows
+from scripts.study import fingerprints
 from scripts.study.engine_rules import micro_batch
 from scripts.study.runs import Run
 from scripts.study.study import Study, load
@@ -67,9 +68,11 @@ class Trainer:
         self.spec, self.world, self.root = spec, world, root
         corpus = Path("data") / spec.corpus
         parents = [corpus / manifest.NAME, corpus / f"order-{spec.data_seed}" / manifest.NAME]
-        made = zip([*parents, Path("data/held-out") / manifest.NAME], ("corpus", "order", "corpus"), strict=True)
+        held_out_manifest = Path("data/held-out") / manifest.NAME
+        made = zip([*parents, held_out_manifest], ("corpus", "order", "corpus"), strict=True)
         share = world.rank, world.size
         together(lambda: [manifest.verify(path, kind, HASH_BELOW, share) for path, kind in made])
+        together(lambda: fingerprints.require(study, *parents, held_out_manifest))
         if spec.origin and spec.origin.over_text:
             parents.append(Path("data/tokenizer") / manifest.NAME)
             together(lambda: manifest.verify(parents[-1], "tokenizer"))
@@ -78,13 +81,16 @@ class Trainer:
             parents.append(self.ancestor.manifest)
         if missing := next((path for path in parents if not path.exists()), None):
             raise UserError(f"{missing}: missing; {spec.name} goes on from it")
-        self.science = {**study.train_science(spec.name), "parents": {p.as_posix(): sha256_file(p) for p in parents}}
+        self.science = {
+            **fingerprints.run_settings(study, spec.name),
+            "parents": {p.as_posix(): sha256_file(p) for p in parents},
+        }
         self.checkpoints = checkpoint.Checkpoints(root, spec, self.science, parents, world, runtime.zero_stage)
         self.logbook = Logbook(root, world.rank == 0, Boards(runtime, spec.name, self.science))
         self.rows = Rows.open(corpus, spec.data_seed, change_of(spec), spec.rows)
         self.held_out = held_out.read(Path("data/held-out"), spec.training.sequence_length)
-        self.optimizer_steps = set(study.optimizer_steps(spec.name))
-        self.steps = set(study.steps(spec.name))
+        self.optimizer_steps = set(self.science["optimizer_steps"])
+        self.steps = set(self.science["steps"])
         self.engine = engine.build(spec, study.padded_vocabulary(spec.name), runtime, world)
         device = next(self.engine.module.parameters()).device
         self.speed = Speed(spec, study.padded_vocabulary(spec.name), device, world.size)
@@ -229,10 +235,10 @@ def leg_manifest(root: Path, leg: int) -> Path:
     return root / "legs" / f"leg-{leg}" / manifest.NAME
 
 
-def finish(trainer: Trainer, study: Study, started: float) -> None:
+def finish(trainer: Trainer, started: float) -> None:
     """Write the run's manifest, last."""
     root, name = trainer.root, trainer.spec.name
-    steps = [checkpoint.step_folder(root, step) / manifest.NAME for step in study.steps(name)]
+    steps = [checkpoint.step_folder(root, step) / manifest.NAME for step in trainer.science["steps"]]
     for path in steps:
         manifest.read(path, "checkpoint")
     manifest.write(
@@ -278,7 +284,7 @@ def _train(study: Study, spec: Run, leg: int, world: engine.World, root: Path, s
     if leg < study.file.runtime.legs:
         finish_leg(trainer, study, leg, started)
     else:
-        finish(trainer, study, started)
+        finish(trainer, started)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ from scripts.data import cache_names, order
 from scripts.data.indexed import write_tokens
 from scripts.data.order import known_order, write_order
 from scripts.data.rows import Rows
-from scripts.study.check import check_orders
+from scripts.study import fingerprints
 from scripts.study.study import Study, parse
+from scripts.study.trained import check_orders
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKENS = {"folder": "x", "shards": "x.bin", "index": "x.idx"}
@@ -70,6 +71,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[in
     """Writes data/standard/ with documents of these sizes, below the working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(manifest, "code_revision", lambda: None)
+    monkeypatch.setattr(fingerprints, "require", lambda *_: None)  # it stands for the corpus of any study
 
     def write(sizes: list[int]) -> Path:
         folder = Path("data/standard")

@@ -146,7 +146,9 @@ def test_an_empty_file_makes_no_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_files_found_for_other_settings_are_not_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     command(published, study(), monkeypatch)
-    with pytest.raises(UserError, match=r"made with other settings; .*\n  published.sha256: None there, '0+' asked"):
+    with pytest.raises(
+        UserError, match=r"not made with the study's settings\n  published.sha256: None there, '0+' asked"
+    ):
         command(join, study(sha256="0" * 64), monkeypatch)
 
 

@@ -18,6 +18,7 @@ from scripts.data.store import Document, document_id, write_documents
 from scripts.evaluate import agreement, loading, passages, tasks
 from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY, refuse_python
 from scripts.study.config_evaluation import TaskSet
+from scripts.study.study import load
 
 WORDS = [
     "king",
@@ -171,8 +172,9 @@ def run_tasks(folder: Path, monkeypatch: pytest.MonkeyPatch, documents: list[Doc
     monkeypatch.chdir(folder)
     path = folder / "data/held-out/documents.jsonl.zst"
     write_documents(path, documents)
+    science = load(ROOT / "studies/smoke.yaml").corpus_science("held-out")
     manifest.write(
-        path.with_name(manifest.NAME), kind="corpus", subject={"corpus": "held-out"}, science={}, files=[path]
+        path.with_name(manifest.NAME), kind="corpus", subject={"corpus": "held-out"}, science=science, files=[path]
     )
     monkeypatch.setattr("sys.argv", ["tasks", "--study", str(ROOT / "studies/smoke.yaml")])
     tasks.main()

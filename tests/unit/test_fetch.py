@@ -25,6 +25,7 @@ from scripts.study import targets
 from scripts.study.devices import TABLE, read_devices
 from scripts.study.jobs import jobs_by_rule
 from scripts.study.plan_costs import plan_run
+from scripts.study.published import published_science
 from scripts.study.status import gather
 from scripts.study.storage import kept
 from scripts.study.study import Study, load, parse
@@ -55,8 +56,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         published_models.make(folder)
         tokenizer = Path("data/tokenizer")
         files = list(tokenizer.iterdir())
-        manifest.write(tokenizer / manifest.NAME, kind="tokenizer", subject={}, science={}, files=files,
-                       facts={"vocabulary": 300})  # fmt: skip
+        manifest.write(tokenizer / manifest.NAME, kind="tokenizer", subject={}, files=files,
+                       science=study().tokenizer_science(), facts={"vocabulary": 300})  # fmt: skip
     finally:
         os.chdir(here)
     return folder
@@ -114,9 +115,11 @@ def test_status_of_a_study_of_published_runs(tmp_path: Path) -> None:
     fakes.data()
     status = gather(asked, tmp_path, 0.0)
     assert [stage.state.value for stage in status.runs[0].stages] == ["complete", "missing", "missing", "missing"]
-    path = f"models/{THEIRS}/step{{}}/manifest.json"
+    path, science = f"models/{THEIRS}/step{{}}/manifest.json", published_science(asked, THEIRS)
     for step in STEPS:
-        fakes.manifest(path.format(step), "model", {}, {"run": THEIRS, "step": step}, ["data/tokenizer/manifest.json"])
+        fakes.manifest(
+            path.format(step), "model", science, {"run": THEIRS, "step": step}, ["data/tokenizer/manifest.json"]
+        )
     fakes.scores(THEIRS, "zero-shot")
     fakes.memorization(THEIRS)
     for file in (*targets.tables(asked), *targets.cards(asked)):

@@ -1,0 +1,277 @@
+"""The settings that each artefact of a study should have been made with, held against those it says of itself.
+
+Start, jobs, status and audit ask here, whatever Snakemake remembers: a folder without `.snakemake`, a copied one, or
+`data/` of another study holds artefacts that Snakemake takes as they are. An artefact is the study's if its settings
+are the study's and whatever it was made from is still what it names, and the study's in its turn.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from scripts.common import manifest
+from scripts.common.errors import UserError
+from scripts.common.files import canonical, read_json, sha256_file
+from scripts.common.words import brief
+from scripts.study import exports, targets
+from scripts.study.config_data import Component
+from scripts.study.published import published_science
+from scripts.study.study import HELD_OUT, Study
+from scripts.study.texts import changed, distinct, matching
+
+Settings = dict[str, Any]
+SAVED = ("steps", "optimizer_steps")  # of a run's settings: which of its states are kept, not what is in them
+
+
+def run_settings(study: Study, run: str, root: Path = Path()) -> Settings:
+    """A run's settings; of a finished one that saved more steps than are asked for now, with all that it saved.
+
+    So fewer steps may be asked of it: what is there stays as it is, and the others are used no more.
+    """
+    asked = study.train_science(run)
+    try:
+        made = read_json(root / "checkpoints" / run / manifest.NAME)["science"]
+        whole = {key: made[key] for key in SAVED}
+        fits = all(set(asked[key]) <= set(whole[key]) for key in SAVED)
+    except (OSError, ValueError, KeyError, TypeError):
+        return asked
+    return {**asked, **whole} if fits else asked
+
+
+def _documents(study: Study, component: str) -> Settings | None:
+    known = component in study.file.data.components
+    return {**study.component_science(component), "parts": study.parts(component)} if known else None
+
+
+def _corpus(study: Study, corpus: str) -> Settings | None:
+    return study.corpus_science(corpus) if corpus in (*study.file.data.corpora, HELD_OUT) else None
+
+
+def _order(study: Study, corpus: str, seed: str) -> Settings | None:
+    read = any((run.corpus, str(run.data_seed)) == (corpus, seed) for run in study.runs.values())
+    return study.order_science(corpus, int(seed)) if read and corpus in study.file.data.corpora else None
+
+
+def _model(study: Study, run: str) -> Settings | None:
+    if run in study.published:
+        return published_science(study, run)
+    known = run in study.trained
+    return {"size": study.size_science(run), "precision": study.run(run).training.precision} if known else None
+
+
+SETTINGS: dict[str, Callable[..., Settings | None]] = {  # by a pattern of an artefact's path
+    r"data/sources/([^/]+)/manifest\.json": lambda study, name: (
+        study.component_science(name) if name in study.file.data.components else None
+    ),
+    r"data/documents/([^/]+)/part-\d+/manifest\.json": _documents,
+    r"data/pairs/group-\d+/manifest\.json": Study.hashing_science,
+    r"data/clusters/manifest\.json": Study.cluster_science,
+    r"data/tokenizer/manifest\.json": Study.tokenizer_science,
+    r"data/tasks/manifest\.json": Study.task_science,
+    r"data/published/([^/]+)/manifest\.json": _corpus,
+    r"data/([^/]+)/manifest\.json": _corpus,
+    r"data/([^/]+)/order-(\d+)/manifest\.json": _order,
+    r"checkpoints/([^/]+)/(?:(?:resume/)?global_step\d+/|legs/leg-\d+/)?manifest\.json": lambda study, run: (
+        study.train_science(run) if run in study.trained else None
+    ),
+    r"models/([^/]+)/step\d+/manifest\.json": _model,
+    r"exports/([^/]+)/step\d+/manifest\.json": lambda study, run: (
+        exports.gguf_science(study) if run in study.runs else None
+    ),
+    r"results/export/([^/]+)/step\d+\.json": lambda study, run: (
+        exports.science(study, run) if run in study.runs else None
+    ),
+    r"results/evals/[^/]+/([^/]+)/step\d+\.json": lambda study, task_set: (
+        study.evaluation_science(task_set) if task_set in study.file.evaluation.task_sets else None
+    ),
+    r"results/memorization/[^/]+/step\d+\.parquet": Study.memorization_science,
+}
+PATTERNS = {re.compile(pattern): settings for pattern, settings in SETTINGS.items()}
+
+
+@lru_cache(maxsize=1 << 14)
+def _asked(study: Study, settings: Callable[..., Settings | None], names: tuple[str, ...]) -> Settings | None:
+    asked = settings(study, *names)
+    return None if asked is None else json.loads(canonical(asked))
+
+
+def fingerprint(study: Study, path: str) -> Settings | None:
+    """The settings, not to be changed, that the artefact at a path of the study's folder should have been made with;
+    None of what the study doesn't ask for."""
+    for pattern, settings in PATTERNS.items():
+        if match := pattern.fullmatch(path):
+            return _asked(study, settings, match.groups())
+    return None
+
+
+def said(path: str, content: Settings) -> Any:
+    """The settings that an artefact says it was made with."""
+    science = content.get("science")
+    if path.startswith("checkpoints/") and isinstance(science, dict):
+        return {key: value for key, value in science.items() if key != "parents"}
+    if path.startswith("data/documents/") and isinstance(science, dict):
+        return {**science, "parts": (content.get("subject") or {}).get("parts")}
+    return science
+
+
+def parents(path: str, content: Settings) -> dict[str, str]:
+    """sha256 of the manifests an artefact was made from, by path; of a checkpoint, those of its run."""
+    if path.startswith("checkpoints/"):
+        return dict((content.get("science") or {}).get("parents") or {})
+    if path.startswith("results/"):
+        model = f"models/{content.get('run')}/step{content.get('step')}/{manifest.NAME}"
+        named = {model: content.get("model"), f"data/tasks/{manifest.NAME}": content.get("tasks"),
+                 f"data/{HELD_OUT}/{manifest.NAME}": content.get("held_out")}  # fmt: skip
+        return {parent: sha for parent, sha in {**named, **content.get("sequences", {})}.items() if sha}
+    return dict(content.get("parents") or {})
+
+
+def differences(study: Study, path: str, content: Settings, root: Path = Path()) -> list[str]:
+    """How the settings an artefact says it was made with differ from the study's, a key a line."""
+    asked, made = fingerprint(study, path), said(path, content)
+    if asked is None or asked == made:
+        return []
+    if path.startswith("checkpoints/"):
+        asked = json.loads(canonical(run_settings(study, asked["run"], root)))
+    return manifest.differing(made, asked)
+
+
+class Inventory:
+    """The artefacts of a study in a folder, each read once. With `texts`, raw texts that were changed since they were
+    read count as settings: what was made from them is not the study's."""
+
+    def __init__(self, study: Study, root: Path = Path(), *, texts: bool = False) -> None:
+        self.study, self.root, self.texts = study, root, texts
+        self._names: dict[str, frozenset[str]] = {}
+        self._content: dict[str, Settings | None] = {}
+        self._sha256: dict[str, str | None] = {}
+        self._wrong: dict[str, list[str]] = {}
+
+    def there(self, path: str) -> bool:
+        """Whether a file or folder is there. A folder is listed once, and not at all where the one above lacks it."""
+        above, _, name = path.rpartition("/")
+        return name in self.names(above)
+
+    def names(self, folder: str) -> frozenset[str]:
+        """What a folder holds; nothing if it is not there."""
+        if folder not in self._names:
+            listed: Iterable[str] = ()
+            if not folder or self.there(folder):
+                try:
+                    listed = os.listdir(self.root / folder)  # noqa: PTH208  names are wanted, and fast
+                except (FileNotFoundError, NotADirectoryError):
+                    listed = ()
+            self._names[folder] = frozenset(listed)
+        return self._names[folder]
+
+    def content(self, path: str) -> Settings | None:
+        """What an artefact that is there says of itself; None if it can't be read as what it should be."""
+        if path not in self._content:
+            file = self.root / path
+            try:
+                read = parquet_facts(file) if file.suffix == ".parquet" else read_json(file)
+            except (OSError, ValueError, RecursionError):
+                read = None
+            self._content[path] = read if isinstance(read, dict) else None
+        return self._content[path]
+
+    def sha256(self, path: str) -> str | None:
+        """Of a file that is there, or None."""
+        if path not in self._sha256:
+            self._sha256[path] = sha256_file(self.root / path) if self.there(path) else None
+        return self._sha256[path]
+
+    def wrong(self, path: str) -> list[str]:
+        """Why an artefact that is there is not the study's: keys that differ, or what it was made from."""
+        if path not in self._wrong:
+            self._wrong[path] = []  # of a circle, which forged manifests may hold
+            self._wrong[path] = self._look(path) if self.there(path) else []
+        return self._wrong[path]
+
+    def _look(self, path: str) -> list[str]:
+        content = self.content(path)
+        if content is None or (path.endswith(manifest.NAME) and manifest.malformed(content)):
+            return ["can't be read"] if fingerprint(self.study, path) else []
+        if lines := differences(self.study, path, content, self.root) or self._texts_changed(path, content):
+            return lines
+        for parent, sha in parents(path, content).items():
+            if self.sha256(parent) not in (sha, None):
+                return [f"made from another {parent} than there is now"]
+            if why := self.wrong(parent):
+                return [f"made from {parent}, which is not the study's: {'; '.join(brief(why))}"]
+        return []
+
+    def _texts_changed(self, path: str, content: Settings) -> list[str]:
+        name = path.removeprefix("data/sources/").removesuffix(f"/{manifest.NAME}")
+        if not self.texts or name == path or "/" in name or not (component := self._component(name)):
+            return []
+        files = distinct(file for pattern in component.files or [] for file in matching(pattern))
+        since = (self.root / path).stat().st_mtime
+        return changed((content.get("facts") or {}).get("files") or {}, files, since)
+
+    def _component(self, name: str) -> Component | None:
+        """The component of that name if it is made of files; else None."""
+        component = self.study.file.data.components.get(name)
+        return component if component and component.files else None
+
+    def stale(self, paths: Iterable[str]) -> dict[str, list[str]]:
+        """Those of these artefacts that are there and not the study's, with the reasons."""
+        return {path: why for path in dict.fromkeys(paths) if (why := self.wrong(path))}
+
+
+def parquet_facts(path: Path) -> Settings:
+    """The key "castalia" of a parquet's metadata; raises ValueError or OSError if there is none."""
+    import pyarrow.parquet as pq
+
+    found: Settings = json.loads((pq.read_schema(path).metadata or {}).get(b"castalia", b""))
+    return found
+
+
+def of_data(study: Study) -> Iterator[str]:
+    """Artefacts below data/, what they are made from first."""
+    text = study.file.data
+    yield from (f"data/sources/{name}/{manifest.NAME}" for name in text.components)
+    yield from (f"{block.folder.as_posix()}/{manifest.NAME}" for block in study.blocks())
+    yield from (f"data/pairs/group-{group}/{manifest.NAME}" for group in range(study.part_count))
+    yield from (f"data/{name}/{manifest.NAME}" for name in ("clusters", "tokenizer", "tasks", HELD_OUT))
+    for name, corpus in text.corpora.items():
+        if corpus.published:
+            yield f"data/published/{name}/{manifest.NAME}"
+        if any(run.corpus == name for run in study.runs.values()):
+            yield f"data/{name}/{manifest.NAME}"
+    yield from dict.fromkeys(targets.orders(study))
+
+
+def of_training(study: Study) -> Iterator[str]:
+    """The manifests that rules of training make."""
+    for run in study.trained:
+        yield from (f"checkpoints/{run}/legs/leg-{leg}/{manifest.NAME}" for leg in range(1, study.file.runtime.legs))
+        yield f"checkpoints/{run}/{manifest.NAME}"
+
+
+def of_models(study: Study) -> Iterator[str]:
+    """Models and what is made of each."""
+    yield from targets.models(study)
+    yield from targets.ggufs(study)
+    yield from (path for path in targets.measured(study) if not path.endswith(".record.json"))
+    yield from targets.evals(study)
+    yield from targets.memorization(study)
+
+
+def require(study: Study, *paths: Path) -> None:
+    """Refuse to use artefacts, seen from the working directory, that are not the study's; raises UserError."""
+    there = Inventory(study)
+    if stale := there.stale(path.as_posix() for path in paths):
+        raise UserError("\n".join(told(stale)))
+
+
+def told(stale: dict[str, list[str]]) -> list[str]:
+    """A sentence an artefact, and how to have it made again."""
+    lines = [f"{path}: not made with the study's settings\n  " + "\n  ".join(brief(why)) for path, why in stale.items()]
+    return [*lines, "  give the study the settings back, or have it made again: rm " + " ".join(brief(list(stale)))]

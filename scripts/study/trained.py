@@ -1,0 +1,136 @@
+"""What would undo training that is there: settings, texts and rows changed under it, refused before the first job.
+
+Models, scores and the like are simply made again; checkpoints took days and are the user's to drop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from scripts.common import manifest
+from scripts.common.errors import UserError
+from scripts.common.words import brief
+from scripts.study.fingerprints import Inventory, differences, of_data, parents
+from scripts.study.study import HELD_OUT, Study
+
+SHARED = ("sources", "documents", "pairs", "clusters", "tokenizer")  # below data/: what every corpus is made from
+WAYS = "  give the study the old settings back, or make the changed one beside it: --directory with another folder"
+
+
+def check_training(study: Study, root: Path) -> None:
+    """Refuse changes under runs that are trained or begun, all at once; raises UserError naming runs, keys and ways."""
+    there = Inventory(study, root, texts=True)
+    states = {run: path for run in study.trained if (path := newest_manifest(there, run))}
+    refusals, drop = [], []
+    for run, path in states.items():
+        content = there.content(path) or {}
+        if lines := differences(study, path, content, root):
+            refusals.append(f"{root / 'checkpoints' / run} holds checkpoints of another science config:")
+            refusals += [f"  {line}" for line in lines] + other_ways(study, run, content.get("science") or {}, there)
+            drop.append(run)
+    reasons: dict[str, list[str]] = {}
+    for run, path in states.items():
+        for why in dict.fromkeys(changed_rows(there, run, there.content(path) or {})):
+            reasons.setdefault(why, []).append(run)
+    for why, runs in reasons.items():
+        refusals += [why, f"  under what was trained on it: {', '.join(brief(runs))}"]
+        drop += runs
+    if refusals:
+        folders = " ".join(f"checkpoints/{run}" for run in study.trained if run in drop)
+        raise UserError(
+            "\n".join([*refusals, WAYS, f"  or keep them under another name, or drop them: rm -r {folders}"])
+        )
+
+
+def check_shared(study: Study, root: Path) -> None:
+    """Refuse data of other settings that lies elsewhere, behind a link: making it again would undo another study."""
+    home = root.resolve()
+    for path, why in Inventory(study, root).stale(of_data(study)).items():
+        if not (place := (root / path).resolve().parent).is_relative_to(home):
+            raise UserError(
+                f"{path}: was made with other settings, and lies out of this study's folder, where others may use it: "
+                f"{place}\n  {'; '.join(brief(why))}\n"
+                "  give this study the same settings, or take the link away, so that it makes data of its own"
+            )
+
+
+def newest_manifest(there: Inventory, run: str) -> str | None:
+    """A manifest of what is trained of a run: its own, else of a checkpoint, else of a state to resume from."""
+    home = f"checkpoints/{run}"
+    if there.there(f"{home}/{manifest.NAME}"):
+        return f"{home}/{manifest.NAME}"
+    for folder in (home, f"{home}/resume"):
+        for name in sorted(there.names(folder)):
+            if name.startswith("global_step") and there.there(path := f"{folder}/{name}/{manifest.NAME}"):
+                return path
+    return None
+
+
+def changed_rows(there: Inventory, run: str, content: dict[str, Any]) -> Iterable[str]:
+    """Why what a run was trained on is no longer that, a sentence each; checkpoints it went on from are other runs'."""
+    held_out = f"data/{HELD_OUT}/{manifest.NAME}"
+    rows = {path: sha for path, sha in parents(f"checkpoints/{run}/", content).items() if path.startswith("data/")}
+    if not all(map(there.there, [*rows, held_out])):  # they would be made anew, from what is there
+        for path in of_data(there.study):
+            if path.split("/")[1] in SHARED:
+                yield from origins(there, path)
+    for path in (*rows, held_out):
+        yield from origins(there, path)
+        if not there.wrong(path) and (sha := there.sha256(path)) and rows.get(path, sha) != sha:
+            yield f"{path}: is another than the one that was trained on"
+
+
+def origins(there: Inventory, path: str) -> list[str]:
+    """The first artefacts that are not the study's among those one was made from and itself, with the reasons."""
+    found, seen, todo = [], set(), [path]
+    while todo:
+        at = todo.pop()
+        if at in seen or not (why := there.wrong(at)):
+            continue
+        seen.add(at)
+        above = [parent for parent in parents(at, there.content(at) or {}) if there.wrong(parent)]
+        todo += above
+        if not above:
+            found.append(f"{at}: {'; '.join(brief(why))}")
+    return found or [f"{path}: {'; '.join(brief(there.wrong(path)))}" for _ in seen][:1]  # forged: all of a circle
+
+
+def other_ways(study: Study, run: str, made: dict[str, Any], there: Inventory) -> list[str]:
+    """What to ask for instead where a finished run is to be longer, or other steps of it to be kept."""
+    if not there.there(f"checkpoints/{run}/{manifest.NAME}"):
+        return []
+    before, after = (made.get("training") or {}).get("steps"), study.run(run).training.steps
+    kept = [step for step in made.get("optimizer_steps") or [] if isinstance(step, int)]
+    if isinstance(before, int) and before < after and kept:
+        return [
+            f"  its learning rate was laid out for {before} steps, so it is not made longer; leave training.steps at",
+            f"  {before} and go on from its state at step {max(kept)} in a run of its own:",
+            "    interventions:",
+            "      longer:",
+            f"        parent: {{run: {run}, step: {max(kept)}}}",
+            f"        training: {{steps: {after}}}",
+        ]
+    if set(study.steps(run)) - set(made.get("steps") or []):
+        return [f"  steps that it did not save can't be had; it saved {', '.join(map(str, made.get('steps') or []))}"]
+    return []
+
+
+def check_orders(study: Study, root: Path) -> None:
+    """Refuse orders already made that have too few rows for a run; raises UserError naming every one.
+
+    An order is laid out in whole epochs, so a longer run beside finished ones mostly finds its rows there. The graph
+    doesn't see this length: with one epoch more GPT-NeoX places every row anew, and finished runs would be undone.
+    """
+    refusals = []
+    for corpus, seed in sorted({(spec.corpus, spec.data_seed) for spec in study.runs.values()}):
+        path = root / "data" / corpus / f"order-{seed}" / manifest.NAME
+        if path.exists() and (there := manifest.read(path, "order")["facts"]["rows"]) < study.order_rows(corpus, seed):
+            asked = study.order_rows(corpus, seed)
+            refusals.append(
+                f"{path.parent} holds {there} rows, and a run of {corpus} reads {asked}\n"
+                f"  have it made again, and with it all runs that read it: rm {path}"
+            )
+    if refusals:
+        raise UserError("\n".join(refusals))
