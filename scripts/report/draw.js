@@ -2,7 +2,7 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const night = {
   axis: {labelColor: "#b3bac5", titleColor: "#d5d9e0", gridColor: "#2d323a", domainColor: "#5b636f", tickColor: "#5b636f"},
   header: {labelColor: "#d5d9e0", titleColor: "#d5d9e0"},
-  legend: {labelColor: "#d5d9e0", titleColor: "#d5d9e0"},
+  legend: {labelColor: "#d5d9e0", titleColor: "#d5d9e0", symbolBaseFillColor: "#b3bac5", symbolBaseStrokeColor: "#b3bac5"},
   text: {color: "#b3bac5"}, rule: {color: "#b3bac5"},
   title: {color: "#e8eaee", subtitleColor: "#a0a8b4"},
 };
