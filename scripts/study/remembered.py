@@ -35,7 +35,9 @@ def jobs(study: Study) -> Jobs:
     for steps_of, files in patterns:
         for batch in study.batches(steps_of):
             names = ((run, step, file) for run in batch.runs for step in batch.steps for file in files)
-            found.update({file.format(run=run, step=step): batch.label for run, step, file in names})
+            found.update(
+                {file.format(run=run, step=step): f"{batch.label}: {batch.steps}" for run, step, file in names}
+            )
     return found
 
 

@@ -211,6 +211,8 @@ def test_fewer_steps_may_be_asked_of_a_finished_run(fakes: Fakes) -> None:
     assert fewer.steps(TINY) == [0, 1, 2, 8]
     check_training(fewer, fakes.root)
     assert stale(fewer, fakes.root) == {}
+    # their batch is named like the one before, 0_8
+    assert f"models/{TINY}/step8/manifest.json" in corrections(fewer, STUDY_FILE, fakes.root)[1]
     assert run_settings(fewer, TINY, fakes.root)["steps"] == [0, 1, 2, 4, 8]
     (fakes.root / f"checkpoints/{TINY}/manifest.json").unlink()  # unfinished: its states name all steps they will have
     with pytest.raises(UserError, match="steps: "):
