@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from math import log1p
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from scripts.audit.published import CONFIG, Entry, revisions, step_of
 from scripts.audit.verdict import Check, judged
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_file
+from scripts.common.untrusted import read_json, reading, safetensors_header
 
 EMBEDDINGS = ("gpt_neox.embed_in.weight", "model.embed_tokens.weight", "transformer.wte.weight")
 JUMP = 3.0  # at most 2.2 over the nine runs of the default study, whose saved steps lie far apart
@@ -47,34 +48,31 @@ def other_hashes(entries: list[Entry], folder: Path) -> Iterator[str]:
             yield f"{entry.where}: sha256 {found}, the table says {entry.sha256}"
 
 
-def header(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes by tensor of a .safetensors file, from its first bytes; raises UserError if it is none."""
-    with path.open("rb") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        try:
-            content = json.loads(handle.read(min(length, 100_000_000)))
-        except ValueError:
-            raise UserError(f"{path}: is no .safetensors file") from None
-    return {name: tuple(told["shape"]) for name, told in content.items() if name != "__metadata__"}
-
-
 def other_shapes(entries: list[Entry], folder: Path) -> Iterator[str]:
     """Revisions whose config.json contradicts their own tensors: width, vocabulary or number of layers."""
     for repo, by_revision in revisions(entries).items():
         for name, files in by_revision.items():
             root = folder / repo / name
-            shapes: dict[str, tuple[int, ...]] = {}
-            for file in files:
-                if file.endswith(".safetensors"):
-                    shapes |= header(root / file)
-            if CONFIG in files and shapes:
-                config = json.loads((root / CONFIG).read_text(encoding="utf-8"))
-                yield from (f"{repo}@{name}/{CONFIG}: {fault}" for fault in contradictions(config, shapes))
+            try:
+                yield from (f"{repo}@{name}/{CONFIG}: {fault}" for fault in _other_shapes(root, files))
+            except UserError as error:
+                yield str(error)
+
+
+def _other_shapes(root: Path, files: Iterable[str]) -> list[str]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        if file.endswith(".safetensors"):
+            shapes |= {name: shape for name, (_, shape) in safetensors_header(root / file).items()}
+    if CONFIG not in files or not shapes:
+        return []
+    with reading(root / CONFIG):
+        return list(contradictions(read_json(root / CONFIG), shapes))
 
 
 def contradictions(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Iterator[str]:
     """What a config tells of a model and its tensors don't."""
-    embedding = next((shapes[name] for name in EMBEDDINGS if name in shapes), None)
+    embedding = next((shapes[name] for name in EMBEDDINGS if len(shapes.get(name, ())) == 2), None)
     if embedding is not None:
         for key, told in (("vocab_size", embedding[0]), ("hidden_size", embedding[1])):
             if key in config and config[key] != told:
@@ -86,7 +84,7 @@ def contradictions(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -
 
 
 def embedding_norms(entries: list[Entry], folder: Path) -> dict[str, dict[int, float]]:
-    """Euclidean norm of the embedding by repository and step, of the .safetensors at hand."""
+    """Euclidean norm of the embedding by repository and step, of the .safetensors at hand that can be read."""
     from safetensors import safe_open
 
     found: dict[str, dict[int, float]] = {}
@@ -94,9 +92,12 @@ def embedding_norms(entries: list[Entry], folder: Path) -> dict[str, dict[int, f
         step = step_of(entry.revision)
         if step is None or not entry.file.endswith(".safetensors"):
             continue
-        with safe_open(folder / entry.repo / entry.revision / entry.file, framework="pt") as tensors:
-            for name in set(EMBEDDINGS) & set(tensors.keys()):
-                found.setdefault(entry.repo, {})[step] = float(tensors.get_tensor(name).double().norm())
+        path = folder / entry.repo / entry.revision / entry.file
+        with suppress(UserError), reading(path):  # told by `other_shapes`
+            safetensors_header(path)
+            with safe_open(path, framework="pt") as tensors:
+                for name in set(EMBEDDINGS) & set(tensors.keys()):
+                    found.setdefault(entry.repo, {})[step] = float(tensors.get_tensor(name).double().norm())
     return found
 
 

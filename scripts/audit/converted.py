@@ -6,14 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from scripts.audit.found import Folder, Found
 from scripts.audit.identity import at
 from scripts.audit.lineage import TOKENIZER
 from scripts.audit.verdict import Check, judged
 from scripts.common.errors import UserError
-from scripts.convert.hf_files import asked_of, config_of, contradictions
+from scripts.common.untrusted import read_json, reading, safetensors_header
+from scripts.convert.hf_files import asked_of, contradictions
 from scripts.convert.neox import read_layers, to_transformers
 from scripts.convert.tokenizer_files import FILES
 from scripts.study.study import Study
@@ -45,9 +46,10 @@ def other_config(study: Study, found: Found) -> list[str]:
     """A sentence on a config.json by which a loader would read the tensors as another model than the study's."""
     place = Path(found.folder)
     try:
-        lines = contradictions(config_of(place), asked_of(study, at(found.path)["run"]))
-    except (UserError, AttributeError) as error:
-        return [f"{place / 'config.json'}: {error}"]
+        with reading(place / "config.json"):
+            lines = contradictions(read_json(place / "config.json"), asked_of(study, at(found.path)["run"]))
+    except UserError as error:
+        return [str(error)]
     return [f"{place / 'config.json'}: {'; '.join(lines)}"] if lines else []
 
 
@@ -66,8 +68,12 @@ def other_tokenizer(folder: Folder, found: Found) -> list[str]:
 
 def unlike_source(found: Found) -> list[str]:
     """Sentences on weights of a fetched model that are not the files its manifest says were fetched."""
-    source = (found.facts.get("source") or {}).get("files") or {}
     held = found.content.get("files", {})
+    try:
+        with reading(found.path):
+            source = dict((found.facts.get("source") or {}).get("files") or {})
+    except UserError as error:
+        return [str(error)]
     return [
         f"{found.folder}/{name}: sha256 {held[name]['sha256']}, fetched was {sha256}"
         for name, sha256 in source.items()
@@ -96,14 +102,15 @@ def compare(study: Study, found: Found) -> list[str]:
         }
         unlike, seen = [], set()
         for path in sorted(place.glob("*.safetensors")):
-            with safe_open(path, framework="pt") as tensors:
+            safetensors_header(path)
+            with reading(path), safe_open(path, framework="pt") as tensors:
                 for name in tensors.keys():  # noqa: SIM118  it is no mapping
                     value, name = tensors.get_tensor(name), IN_FILES.get(name, name)
                     seen.add(name)
                     own = checkpoint.get(name)
                     if own is None or own.shape != value.shape or not torch.equal(own.to(value.dtype), value):
                         unlike.append(f"{path.as_posix()}: {name} is not the checkpoint's")
-    except (UserError, OSError, SafetensorError) as error:
+    except UserError as error:
         return [f"{found.folder}: {error}"]
     missing = [f"{found.folder}: no tensor {name}" for name in checkpoint if name not in seen]
     return [*unlike, *missing][:1]

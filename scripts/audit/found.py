@@ -6,14 +6,16 @@ Paths are relative to the working directory, which is the study's.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scripts.audit.suite_lock import PLAIN
 from scripts.common import manifest
+from scripts.common.errors import UserError
+from scripts.common.untrusted import parquet_metadata, parse_json, read_bytes
 
 MANIFESTS = {  # pattern of a manifest's place: the kind that belongs there
     "checkpoints/*/manifest.json": "run",
@@ -29,6 +31,7 @@ EVALUATIONS = "results/evals/*/*/step*.json"
 SAMPLES = "results/evals/*/*/step*.samples.parquet"
 MEMORIZATION = "results/memorization/*/step*.parquet"
 RECORD = "record.json"
+LARGEST = 1e300  # of a score, so that nothing computed from it leaves the floats
 NUMBER = re.compile(r"(?:global_)?step(0|[1-9][0-9]*)")  # step08 is no other name of step8
 
 
@@ -105,7 +108,7 @@ def look() -> Folder:
     for path in sorted(Path().glob(EVALUATIONS)):
         _take(path, folder.evaluations, folder.unreadable)
     for path in sorted(Path().glob(MEMORIZATION)):
-        facts = parquet_facts(path)
+        facts = parquet_facts(path) if PLAIN.fullmatch(path.as_posix()) else None
         if facts is None:
             folder.unreadable.append(f"{path.as_posix()}: no parquet that says what it is")
         else:
@@ -115,13 +118,14 @@ def look() -> Folder:
 
 def _take(path: Path, into: dict[str, Found], unreadable: list[str]) -> None:
     name = path.as_posix()
+    if not PLAIN.fullmatch(name):
+        unreadable.append(f"{name}: a lock holds paths of plain letters, digits and ._+=,@%/- only")
+        return
     try:
-        if not path.is_file():
-            raise OSError("is no file")
-        raw = path.read_bytes()
-        content = json.loads(raw)
-    except (OSError, ValueError, RecursionError) as error:
-        unreadable.append(f"{name}: {error}")
+        raw = read_bytes(path)
+        content = parse_json(raw, name)
+    except UserError as error:
+        unreadable.append(str(error))
         return
     if fault := (manifest.malformed if path.name == manifest.NAME else malformed_scores)(content):
         unreadable.append(f"{name}: {fault}")
@@ -133,22 +137,22 @@ def malformed_scores(content: Any) -> str | None:
     """Why a result has not the form of evaluation's JSON (docs/formats.md); None if it has."""
     if not isinstance(content, dict):
         return "no mapping"
-    results, counts = content.get("results", {}), content.get("n", {})
+    results, counts = content.get("results"), content.get("n")
     if not isinstance(counts, dict) or not isinstance(results, dict):
         return "results or n is no mapping"
+    if not all(type(count) is int for count in counts.values()):
+        return "n holds what is no number of items"
     scores = [said.values() if isinstance(said, dict) else [None] for said in results.values()]
-    if not all(isinstance(score, int | float) for of_task in scores for score in of_task):
+    numbers = [score for of_task in scores for score in of_task]
+    if not all(isinstance(number, int | float) and abs(number) < LARGEST for number in numbers):
         return "results holds what is no number"
     return None
 
 
 def parquet_facts(path: Path) -> dict[str, Any] | None:
     """The key "castalia" of a parquet's metadata; None if it can't be read."""
-    import pyarrow
-    import pyarrow.parquet as pq
-
     try:
-        facts = json.loads((pq.read_schema(path).metadata or {})[b"castalia"])
-    except (OSError, pyarrow.ArrowInvalid, KeyError, ValueError):
+        facts = parse_json(parquet_metadata(path).get(b"castalia", b""), path.as_posix())
+    except UserError:
         return None
     return facts if isinstance(facts, dict) else None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.audit.found import MEMORIZATION, RECORD, SAMPLES, Folder
+from scripts.audit.suite_lock import PLAIN
 from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
 from scripts.common.progress import progress
@@ -45,7 +46,7 @@ def artefacts(folder: Folder) -> list[str]:
     kept = {path for path, found in folder.manifests.items() if found.content.get("kind") != "resume"}
     named = {path for path, said in named_files(folder).items() if said.by in kept}
     results = {path.as_posix() for pattern in RESULTS for path in Path().glob(pattern)}
-    return sorted(path for path in kept | named | results if Path(path).is_file())
+    return sorted(path for path in kept | named | results if PLAIN.fullmatch(path) and Path(path).is_file())
 
 
 def sha256_files(paths: Iterable[str], jobs: int) -> dict[str, str]:
@@ -86,6 +87,8 @@ def check_files(folder: Folder, sums: dict[str, str]) -> Check:
     faults = list(folder.unreadable)
     named = named_files(folder)
     for path, said in named.items():
+        if not PLAIN.fullmatch(path):
+            faults.append(f"{path}: a lock holds paths of plain letters, digits and ._+=,@%/- only; rename it")
         if path not in sums:
             how = "can't be read" if Path(path).exists() else "missing"
             faults.append(f"{path}: named by {said.by} but {how}")

@@ -6,17 +6,20 @@ Two checkpoints may hold equal weights if, and only if, the updates that changed
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from scripts.common.errors import UserError
 from scripts.common.files import digest_of
+from scripts.common.untrusted import read_json_lines, reading
 from scripts.study.runs import Run
 from scripts.study.study import Study
 
+LINE = 4096  # bytes at most of an update in metrics.jsonl, on average
+KINDS = {"step": (int,), "rows": (str,), "learning_rate": (int, float), "applied": (bool, int)}
 RECIPE = ("batch_size", "sequence_length", "precision", "optimizer")
 
 
@@ -47,9 +50,11 @@ class History:
         }
 
 
-def parse(text: str) -> History:
-    """The history in a metrics.jsonl; raises ValueError or KeyError if it is none."""
-    lines = [json.loads(line) for line in text.splitlines()]
+def parse(lines: list[Any]) -> History:
+    """The history in the lines of a metrics.jsonl; raises TypeError, ValueError or KeyError if it is none."""
+    for line in lines:
+        if wrong := [key for key, kinds in KINDS.items() if type(line[key]) not in kinds]:
+            raise ValueError(f"{wrong[0]} is {line[wrong[0]]!r}")
     return History(
         np.array([line["step"] for line in lines], np.int64),
         np.array([line["rows"] for line in lines], str),
@@ -62,11 +67,20 @@ def read(study: Study) -> tuple[dict[str, History], list[str]]:
     """The history of each run that has one, and sentences on those that can't be read."""
     found, faults = {}, []
     for name in study.trained:
-        path = Path("checkpoints") / name / "metrics.jsonl"
+        path, run = Path("checkpoints") / name / "metrics.jsonl", study.run(name)
+        wanted = np.arange(run.first_step + 1, run.training.steps + 1)
         try:
-            found[name] = parse(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            faults.append(f"{path.as_posix()}: {error}")
+            with reading(path):
+                own = parse(read_json_lines(path, LINE * (len(wanted) + 1)))
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        if np.array_equal(own.step, wanted):
+            found[name] = own
+        else:
+            odd = sorted(set(own.step.tolist()) ^ set(wanted.tolist())) or ["their order"]
+            first, last = run.first_step + 1, run.training.steps
+            faults.append(f"{path.as_posix()}: not the updates {first} to {last}; differing: {odd[0]}")
     return found, faults
 
 

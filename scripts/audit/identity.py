@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ from typing import Any
 from scripts.audit.found import MANIFESTS, Folder, Found, step_in
 from scripts.audit.verdict import Check, judged
 from scripts.common.errors import UserError
+from scripts.common.untrusted import read_json, reading
 
+LEG = re.compile(r"leg-([0-9]{1,18})")
 KINDS_OF_STEPS = ("checkpoint", "model", "resume", "gguf")
 
 
@@ -42,7 +44,7 @@ def at(path: str) -> dict[str, Any]:
     parts = path.split("/")
     subject: dict[str, Any] = {"run": parts[2 if parts[0] == "results" else 1]}
     steps = [step for step in map(step_in, parts[2:]) if step is not None]
-    legs = [int(part.removeprefix("leg-")) for part in parts if part.startswith("leg-")]
+    legs = [int(match[1]) for match in map(LEG.fullmatch, parts) if match]
     return subject | ({"step": steps[-1]} if steps else {}) | ({"leg": legs[-1]} if legs else {})
 
 
@@ -75,12 +77,16 @@ def _inside_checkpoint(found: Found) -> list[str]:
     try:
         for path in model_files(folder):
             held = mapping(path)
+            told = {key: held.get(key, 0) for key in ("iteration", "global_steps", "skipped_steps")}
+            if any(type(value) is not int for value in told.values()):
+                raise UserError(f"{path}: its steps are no whole numbers")
             for key in ("iteration", "global_steps"):
                 if held.get(key) != asked.get("step"):
                     faults.append(f"{path.as_posix()}: {key} {held.get(key)}, its path says step {asked.get('step')}")
-            applied = (held.get("global_steps") or 0) - (held.get("skipped_steps") or 0)
+            applied = told["global_steps"] - told["skipped_steps"]
             for file in (file for ranks in optimizer_files(folder).values() for file in ranks.values()):
-                steps = adam_steps(mapping(file))
+                with reading(file):
+                    steps = adam_steps(mapping(file))
                 if steps - {applied}:
                     said = ", ".join(map(str, sorted(steps)))
                     faults.append(f"{file.as_posix()}: Adam made {said} updates, {path.name} tells of {applied}")
@@ -95,9 +101,10 @@ def _inside_checkpoint(found: Found) -> list[str]:
 def adam_steps(held: dict[str, Any]) -> set[int]:
     """How many updates the states of an optimizer file were moved by; empty before the first, or if it isn't told."""
     found: set[int] = set()
-    base = held.get("optimizer_state_dict", {}).get("base_optimizer_state", {})
-    states = base.get("state", {}) if isinstance(base, dict) else {}
-    for state in states.values():
+    state_dict = held.get("optimizer_state_dict")
+    base = state_dict.get("base_optimizer_state") if isinstance(state_dict, dict) else None
+    states = base.get("state") if isinstance(base, dict) else None
+    for state in states.values() if isinstance(states, dict) else ():
         if isinstance(state, dict) and "step" in state:
             found.add(int(state["step"]))
     return found
@@ -106,8 +113,9 @@ def adam_steps(held: dict[str, Any]) -> set[int]:
 def _inside_model(found: Found) -> list[str]:
     path, asked = Path(found.folder) / "castalia.json", at(found.path)
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        said = {key: held.get(key) for key in ("run", "step")}
-    except (OSError, ValueError, AttributeError) as error:
-        return [f"{path.as_posix()}: {error}"]
+        with reading(path):
+            held = read_json(path)
+            said = {key: held.get(key) for key in ("run", "step")}
+    except UserError as error:
+        return [str(error)]
     return [f"{path.as_posix()}: holds {said}, its path says {asked}"] if said != asked else []

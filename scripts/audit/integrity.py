@@ -9,9 +9,10 @@ from typing import Any
 
 from scripts.audit import complete, content, hashed, history, identity, lineage, scores, settings, updates
 from scripts.audit.found import look
-from scripts.audit.verdict import Check
+from scripts.audit.verdict import Check, guarded
 from scripts.common.errors import UserError
 from scripts.common.progress import progress
+from scripts.common.untrusted import reading
 from scripts.study.study import Study
 
 OF_TRAINING = ("retention", "updates", "orders", "rows", "numbers", "path")
@@ -38,23 +39,23 @@ def integrity(study: Study, jobs: int, sample: int | None) -> Integrity:
     sums = hashed.sha256_files(dict.fromkeys([*artefacts, *named]), jobs)
     histories, unreadable = history.read(study)
     checks = [
-        complete.check_complete(study, folder),
-        complete.check_known(study),
-        hashed.check_files(folder, sums),
-        hashed.check_unnamed(folder),
-        hashed.check_links(folder),
-        identity.check_names(folder),
-        identity.check_inside(folder, jobs),
-        lineage.check_whole(folder),
-        lineage.check_parents(folder),
-        lineage.check_chain(study, folder),
-        settings.check_settings(study, folder),
-        settings.check_retention(study, folder),
-        updates.check_updates(study, folder, histories, unreadable),
-        updates.check_orders(study, folder, histories),
-        updates.check_rows(study, histories),
-        content.check_unique(study, folder, histories),
-        content.check_first_weights(study, folder),
+        guarded(complete.check_complete, study, folder),
+        guarded(complete.check_known, study),
+        guarded(hashed.check_files, folder, sums),
+        guarded(hashed.check_unnamed, folder),
+        guarded(hashed.check_links, folder),
+        guarded(identity.check_names, folder),
+        guarded(identity.check_inside, folder, jobs),
+        guarded(lineage.check_whole, folder),
+        guarded(lineage.check_parents, folder),
+        guarded(lineage.check_chain, study, folder),
+        guarded(settings.check_settings, study, folder),
+        guarded(settings.check_retention, study, folder),
+        guarded(updates.check_updates, study, folder, histories, unreadable),
+        guarded(updates.check_orders, study, folder, histories),
+        guarded(updates.check_rows, study, histories),
+        guarded(content.check_unique, study, folder, histories),
+        guarded(content.check_first_weights, study, folder),
     ]
     of_tensors, rows = _tensors(study, histories, jobs)
     checks += of_tensors
@@ -63,11 +64,11 @@ def integrity(study: Study, jobs: int, sample: int | None) -> Integrity:
     if not study.trained:
         checks = [_without_training(check) for check in checks]
     checks += [
-        converted.check_models(study, folder, jobs, sample),
-        scores.check_models_named(folder),
-        scores.check_items(folder, sums),
-        scores.check_scored_rows(study, folder),
-        settings.check_drift(folder),
+        guarded(converted.check_models, study, folder, jobs, sample),
+        guarded(scores.check_models_named, folder),
+        guarded(scores.check_items, folder, sums),
+        guarded(scores.check_scored_rows, study, folder),
+        guarded(settings.check_drift, folder),
     ]
     return Integrity(checks, rows, {path: sums[path] for path in artefacts if path in sums})
 
@@ -90,9 +91,10 @@ def _tensors(
     def measured(name: str) -> list[distances.Point]:
         found: list[distances.Point] = []
         try:
-            found.extend(distances.points(study, name, histories.get(name)))
-        except (UserError, RuntimeError) as error:
-            faults.append(str(error) or f"checkpoints/{name}: can't be read")
+            with reading(f"checkpoints/{name}"):
+                found.extend(distances.points(study, name, histories.get(name)))
+        except UserError as error:
+            faults.append(str(error))
         return found
 
     with ThreadPoolExecutor(jobs) as pool, progress("distances", len(study.trained), "runs") as tell:
@@ -101,10 +103,10 @@ def _tensors(
             found[name] = path
             tell(len(found))
     checks = [
-        content.check_numbers(study, histories, found),
-        distances.check_path(found, sorted(faults)),
-        distances.check_bound(found),
-        kin.check_seeds(study),
-        kin.check_own_beginning(study),
+        guarded(content.check_numbers, study, histories, found),
+        guarded(distances.check_path, found, sorted(faults)),
+        guarded(distances.check_bound, found),
+        guarded(kin.check_seeds, study),
+        guarded(kin.check_own_beginning, study),
     ]
     return checks, distances.rows_of(found)

@@ -8,6 +8,7 @@ from pathlib import Path
 from scripts.audit.distances import FAR, relative
 from scripts.audit.verdict import Check, judged
 from scripts.common.errors import UserError
+from scripts.common.untrusted import reading
 from scripts.convert.neox import read_layers
 from scripts.convert.neox_merge import Layers
 from scripts.study.runs import Run
@@ -65,8 +66,13 @@ def check_own_beginning(study: Study) -> Check:
 def _from_beginnings(run: Run, step: int, begun: dict[int, Run], faults: list[str]) -> dict[int, float]:
     """How far a checkpoint is from step 0 of each init seed, where both can be read."""
     try:
-        own = _layers(run, step)
-        return {seed: relative(own, _layers(other, 0)) for seed, other in begun.items()}
+        with reading(_place(run, step)):
+            own = _layers(run, step)
+        found = {}
+        for seed, other in begun.items():
+            with reading(_place(other, 0)):
+                found[seed] = relative(own, _layers(other, 0))
+        return found
     except UserError as error:
         faults.append(str(error))
         return {}
@@ -89,7 +95,8 @@ def _comparable(study: Study, one: Run, other: Run) -> bool:
 
 def _between(one: Run, first: int, other: Run, second: int, faults: list[str]) -> float | None:
     try:
-        return relative(_layers(one, first), _layers(other, second))
+        with reading(f"{_place(one, first)} and {_place(other, second)}"):
+            return relative(_layers(one, first), _layers(other, second))
     except UserError as error:
         faults.append(str(error))
         return None

@@ -6,7 +6,6 @@ of them pass, 1 if a check fails, 2 for a mistake in the command.
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +17,11 @@ from rich.console import Console
 
 from scripts.audit.audit import DISTANCES, LOCK, OUT, STUDY
 from scripts.audit.show import summary
-from scripts.audit.verdict import Check, plain
+from scripts.audit.verdict import Check, judged, plain, told
 from scripts.common.command import Parser
 from scripts.common.errors import UserError, run, told_last
-from scripts.common.files import read_json, write_json, write_text
+from scripts.common.files import write_json, write_text
+from scripts.common.untrusted import read_json, reading
 from scripts.study.study import Study, load
 
 AUDIT = Path("results/audit")
@@ -36,17 +36,20 @@ Parts = dict[str, list[Check]]
 
 
 def parts(folder: Path, *, required: bool = True) -> Parts:
-    """The checks of every part, by the file's name; raises UserError if one is damaged, or a required one missing."""
+    """The checks of every part, by the file's name, of a damaged one a check that fails; raises UserError if there is
+    none and one is required."""
     found: Parts = {}
     for path in sorted(folder.glob("*.json")):
         if path.name == VERDICT.name:
             continue
         try:
-            content = read_json(path)
-            if isinstance(content, dict) and "checks" in content:
-                found[path.stem] = [check_of(checked) for checked in content["checks"]]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: not the JSON of a verdict ({error}); make it again") from None
+            with reading(path):
+                content = read_json(path)
+                if isinstance(content, dict) and "checks" in content:
+                    found[path.stem] = [check_of(checked) for checked in content["checks"]]
+        except UserError as error:
+            damaged = f"{error}; not the JSON of a verdict, make it again"
+            found[path.stem] = [judged("file", "The part of the audit can be read", [damaged], "")]
     if required and not found:
         raise UserError(f"{folder}: no verdict; write: python -m scripts.audit.audit --study results/study.json")
     return found
@@ -56,7 +59,11 @@ def check_of(content: dict[str, Any]) -> Check:
     """A check from its JSON; raises KeyError, or TypeError for an unknown status."""
     if content["status"] not in MARKS:
         raise TypeError(f"status {content['status']!r}")
-    return Check(content["id"], content["what"], content["status"], tuple(content["evidence"]))
+    texts = [content["id"], content["what"], *content["evidence"]]
+    if not content["evidence"] or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"a check of {texts!r}")
+    identity, what, *evidence = told(texts)
+    return Check(identity, what, content["status"], tuple(evidence))
 
 
 def verdict(found: Parts) -> dict[str, Any]:

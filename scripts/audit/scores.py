@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-import pyarrow
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from scripts.audit.found import Folder, Found, model_path
 from scripts.audit.identity import at
 from scripts.audit.verdict import Check, judged
+from scripts.common.errors import UserError
+from scripts.common.untrusted import read_parquet
 from scripts.study.study import Study
 
 TASKS = "data/tasks/manifest.json"
-ITEMS = {"task", "item", "metric", "value"}
-PLACES = {"place", "chosen"}
+ITEMS = {"task": "text", "item": "whole", "metric": "text", "value": "float"}
+PLACES = {"place": "whole", "chosen": "text"}
 WEIGHTED = {"word_perplexity": "words", "byte_perplexity": "bytes", "bits_per_byte": "bytes"}
 CLOSE = 1e-9  # relative, between a mean and the same mean summed in another order
 LARGEST = 709.0  # whose exponential is a float
@@ -60,18 +61,16 @@ def check_items(folder: Folder, sums: dict[str, str]) -> Check:
 def _unlike_items(found: Found, samples: str) -> tuple[list[str], int]:
     """Sentences on a file of scores, and how many scores were compared."""
     try:
-        table = pq.read_table(samples)
-    except (OSError, pyarrow.ArrowInvalid) as error:
-        return [f"{samples}: {error}"], 0
-    if not set(table.column_names) >= ITEMS:
-        return [f"{samples}: lacks {', '.join(sorted(ITEMS - set(table.column_names)))}"], 0
+        table = read_parquet(Path(samples), ITEMS)
+    except UserError as error:
+        return [str(error)], 0
     summed = [("item", "count_distinct"), ("value", "sum"), ("value", "count")]
     faults, compared = [], 0
     said_items, results = found.content.get("n", {}), found.content.get("results", {})
     sums: dict[str, dict[str, tuple[float, int]]] = {}
     for row in table.group_by(["task", "metric"]).aggregate(summed).to_pylist():
         task = row["task"]
-        sums.setdefault(task, {})[row["metric"]] = (row["value_sum"], row["value_count"])
+        sums.setdefault(task, {})[row["metric"]] = (row["value_sum"] or 0.0, row["value_count"])
         if task in said_items and row["item_count_distinct"] != said_items[task]:
             faults.append(
                 f"{found.path}: {said_items[task]} items of {task}, the samples hold {row['item_count_distinct']}"
@@ -98,7 +97,12 @@ def of_items(metric: str, sums: Mapping[str, tuple[float, int]]) -> float | None
             return None
         mean = -loss[0] / weight[0]
         return mean / math.log(2) if name == "bits_per_byte" else _exp(mean)
-    if metric not in sums or name.endswith("_stderr") or not (name.startswith("acc") or name == "perplexity"):
+    if (
+        metric not in sums
+        or not sums[metric][1]
+        or name.endswith("_stderr")
+        or not (name.startswith("acc") or name == "perplexity")
+    ):
         return None
     mean = sums[metric][0] / sums[metric][1]
     return _exp(-mean) if name == "perplexity" else mean
@@ -119,9 +123,9 @@ def check_scored_rows(study: Study, folder: Folder) -> Check:
         if name not in study.runs:
             continue
         try:
-            table = pq.read_table(path, columns=[name for name in pq.read_schema(path).names if name in PLACES])
-        except (OSError, pyarrow.ArrowInvalid) as error:
-            faults.append(f"{path}: {error}")
+            table = read_parquet(Path(path), PLACES)
+        except UserError as error:
+            faults.append(str(error))
             continue
         rows += table.num_rows
         faults += _unlike_rows(study, name, path, table, first)
@@ -132,8 +136,6 @@ def check_scored_rows(study: Study, folder: Folder) -> Check:
 
 
 def _unlike_rows(study: Study, name: str, path: str, table: Any, first: dict[str, tuple[str, Any]]) -> list[str]:
-    if not set(table.column_names) >= PLACES:
-        return [f"{path}: lacks {', '.join(sorted(PLACES - set(table.column_names)))}"]
     chosen, every = _chosen(table), table["place"].drop_null()
     asked, run = study.file.memorization, study.run(name)
     rows = table.filter(pc.not_equal(table["chosen"], "planted"))["place"]  # of planted strings two may share a row

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from pathlib import Path
 
 from scripts.audit.found import Folder
 from scripts.audit.hashed import records
-from scripts.audit.verdict import Check, judged
+from scripts.audit.verdict import Check, judged, told
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
 from scripts.common.manifest import differing
+from scripts.common.untrusted import read_json, reading
 from scripts.common.words import brief
 from scripts.common.yaml_text import parse_yaml
 from scripts.study.fingerprints import differences, fingerprint, run_settings
@@ -81,20 +81,23 @@ def check_drift(folder: Folder) -> Check:
     what = "Everything was made by one code revision, with the packages of envs/requirements.lock"
     made: dict[str, Counter[str]] = {"code": Counter()}
     packages: dict[str, Counter[str]] = {}
+    faults = []
     for path in records(folder).values():
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            made["code"][f"no JSON: {path.as_posix()}"] += 1
-            continue
-        made["code"][str(record.get("code"))] += 1
-        for package, version in (record.get("packages") or {}).items():
-            packages.setdefault(package, Counter())[version] += 1
+            with reading(path):
+                record = read_json(path)
+                made["code"][str(record.get("code"))] += 1
+                for package, version in (record.get("packages") or {}).items():
+                    packages.setdefault(package, Counter())[str(version)] += 1
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        return judged("drift", what, faults, "")
     if not made["code"]:
         return Check("drift", what, "not applicable", ("no record.json lies beside the artefacts",))
     drift = drifted(made["code"], packages, pins(LOCK.read_text(encoding="utf-8")))
     if drift:
-        return Check("drift", what, "not applicable", ("listed, not judged:", *drift))
+        return Check("drift", what, "not applicable", told(["listed, not judged:", *drift]))
     revision = next(iter(made["code"]))
     return Check("drift", what, "pass", (f"code {revision}, {len(packages)} packages as pinned",))
 

@@ -20,9 +20,11 @@ from typing import Any
 
 from scripts.common.environment import processor
 from scripts.common.errors import UserError
-from scripts.common.files import canonical, digest_of, read_json, sha256_file, write_json
+from scripts.common.files import canonical, digest_of, sha256_file, write_json
+from scripts.common.untrusted import read_json
 
 SCHEMA = 1
+LONGEST_NAME = 255  # bytes, of Linux file systems
 MAPPINGS = ("subject", "science", "parents", "files", "facts")
 NAME = "manifest.json"
 PACKAGES = ("torch", "deepspeed", "transformers", "tokenizers", "lm-eval", "snakemake", "numpy", "gguf", "xllamacpp")
@@ -80,8 +82,8 @@ def read(path: Path, kind: str) -> dict[str, Any]:
         raise UserError(f"{path}: no such manifest; the step that writes it has not finished")
     try:
         content: dict[str, Any] = read_json(path)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not a manifest ({error}); delete it to have it made again") from None
+    except UserError as error:
+        raise UserError(f"{error}; not a manifest, delete it to have it made again") from None
     if fault := malformed(content):
         raise UserError(f"{path}: not a manifest ({fault}); delete it to have it made again")
     if content.get("kind") != kind or content.get("complete") is not True:
@@ -98,9 +100,16 @@ def malformed(content: Any) -> str | None:
         return "no mapping"
     if odd := [key for key in MAPPINGS if not isinstance(content.get(key, {}), dict)]:
         return f"{odd[0]} is no mapping"
+    subject = content.get("subject", {})
+    if not isinstance(subject.get("run", ""), str) or type(subject.get("step", 0)) is not int:
+        return "its subject names no run and step"
+    if not all(isinstance(said, str) for said in content.get("parents", {}).values()):
+        return "it names parents without a hash"
     for name, said in content.get("files", {}).items():
         if not name or name.startswith("/") or ".." in name.split("/"):
             return f"the file {name!r} lies outside its folder"
+        if not name.isprintable() or max(map(len, name.encode().split(b"/"))) > LONGEST_NAME:
+            return f"the file {name[:LONGEST_NAME]!r} has a name that no file has"
         if not isinstance(said, dict) or not isinstance(said.get("sha256"), str) or type(said.get("bytes")) is not int:
             return f"of the file {name!r} it tells no sha256 and bytes"
     return None

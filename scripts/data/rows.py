@@ -252,6 +252,8 @@ class Rows:
 
 def load_map(path: Path) -> np.ndarray:
     """A .npy file of an order, mapped; raises UserError if it is missing or damaged."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path}: no regular file")
     try:
         return np.asarray(np.load(path, mmap_mode="r"))
     except FileNotFoundError:

@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from scripts.common.errors import UserError, explain, near
-from scripts.common.files import read_json, read_yaml
+from scripts.common.files import read_yaml
+from scripts.common.untrusted import read_json
 from scripts.study import exports
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
 from scripts.study.config import StudyFile
