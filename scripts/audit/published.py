@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,7 +185,8 @@ def uneven_files(entries: list[Entry]) -> Iterator[str]:
     """Revisions whose files are not those of the repository's others, or whose shards are not complete."""
     for repo, by_revision in revisions(entries).items():
         sets = {name: frozenset(files) for name, files in by_revision.items()}
-        usual = max(set(sets.values()), key=lambda names: (list(sets.values()).count(names), len(names)))
+        counts = Counter(sets.values())
+        usual = max(counts, key=lambda names: (counts[names], len(names)))
         for name, files in sets.items():
             if lacks := sorted(usual - files):
                 yield f"{repo}@{name}: lacks {', '.join(lacks)}, which other revisions have"
@@ -214,7 +216,8 @@ def other_configs(entries: list[Entry]) -> Iterator[str]:
         configs = {name: files[CONFIG] for name, files in by_revision.items() if CONFIG in files}
         if len(set(configs.values())) < 2:
             continue
-        usual = max(set(configs.values()), key=lambda digest: (list(configs.values()).count(digest), digest))
+        counts = Counter(configs.values())
+        usual = max(counts, key=lambda digest: (counts[digest], digest))
         odd = [name for name, digest in configs.items() if digest != usual]
         yield f"{repo}: {CONFIG} of {_few(odd)} is not that of the other {len(configs) - len(odd)} revisions"
 
