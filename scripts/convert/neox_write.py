@@ -15,9 +15,9 @@ from torch import Tensor
 
 from scripts.common.errors import UserError
 from scripts.convert.neox_flat import neox_v1_groups
-from scripts.convert.neox_merge import BLOCK, EMBEDDING, LATER_NAMES, NORM, OUTPUT, Layers, split
+from scripts.convert.neox_merge import BLOCK, EMBEDDING, LATER_NAMES, NORM, OUTPUT, ROTARY, Layers, split
 from scripts.convert.proof import Shape
-from scripts.study.catalogue import padded_vocabulary
+from scripts.study.catalogue import ROTARY_BASE, ROTARY_SHARE, padded_vocabulary
 
 
 def from_transformers(state: dict[str, Tensor], layers: int) -> Layers:
@@ -77,16 +77,23 @@ def write(
 ) -> None:
     """Write the files of global_step<N>/ into an empty folder.
 
+    Under v1.0's names every block also has the rotary frequencies, which v1.0 saved and its converter asks for; they
+    are computed in fp32 and stored in the weights' dtype, as there.
+
     With `fresh_optimizer` the model files also hold fp32 weights and an Adam that has not stepped yet, in the form of
     ZeRO-0, so that training can go on from here. Raises UserError if the shards can't be even, or heads would be cut.
     """
     if shape.heads % tensor_parallel:
         raise UserError(f"{shape.heads} heads can't be shared by {tensor_parallel} ranks")
     for rank, shard in enumerate(split(layers, tensor_parallel)):
-        spelled = {
-            index: {_later(name) if later_names else name: tensor for name, tensor in named.items()}
-            for index, named in shard.items()
-        }
+        if later_names:
+            spelled = {
+                index: {_later(name): tensor for name, tensor in named.items()} for index, named in shard.items()
+            }
+        else:
+            buffer = {ROTARY: _frequencies(shape, shard[0][EMBEDDING[0]].dtype)}
+            blocks = range(2, shape.layers + 2)
+            spelled = {index: {**named, **(buffer if index in blocks else {})} for index, named in shard.items()}
         module = None
         if sequential:
             module = {f"sequential.{index}.{name}": t for index, named in spelled.items() for name, t in named.items()}
@@ -96,6 +103,12 @@ def write(
         optimizer = _fresh(shard, shape.layers) if fresh_optimizer else None
         content = {**_state(shape, step, tensor_parallel), "module": module, "optimizer": optimizer}
         torch.save(content, folder / f"mp_rank_{rank:02d}_model_states.pt")
+
+
+def _frequencies(shape: Shape, dtype: torch.dtype) -> Tensor:
+    """base^(-2i / w) for i < w / 2, w being the rotated dimensions of a head (v1.0's positional_embeddings.py)."""
+    width = int(ROTARY_SHARE * (shape.width // shape.heads))
+    return (1.0 / (ROTARY_BASE ** (torch.arange(0, width, 2).float() / width))).to(dtype)
 
 
 def _later(name: str) -> str:

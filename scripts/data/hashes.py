@@ -10,6 +10,7 @@ from scripts.common.errors import UserError, explain
 from scripts.common.files import write_text
 
 NAME = "sha256sum.txt"
+PYTHIA_NAME = "shard_hashes.txt"
 SUM_FIRST = re.compile(r"(?P<sum>[0-9a-fA-F]{64}) [ *](?P<name>.+)")  # sha256sum; " *": hashed as binary
 NAME_FIRST = re.compile(r"(?P<name>\S+)[ \t]+(?P<sum>[0-9a-fA-F]{64})")  # EleutherAI/pythia utils/shard_hashes.txt
 
@@ -67,3 +68,8 @@ def read_hashes(path: Path) -> dict[str, str]:
 def write_hashes(path: Path, hashes: Mapping[str, str]) -> None:
     """Write a list that `sha256sum --check` reads, atomically, in the given order."""
     write_text(path, "".join(f"{digest}  {name}\n" for name, digest in hashes.items()))
+
+
+def write_pythia_hashes(path: Path, hashes: Mapping[str, str]) -> None:
+    """Write a list as Pythia's `utils/checksum_shards.py` reads it: name, space, sha256; no line end after the last."""
+    write_text(path, "\n".join(f"{name} {digest}" for name, digest in hashes.items()))

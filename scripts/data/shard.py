@@ -56,7 +56,7 @@ def place(source: Path, target: Path, begin: int, count: int) -> str:
 
 
 def shard(prefix: Path, most: int, out: Path) -> dict[str, str]:
-    """Write the shards of `<prefix>.bin`, its .idx and sha256sum.txt into `out`; returns hashes by name.
+    """Write the shards of `<prefix>.bin`, its .idx and both lists of hashes into `out`; returns hashes by name.
 
     Files that are there already and are right, from a run that was killed, are kept. Raises UserError for a file
     that is in the way.
@@ -81,20 +81,22 @@ def shard(prefix: Path, most: int, out: Path) -> dict[str, str]:
         found[index.name] = place(index, out / index.name, 0, index.stat().st_size)
         tell(whole)
         hashes.write_hashes(out / hashes.NAME, found)
+        hashes.write_pythia_hashes(out / hashes.PYTHIA_NAME, found)
     return found
 
 
 def main() -> None:
     parser = Parser(
-        description="Cut PREFIX.bin into shards of whole tokens, copy PREFIX.idx and write sha256sum.txt over all of "
-        "them. The number after -of- is the last shard's. Right shards of a killed run are kept."
+        description="Cut PREFIX.bin into shards of whole tokens, copy PREFIX.idx and write sha256sum.txt and "
+        "shard_hashes.txt (Pythia's form) over all of them. The number after -of- is the last shard's. Right shards of "
+        "a killed run are kept."
     )
     parser.add_argument("--tokens", type=Path, required=True, help="path of the token file without .bin and .idx")
     parser.add_argument("--shard-bytes", type=int, default=5 * 10**9, help="most bytes a shard (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
     arguments = parser.parse_args()
     found = shard(arguments.tokens, arguments.shard_bytes, arguments.out)
-    print(f"{arguments.out}: {len(found) - 1} shards, the index and {hashes.NAME}")
+    print(f"{arguments.out}: {len(found) - 1} shards, the index, {hashes.NAME} and {hashes.PYTHIA_NAME}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 ROTARY_SHARE = 0.25  # rotary_pct of every Pythia size
+ROTARY_BASE = 10_000  # rotary_emb_base of gpt-neox
+VOCABULARY_MULTIPLE = 128  # make_vocab_size_divisible_by of gpt-neox
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Size:
 
 def padded_vocabulary(tokens: int, tensor_parallel: int = 1) -> int:
     """Smallest multiple of 128 * tensor_parallel that holds all tokens (gpt-neox megatron/tokenizer)."""
-    multiple = 128 * tensor_parallel
+    multiple = VOCABULARY_MULTIPLE * tensor_parallel
     return -(-tokens // multiple) * multiple
 
 

@@ -20,6 +20,7 @@ import yaml
 from scripts.common import manifest
 from scripts.common.errors import FULL, UserError
 from scripts.common.files import sha256_file, write_text
+from scripts.study.catalogue import ROTARY_BASE, ROTARY_SHARE, VOCABULARY_MULTIPLE
 from scripts.study.runs import BASE_SEED, Run
 from scripts.train.engine import World
 from scripts.train.together import together
@@ -27,6 +28,7 @@ from scripts.train.together import together
 OPTIMIZER_FILES = "*zero_pp_rank_*"  # DeepSpeed puts "bf16_" before some
 MODEL_FILE = "mp_rank_00_model_states.pt"  # without ZeRO the optimizer state is in it
 SAVING = ".saving"
+TOKENIZER = "data/tokenizer/tokenizer.json"  # from the study's folder
 
 
 def step_of(path: Path) -> int:
@@ -216,7 +218,7 @@ def client_state(run: Run, science: dict[str, Any], step: int) -> dict[str, Any]
         "hidden_size": size["width"],
         "num_attention_heads": size["heads"],
         "max_position_embeddings": run.training.sequence_length,
-        "make_vocab_size_divisible_by": 128,
+        "make_vocab_size_divisible_by": VOCABULARY_MULTIPLE * run.size.tensor_parallel,
         "padded_vocab_size": size["padded_vocabulary"],
         "tokenizer_type": "HFTokenizer",
         "model_parallel_size": 1,
@@ -236,7 +238,9 @@ def neox_yaml(run: Run, science: dict[str, Any]) -> str:
         "seq-length": training.sequence_length,
         "max-position-embeddings": training.sequence_length,
         "pos-emb": "rotary",
-        "rotary-pct": 0.25,
+        "rotary-pct": ROTARY_SHARE,
+        "rotary-emb-base": ROTARY_BASE,  # gpt-neox's converter takes 1000 where it is left out, its trainer 10000
+        "layernorm-epsilon": 1.0e-5,
         "no-weight-tying": True,
         "gpt-j-residual": True,
         "output-layer-parallelism": "column",
@@ -263,6 +267,9 @@ def neox_yaml(run: Run, science: dict[str, Any]) -> str:
         "pipe-parallel-size": 1,
         "model-parallel-size": 1,
         "tokenizer-type": "HFTokenizer",
+        "vocab-file": TOKENIZER,
+        # for one rank; as many rows as Pythia's tensor-parallel ranks made of the same vocabulary
+        "make-vocab-size-divisible-by": VOCABULARY_MULTIPLE * run.size.tensor_parallel,
         "castalia": {  # what NeoX has no key for
             "run": run.name,
             "data-seed": run.data_seed,

@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_file
 from scripts.data import lanes, shard, unshard
-from scripts.data.hashes import NAME, parse_hashes, read_hashes, sha256_given, write_hashes
+from scripts.data.hashes import (
+    NAME,
+    PYTHIA_NAME,
+    parse_hashes,
+    read_hashes,
+    sha256_given,
+    write_hashes,
+    write_pythia_hashes,
+)
 from scripts.data.indexed import bin_path, idx_path, open_tokens, write_tokens
 from scripts.data.shards import Sharded, in_order, index_totals, shard_name, unsharded
 
@@ -138,6 +146,11 @@ def test_lists_written_here_are_checked_by_sha256sum(tmp_path: Path) -> None:
     subprocess.run(["sha256sum", "--check", "--strict", NAME], cwd=tmp_path, check=True, capture_output=True)
 
 
+def test_lists_of_pythias_form_are_the_published_bytes(tmp_path: Path) -> None:
+    write_pythia_hashes(tmp_path / PYTHIA_NAME, parse_hashes(PUBLISHED, "published"))
+    assert (tmp_path / PYTHIA_NAME).read_text() == PUBLISHED
+
+
 # --- cutting and joining ----------------------------------------------------------------------------
 
 
@@ -160,7 +173,7 @@ def test_what_is_cut_is_joined_to_the_same_bytes(
     assert sum(lengths) == sum(sizes) * itemsize
     assert all(length == step for length in lengths[:-1]) and (lengths[-1] > 0 or not sum(sizes))
     assert read_hashes(folder / "cut" / NAME) == found
-    assert {path.name for path in (folder / "cut").iterdir()} == {*found, NAME}
+    assert {path.name for path in (folder / "cut").iterdir()} == {*found, NAME, PYTHIA_NAME}
     sharded = unshard.sharded_of(
         str(folder / "cut/*.bin"),
         folder / "cut/my.tokens.idx",
@@ -286,7 +299,9 @@ def command(module: str, *arguments: object) -> subprocess.CompletedProcess[str]
 def test_the_commands_go_there_and_back(prefix: Path) -> None:
     cut, out = prefix.parent / "cut", prefix.parent / "out/again"
     done = command("shard", "--tokens", prefix, "--shard-bytes", 20, "--out", cut)
-    assert (done.returncode, done.stdout) == (0, f"{cut}: 3 shards, the index and sha256sum.txt\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"{cut}: 3 shards, the index, sha256sum.txt and shard_hashes.txt\n"), (
+        done.stderr
+    )
     asked = ["--shards", cut / "document-*-of-*.bin", "--index", cut / "document.idx", "--out", out]
     checked = ["--hashes", cut / NAME, "--sha256", sha256_file(bin_path(prefix)).upper(), "--vocabulary", 50_304]
     done = command("unshard", *asked, *checked)
