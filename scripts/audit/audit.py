@@ -43,13 +43,14 @@ def audit(study_file: Path, jobs: int, sample: int | None, out: Path = Path()) -
     study = load(study_file)
     found = integrity(study, jobs, sample)
     content = plain(found.checks)
+    of = {path: digest for path, digest in found.sums.items() if path.endswith(".json") and path != STUDY.as_posix()}
     show(f"{study.file.study}, integrity", found.checks)
     with told_last(OUT):
         out.mkdir(parents=True, exist_ok=True)
         os.chdir(out)
         write_text(DISTANCES, csv_text(found.distances, COLUMNS))
         write_json(LOCK, suite_lock.lock_of(study.file.study, content["verdict"], found.sums))
-        write_json(REPORT, {"part": "integrity", "study": study.file.study, **content})
+        write_json(REPORT, {"part": "integrity", "study": study.file.study, **content, "of": of})
     return found.checks
 
 

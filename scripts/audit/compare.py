@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ VERSIONS = ("torch", "deepspeed", "numpy", "transformers", "lm-eval")  # what ma
 class Distance:
     """How far a replayed checkpoint is from the stored one.
 
-    `weights` and `optimizer` are Euclidean distances over all tensors as a share of the stored tensors' length (None:
-    one of them holds no optimizer state); `of_way` is that of the weights as a share of the distance they went since
-    the interval's beginning, None if they did not move.
+    `weights` and `optimizer` are Euclidean distances over all tensors as a share of the stored tensors' length, of the
+    optimizer the largest among fp32 weights, first and second moments, each by itself, and inf if it has counted other
+    updates (None: one of them holds no optimizer state); `of_way` is that of the weights as a share of the distance
+    they went since the interval's beginning, None if they did not move.
     """
 
     weights: float
@@ -88,10 +90,19 @@ def _optimizer_distance(stored: Path, replayed: Path, layers: int) -> float | No
     for folder in (stored, replayed):
         if not manifest.read(folder / manifest.NAME, "checkpoint")["facts"]["optimizer_state"]:
             return None
-    here, there = ({
-        (name, key): getattr(kept, key)
-        for name, kept in read_optimizer(folder, layers).parameters.items()
-        for key in ("master", "exp_avg", "exp_avg_sq")
-    } for folder in (replayed, stored))  # fmt: skip
-    length = _length(there, None)
-    return _length(here, there) / length if length else 0.0
+    here, there = (read_optimizer(folder, layers) for folder in (replayed, stored))
+    counts = [
+        (held.adam_steps, held.loss_scale, held.progress.iteration, held.progress.applied) for held in (here, there)
+    ]
+    if counts[0] != counts[1]:
+        return inf
+    shares = []
+    for key in (
+        "master",
+        "exp_avg",
+        "exp_avg_sq",
+    ):  # moments are much shorter than weights, and must not hide behind them
+        new, old = ({name: getattr(kept, key) for name, kept in held.parameters.items()} for held in (here, there))
+        apart, length = _length(new, old), _length(old, None)
+        shares.append(apart / length if length else inf if apart else 0.0)
+    return max(shares)

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from scripts.audit.audit import DISTANCES, LOCK, OUT, STUDY
 from scripts.audit.show import summary
+from scripts.audit.state import outdated
 from scripts.audit.verdict import Check, judged, plain, told
 from scripts.common.command import Parser
 from scripts.common.errors import UserError, run, told_last
@@ -47,6 +48,8 @@ def parts(folder: Path, *, required: bool = True) -> Parts:
                 content = read_json(path)
                 if isinstance(content, dict) and "checks" in content:
                     found[path.stem] = [check_of(checked) for checked in content["checks"]]
+                    if earlier := outdated(path, content):
+                        found[path.stem] = [earlier]
         except UserError as error:
             damaged = f"{error}; not the JSON of a verdict, make it again"
             found[path.stem] = [judged("file", "The part of the audit can be read", [damaged], "")]
@@ -117,8 +120,8 @@ def main() -> None:
     given = parser.parse_args()
     study, found = load(given.study or STUDY), parts(AUDIT, required=not given.out)
     if given.out:
+        found |= parts(given.out / AUDIT)  # seen from the suite, whose state they are held against
         os.chdir(given.out)
-        found |= parts(AUDIT)
     content = verdict(found)
     checks = [check for part in found.values() for check in part]
     Console(highlight=False, soft_wrap=True).print(summary(f"{study.file.study}, {', '.join(found)}", checks))

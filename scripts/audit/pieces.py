@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from scripts.audit.state import State, state, together
 from scripts.audit.verdict import Check, plain
 from scripts.common import manifest
 from scripts.common.environment import processor
@@ -28,13 +29,18 @@ def of_run(run: str) -> str:
 
 
 def write_piece(
-    name: str, run: str | None, checks: Iterable[Check], started: float, facts: dict[str, Any] | None = None
+    name: str,
+    run: str | None,
+    checks: Iterable[Check],
+    started: float,
+    of: Iterable[Path],
+    facts: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write a job's verdict, which follows from the suite alone, and beside it a record of this execution.
 
-    `run` is the one it is about, None if it is about the data.
+    `run` is the one it is about, None if it is about the data; `of` names all that was looked at.
     """
-    content = {**plain(checks), **({"run": run, "run_manifest": of_run(run)} if run else {})}
+    content = {**plain(checks), **({"run": run, "run_manifest": of_run(run)} if run else {}), "of": state(of)}
     record = {
         "host": socket.gethostname(),
         "platform": platform.platform(),
@@ -48,11 +54,12 @@ def write_piece(
     return content
 
 
-def read_checks(names: Iterable[str]) -> list[Check]:
-    """The checks of those jobs, in order."""
-    contents = (read_json(piece_file(name)) for name in names)
-    return [
+def read_checks(names: Iterable[str]) -> tuple[list[Check], State]:
+    """The checks of those jobs, in order, and the state of the suite they are of."""
+    contents = [read_json(piece_file(name)) for name in names]
+    checks = [
         Check(check["id"], check["what"], check["status"], tuple(check["evidence"]))
         for content in contents
         for check in content["checks"]
     ]
+    return checks, together(contents)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from scripts.audit import cost, pieces, replay_data, replay_leg, replay_model
-from scripts.audit.sample import legs, models
+from scripts.audit.sample import chances, legs, models
 from scripts.audit.verdict import Check, plain
 from scripts.common.command import Parser
 from scripts.common.errors import run
@@ -45,8 +46,8 @@ def replay(study: Study, data: str) -> None:
     replay_data.replay(study, data)
 
 
-def verdict(study: Study, data: str) -> list[Check]:
-    """What all jobs found, and what was drawn."""
+def verdict(study: Study, data: str) -> dict[str, Any]:
+    """What all jobs found, what was drawn and how likely that meets a forgery; `of` which state of the suite."""
     asked = study.file.audit.replay
     drawn = [leg.name for leg in legs(study)] + [point.name for point in models(study)]
     sample = Check(
@@ -55,7 +56,14 @@ def verdict(study: Study, data: str) -> list[Check]:
         "pass" if drawn else "not applicable",
         tuple(drawn) or ("audit.replay asks for no legs and no models",),
     )
-    return [sample, *pieces.read_checks(names(study, data))]
+    chance = Check(
+        "replay-chance",
+        "forgeries that only making things again shows, every manifest rebuilt, are met with the chance told",
+        "pass",
+        chances(study),
+    )
+    checks, of = pieces.read_checks(names(study, data))
+    return {**plain([sample, chance, *checks]), "of": of}
 
 
 def main() -> None:
@@ -83,7 +91,7 @@ def main() -> None:
             replay_model.refuse_task_code(study)
         print(cost.said(study, legs(study)), file=sys.stderr, flush=True)
         replay(study, data)
-    content = plain(verdict(study, data))
+    content = verdict(study, data)
     write_json(AUDIT / f"{VERDICT.stem}{suffix}.json", content)
     for check in content["checks"]:
         print(f"{check['status']:15}{check['id']}: {check['evidence'][0]}")

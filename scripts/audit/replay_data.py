@@ -15,6 +15,7 @@ import numpy as np
 
 from scripts.audit.pieces import PIECES, write_piece
 from scripts.audit.sample import Point, data_points
+from scripts.audit.state import looked_at
 from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
 from scripts.common.command import Parser
@@ -189,14 +190,15 @@ def replay(study: Study, name: str = NAME) -> dict[str, Any]:
     started = time.time()
     points = data_points(study)
     what = "rows of sampled updates are rebuilt from raw text"
+    of = [path for point in points for path in looked_at(study, point.run)]
     if not points:
         why = ("audit.replay.data_steps is 0",)
-        return write_piece(name, None, [Check("replay-data", what, "not applicable", why)], started)
+        return write_piece(name, None, [Check("replay-data", what, "not applicable", why)], started, of)
     try:
         found = checks(study, points)
     except UserError as error:  # what is stored can't even be read
         found = [Check("replay-data", what, "fail", (str(error),))]
-    return write_piece(name, None, found, started, {"updates": len(points)})
+    return write_piece(name, None, found, started, of, {"updates": len(points)})
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from scripts.audit import compare, scratch
 from scripts.audit.cost import said
 from scripts.audit.pieces import PIECES, write_piece
 from scripts.audit.sample import Interval, intervals
+from scripts.audit.state import looked_at
 from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
 from scripts.common.command import Parser
@@ -85,7 +86,7 @@ def weight_faults(study: Study, interval: Interval, work: Path, tolerance: float
             continue
         measured = in_words(apart)
         kind = compare.other_kind(stored, replayed)
-        far = apart.of_way if apart.of_way is not None else apart.weights
+        far = max(apart.weights if apart.of_way is None else apart.of_way, apart.optimizer or 0.0)
         if kind and far <= tolerance:
             told.append(f"{stored}: {measured}; allowed {tolerance:g}, as made on another kind: {', '.join(kind)}")
         else:
@@ -138,18 +139,18 @@ def damaged(interval: Interval, error: UserError) -> list[Check]:
 
 def replay(study: Study, interval: Interval) -> dict[str, Any]:
     """Replay an interval and write its verdict; the scratch folder is kept if something differs."""
-    started = time.time()
+    started, of = time.time(), looked_at(study, interval.run)
     print(said(study, [interval]), file=sys.stderr, flush=True)
     manifest.read(Path("checkpoints") / interval.run / manifest.NAME, "run")
     try:
         work = scratch.for_interval(study, interval)
     except UserError as error:
-        return write_piece(interval.name, interval.run, damaged(interval, error), started)
+        return write_piece(interval.name, interval.run, damaged(interval, error), started, of)
     retrain(interval, work)
     trained = time.time()
     found = checks(study, interval, work)
     piece = write_piece(
-        interval.name, interval.run, found, started, {"updates": interval.end - interval.begin,
+        interval.name, interval.run, found, started, of, {"updates": interval.end - interval.begin,
                                                       "training_seconds": round(trained - started, 2)},
     )  # fmt: skip
     if piece["verdict"] == "pass":

@@ -12,6 +12,7 @@ from typing import Any
 from scripts.audit import compare, scratch
 from scripts.audit.pieces import PIECES, write_piece
 from scripts.audit.sample import Point
+from scripts.audit.state import looked_at
 from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
 from scripts.common.command import Parser
@@ -109,7 +110,9 @@ def replay(study: Study, point: Point) -> dict[str, Any]:
         what = STAGES[stage].format(run=point.run, step=point.step)
         sound = f"every byte equal: {', '.join(map(str, places(study, point, stage)))}"
         checks.append(judged(f"replay-{stage}-{point.name}", what, faults(study, point, stage, work), sound))
-    piece = write_piece(point.name, point.run, checks, started, {"stages": seconds})
+    made = [path for stage in seconds for path in places(study, point, stage)]
+    of = [*looked_at(study, point.run), *(path / manifest.NAME if path.is_dir() else path for path in made)]
+    piece = write_piece(point.name, point.run, checks, started, of, {"stages": seconds})
     if piece["verdict"] == "pass":
         shutil.rmtree(work)
     return piece

@@ -110,6 +110,26 @@ def data_points(study: Study) -> list[Point]:
     return list(dict.fromkeys(picked))
 
 
+def chances(study: Study) -> tuple[str, ...]:
+    """How likely the drawn parts meet one forged part, by what only they can show: a line a kind.
+
+    The seed is taken to be chosen after the forgery: then a part's chance is the share that is drawn.
+    """
+    points = sum(len(study.steps(run)) for run in study.trained)
+    updates = sum(study.run(run).updates for run in study.trained)
+    return (
+        f"weights or optimizer moments in one stretch of training: {_share(len(legs(study)), len(intervals(study)))}",
+        f"a model, its scores or memorization at one step: {_share(len(models(study)), points)}",
+        f"rows, digests or documents of one update: {_share(len(data_points(study)), updates)}",
+        "tokens and documents of the held-out split: 0 %, no part that is drawn reads their text again",
+        "of a forgery in k parts: at least 1 - (1 - p)^k; --legs and another --seed draw more",
+    )
+
+
+def _share(drawn: int, of: int) -> str:
+    return f"{100 * drawn / of if of else 0:.3g} % ({drawn:,} of {of:,} drawn)"
+
+
 def signal_runs(study: Study) -> list[str]:
     """The runs whose checkpoints are shown the rows they just saw, in the study's order."""
     picked = drawn(study.trained, str, study.file.audit.signal.runs, study.file.audit.replay.seed)

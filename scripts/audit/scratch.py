@@ -44,6 +44,10 @@ def for_interval(study: Study, interval: Interval) -> Path:
     run, begin = study.run(interval.run), interval.begin
     fresh = begin == run.first_step and (run.origin is None or run.origin.folder is None)
     source = None if fresh else checkpoint(run.name, begin) / manifest.NAME
+    if source is not None:
+        refuse_code(source.parent)
+    elif run.origin is not None and run.origin.run is not None:
+        refuse_code(checkpoint(run.origin.run, run.origin.step))
     content = study.file.model_dump()
     content["runtime"] |= {"legs": 1, "tensorboard": False, "wandb": None, **split(interval)}
     stamp = {"study": digest_of(content), "from": source and sha256_file(source)}
@@ -59,6 +63,15 @@ def for_interval(study: Study, interval: Interval) -> Path:
         _lay_state(work, run.name, begin)
     write_json(work / STAMP, stamp)
     return work
+
+
+def refuse_code(folder: Path) -> None:
+    """Raise UserError for a stored state whose files name classes other than a checkpoint's own: DeepSpeed, which loads
+    them when training goes on, would run what they name."""
+    from scripts.convert import neox_files
+
+    for path in sorted(folder.glob("*.pt")):
+        neox_files.load(path)
 
 
 def close(work: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from scripts.audit import recency
 from scripts.audit.pieces import of_run
 from scripts.audit.sample import signal_runs, signal_steps
+from scripts.audit.state import looked_at, state, together
 from scripts.audit.verdict import Check, judged, plain
 from scripts.common import manifest
 from scripts.common.command import Parser
@@ -110,7 +111,7 @@ def gather(study: Study) -> dict[str, Any]:
         writer.writerows(content["table"])
         checks += [Check(c["id"], c["what"], c["status"], tuple(c["evidence"])) for c in content["checks"]]
     write_text(TABLE, text.getvalue())
-    verdict = plain(checks)
+    verdict = {**plain(checks), "of": together(contents)}
     write_json(VERDICT, verdict)
     return verdict
 
@@ -129,9 +130,9 @@ def main() -> None:
     if not (Path("checkpoints") / arguments.run / manifest.NAME).exists():
         raise UserError(f"checkpoints/{arguments.run}: the run is not finished")
     content = look(study, arguments.run)
-    write_json(
-        PIECES / f"{arguments.run}.json", {**content, "run": arguments.run, "run_manifest": of_run(arguments.run)}
-    )
+    of = state(looked_at(study, arguments.run))
+    facts = {"run": arguments.run, "run_manifest": of_run(arguments.run), "of": of}
+    write_json(PIECES / f"{arguments.run}.json", {**content, **facts})
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ from scripts.audit.history import History, effective, parse
 from scripts.audit.identity import adam_steps, at
 from scripts.audit.scores import check_scored_rows
 from scripts.audit.settings import drifted, pins
-from scripts.audit.verdict import plain
+from scripts.audit.state import state
+from scripts.audit.verdict import judged, plain
 from scripts.common.errors import UserError
 from scripts.common.files import write_json
 from scripts.study.study import Study, load
@@ -411,3 +412,20 @@ def test_chosen_rows_stay_while_the_rest_grows(tmp_path: Path, monkeypatch: pyte
     assert check_scored_rows(study, folder).evidence == (
         f"{two}: a row is scored twice", f"{two}: scores a row that pythia-tiny never reads"
     )  # fmt: skip
+
+
+def test_a_verdict_of_an_earlier_state_never_shows_beside_a_changed_suite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    read, absent = Path("checkpoints/a/manifest.json"), Path("checkpoints/b/manifest.json")
+    write_json(read, {"weights": 1})
+    sound = plain([judged("replay-weights", "it replays", [], "every byte equal")])
+    write_json(page.AUDIT / "replay.json", {**sound, "of": state([read, absent])})
+    assert [check.id for check in page.parts(page.AUDIT)["replay"]] == ["replay-weights"]
+    write_json(read, {"weights": 2})
+    (told,) = page.parts(page.AUDIT)["replay"]
+    assert (told.id, told.status) == ("state", "not applicable") and f"{read}: another since" in told.evidence
+    write_json(read, {"weights": 1})
+    write_json(absent, {})
+    assert [check.id for check in page.parts(page.AUDIT)["replay"]] == ["state"]

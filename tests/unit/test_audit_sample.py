@@ -88,3 +88,14 @@ def test_an_auditors_sample_has_a_verdict_of_its_own() -> None:
     suffixes = {replay.another(own, replay.with_sample(own, *drawn)) for drawn in ((None, 77), (None, 78), (3, 77))}
     assert len(suffixes) == 3 and all(suffix.startswith("-seed7") for suffix in suffixes)
     assert replay.names(own, "data-seed77")[-1] == "data-seed77"
+
+
+def test_the_chance_to_meet_a_forged_part_is_the_share_that_is_drawn() -> None:
+    whole = study(legs=10**6, models=10**6, data_steps=0)
+    stretches, points = len(sample.intervals(whole)), sum(len(whole.steps(run)) for run in whole.trained)
+    lines = sample.chances(whole)
+    assert f"training: 100 % ({stretches} of {stretches} drawn)" in lines[0] and "100 %" in lines[1]
+    assert ": 0 % (0 of" in lines[2] and "held-out split: 0 %" in lines[3]
+    one = sample.chances(study(legs=1, models=3))
+    assert f": {100 / stretches:.3g} % (1 of {stretches} drawn)" in one[0]
+    assert f": {300 / points:.3g} % (3 of {points} drawn)" in one[1]

@@ -91,6 +91,29 @@ def test_a_checkpoint_edited_with_every_hash_recomputed_is_named(trained: Workfl
     assert any("weights differ by" in line and "of the way they went" in line for line in found)
 
 
+def test_moments_edited_on_what_says_to_be_another_machine_are_named(trained: Workflow) -> None:
+    """A record is in no manifest: who edits it is excused for last digits, and for nothing else."""
+    state = trained.folder / f"checkpoints/{RUN}/global_step2"
+    (path,) = state.glob("*optim_states.pt")
+    content = torch.load(path, weights_only=False)  # the test's own study made it
+    for held in content["optimizer_state_dict"]["base_optimizer_state"]["state"].values():
+        held["exp_avg_sq"] *= 1.01
+    path.unlink()  # a hard link, maybe
+    torch.save(content, path)
+    write_json(state / "record.json", {**read_json(state / "record.json"), "processor": "another"})
+    found = faults(leg(trained, 0, 2))
+    assert any("optimizer state by 0.0099 of its length" in line for line in found), found
+
+
+def test_a_stored_state_that_names_foreign_classes_is_never_loaded(trained: Workflow) -> None:
+    path = trained.folder / f"checkpoints/{RUN}/global_step2/mp_rank_00_model_states.pt"
+    content = torch.load(path, weights_only=False)
+    path.unlink()
+    torch.save({**content, "harmless": Path("x")}, path)
+    (told,) = faults(leg(trained, 2, 8))
+    assert f"{path.name}: holds the class pathlib.PosixPath, which is not read here" in told
+
+
 def recompute(folder: Path, root: Path) -> None:
     """Make the manifests of a run's checkpoints fit their files again, along the whole chain."""
     for step in (4, 8):
