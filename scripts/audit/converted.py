@@ -16,6 +16,7 @@ from scripts.common.errors import UserError
 from scripts.common.untrusted import read_json, reading, safetensors_header
 from scripts.convert.hf_files import asked_of, contradictions
 from scripts.convert.neox import read_layers, to_transformers
+from scripts.convert.neox_config import same_model
 from scripts.convert.tokenizer_files import FILES
 from scripts.study.study import Study
 from scripts.train.checkpoint import step_folder
@@ -96,6 +97,7 @@ def compare(study: Study, found: Found) -> list[str]:
     layers = study.run(subject["run"]).size.layers
     try:
         source = step_folder(Path("checkpoints") / subject["run"], subject["step"])
+        same_model(source, study.run(subject["run"]).size)
         checkpoint = {
             IN_FILES.get(name, name): tensor
             for name, tensor in to_transformers(read_layers(source, layers), layers).items()

@@ -18,6 +18,8 @@ from scripts.convert.neox import count_blocks, dtypes_of, merge_shards, read_sha
 from scripts.convert.proof import Pair, Proof
 from scripts.convert.tokenizer_files import check_largest_token, copy_files, prove_same_ids
 from scripts.data.tokenizer import read_tokenizer
+from scripts.neox import neox_yaml
+from scripts.neox.transformers_json import HIDDEN_ACT
 from scripts.study.catalogue import CATALOGUE, Size
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -31,7 +33,7 @@ def size_named(name: str) -> Size:
 
 
 class Native:
-    """One native checkpoint: its whole layers, its shape and what was odd about it; raises UserError for damage."""
+    """One native checkpoint: its whole layers, its shape and what is to be told of it; raises UserError for damage."""
 
     def __init__(
         self, folder: Path, configs: list[Path], size: Size | None = None, sequence_length: int | None = None
@@ -40,15 +42,19 @@ class Native:
             raise UserError(f"{folder}: no such folder")
         shards = read_shards(folder, count_blocks(folder))
         weights = merge_shards(shards)
+        told = neox_yaml.read(configs) if configs else neox_yaml.read_beside(folder)
         said = [
             *neox_config.from_tensors(folder, weights.layers),
             *neox_config.from_arguments(folder),
-            *neox_config.from_yaml(configs or neox_config.yaml_files(folder)),
-            *(neox_config.from_catalogue(size) if size else []),
+            *told.said,
+            *(neox_yaml.said_of(size) if size else []),
         ]
         self.folder, self.layers, self.apart = folder, weights.layers, weights.apart
         self.tensor_parallel = weights.tensor_parallel
         self.shape = neox_config.shape_of(folder, said, sequence_length)
+        self.notes = neox_yaml.unknown_lines(told.unknown)
+        if not told.said:
+            self.notes.append("no NeoX configuration is there: GELU taken in its tanh form, as Pythia was trained")
         dtypes = dtypes_of(shards)
         if len(dtypes) > 1:
             raise UserError(f"{folder}: tensors of several dtypes, {', '.join(dtypes)}")
@@ -89,6 +95,8 @@ def convert(given: argparse.Namespace) -> dict[str, Any]:
             "dtype": dtype,
             "tokenizer_texts": texts,
             "averaged": native.apart,
+            "hidden_act": HIDDEN_ACT[native.shape.activation],
+            "notes": native.notes,
             **proof.facts(),
         }
         write_json(draft / "castalia.json", told)
@@ -110,11 +118,11 @@ def main() -> None:
     if given.to.exists():
         raise UserError(f"--to: {given.to} exists\n  write:   another folder, or remove that one")
     told = convert(given)
-    for line in told["averaged"]:
+    for line in [*told["averaged"], *told["notes"]]:
         print(line)
     print(
-        f"{given.to}: {told['dtype']}, {told['tensor_parallel']} tensor-parallel shards, logits within "
-        f"{told['max_logit_difference']:.2g} of the trainer's (allowed {told['tolerance']:.2g})"
+        f"{given.to}: {told['dtype']}, {told['hidden_act']}, {told['tensor_parallel']} tensor-parallel shards, "
+        f"logits within {told['max_logit_difference']:.2g} of the trainer's (allowed {told['tolerance']:.2g})"
     )
 
 

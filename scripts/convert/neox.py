@@ -23,6 +23,8 @@ from scripts.convert.neox_merge import (
     shard_shape,
     tensor_names,
 )
+from scripts.neox.architecture import PYTHIA
+from scripts.neox.transformers_json import HIDDEN_ACT
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SEQUENTIAL = re.compile(r"sequential\.(\d+)\.(.+)")
@@ -193,7 +195,8 @@ def to_transformers(found: Layers, layers: int) -> dict[str, Tensor]:
 def config_of(size: dict[str, Any], sequence_length: int, dtype: str) -> dict[str, Any]:
     """Keyword arguments of GPTNeoXConfig that say what was trained.
 
-    hidden_act is the tanh form the trainer computes; the published Pythia configs say "gelu" (erf).
+    hidden_act is the tanh form the trainer computes, unless `size` names another "activation"; the published Pythia
+    configs say "gelu" (erf).
     """
     return {
         "vocab_size": size["padded_vocabulary"],
@@ -205,7 +208,7 @@ def config_of(size: dict[str, Any], sequence_length: int, dtype: str) -> dict[st
         "rotary_pct": 0.25,
         "rotary_emb_base": 10000,
         "layer_norm_eps": 1e-5,
-        "hidden_act": "gelu_pytorch_tanh",
+        "hidden_act": HIDDEN_ACT[size.get("activation", PYTHIA.activation)],
         "use_parallel_residual": True,
         "tie_word_embeddings": False,
         "bos_token_id": 0,

@@ -17,6 +17,7 @@ from scripts.common.errors import UserError
 from scripts.convert.neox_flat import neox_v1_groups
 from scripts.convert.neox_merge import BLOCK, EMBEDDING, LATER_NAMES, NORM, OUTPUT, ROTARY, Layers, split
 from scripts.convert.proof import Shape
+from scripts.neox.architecture import is_buffer
 from scripts.study.catalogue import ROTARY_BASE, ROTARY_SHARE, padded_vocabulary
 
 
@@ -39,11 +40,6 @@ def from_transformers(state: dict[str, Tensor], layers: int) -> Layers:
     for name, (index, ours) in names.items():
         found.setdefault(index, {})[ours] = held[name]
     return found
-
-
-def is_buffer(name: str) -> bool:
-    """Whether a saved tensor is one of the masks and frequencies that older versions of Transformers saved."""
-    return name.endswith((".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"))
 
 
 def padded(layers: Layers, tensor_parallel: int) -> Layers:

@@ -15,6 +15,7 @@ from torch import Tensor
 from scripts.common.errors import UserError
 from scripts.convert.neox import config_of, to_transformers
 from scripts.convert.neox_merge import Layers
+from scripts.neox.architecture import PYTHIA, Activation
 from scripts.study.catalogue import Size
 from scripts.train.model import GPTNeoX
 
@@ -31,6 +32,8 @@ class Shape:
     heads: int
     padded_vocabulary: int
     sequence_length: int
+    activation: Activation = PYTHIA.activation
+    """As it was trained: what both models of the proof compute, and the one written names."""
 
     @classmethod
     def of(cls, size: dict[str, Any], sequence_length: int) -> Shape:
@@ -64,7 +67,9 @@ class Pair:
         size = Size("", shape.layers, shape.width, shape.heads, 0.0)
         with torch.device("meta"):
             self.exported = GPTNeoXForCausalLM(self.config).eval()
-            self.trained = GPTNeoX(size, shape.padded_vocabulary, shape.sequence_length).eval()
+            self.trained = GPTNeoX(
+                size, shape.padded_vocabulary, shape.sequence_length, activation=shape.activation
+            ).eval()
         self.exported.gpt_neox.rotary_emb = GPTNeoXRotaryEmbedding(config=self.config)  # its buffer is in no checkpoint
         generator = torch.Generator().manual_seed(1)
         probe = (PROBE_ROWS, min(PROBE_TOKENS, shape.sequence_length))

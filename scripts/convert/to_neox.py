@@ -21,13 +21,14 @@ def convert(given: argparse.Namespace) -> str:
     from dataclasses import replace
 
     from scripts.convert import hf_files, neox_write
+    from scripts.neox.architecture import is_buffer
 
     config = hf_files.config_of(given.model)
     if lines := hf_files.contradictions(config, {}):
         raise UserError(f"{given.model / 'config.json'}: not a model that NeoX trained\n  " + "\n  ".join(lines))
     shape, state = hf_files.shape_of(config), hf_files.read_state(given.model)
     hf_files.check_shapes(state, shape, str(given.model))
-    dtype = hf_files.dtype_of({name: held for name, held in state.items() if not neox_write.is_buffer(name)})
+    dtype = hf_files.dtype_of({name: held for name, held in state.items() if not is_buffer(name)})
     layers = neox_write.from_transformers(state, shape.layers)
     vocabulary = padded_vocabulary(shape.padded_vocabulary, given.tensor_parallel)
     with swapped_in(given.to / f"global_step{given.step}") as draft:

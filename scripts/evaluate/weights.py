@@ -6,7 +6,6 @@ memory; so the first step's model is kept and the others' safetensors are copied
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from transformers import GPTNeoXForCausalLM
 
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
+from scripts.neox.architecture import is_buffer
 
-# buffers that older versions of Transformers saved with the weights and newer ones compute
-COMPUTED = re.compile(r"\.(rotary_emb\.inv_freq|attention\.bias|attention\.masked_bias)$")
 RENAMED = {"embed_out.weight": "lm_head.weight"}  # in files: in Transformers 5 (its conversion_mapping.py)
 SAYS_NOTHING = ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "architectures")
 
@@ -48,7 +46,7 @@ def exchange(model: Any, folder: Path) -> None:
             for saved in weights.keys():  # noqa: SIM118  (it is no dictionary)
                 name = saved if saved in state else RENAMED.get(saved, saved)
                 if name not in left:
-                    if COMPUTED.search(name):
+                    if is_buffer(name):
                         continue
                     raise UserError(f"{path}: the weight {name} " + ("stands twice" if name in state else "is unknown"))
                 tensor = weights.get_tensor(saved)

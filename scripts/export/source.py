@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,10 @@ from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 from gguf.utility import LocalTensor, SafetensorsLocal
 
+from scripts.common import untrusted
 from scripts.common.errors import UserError
-from scripts.common.files import read_json
+from scripts.neox import transformers_json
+from scripts.neox.architecture import is_buffer
 
 PLAIN: dict[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16}
 BYTES = {"F32": 4, "F16": 2, "BF16": 2}
@@ -33,7 +34,6 @@ BLOCK = {  # of a block: shape in widths, or widths of the MLP's inner layer as 
     "mlp.dense_4h_to_h.weight": ("width", "mlp"),
     "mlp.dense_4h_to_h.bias": ("width",),
 }
-IGNORED = (".rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias")  # buffers of older Transformers
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,7 @@ def open_model(folder: Path) -> Source:
     found: dict[str, LocalTensor] = {}
     for path in weight_files(folder):
         for name, tensor in _header(path).items():
-            if not name.endswith(IGNORED):
-                found["embed_out.weight" if name == "lm_head.weight" else name] = tensor
+            found["embed_out.weight" if name == "lm_head.weight" else name] = tensor
     expected = shape.tensors()
     for name in [*expected, *found]:
         if name not in found:
@@ -109,54 +108,31 @@ def open_model(folder: Path) -> Source:
 
 
 def read_shape(path: Path) -> Shape:
-    """The model's shape from config.json; raises UserError if llama.cpp would not compute the same."""
+    """The model's shape from config.json; raises UserError if llama.cpp would not compute the same.
+
+    It computes GELU in its tanh form, whichever form the config names.
+    """
     config = _json(path)
-    rope = config.get("rope_parameters") or {}
-    told = {
-        "model_type": config.get("model_type"),
-        "hidden_act": config.get("hidden_act"),
-        "tie_word_embeddings": config.get("tie_word_embeddings", False),
-        "attention_bias": config.get("attention_bias", True),
-        "rope_type": rope.get("rope_type", "default"),
-    }
-    allowed: dict[str, tuple[Any, ...]] = {
-        "model_type": ("gpt_neox",),
-        "hidden_act": ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh"),  # llama.cpp computes the tanh form
-        "tie_word_embeddings": (False,),
-        "attention_bias": (True,),
-        "rope_type": ("default",),
-    }
-    for key, value in told.items():
-        if value not in allowed[key]:
-            raise UserError(
-                f"{path}: {key} is {value!r}; export writes models with {' or '.join(map(str, allowed[key]))}"
-            )
-    try:
-        width, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
-        part = float(rope.get("partial_rotary_factor", config.get("rotary_pct", 0.25)))
-        shape = Shape(
-            layers=int(config["num_hidden_layers"]),
-            width=width,
-            heads=heads,
-            inner=int(config["intermediate_size"]),
-            vocabulary=int(config["vocab_size"]),
-            context=int(config["max_position_embeddings"]),
-            rotary=int(part * (width // heads)),
-            rope_base=float(rope.get("rope_theta", config.get("rotary_emb_base", 10000))),
-            epsilon=float(config["layer_norm_eps"]),
-            parallel_residual=bool(config["use_parallel_residual"]),
-        )
-    except KeyError as error:
-        raise UserError(f"{path}: the key {error} is missing") from None
-    if width % heads:
-        raise UserError(f"{path}: {heads} heads don't divide the width {width}")
-    return shape
+    told = transformers_json.checked(config, str(path))
+    width, heads = config["hidden_size"], config["num_attention_heads"]
+    return Shape(
+        layers=config["num_hidden_layers"],
+        width=width,
+        heads=heads,
+        inner=config["intermediate_size"],
+        vocabulary=config["vocab_size"],
+        context=config["max_position_embeddings"],
+        rotary=int(told.rotary_fraction * (width // heads)),
+        rope_base=told.rotary_base,
+        epsilon=told.epsilon,
+        parallel_residual=told.parallel_residual,
+    )
 
 
 def weight_files(folder: Path) -> list[Path]:
     """The files of the weights: one, or those an index names; raises UserError if one is missing."""
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
-    names = sorted(set(_json(index)["weight_map"].values())) if index.exists() else [single.name]
+    names = _named(index) if index.exists() else [single.name]
     for name in names:
         if Path(name).name != name:
             raise UserError(f"{index}: names {name!r}, which is not a file beside it")
@@ -165,9 +141,18 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
+def _named(index: Path) -> list[str]:
+    content = _json(index)
+    named = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(named, dict) or not named or not all(isinstance(name, str) for name in named.values()):
+        raise UserError(f"{index}: its weight_map names no files")
+    return sorted(set(named.values()))
+
+
 def _header(path: Path) -> dict[str, LocalTensor]:
+    """The tensors of a file but for saved masks and frequencies, which no GGUF file holds, whatever their type."""
     try:
-        tensors = SafetensorsLocal(path).tensors
+        tensors = {name: held for name, held in SafetensorsLocal(path).tensors.items() if not is_buffer(name)}
     except (ValueError, KeyError, TypeError, UnicodeDecodeError, OverflowError, MemoryError) as error:
         raise UserError(f"{path}: not a safetensors file ({error})") from None
     size = path.stat().st_size
@@ -183,9 +168,6 @@ def _header(path: Path) -> dict[str, LocalTensor]:
 
 
 def _json(path: Path) -> Any:
-    try:
-        return read_json(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; export reads a folder in Transformers' format") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not JSON ({error})") from None
+    if not path.exists():
+        raise UserError(f"{path}: no such file; export reads a folder in Transformers' format")
+    return untrusted.read_json(path)

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scripts.common import untrusted
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
 from scripts.memorize.attention import Stretch, attended, rotations, turned
+from scripts.neox import transformers_json
 
-ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_fast": "tanh", "gelu_pytorch_tanh": "tanh"}
 LAYER = {  # our name: in a Transformers file, below gpt_neox.layers.<i>.
     "norm_1": "input_layernorm",
     "norm_2": "post_attention_layernorm",
@@ -50,29 +51,22 @@ class Shape:
     context: int
 
     @classmethod
-    def of(cls, config: Any) -> Shape:
-        """Of a GPTNeoXConfig; raises UserError for a form of the model that Pythia's family does not have."""
-        rope = config.rope_parameters
-        odd = {
-            "use_parallel_residual": config.use_parallel_residual is not True,
-            "attention_bias": config.attention_bias is not True,
-            "rope_type": rope["rope_type"] != "default",
-            "hidden_act": config.hidden_act not in ACTIVATIONS,
-            "tie_word_embeddings": bool(config.tie_word_embeddings),
-        }
-        if unknown := [key for key, found in odd.items() if found]:
-            raise UserError(f"a model's config.json has another {unknown[0]} than GPT-NeoX as Pythia uses it")
-        head = config.hidden_size // config.num_attention_heads
+    def of(cls, config: dict[str, Any], where: str) -> Shape:
+        """Of the keys of a config.json; raises UserError for a form of the model that Pythia's family does not have."""
+        told = transformers_json.checked(config, where)
+        if not told.parallel_residual:
+            raise UserError(f"{where}: use_parallel_residual is False; memorization is scored on models with True")
+        width, heads = config["hidden_size"], config["num_attention_heads"]
         return cls(
-            layers=config.num_hidden_layers,
-            width=config.hidden_size,
-            heads=config.num_attention_heads,
-            rotary=int(head * rope["partial_rotary_factor"]),
-            base=float(rope["rope_theta"]),
-            epsilon=config.layer_norm_eps,
-            activation=ACTIVATIONS[config.hidden_act],
-            vocabulary=config.vocab_size,
-            context=config.max_position_embeddings,
+            layers=config["num_hidden_layers"],
+            width=width,
+            heads=heads,
+            rotary=int(told.rotary_fraction * (width // heads)),
+            base=told.rotary_base,
+            epsilon=told.epsilon,
+            activation="tanh" if told.activation == "tanh" else "none",
+            vocabulary=config["vocab_size"],
+            context=config["max_position_embeddings"],
         )
 
 
@@ -113,12 +107,8 @@ class Model:
     @classmethod
     def of_folder(cls, folder: Path, dtype: torch.dtype, device: str) -> Model:
         """A model with the weights of a Transformers folder; raises UserError for another architecture."""
-        from transformers import GPTNeoXConfig
-
-        content = read_json(folder / "config.json")
-        if content.get("model_type") != "gpt_neox":
-            raise UserError(f"{folder}: its architecture is {content.get('model_type')!r}, not 'gpt_neox'")
-        model = cls(Shape.of(GPTNeoXConfig.from_dict(content)), dtype, device)
+        path = folder / "config.json"
+        model = cls(Shape.of(untrusted.read_json(path), str(path)), dtype, device)
         model.read(folder)
         return model
 

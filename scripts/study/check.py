@@ -88,10 +88,16 @@ def check_files(study: Study) -> None:
 
 
 def check_parents(study: Study) -> None:
-    """Refuse folders of other people's checkpoints that are not there, or hold none of that step."""
+    """Refuse other people's checkpoints that are not there, or whose NeoX configuration is of another model."""
+    from scripts.neox.neox_yaml import read_beside, refuse_another
+
     for spec in study.runs.values():
-        if spec.origin and spec.origin.folder:
-            native_folder(spec)
+        if (origin := spec.origin) and origin.folder:
+            folder = native_folder(spec)
+            try:
+                refuse_another(spec.size, read_beside(folder, Path(origin.folder)).said, str(folder))
+            except UserError as error:
+                raise UserError(f"{origin.key}: {error}") from None
 
 
 def check_published_runs(study: Study) -> None:

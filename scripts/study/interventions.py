@@ -37,6 +37,11 @@ class Origin:
         """Whether rows are changed as text, which takes the tokenizer."""
         return self.transform in TEXT_TRANSFORMS
 
+    @property
+    def key(self) -> str:
+        """The study file's key that names somebody else's folder."""
+        return f"interventions.{self.intervention}.parent.folder"
+
     def science(self) -> dict[str, Any]:
         """What of it determines a run's numbers."""
         changed = {"transform": self.transform, "between": list(self.between)} if self.transform else {}
@@ -69,7 +74,7 @@ def native_folder(run: Run) -> Path:
     UserError."""
     origin = run.origin
     assert origin is not None
-    named, key = Path(origin.folder or ""), f"interventions.{origin.intervention}.parent.folder"
+    named, key = Path(origin.folder or ""), origin.key
     if not named.is_dir():
         raise UserError(f"{key}: {named} does not exist (seen from {Path.cwd()})")
     for folder in (named / f"global_step{origin.step}", named):

@@ -13,6 +13,7 @@ from torch import Tensor
 from scripts.common import manifest
 from scripts.common.errors import UserError, explain
 from scripts.common.files import digest_of, sha256_file, write_json
+from scripts.convert.neox_config import same_model
 from scripts.convert.neox_merge import Name
 from scripts.convert.neox_optimizer import read_optimizer, read_progress
 from scripts.convert.neox_report import OptimizerState
@@ -29,13 +30,28 @@ IN_SCALE = ("position in the loss scale", "hysteresis of the loss scale")
 LOSS_SCALE = "the loss scale: it starts anew at 4,096 and finds its height within some thousand updates"
 
 
+def check_model(run: Run, folder: Path) -> list[str]:
+    """Sentences on what is not known of a checkpoint's model; raises UserError if it is another than the run's.
+
+    Tensors of the right shapes don't show heads, rotary positions or the form of GELU.
+    """
+    assert run.origin is not None and run.origin.folder is not None
+    try:
+        return same_model(folder, run.size, Path(run.origin.folder))
+    except UserError as error:
+        raise UserError(f"{run.origin.key}: {error}") from None
+
+
 def describe(run: Run, folder: Path, record: Path, world: World) -> None:
-    """Write `record`, the manifest that says which bytes the run descends from; raises UserError for another step."""
+    """Write `record`, the manifest that says which bytes the run descends from.
+
+    Raises UserError for a checkpoint of another step or model.
+    """
     files = sorted(path for path in folder.rglob("*.pt") if path.is_file())
     mine = files[world.rank :: world.size]
     found = together(lambda: {path.relative_to(folder).as_posix(): sha256_file(path) for path in mine})
     sums = dict(sorted((name, digest) for share in found for name, digest in share.items()))
-    step = together(lambda: _checked_step(run, folder))[0]
+    step = together(lambda: _checked(run, folder))[0]
     if world.rank == 0:
         manifest.write(
             record,
@@ -48,7 +64,8 @@ def describe(run: Run, folder: Path, record: Path, world: World) -> None:
     torch.distributed.barrier()
 
 
-def _checked_step(run: Run, folder: Path) -> int:
+def _checked(run: Run, folder: Path) -> int:
+    check_model(run, folder)
     progress = read_progress(folder)
     step = progress.iteration if progress.iteration is not None else progress.global_steps
     assert run.origin is not None
@@ -95,7 +112,7 @@ def load(engine: Any, run: Run, folder: Path, checkpoints: Checkpoints) -> None:
     engine.global_steps, engine.skipped_steps = run.origin.step, skipped
     engine.global_samples = run.origin.step * run.training.batch_size
     if held:
-        _tell(run, held[0], checkpoints.root)
+        _tell(run, held[0], checkpoints.root, check_model(run, folder))
 
 
 def _read(run: Run, folder: Path, shapes: dict[Name, tuple[int, ...]]) -> OptimizerState:
@@ -122,7 +139,7 @@ def _everywhere(
     return values
 
 
-def _tell(run: Run, state: OptimizerState, root: Path) -> None:
+def _tell(run: Run, state: OptimizerState, root: Path, notes: list[str]) -> None:
     unused = ("state of the learning rate", "loss scale", "position in the window", "hysteresis")
     taken = [line for line in state.taken if not line.startswith(unused)]
     lost = [
@@ -130,6 +147,7 @@ def _tell(run: Run, state: OptimizerState, root: Path) -> None:
         LOSS_SCALE if run.training.precision == "fp16" else f"the loss scale: {run.training.precision} has none",
     ]
     lost += [line for line in state.not_taken if not line.startswith(("state of the learning rate", *IN_SCALE))]
+    lost += notes
     write_json(root / ADOPTED / REPORT, {"taken": taken, "not_taken": lost})
     print(f"{run.name}: goes on from another's step {state.progress.iteration}; taken over:", file=sys.stderr)
     print("\n".join(f"  {line}" for line in taken), file=sys.stderr)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from scripts.neox.architecture import PYTHIA, Activation
 from scripts.study.catalogue import Size
 from scripts.train.attention import Attention, angles
 from scripts.train.loss import mean_loss, token_losses
@@ -34,27 +35,28 @@ class Embedding(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with the tanh form of GELU, as NeoX's fused kernel computes it."""
+    """Two linear layers with GELU: its tanh form, as NeoX's fused kernel computes it, unless another is asked for."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, activation: Activation = PYTHIA.activation) -> None:
         super().__init__()
+        self.approximate = "tanh" if activation == "tanh" else "none"
         self.dense_h_to_4h = nn.Linear(width, 4 * width)
         self.dense_4h_to_h = nn.Linear(4 * width, width)
 
     def forward(self, states: Tensor) -> Tensor:
-        out: Tensor = self.dense_4h_to_h(functional.gelu(self.dense_h_to_4h(states), approximate="tanh"))
+        out: Tensor = self.dense_4h_to_h(functional.gelu(self.dense_h_to_4h(states), approximate=self.approximate))
         return out
 
 
 class Block(nn.Module):
     """One transformer block with the parallel residual and two norms."""
 
-    def __init__(self, size: Size, length: int) -> None:
+    def __init__(self, size: Size, length: int, activation: Activation = PYTHIA.activation) -> None:
         super().__init__()
         self.input_layernorm = nn.LayerNorm(size.width, eps=NORM_EPSILON)
         self.attention = Attention(size, length)
         self.post_attention_layernorm = nn.LayerNorm(size.width, eps=NORM_EPSILON)
-        self.mlp = Mlp(size.width)
+        self.mlp = Mlp(size.width, activation)
 
     def forward(self, states: Tensor) -> Tensor:
         attended = self.attention(self.input_layernorm(states))
@@ -97,14 +99,22 @@ class GPTNeoX(nn.Module):
     """The whole model; its children are named by NeoX's numbers: "0", "2" .., as a pipeline's parameters are.
 
     `recompute` drops the activations of each block after the forward pass and makes them again in the backward one.
+    `activation` is the form of GELU; only the proof of a conversion asks for another than the trainer's.
     """
 
-    def __init__(self, size: Size, vocabulary: int, length: int, recompute: bool = False) -> None:
+    def __init__(
+        self,
+        size: Size,
+        vocabulary: int,
+        length: int,
+        recompute: bool = False,
+        activation: Activation = PYTHIA.activation,
+    ) -> None:
         super().__init__()
         self.recompute = recompute
         self.add_module("0", Embedding(vocabulary, size.width))
         for index in range(size.layers):
-            self.add_module(str(2 + index), Block(size, length))
+            self.add_module(str(2 + index), Block(size, length, activation))
         self.add_module(str(size.layers + 3), FinalNorm(size.width))
         self.add_module(str(size.layers + 4), Output(vocabulary, size.width))
 

@@ -45,7 +45,7 @@ def both(layers: int, width: int, heads: int, vocabulary: int, device: str, dtyp
         intermediate_size=4 * width, max_position_embeddings=128, rotary_pct=0.25,
     )  # fmt: skip
     theirs = GPTNeoXForCausalLM(config).eval().to(device, dtype)
-    ours = Model(Shape.of(config), dtype, device)
+    ours = Model(Shape.of(config.to_dict(), "config"), dtype, device)
     tensors = theirs.state_dict()
     ours.take({**tensors, "embed_out.weight": tensors["lm_head.weight"]}, "benchmark")
     return theirs, ours

@@ -146,7 +146,7 @@ def test_wrong_heads_are_shown_by_the_rotary_frequencies(native: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"gpt-j-residual": False}, "gpt-j-residual is False; only models with gpt-j-residual: True are converted"),
+        ({"gpt-j-residual": False}, "gpt-j-residual is False; only models with gpt-j-residual: True are read"),
         ({"rotary_pct": 1.0}, "rotary-pct is 1.0"),
         ({"hidden-size": 96}, "width: 64 by the shapes of its tensors"),
     ],

@@ -213,7 +213,7 @@ def test_everything_wrong_with_the_steps_is_listed_at_once(workplace: Path) -> N
         ),
         ({"dtype": "float16"}, "dtype is 'float16', training.precision is fp32"),
         ({"max_position_embeddings": 2048}, "max_position_embeddings is 2048, expected 64"),
-        ({"rope_parameters": {"partial_rotary_factor": 1.0}}, "rotary share and base are (1.0, 10000.0)"),
+        ({"rope_parameters": {"partial_rotary_factor": 1.0}}, "partial_rotary_factor is 1.0, expected 0.25"),
     ],
 )
 def test_a_config_that_is_not_the_catalogues_is_refused(workplace: Path, change: dict[str, Any], message: str) -> None:

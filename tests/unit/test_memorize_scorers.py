@@ -198,7 +198,7 @@ def test_stretches_grow_and_cover_all_but_the_last_token() -> None:
     assert stretches(1) == []
     assert set(UNITS) == {torch.float32, torch.bfloat16, torch.float16}
     assert [block_of(count) for count in (50304, 2048, 97)] == [393, 512, 97]
-    assert Shape.of(transformers_model(0).config).rotary == 4
+    assert Shape.of(transformers_model(0).config.to_dict(), "it").rotary == 4
 
 
 @pytest.mark.parametrize("count", [0, 1])
