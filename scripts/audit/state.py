@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts.audit.verdict import Check
+from scripts.audit.verdict import Check, Status
 from scripts.common import manifest
 from scripts.common.files import sha256_file
 from scripts.common.words import brief
@@ -37,10 +37,14 @@ def together(contents: Iterable[Mapping[str, Any]]) -> State:
 
 
 def outdated(path: Path, content: Mapping[str, Any]) -> Check | None:
-    """What takes the place of all checks of the verdict in `path` if the suite is another now; None if it is not."""
+    """What takes the place of all checks of the verdict in `path` if the suite is another now; None if it is not.
+
+    Of integrity it fails: without that part nothing is known of the suite as it is.
+    """
     said: State = content.get("of") or {}
     now = state(map(Path, said))
     if not (other := [f"{name}: another since" for name in said if said[name] != now[name]]):
         return None
     told = f"{path}: of an earlier state of the suite; make it again, or delete it"
-    return Check("state", "The verdict is of the suite as it is now", "not applicable", (told, *brief(other)))
+    status: Status = "fail" if content.get("part") == "integrity" else "not applicable"
+    return Check("state", "The verdict is of the suite as it is now", status, (told, *brief(other)))

@@ -426,6 +426,9 @@ def test_a_verdict_of_an_earlier_state_never_shows_beside_a_changed_suite(
     write_json(read, {"weights": 2})
     (told,) = page.parts(page.AUDIT)["replay"]
     assert (told.id, told.status) == ("state", "not applicable") and f"{read}: another since" in told.evidence
+    write_json(page.AUDIT / "integrity.json", {**sound, "part": "integrity", "of": {read.as_posix(): "0" * 64}})
+    (told,) = page.parts(page.AUDIT)["integrity"]
+    assert (told.id, told.status) == ("state", "fail")
     write_json(read, {"weights": 1})
     write_json(absent, {})
     assert [check.id for check in page.parts(page.AUDIT)["replay"]] == ["state"]

@@ -549,6 +549,6 @@ def test_make_audit_says_what_it_would_run() -> None:
         )
         return " ".join(done.stdout.split())
 
-    assert "--directory . --only-report" in shown() and "--study" not in shown()
-    assert "--directory out --study s.yaml" in shown("DIRECTORY=out", "STUDY=s.yaml")
-    assert "--directory . --against a.json" in shown("AGAINST=a.json")
+    assert '--directory "." --only-report' in shown() and "--study" not in shown()
+    assert f'--directory "out" --study "{ROOT / "s.yaml"}"' in shown("DIRECTORY=out", "STUDY=s.yaml")
+    assert '--directory "." --against "a.json"' in shown("AGAINST=a.json")
