@@ -47,7 +47,9 @@ def test_values_are_those_of_the_file_it_names(name: str) -> None:
 DISAGREEMENTS = {
     "1b, learning rate": ["2.5e-4", "3.0e-4", "we take the files"],
     "1b, precision": ["fp16", "bf16", "ZeRO 0", "micro-batch 4", "flash", "#171"],
+    "2.8b, micro-batch": ["2-8B.yml", "micro-batch 8", "16 in one"],
     "6.9b, 12b": ["0.02/sqrt(2L)", "no initialization", "#135"],
+    "12b": ["line 19", "comma"],
     "12b-deduped": ["40 layers and 36 heads", "36 layers and 40 heads"],
     "14m, 31m, text": ["standard", "deduplicated"],
     "14m, 31m, layout": ["pipe-parallel-size: 0", "ZeRO 0", "one file"],

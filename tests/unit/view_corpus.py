@@ -18,6 +18,7 @@ from scripts.common.files import read_yaml, write_json
 from scripts.data.indexed import write_tokens
 from scripts.data.order import write_order
 from scripts.data.tokenizer import save, train
+from scripts.study.fingerprints import fingerprint
 from scripts.study.study import Study, parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +62,9 @@ def make(texts: Sequence[str], **training: int) -> Tokenizer:
         "origin": [f"<file>#{number}" for number in numbers],
     }
     pq.write_table(pa.table(table), folder / "documents.parquet", row_group_size=2)
-    corpus = {"corpus": "standard"}
-    manifest.write(folder / manifest.NAME, kind="corpus", subject=corpus, science=corpus, files=[])
+    path = folder / manifest.NAME
+    science = fingerprint(study, path.as_posix())
+    assert science is not None
+    manifest.write(path, kind="corpus", subject={"corpus": "standard"}, science=science, files=[])
     write_order(study, "standard", study.order_science("standard", 1234), time.time())
     return tokenizer

@@ -6,6 +6,7 @@ take every number from the YAML, under hyphens first, then underscores, and fill
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -95,7 +96,7 @@ def same_as_ours(made: dict[str, Any], state: dict[str, Tensor]) -> None:
     ours = load_file(f"models/{RUN}/step{STEP}/model.safetensors")
     assert ours.keys() == state.keys()
     assert [name for name in ours if not torch.equal(ours[name], state[name])] == []
-    config = yaml.safe_load(Path(f"models/{RUN}/step{STEP}/config.json").read_text())  # JSON is YAML
+    config = json.loads(Path(f"models/{RUN}/step{STEP}/config.json").read_text())
     rotary = config.pop("rope_parameters")
     assert {key: {**config, **rotary}[key] for key in made} == made
 
