@@ -33,6 +33,7 @@ class Model:
 
     blocks: int = 1
     width: int = 8
+    heads: int = 4
     vocabulary: int = 16
     tensor_parallel: int = 1
     data_parallel: int = 2
@@ -244,7 +245,7 @@ def model_state(model: Model) -> dict[str, Any]:
         "dp_world_size": model.data_parallel,
         "mp_world_size": model.tensor_parallel,
         "iteration": 8,
-        "args": {"num_layers": model.blocks, "hidden_size": model.width, "num_attention_heads": 4,
+        "args": {"num_layers": model.blocks, "hidden_size": model.width, "num_attention_heads": model.heads,
                  "max_position_embeddings": 2048, "padded_vocab_size": model.vocabulary},
         "random_rng_state": random.Random(1).getstate(),
         "np_rng_state": np.random.RandomState(1).get_state(),

@@ -81,6 +81,7 @@ def test_an_old_neox_checkpoint_is_taken_over_number_by_number(tensor_parallel: 
     model = neox_writer.Model(
         blocks=1,
         width=32,
+        heads=2,
         vocabulary=512,
         tensor_parallel=tensor_parallel,
         data_parallel=3,
