@@ -124,8 +124,8 @@ rule page:
     message:
         "Write Snakemake's report, results/report.html"
     shell:
-        # the Snakefile's place is no param, so that a moved folder is not reported on again
-        "python -m snakemake --snakefile {workflow.main_snakefile:q} --configfile {params.study} --nolock --cores 1"
+        # where the Snakefile lies comes from the environment and is no param: a moved clone writes no report again
+        'python -m snakemake --snakefile "$PYTHONPATH/Snakefile" --configfile {params.study} --nolock --cores 1'
         " --report {output} {input} > {log} 2>&1"
 
 
