@@ -34,7 +34,7 @@ def test_a_damaged_file_a_changed_model_and_other_settings_are_refused(copied: C
     content = read_json(model)
     model.write_text(json.dumps(content))  # the same, in other bytes
     refused = workflow.command_line("scripts.export.measure", *RUN)
-    assert refused.returncode == 2 and "made from another model than models/pythia-small/step8" in refused.stderr
+    assert refused.returncode == 2 and "made from another models/pythia-small/step8" in refused.stderr
     file = workflow.folder / HOME / "q4_0.gguf"
     file.write_bytes(file.read_bytes()[:-1])
     refused = workflow.command_line("scripts.export.measure", *RUN)
