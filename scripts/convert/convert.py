@@ -38,11 +38,12 @@ class Converter:
         self.texts: int | None = None
 
     def is_done(self, step: int) -> bool:
-        """Whether the step's model is there, whole and of this checkpoint and tokenizer; it is then made to look new,
-        or Snakemake would ask for it again."""
+        """Whether the step's model and checkpoint are whole and the model is of it; it is then made to look new, or
+        Snakemake would ask for it again."""
         path = folder_of(self.name, step) / manifest.NAME
         try:
             manifest.verify(path, "model")
+            manifest.verify(Path("checkpoints") / self.name / f"global_step{step}" / manifest.NAME, "checkpoint")
         except UserError:
             return False
         if fingerprints.Inventory(self.study).wrong(path.as_posix()):

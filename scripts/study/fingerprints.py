@@ -25,6 +25,7 @@ from scripts.study.published import published_science
 from scripts.study.study import HELD_OUT, Study
 from scripts.study.texts import changed, distinct, matching
 
+MADE_FROM = "made from"  # begins a reason that lies in another artefact
 Settings = dict[str, Any]
 SAVED = ("steps", "optimizer_steps")  # of a run's settings: which of its states are kept, not what is in them
 
@@ -202,9 +203,9 @@ class Inventory:
             return lines
         for parent, sha in parents(path, content).items():
             if self.sha256(parent) not in (sha, None):
-                return [f"made from another {parent} than there is now"]
+                return [f"{MADE_FROM} another {parent} than there is now"]
             if why := self.wrong(parent):
-                return [f"made from {parent}, which is not the study's: {'; '.join(brief(why))}"]
+                return [f"{MADE_FROM} {parent}, which is not the study's: {'; '.join(brief(why))}"]
         return []
 
     def _texts_changed(self, path: str, content: Settings) -> list[str]:
@@ -220,9 +221,20 @@ class Inventory:
         component = self.study.file.data.components.get(name)
         return component if component and component.files else None
 
+    def own_reasons(self, paths: Iterable[str]) -> list[str]:
+        """How these artefacts differ from the study's in settings or texts of their own, parents aside."""
+        return [line for why in self.stale(paths).values() for line in why if not line.startswith(MADE_FROM)]
+
     def stale(self, paths: Iterable[str]) -> dict[str, list[str]]:
         """Those of these artefacts that are there and not the study's, with the reasons."""
         return {path: why for path in dict.fromkeys(paths) if (why := self.wrong(path))}
+
+
+def everything(study: Study) -> Iterator[str]:
+    """Every artefact that tells its settings, by path: of data, training and models."""
+    yield from of_data(study)
+    yield from of_training(study)
+    yield from of_models(study)
 
 
 def parquet_facts(path: Path) -> Settings:

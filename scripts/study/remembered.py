@@ -14,7 +14,7 @@ from pathlib import Path
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.study import exports
-from scripts.study.fingerprints import Inventory, of_data, of_models, of_training
+from scripts.study.fingerprints import Inventory, everything, of_training
 from scripts.study.study import Study, load
 
 StepsOf = Callable[[str], list[int]]
@@ -45,7 +45,7 @@ def corrections(study: Study, before: Path, root: Path = Path()) -> tuple[list[s
     """(artefacts to make again, those to forget the making of) of a study in `root`; `before` is the study file that
     the last start left, by which Snakemake's memory is."""
     there = Inventory(study, root, texts=True)
-    stale = there.stale([*of_data(study), *of_training(study), *of_models(study)])
+    stale = there.stale(everything(study))
     try:
         old = jobs(load(root / before))
     except UserError:  # none is there, or one of other code

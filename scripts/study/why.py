@@ -14,6 +14,7 @@ from pathlib import Path
 from scripts.common.errors import UserError, explain, near, run
 from scripts.common.files import read_yaml
 from scripts.study import targets
+from scripts.study.fingerprints import Inventory, everything
 from scripts.study.study import Study, load
 from scripts.study.trained import check_orders, check_training
 from scripts.study.why_words import NOTHING, read_dry_run, told
@@ -81,7 +82,8 @@ def main() -> None:
     given = parser.parse_args()
     study = load(given.study)
     text = dry_run(given.study, given.directory, given.target, known_targets(study))
-    lines = told(given.target or f"the {study.file.study} study", read_dry_run(text))
+    other = Inventory(study, given.directory, texts=True).own_reasons(everything(study))
+    lines = told(given.target or f"the {study.file.study} study", read_dry_run(text, other))
     print("\n".join([*lines, *refusal(study, given.directory)]))
 
 

@@ -31,6 +31,7 @@ KINDS = {
     "Set of input files has changed since last execution": "made from other files than the study now names",
     "Software environment definition has changed since last execution": "the software environment changed",
 }
+FORCED = "Forced execution"  # by rules/remembered.smk: what is there is not the study's
 DROPPED = "temporary, and read by a job that runs"  # temporary folders (docs/design.md 5.1)
 TEMPORARY = re.compile(r"data/(?:signatures|[^/]+/pieces)/.+")
 SETTINGS = "settings changed"
@@ -57,8 +58,11 @@ class DryRun:
     counts: dict[str, int]
 
 
-def read_dry_run(text: str) -> DryRun:
-    """Read the output of `snakemake --dry-run`; raises UserError if it has another form than expected."""
+def read_dry_run(text: str, other: Iterable[str] = ()) -> DryRun:
+    """Read the output of `snakemake --dry-run`; raises UserError if it has another form than expected.
+
+    `other` says how artefacts that are there differ from the study's, which is why jobs are forced to run.
+    """
     if NOTHING in text:
         return DryRun([], {})
     _, _, table = text.partition("Job stats:")
@@ -66,13 +70,14 @@ def read_dry_run(text: str) -> DryRun:
     for match in COUNT.finditer(table.partition("\n\n")[0]):
         counts[BATCH.sub("", match["rule"])] += int(match["count"])
     total = counts.pop("total", 0)
-    jobs = [_job(match["message"], match["reason"].strip()) for match in JOB.finditer(text)]
+    differing_keys = tuple(dict.fromkeys(other))
+    jobs = [_job(match["message"], match["reason"].strip(), differing_keys) for match in JOB.finditer(text)]
     if len(jobs) != total or not jobs:
         raise UserError(f"Snakemake's dry run could not be read: {total} jobs counted, {len(jobs)} told")
     return DryRun(jobs, dict(counts))
 
 
-def _job(message: str, text: str) -> Job:
+def _job(message: str, text: str, other: tuple[str, ...]) -> Job:
     reasons: list[tuple[str, tuple[str, ...]]] = []
     if params := PARAMS.search(text + " "):
         reasons.append((SETTINGS, tuple(changes(params["old"], params["new"]))))
@@ -82,6 +87,9 @@ def _job(message: str, text: str) -> Job:
         kind, _, files = part.partition(": ")
         follows = follows or kind == FOLLOWS
         if kind == FOLLOWS:
+            continue
+        if kind == FORCED:
+            reasons.append((SETTINGS, other))
             continue
         named = sorted(filter(None, files.split(", ")))
         if kind == MISSING and all(map(TEMPORARY.fullmatch, named)):

@@ -321,6 +321,10 @@ def test_two_components_with_one_name_are_refused(prepared: Path, tmp_path: Path
     (folder / "raw/val.jsonl.gz").write_bytes(gzip.compress(line.encode()))
     plainly(("fetch", "--component", "pile-val"), folder / "study.yaml")
     plainly(("documents", "--component", "pile-val", "--part", "1"), folder / "study.yaml")
+    for part in ("0", "1"):
+        plainly(("signatures", "--part", part), folder / "study.yaml")
+    for group in ("0", "1"):
+        plainly(("pairs", "--group", group), folder / "study.yaml")
     done = run(("clusters",), folder / "study.yaml")
     assert done.returncode == 2
     assert "component 'Web' comes from both data.components.pile and data.components.pile-val" in done.stderr
