@@ -320,7 +320,8 @@ def test_two_components_with_one_name_are_refused(prepared: Path, tmp_path: Path
     line = json.dumps({"text": sentence(1), "meta": {"pile_set_name": "Web"}})
     (folder / "raw/val.jsonl.gz").write_bytes(gzip.compress(line.encode()))
     plainly(("fetch", "--component", "pile-val"), folder / "study.yaml")
-    plainly(("documents", "--component", "pile-val", "--part", "1"), folder / "study.yaml")
+    for part in ("0", "1"):
+        plainly(("documents", "--component", "pile-val", "--part", part), folder / "study.yaml")
     for part in ("0", "1"):
         plainly(("signatures", "--part", part), folder / "study.yaml")
     for group in ("0", "1"):
