@@ -166,9 +166,10 @@ def audited_without_training(workflow: Workflow) -> None:
 
 
 def fetch(workflow: Workflow, finished: Workflow, steps: list[int]) -> str:
-    """What the job that fetches says, in a folder that has the tokenizer."""
-    for name in ("tokenizer", "standard"):
-        shutil.copytree(finished.folder / "data" / name, workflow.folder / "data" / name, dirs_exist_ok=True)
+    """What the job that fetches says, in a folder that has the tokenizer and the corpus."""
+    shutil.copytree(finished.folder / "data/standard", workflow.folder / "data/standard", dirs_exist_ok=True)
+    made = workflow.command_line("scripts.data.tokenizer", study_file=workflow.study_file)
+    assert made.returncode == 0, made.stderr
     arguments = ["--run", "their-tiny", "--steps", *map(str, steps)]
     done = workflow.command_line("scripts.convert.fetch", *arguments, study_file=workflow.study_file)
     assert "Traceback" not in done.stderr
