@@ -37,14 +37,17 @@ def together(contents: Iterable[Mapping[str, Any]]) -> State:
 
 
 def outdated(path: Path, content: Mapping[str, Any]) -> Check | None:
-    """What takes the place of all checks of the verdict in `path` if the suite is another now; None if it is not.
+    """What takes the place of all checks of the verdict in `path` if the suite is another now, or the verdict does not
+    name the one it is of; None if it is of this one.
 
     Of integrity it fails: without that part nothing is known of the suite as it is.
     """
     said: State = content.get("of") or {}
     now = state(map(Path, said))
-    if not (other := [f"{name}: another since" for name in said if said[name] != now[name]]):
+    other = [f"{name}: another since" for name in said if said[name] != now[name]]
+    if said and not other:
         return None
-    told = f"{path}: of an earlier state of the suite; make it again, or delete it"
+    which = "of an earlier state of the suite" if said else "names no state of the suite that it is of"
+    told = f"{path}: {which}; make it again, or delete it"
     status: Status = "fail" if content.get("part") == "integrity" else "not applicable"
     return Check("state", "The verdict is of the suite as it is now", status, (told, *brief(other)))

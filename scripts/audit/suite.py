@@ -10,6 +10,7 @@ from pathlib import Path
 from scripts.analyze import published as scores
 from scripts.analyze import twins
 from scripts.audit import at_hand, published
+from scripts.audit.state import state
 from scripts.audit.verdict import Check, judged, plain
 from scripts.common.errors import UserError, explain, run
 from scripts.common.files import write_json
@@ -81,7 +82,7 @@ def main() -> None:
         checks.append(from_scores(arguments.scores))
     content = plain(checks)
     if arguments.out is not None:
-        write_json(arguments.out, content)
+        write_json(arguments.out, {**content, "of": state([arguments.table])})
     for check in content["checks"]:
         print(f"{check['status']:15}{check['id']}: {check['what']}")
         print("\n".join(f"{'':15}{line}" for line in check["evidence"]))

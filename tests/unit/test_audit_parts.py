@@ -344,6 +344,7 @@ def test_drift_names_revisions_and_packages() -> None:
 def part(status: str) -> dict[str, object]:
     return {
         "verdict": status,
+        "of": {"checkpoints/none/manifest.json": None},
         "checks": [{"id": "a", "what": "w", "status": status, "evidence": ["<script>e</script>"]}],
     }
 
@@ -429,6 +430,10 @@ def test_a_verdict_of_an_earlier_state_never_shows_beside_a_changed_suite(
     write_json(page.AUDIT / "integrity.json", {**sound, "part": "integrity", "of": {read.as_posix(): "0" * 64}})
     (told,) = page.parts(page.AUDIT)["integrity"]
     assert (told.id, told.status) == ("state", "fail")
+    for of in ({}, {"of": {}}):  # taken away: it may be of any suite
+        write_json(page.AUDIT / "integrity.json", {**sound, "part": "integrity", **of})
+        (told,) = page.parts(page.AUDIT)["integrity"]
+        assert (told.id, told.status) == ("state", "fail") and "names no state of the suite" in told.evidence[0]
     write_json(read, {"weights": 1})
     write_json(absent, {})
     assert [check.id for check in page.parts(page.AUDIT)["replay"]] == ["state"]
