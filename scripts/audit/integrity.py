@@ -40,7 +40,7 @@ def integrity(study: Study, jobs: int, sample: int | None) -> Integrity:
     histories, unreadable = history.read(study)
     checks = [
         guarded(complete.check_complete, study, folder),
-        guarded(complete.check_known, study),
+        guarded(complete.check_known, study, folder),
         guarded(hashed.check_files, folder, sums),
         guarded(hashed.check_unnamed, folder),
         guarded(hashed.check_links, folder),

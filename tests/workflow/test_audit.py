@@ -380,7 +380,41 @@ def test_an_unknown_step_and_an_unknown_run(suite: Path) -> None:
     shutil.copytree(f"models/{TINY}/step4", "models/pythia-other/step4")
     found = failed()["known"]
     assert f"checkpoints/{TINY}/global_step3: the study's schedule has no such step" in found
-    assert "models/pythia-other/step4: the study has no run pythia-other" in found
+    assert "models/pythia-other: the study has no run pythia-other" in found
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "told"),
+    [
+        ("data/standard", "data/other", "data/other/manifest.json: the study asks for no such data"),
+        ("data/standard/order-1234", "data/standard/order-9", "data/standard/order-9/manifest.json: the study asks"),
+        ("data/documents/verse", "data/documents/prose", "data/documents/prose/part-0/manifest.json: the study asks"),
+        (f"checkpoints/{TINY}/resume", "checkpoints/other/resume", "checkpoints/other: the study has no run"),
+        (f"models/{TINY}/step4", f"models/{TINY}/final", f"models/{TINY}/final: the study's schedule has no such step"),
+        (f"exports/{SMALL}/step8", "exports/other/step8", "exports/other: the study has no run other"),
+        (f"exports/{SMALL}/step8", f"exports/{TINY}/step8", f"exports/{TINY}/step8: the study's schedule has no such"),
+        (f"results/export/{SMALL}", "results/export/other", "results/export/other: the study has no run other"),
+        (f"results/evals/{TINY}", "results/evals/other", "results/evals/other: the study has no run other"),
+        (f"results/memorization/{TINY}", "results/memorization/other", "memorization/other: the study has no run"),
+    ],
+)
+def test_what_nobody_asked_for(suite: Path, source: str, target: str, told: str) -> None:
+    """Also where no manifest lies beside it."""
+    Path(source).mkdir(exist_ok=True)
+    shutil.copytree(source, target)
+    assert told in failed()["known"]
+    for manifest in Path(target).rglob("manifest.json"):
+        manifest.unlink()
+    known = failed()["known"]
+    assert told in known or ("/manifest.json" in told and f"{told.split('/manifest')[0]}/" in known)
+
+
+def test_raw_texts_below_data_are_no_corpus_that_nobody_asked_for(suite: Path) -> None:
+    for name in ("texts/1.txt", "texts/tokens.bin", "pile/document-00000-of-00020.bin", "notes.json"):
+        path = Path("data") / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
+    assert audited()["known"].status == "pass"
 
 
 def test_a_foreign_shard_beside_the_others(suite: Path) -> None:
