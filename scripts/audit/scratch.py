@@ -40,6 +40,8 @@ def for_interval(study: Study, interval: Interval) -> Path:
 
     Raises UserError if what it starts from is damaged.
     """
+    from scripts.convert.neox_files import refuse_code
+
     work = FOLDER / interval.name
     run, begin = study.run(interval.run), interval.begin
     fresh = begin == run.first_step and (run.origin is None or run.origin.folder is None)
@@ -63,15 +65,6 @@ def for_interval(study: Study, interval: Interval) -> Path:
         _lay_state(work, run.name, begin)
     write_json(work / STAMP, stamp)
     return work
-
-
-def refuse_code(folder: Path) -> None:
-    """Raise UserError for a stored state whose files name classes other than a checkpoint's own: DeepSpeed, which loads
-    them when training goes on, would run what they name."""
-    from scripts.convert import neox_files
-
-    for path in sorted(folder.glob("*.pt")):
-        neox_files.load(path)
 
 
 def close(work: Path) -> None:

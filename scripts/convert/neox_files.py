@@ -152,6 +152,17 @@ def _check_plain(path: Path, content: Any) -> None:
         raise UserError(f"{path}: its tensors tell of {total:,} bytes, many more than the file holds")
 
 
+def refuse_code(folder: Path, share: tuple[int, int] = (0, 1)) -> None:
+    """Raise UserError for a checkpoint whose files name classes other than a checkpoint's own: DeepSpeed, which loads
+    them when training goes on, would run what they name. Tensors stay on the disk.
+
+    `share` is (rank, size): of `size` processes each looks at its part of the files.
+    """
+    rank, size = share
+    for path in sorted(folder.glob("*.pt"))[rank::size]:
+        load(path)
+
+
 def mapping(path: Path) -> dict[str, Any]:
     """`load`, refusing a file that does not hold a dictionary."""
     found = load(path)

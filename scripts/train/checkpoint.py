@@ -20,6 +20,7 @@ import yaml
 from scripts.common import manifest
 from scripts.common.errors import FULL, UserError
 from scripts.common.files import sha256_file, write_text
+from scripts.convert.neox_files import refuse_code
 from scripts.study.catalogue import ROTARY_BASE, ROTARY_SHARE, VOCABULARY_MULTIPLE
 from scripts.study.runs import BASE_SEED, Run
 from scripts.train.engine import World
@@ -204,7 +205,12 @@ def sound(model: torch.nn.Module) -> bool:
 
 
 def load(engine: Any, folder: Path, step: int) -> None:
-    """Load weights and optimizer state of `step` into the engine; raises UserError if it holds another step."""
+    """Load weights and optimizer state of `step` into the engine.
+
+    Raises UserError if it holds another step, or anything but numbers: whose hashes are right may still be anybody's.
+    """
+    share = engine.global_rank, engine.dp_world_size
+    together(lambda: refuse_code(step_folder(folder, step), share))
     engine.load_checkpoint(str(folder), tag=f"global_step{step}")
     if engine.global_steps != step:
         raise UserError(f"{folder}/global_step{step}: holds step {engine.global_steps}")

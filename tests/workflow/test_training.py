@@ -23,7 +23,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from scripts.common.files import read_json, read_yaml
+from scripts.common.files import read_json, read_yaml, sha256_file, write_json
 from scripts.train.stop import EXIT_SAVED
 from tests.workflow.conftest import ROOT, SMOKE, Workflow
 
@@ -336,6 +336,31 @@ def test_a_bit_that_flipped_in_the_saved_state_is_told_by_file(folder: Path) -> 
     _, errors = process.communicate()
     assert process.returncode == 2
     assert f"{shard.relative_to(folder)}: sha256" in errors and "Traceback" not in errors
+
+
+@pytest.mark.parametrize("goes_on_from", ["resume/global_step", "global_step"])
+def test_a_state_that_names_foreign_classes_is_never_loaded(goes_on_from: str, folder: Path) -> None:
+    """Its manifest rebuilt: a killed run's own state, and the parent of an intervention."""
+    content = yaml.safe_load(study_file(folder, "study", legs=2).read_text())
+    content["checkpoints"]["optimizer_states"]["extra"] = [4]
+    content["interventions"] = {"own": {"parent": {"run": RUN, "step": 4}}}
+    study = folder / "study.yaml"
+    study.write_text(yaml.safe_dump(content))
+    train(folder, study, "--leg", "1")
+    resumed = goes_on_from.startswith("resume")
+    place = f"{goes_on_from}{'*' if resumed else '4'}/mp_rank_00_model_states.pt"
+    (state,) = (folder / "checkpoints" / RUN).glob(place)
+    held = torch.load(state, weights_only=False)  # the test's own study made it
+    state.unlink()  # a hard link
+    torch.save({**held, "harmless": Path("x")}, state)
+    manifest = read_json(state.with_name("manifest.json"))
+    manifest["files"][state.name] = {"sha256": sha256_file(state), "bytes": state.stat().st_size}
+    write_json(state.with_name("manifest.json"), manifest)
+    process = start(folder, study, *(["--leg", "2"] if resumed else ["--run", f"{RUN}-intervention-own"]))
+    _, errors = process.communicate()
+    assert process.returncode == 2, errors
+    told = f"{state.relative_to(folder)}: holds the class pathlib.PosixPath, which is not read here"
+    assert told in errors and "Traceback" not in errors
 
 
 def test_a_run_that_breaks_keeps_its_last_sound_state(folder: Path) -> None:
