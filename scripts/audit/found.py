@@ -31,6 +31,7 @@ EVALUATIONS = "results/evals/*/*/step*.json"
 SAMPLES = "results/evals/*/*/step*.samples.parquet"
 MEMORIZATION = "results/memorization/*/step*.parquet"
 RECORD = "record.json"
+VERSION = re.compile(r"\d+(?:\.\d+)*[\w.+-]*", re.ASCII)  # of a package
 LARGEST = 1e300  # of a score, so that nothing computed from it leaves the floats
 NUMBER = re.compile(r"(?:global_)?step(0|[1-9][0-9]*)")  # step08 is no other name of step8
 
@@ -146,6 +147,15 @@ def malformed_scores(content: Any) -> str | None:
     numbers = [score for of_task in scores for score in of_task]
     if not all(isinstance(number, int | float) and abs(number) < LARGEST for number in numbers):
         return "results holds what is no number"
+    versions = content.get("versions")
+    if not isinstance(versions, dict) or not isinstance(versions.get("tasks"), dict):
+        return "versions names none of tasks"
+    if not isinstance(version := versions.get("lm-eval"), str) or not VERSION.fullmatch(version):
+        return "versions names no version of lm-eval"
+    for key in ("truncated", "commonest_answer"):
+        told = content.get(key)
+        if not isinstance(told, dict) or not all(isinstance(value, int | float) for value in told.values()):
+            return f"{key} is no mapping to numbers"
     return None
 
 

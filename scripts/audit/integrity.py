@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.audit import complete, content, hashed, history, identity, lineage, scores, settings, updates
+from scripts.audit import (
+    complete,
+    content,
+    exported,
+    hashed,
+    history,
+    identity,
+    lineage,
+    memorized,
+    scores,
+    settings,
+    updates,
+)
 from scripts.audit.found import look
 from scripts.audit.verdict import Check, guarded
 from scripts.common.errors import UserError
@@ -65,9 +77,10 @@ def integrity(study: Study, jobs: int, sample: int | None) -> Integrity:
         checks = [_without_training(check) for check in checks]
     checks += [
         guarded(converted.check_models, study, folder, jobs, sample),
-        guarded(scores.check_models_named, folder),
-        guarded(scores.check_items, folder, sums),
-        guarded(scores.check_scored_rows, study, folder),
+        guarded(scores.check_models_named, study, folder),
+        guarded(scores.check_items, study, folder, sums),
+        guarded(memorized.check_scored_rows, study, folder),
+        guarded(exported.check_exported, study, folder),
         guarded(settings.check_drift, folder),
     ]
     return Integrity(checks, rows, {path: sums[path] for path in artefacts if path in sums})

@@ -1,32 +1,26 @@
-"""Scores and memorization against the models they name, and against the items and rows they rest on."""
+"""Scores and memorization against the models they name, and scores against the items and task sets they rest on."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import pyarrow.compute as pc
 
 from scripts.audit.found import Folder, Found, model_path
 from scripts.audit.identity import at
+from scripts.audit.items import Samples, again, read_items, unlike_items
+from scripts.audit.task_sets import own_tasks, unlike_others, unlike_set
 from scripts.audit.verdict import Check, judged
+from scripts.common import manifest
 from scripts.common.errors import UserError
-from scripts.common.untrusted import read_parquet
+from scripts.evaluate.names import OWN_TASKS
 from scripts.study.study import Study
 
 TASKS = "data/tasks/manifest.json"
-ITEMS = {"task": "text", "item": "whole", "metric": "text", "value": "float"}
-PLACES = {"place": "whole", "chosen": "text"}
-WEIGHTED = {"word_perplexity": "words", "byte_perplexity": "bytes", "bits_per_byte": "bytes"}
-CLOSE = 1e-9  # relative, between a mean and the same mean summed in another order
-LARGEST = 709.0  # whose exponential is a float
 
 
-def check_models_named(folder: Folder) -> Check:
-    """Every result names the hash of the model that is there, and tasks those that are there."""
-    faults = []
+def check_models_named(study: Study, folder: Folder) -> Check:
+    """Every result names the hash of the model that is there, and tasks and sequences those that are there."""
+    faults: list[str] = []
     for path, found in {**folder.evaluations, **folder.memorization}.items():
         subject = at(path)
         model = model_path(subject["run"], subject.get("step", -1))
@@ -34,125 +28,62 @@ def check_models_named(folder: Folder) -> Check:
             faults.append(f"{path}: there is no {model}")
         elif found.content.get("model") != folder.sha256(model):
             faults.append(f"{path}: belongs to another model than {model}")
-        if path in folder.evaluations and found.content.get("tasks") not in (None, folder.sha256(TASKS)):
-            faults.append(f"{path}: its tasks are not those of {TASKS}")
+        of_kind = _other_tasks if path in folder.evaluations else _other_sequences
+        faults += of_kind(study, folder, found)
     count = len(folder.evaluations), len(folder.memorization)
     sound = f"{count[0]:,} evaluations, {count[1]:,} memorization files"
     return judged("results", "Scores and memorization belong to the models and tasks that are there", faults, sound)
 
 
-def check_items(folder: Folder, sums: dict[str, str]) -> Check:
-    """Samples are those the scores name, hold as many items as they say, and average to the scores."""
-    faults, compared = [], 0
+def _other_tasks(study: Study, folder: Folder, found: Found) -> Iterator[str]:
+    """A sentence on an evaluation whose own tasks are others than those that are there."""
+    asked = study.file.evaluation.task_sets.get(found.path.split("/")[3])
+    own = asked is not None and any(task in OWN_TASKS for task in asked.tasks)
+    if found.content.get("tasks") != (folder.sha256(TASKS) if own else None):
+        yield f"{found.path}: its tasks are not those of {TASKS}"
+
+
+def _other_sequences(study: Study, folder: Folder, found: Found) -> Iterator[str]:
+    """A sentence on the memorization of a published model that names other rows than those that are there."""
+    name = at(found.path)["run"]
+    if name not in study.published:
+        return
+    run = study.run(name)
+    corpus = f"data/{run.corpus}"
+    paths = [f"{place}/{manifest.NAME}" for place in (corpus, f"{corpus}/order-{run.data_seed}")]
+    if found.content.get("sequences") != {path: folder.sha256(path) for path in paths}:
+        yield f"{found.path}: its rows are not those of {' and '.join(paths)}"
+
+
+def check_items(study: Study, folder: Folder, sums: dict[str, str]) -> Check:
+    """Samples are those the scores name; scores and errors are made again from them, and are those of the task set."""
+    own, faults = own_tasks(study)
+    held: dict[str, dict[str, list[str]]] = {}
+    scores = made = 0
     for found in folder.evaluations.values():
-        samples = found.path.removesuffix(".json") + ".samples.parquet"
-        if samples not in sums:
-            faults.append(f"{samples}: missing")
-        elif sums[samples] != found.content.get("samples"):
-            faults.append(f"{samples}: not the samples that {found.path} names")
-        else:
-            odd, count = _unlike_items(found, samples)
-            faults += odd
-            compared += count
-    what = "Scores are the means of their items, which are as many as they say"
-    return judged("items", what, faults, f"{compared:,} scores computed again")
-
-
-def _unlike_items(found: Found, samples: str) -> tuple[list[str], int]:
-    """Sentences on a file of scores, and how many scores were compared."""
-    try:
-        table = read_parquet(Path(samples), ITEMS)
-    except UserError as error:
-        return [str(error)], 0
-    summed = [("item", "count_distinct"), ("value", "sum"), ("value", "count")]
-    faults, compared = [], 0
-    said_items, results = found.content.get("n", {}), found.content.get("results", {})
-    sums: dict[str, dict[str, tuple[float, int]]] = {}
-    for row in table.group_by(["task", "metric"]).aggregate(summed).to_pylist():
-        task = row["task"]
-        sums.setdefault(task, {})[row["metric"]] = (row["value_sum"] or 0.0, row["value_count"])
-        if task in said_items and row["item_count_distinct"] != said_items[task]:
-            faults.append(
-                f"{found.path}: {said_items[task]} items of {task}, the samples hold {row['item_count_distinct']}"
-            )
-    for task, said in results.items():
-        for metric, score in said.items():
-            if (own := of_items(metric, sums.get(task, {}))) is None:
-                continue
-            compared += 1
-            if not math.isclose(score, own, rel_tol=CLOSE, abs_tol=CLOSE):
-                faults.append(f"{found.path}: {task} {metric} is {score}, its items average to {own}")
-    return faults, compared
-
-
-def of_items(metric: str, sums: Mapping[str, tuple[float, int]]) -> float | None:
-    """A score made again from (sum, count) of its items by metric, as lm-eval makes it; None where it is not known how.
-
-    Accuracies are means. A perplexity is exp of the mean loss, over items, or over the words or bytes of all.
-    """
-    name, _, filter_name = metric.partition(",")
-    if name in WEIGHTED:
-        loss, weight = sums.get(f"loglikelihood,{filter_name}"), sums.get(f"{WEIGHTED[name]},{filter_name}")
-        if loss is None or weight is None or not weight[0]:
-            return None
-        mean = -loss[0] / weight[0]
-        return mean / math.log(2) if name == "bits_per_byte" else _exp(mean)
-    if (
-        metric not in sums
-        or not sums[metric][1]
-        or name.endswith("_stderr")
-        or not (name.startswith("acc") or name == "perplexity")
-    ):
-        return None
-    mean = sums[metric][0] / sums[metric][1]
-    return _exp(-mean) if name == "perplexity" else mean
-
-
-def _exp(value: float) -> float:
-    """e to the value; infinity where that is too large for a float, which no score can be."""
-    return math.exp(value) if value < LARGEST else math.inf
-
-
-def check_scored_rows(study: Study, folder: Folder) -> Check:
-    """Memorization files hold the same chosen rows, each once, at every step of a run, all of them the run's."""
-    faults: list[str] = []
-    first: dict[str, tuple[str, Any]] = {}
-    rows = 0
-    for path in folder.memorization:
-        name = str(at(path)["run"])
-        if name not in study.runs:
-            continue
         try:
-            table = read_parquet(Path(path), PLACES)
+            samples = _samples(found, sums)
         except UserError as error:
             faults.append(str(error))
             continue
-        rows += table.num_rows
-        faults += _unlike_rows(study, name, path, table, first)
-    what = "Memorization was scored on the same chosen rows, each once, at every step of a run"
-    if not folder.memorization:
-        return Check("scored_rows", what, "not applicable", ("nothing was scored",))
-    return judged("scored_rows", what, faults, f"{rows:,} rows in {len(folder.memorization):,} files")
+        held[found.path] = {task: sorted(metrics) for task, metrics in samples.items()}
+        for task, said in found.content["results"].items():
+            items = samples.get(task, {})
+            own_scores = {metric: again(metric, items) for metric in said}
+            scores, made = scores + len(said), made + sum(score is not None for score, _ in own_scores.values())
+            if task in found.content["truncated"]:  # else a group of tasks
+                faults += unlike_items(found.path, task, said, items, own_scores)
+        faults += unlike_set(study, found, samples, own)
+    faults += unlike_others(folder.evaluations, held)
+    what = "Scores and their errors are those of their items, and these are those of the task set"
+    return judged("items", what, faults, f"{made:,} of {scores:,} scores and standard errors made again")
 
 
-def _unlike_rows(study: Study, name: str, path: str, table: Any, first: dict[str, tuple[str, Any]]) -> list[str]:
-    chosen, every = _chosen(table), table["place"].drop_null()
-    asked, run = study.file.memorization, study.run(name)
-    rows = table.filter(pc.not_equal(table["chosen"], "planted"))["place"]  # of planted strings two may share a row
-    faults = []
-    if len(rows.unique()) != len(rows):
-        faults.append(f"{path}: a row is scored twice")
-    if len(every) and not (pc.min(every).as_py() >= 0 and pc.max(every).as_py() < run.rows):
-        faults.append(f"{path}: scores a row that {name} never reads")
-    sampled = pc.sum(pc.equal(table["chosen"], "sample")).as_py() or 0
-    if sampled != (wanted := min(asked.sample_rows, run.rows)):
-        faults.append(f"{path}: {sampled} sampled rows, the study asks for {wanted}")
-    other, places = first.setdefault(name, (path, chosen))
-    if not places.equals(chosen):
-        faults.append(f"{path}: other rows than {other}")
-    return faults
-
-
-def _chosen(table: Any) -> Any:
-    """Places of the rows that each checkpoint of a run is scored on: all but the rest, which grows."""
-    return table.filter(pc.not_equal(table["chosen"], "rest"))["place"].combine_chunks()
+def _samples(found: Found, sums: dict[str, str]) -> Samples:
+    """The items an evaluation names; raises UserError."""
+    path = found.path.removesuffix(".json") + ".samples.parquet"
+    if path not in sums:
+        raise UserError(f"{path}: missing")
+    if sums[path] != found.content.get("samples"):
+        raise UserError(f"{path}: not the samples that {found.path} names")
+    return read_items(Path(path))

@@ -91,6 +91,8 @@ def check_drift(folder: Folder) -> Check:
                     packages.setdefault(package, Counter())[str(version)] += 1
         except UserError as error:
             faults.append(str(error))
+    for found in folder.evaluations.values():
+        packages.setdefault("lm-eval", Counter())[found.content["versions"]["lm-eval"]] += 1
     if faults:
         return judged("drift", what, faults, "")
     if not made["code"]:

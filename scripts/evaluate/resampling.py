@@ -14,6 +14,7 @@ from lm_eval.api import metrics
 from numpy.typing import NDArray
 
 CHUNK = 1000  # resamples that one seeded stream draws
+BOOTSTRAP = 1000  # resamples for the standard error of metrics that have no formula (perplexity)
 
 
 @lru_cache(maxsize=8)

@@ -29,11 +29,10 @@ from scripts.common.errors import UserError
 from scripts.evaluate.batches import Answer, Batch, Pair, answers, planned
 from scripts.evaluate.loading import FEW_SHOT_SEED
 from scripts.evaluate.requests import Encoded
-from scripts.evaluate.resampling import kept_draws
+from scripts.evaluate.resampling import BOOTSTRAP, kept_draws
 from scripts.evaluate.weights import exchange
 
 LM_EVAL = metadata.version("lm-eval")
-BOOTSTRAP = 1000  # resamples for the standard error of metrics that have no formula (perplexity)
 
 
 class Scorer(HFLM):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
 from scripts.analyze.sources import require
 from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
-from scripts.common.files import atomic, read_json
+from scripts.common.files import read_json, write_text
 from scripts.export.measure import record_path, result_path
 from scripts.study import exports
 from scripts.study.study import Study, load
@@ -47,12 +48,13 @@ def rows(study: Study) -> list[dict[str, Any]]:
     return found
 
 
-def write(path: Path, columns: list[str], found: list[dict[str, Any]]) -> None:
-    """One CSV of these columns."""
-    with atomic(path) as draft, draft.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, columns, lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(found)
+def text(columns: list[str], found: list[dict[str, Any]]) -> str:
+    """A CSV of these columns."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, columns, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(found)
+    return table.getvalue()
 
 
 def main() -> None:
@@ -60,8 +62,8 @@ def main() -> None:
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     found = rows(load(parser.parse_args().study))
     repeatable, measured = map(Path, EXPORT_TABLES)
-    write(repeatable, [*IDENTITY, *SCORES], found)
-    write(measured, COLUMNS, found)
+    write_text(repeatable, text([*IDENTITY, *SCORES], found))
+    write_text(measured, text(COLUMNS, found))
     print(f"{len(found)} files")
 
 

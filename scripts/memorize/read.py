@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
 
 from scripts.common.errors import UserError
 from scripts.data.planted import planted_count
@@ -19,6 +21,7 @@ from scripts.study.config_memorization import Memorization
 
 CHUNK = 1 << 23  # tokens of rows read at a time
 COLUMNS = ("tokens", "place", "kind", "count", "component", "planted")
+Counted = Callable[[Rows, NDArray[np.uint64], int], NDArray[np.int64]]  # occurrences of hashed rows of a width
 NOWHERE = -1  # place of a planted string that stands whole in no row
 
 
@@ -60,13 +63,15 @@ class Read:
         return cls(names=json.loads((folder / "names.json").read_text()), **columns)
 
 
-def read_rows(order: Rows, asked: Memorization, total: int, planted: list[str], folder: Path) -> Read:
+def read_rows(
+    order: Rows, asked: Memorization, total: int, planted: list[str], folder: Path, counted: Counted = occurrences
+) -> Read:
     """Rows [0, total) of an order as `asked` chooses among them, and strings of the components `planted`.
 
     Leading tokens of all rows lie in `folder` in the meantime; in memory a row takes about 100 bytes.
     """
     width = asked.prompt + asked.continuation
-    apart = [planted_strings(order, name, width, total) for name in planted]
+    apart = [planted_strings(order, name, width, total, counted) for name in planted]
     size = total + sum(len(strings.place) for strings in apart)
     tokens = open_memmap(folder / "all.npy", "w+", order.tokens.flat.dtype, (size, width))
     first = np.empty(total, dtype=np.int64)
@@ -79,7 +84,7 @@ def read_rows(order: Rows, asked: Memorization, total: int, planted: list[str], 
         tokens[total:] = np.concatenate([strings.tokens for strings in apart])
     tokens.flush()
     hashes = row_hashes(tokens[:total])
-    count = occurrences(order, hashes, width)
+    count = counted(order, hashes, width)
     kind = choose(hashes, count, asked.sample_rows, asked.repeated_rows, asked.seed)
     of_rows = Read(
         tokens=tokens[:total],
@@ -102,7 +107,7 @@ def joined(parts: list[Read], tokens: np.ndarray) -> Read:
     return Read(names=parts[0].names, tokens=tokens, **columns)
 
 
-def planted_strings(order: Rows, component: str, width: int, total: int) -> Read:
+def planted_strings(order: Rows, component: str, width: int, total: int, counted: Counted = occurrences) -> Read:
     """The distinct strings of a planted component that the corpus holds, by their first document.
 
     Scored are the string's own first tokens, wherever they stand in a row; its place is that of the first row of the
@@ -128,7 +133,7 @@ def planted_strings(order: Rows, component: str, width: int, total: int) -> Read
         tokens=stacked,
         place=np.array(place, dtype=np.int64),
         kind=np.full(len(groups), KINDS.index("planted"), dtype=np.uint8),
-        count=occurrences(order, row_hashes(stacked), width),
+        count=counted(order, row_hashes(stacked), width),
         component=np.full(len(groups), order.components.names.index(component), dtype=np.uint16),
         planted=np.array([planted_count(origin) for _, origin in groups], dtype=np.int32),
         names=order.components.names,

@@ -64,14 +64,19 @@ def choose(hashes: np.ndarray, count: np.ndarray, sample: int, repeated: int, se
     uint8 [n], an index into `KINDS`; the others are "rest".
     """
     kinds = np.full(len(hashes), KINDS.index("rest"), dtype=np.uint8)
-    drawn = np.random.default_rng(seed).choice(len(hashes), min(sample, len(hashes)), replace=False)
-    kinds[drawn] = KINDS.index("sample")
+    kinds[sampled(len(hashes), sample, seed)] = KINDS.index("sample")
     by_count = np.lexsort((np.arange(len(hashes)), -count))
     _, first = np.unique(hashes[by_count], return_index=True)
     distinct = by_count[np.sort(first)]
     extra = distinct[(count[distinct] > 1) & (kinds[distinct] != KINDS.index("sample"))][:repeated]
     kinds[extra] = KINDS.index("repeated")
     return kinds
+
+
+def sampled(rows: int, sample: int, seed: int) -> NDArray[np.int64]:
+    """Places of a seeded sample of so many rows, int64 [min(sample, rows)]."""
+    drawn: NDArray[np.int64] = np.random.default_rng(seed).choice(rows, min(sample, rows), replace=False)
+    return drawn
 
 
 def _mix(tokens: np.ndarray) -> NDArray[np.uint64]:

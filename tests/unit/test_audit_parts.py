@@ -7,28 +7,31 @@ import math
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lm_eval.api import metrics
 
-from scripts.audit import merkle, page, suite_lock
+from scripts.audit import memorized, merkle, page, suite_lock
 from scripts.audit.converted import spread
 from scripts.audit.distances import DETOUR, Point, check_bound, check_path, detour, largest_ratio, relative, rows_of
 from scripts.audit.found import Folder, Found, look, step_in
 from scripts.audit.hashed import check_files, sha256_files
 from scripts.audit.history import History, effective, parse
 from scripts.audit.identity import adam_steps, at
-from scripts.audit.scores import check_scored_rows
+from scripts.audit.items import Values, error_of, score_of
 from scripts.audit.settings import drifted, pins
 from scripts.audit.state import state
+from scripts.audit.task_sets import unlike_set
 from scripts.audit.verdict import judged, plain
 from scripts.common.errors import UserError
 from scripts.common.files import write_json
+from scripts.evaluate.resampling import BOOTSTRAP, standard_error
+from scripts.memorize.pieces import Scores
 from scripts.study.study import Study, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -385,34 +388,61 @@ def test_facts_between_steps_are_the_trainers() -> None:
     assert np.array_equal(own.step[own.between(1, 2)], [2])
 
 
-# --- the rows of memorization -----------------------------------------------------------------------
+# --- memorization and scores --------------------------------------------------------------------------
 
 
-def scored(path: str, chosen: list[tuple[int | None, str]]) -> None:
-    """A memorization file of these (place, why chosen)."""
-    table = pa.table(
-        {"place": pa.array([place for place, _ in chosen], pa.int64()), "chosen": [why for _, why in chosen]}
-    )
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path)
+def test_scores_of_memorization_agree_with_each_other() -> None:
+    """Of a continuation of 4 tokens; the last two rows hold one text."""
+    text = np.array([1, 2, 3, 3], np.uint64)
+
+    def told(misses: list[int], hits: list[int] | None) -> list[str]:
+        found = Scores(np.array(misses, np.int16), None if hits is None else np.array(hits, np.int16))
+        return list(memorized.impossible(found, 4, text))
+
+    assert told([4, 0, 2, 2], [4, 0, 3, 3]) == told([4, 0, 2, 2], None) == []
+    assert told([5, -1, 2, 2], None) == ["2 first misses are not from 0 to 4"]
+    assert told([4, 0, 2, 2], [3, 4, 3, 3]) == ["2 scores contradict their first misses"]
+    assert told([4, 0, 2, 1], [4, 0, 3, 2]) == [
+        "1 rows of equal text have another first miss", "1 rows of equal text have another score"
+    ]  # fmt: skip
 
 
-def test_chosen_rows_stay_while_the_rest_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: Study) -> None:
-    """A planted string may stand in no row, and two in one; rows of the rest are those seen so far."""
-    monkeypatch.chdir(tmp_path)
-    sample = [(place, "sample") for place in range(16)]
-    planted: list[tuple[int | None, str]] = [(None, "planted"), (3, "planted"), (3, "planted")]
-    one, two = (f"results/memorization/pythia-tiny/step{step}.parquet" for step in (4, 8))
-    scored(one, [*sample, (16, "rest"), *planted])
-    scored(two, [*sample, (16, "rest"), (17, "rest"), *planted])
-    folder = Folder(memorization={path: Found(path, None, {}) for path in (one, two)})
-    assert check_scored_rows(study, folder).status == "pass"
-    scored(two, [*sample[:-1], (20, "sample"), *planted])
-    assert check_scored_rows(study, folder).evidence == (f"{two}: other rows than {one}",)
-    scored(two, [*sample, (15, "rest"), (32, "rest"), *planted])
-    assert check_scored_rows(study, folder).evidence == (
-        f"{two}: a row is scored twice", f"{two}: scores a row that pythia-tiny never reads"
-    )  # fmt: skip
+def test_a_groups_score_is_a_mean_of_its_tasks(study: Study) -> None:
+    content = {
+        "shots": 0,
+        "results": {
+            "one": {"acc,none": 0.2, "acc_stderr,none": 0.1},
+            "two": {"acc,none": 0.6, "acc_stderr,none": 0.2},
+            "both": {"acc,none": 0.4, "acc_stderr,none": 0.11},
+        },
+        "n": {"one": 10, "two": 10, "both": 20},
+        "truncated": {"one": 0, "two": 0},
+        "commonest_answer": {},
+        "versions": {"tasks": {}},
+    }
+    study.file.evaluation.task_sets["zero-shot"].tasks = ["both"]
+
+    def told(**changed: Any) -> list[str]:
+        found = Found("results/evals/pythia-tiny/zero-shot/step8.json", None, {**content, **changed})
+        return [line.partition(": ")[2] for line in unlike_set(study, found, {}, {})]
+
+    assert told() == []
+    for scores in ({"acc,none": 0.7}, {"acc,none": 0.1}, {"acc_stderr,none": 0.3}, {"f1,none": 0.5}):
+        metric, value = next(iter(scores.items()))
+        changed = {**content["results"], "both": scores}
+        assert told(results=changed) == [f"both {metric} is {value}, which no mean of its tasks' is"]
+    assert told(n={"one": 10, "two": 10, "both": 21}) == ["21 items of both, all tasks together have 20"]
+
+
+def test_standard_errors_are_lm_evals() -> None:
+    values = np.random.default_rng(1).normal(-3, 1, 50)
+    items = {f"{name},none": Values(np.arange(50), values) for name in ("acc", "perplexity", "f1")}
+    assert error_of("acc,none", items) == pytest.approx(metrics.mean_stderr(values.tolist()), rel=1e-12)
+    resampled = standard_error(metrics.perplexity, values.tolist(), BOOTSTRAP)
+    assert error_of("perplexity,none", items) == pytest.approx(resampled, rel=1e-9)
+    assert error_of("f1,none", items) is None and score_of("f1,none", items) is None
+    one = {"acc,none": Values(np.arange(1), values[:1])}
+    assert error_of("acc,none", one) is None and score_of("acc,none", one) == values[0]
 
 
 def test_a_verdict_of_an_earlier_state_never_shows_beside_a_changed_suite(

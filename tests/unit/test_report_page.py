@@ -23,7 +23,7 @@ from scripts.analyze import tables
 from scripts.analyze.memorized_tables import all_tables
 from scripts.audit import signal_figure
 from scripts.common.errors import UserError
-from scripts.common.files import read_json, read_yaml, write_json
+from scripts.common.files import read_json, read_yaml, write_json, write_text
 from scripts.export import table as export_table
 from scripts.report import aggregate, closing, figures, index, theme
 from scripts.report.findings import findings
@@ -54,7 +54,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study]:
             tables.write(name, frame)
         tables.write("corpora", tables.corpora(study), parquet=False)
         write_numbers(study)
-        export_table.write(Path("results/export_memory.csv"), export_table.COLUMNS, export_table.rows(study))
+        text = export_table.text(export_table.COLUMNS, export_table.rows(study))
+        write_text(Path("results/export_memory.csv"), text)
         results = load(study)
         write_json(Path("results/findings.json"), [finding.plain() for finding in findings(results)])
         rows = [{"rule": "train", "job": "a", "seconds": 90.0, "cpu_seconds": 80.0, "max_rss_mb": 500.0}]
