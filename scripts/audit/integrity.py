@@ -18,6 +18,7 @@ from scripts.audit import (
     memorized,
     scores,
     settings,
+    texts,
     updates,
 )
 from scripts.audit.found import look
@@ -27,7 +28,7 @@ from scripts.common.progress import progress
 from scripts.common.untrusted import reading
 from scripts.study.study import Study
 
-OF_TRAINING = ("retention", "updates", "orders", "rows", "numbers", "path")
+OF_TRAINING = ("retention", "updates", "orders", "rows", "held_out", "numbers", "path")
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ def integrity(study: Study, jobs: int, sample: int | None) -> Integrity:
         guarded(updates.check_updates, study, folder, histories, unreadable),
         guarded(updates.check_orders, study, folder, histories),
         guarded(updates.check_rows, study, histories),
+        guarded(texts.check_held_out, study),
+        guarded(texts.check_texts, study, folder),
         guarded(content.check_unique, study, folder, histories),
         guarded(content.check_first_weights, study, folder),
     ]
