@@ -18,7 +18,7 @@ from typing import Any
 
 from scripts.audit import suite_lock
 from scripts.audit.found import look
-from scripts.audit.hashed import artefacts, sha256_files
+from scripts.audit.hashed import artefacts, beside, loaded, sha256_files
 from scripts.audit.show import show
 from scripts.audit.verdict import Check, plain
 from scripts.common.errors import UserError, run, told_last
@@ -62,7 +62,8 @@ def against(lock_file: Path, directory: Path, jobs: int) -> list[Check]:
     sums = sha256_files(there, jobs)
     if unread := [path for path in there if path not in sums]:
         raise UserError(f"{unread[0]}: can't be read; let it be read, or remove it to verify the rest")
-    checks = suite_lock.check_lock(lock, sums, artefacts(look()))
+    extra = (path for place in loaded() for path in beside(place, lock["files"]))
+    checks = suite_lock.check_lock(lock, sums, sorted({*artefacts(look()), *extra}))
     show(f"{lock['study']} against {lock_file.name}", checks)
     return checks
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,8 @@ from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
 from scripts.common.progress import progress
 
-TENSORS = (".pt", ".safetensors", ".bin")
+LOADED = ("checkpoints/*/global_step*", "models/*/step*", "exports/*/step*", "data/tokenizer")
+CARD = ("README.md", "figures")  # in a folder that a published revision was downloaded to
 EXPORTS = "results/export/*/step*[0-9].json"  # not the records beside them
 TABLES = ("results/tables/*.csv", "results/tables/*.parquet")
 RESULTS = ("results/evals/*/*/step*.json", SAMPLES, MEMORIZATION, EXPORTS, *TABLES, "results/study.json")
@@ -104,22 +105,31 @@ def check_files(folder: Folder, sums: dict[str, str]) -> Check:
 
 
 def check_unnamed(folder: Folder) -> Check:
-    """No tensors beside those a manifest names, which a loader would take for part of the checkpoint."""
-    faults = []
-    for found in folder.manifests.values():
-        if found.content.get("kind") not in ("checkpoint", "model"):
-            continue
-        files = set(found.content.get("files", {}))
-        for path in sorted(Path(found.folder).rglob("*")):
-            name = path.relative_to(found.folder).as_posix()
-            if path.suffix in TENSORS and name not in files:
-                faults.append(f"{path.as_posix()}: no file of {found.path}")
-    whole = "checkpoints and models hold the files of their manifests"
-    return judged("unnamed", "No checkpoint or model holds tensors its manifest does not name", faults, whole)
+    """No file lies in a checkpoint, model, GGUF or tokenizer that its manifest does not name: loaders take any."""
+    known = {*named_files(folder), *folder.manifests}
+    places = [place for place in sorted(loaded()) if f"{place.as_posix()}/{manifest.NAME}" in folder.manifests]
+    faults = [f"{path}: no file of {place}'s manifest" for place in places for path in beside(place, known)]
+    what = "No checkpoint, model, GGUF or tokenizer holds a file its manifest does not name"
+    return judged("unnamed", what, faults, f"{len(places):,} folders hold the files of their manifests")
+
+
+def loaded() -> Iterator[Path]:
+    """The folders whose files others load."""
+    return (place for pattern in LOADED for place in Path().glob(pattern) if place.is_dir())
+
+
+def beside(place: Path, known: Container[str]) -> Iterator[str]:
+    """What lies in such a folder and is not known, but for its record, a card and its figures, and hidden files: no
+    loader takes those. A link is never followed, so that one to a folder stands for itself."""
+    for path in sorted(place.rglob("*")):
+        parts = path.relative_to(place).parts
+        apart = parts == (RECORD,) or parts[0] in CARD or any(part.startswith(".") for part in parts)
+        if not apart and path.as_posix() not in known and (path.is_symlink() or not path.is_dir()):
+            yield path.as_posix()
 
 
 def check_links(folder: Folder) -> Check:
-    """No file stands for two artefacts, by a symbolic or a hard link.
+    """No file stands for two artefacts, by a symbolic or a hard link, and none in an artefact's folder is a link.
 
     A scheduled checkpoint shares its files with the state to resume from of the same run and step, and no others.
     """
@@ -128,7 +138,11 @@ def check_links(folder: Folder) -> Check:
         if Path(path).exists():
             about = Path(path).stat()
             places.setdefault((about.st_dev, about.st_ino), []).append(path)
-    faults = []
+    faults = [
+        f"{path}: a symbolic link, which another file may stand behind tomorrow"
+        for path, said in named_files(folder).items()
+        if _linked(path, said.by.count("/"))
+    ]
     for paths in places.values():
         alone = {path.replace("/resume/", "/", 1): path for path in sorted(paths, reverse=True)}
         if len(alone) > 1:
@@ -139,10 +153,10 @@ def check_links(folder: Folder) -> Check:
     return judged("links", what, faults, f"{len(places):,} files, each its own")
 
 
-def _linked(path: str) -> bool:
-    """Whether a symbolic link stands below the first folder of a path."""
+def _linked(path: str, below: int = 1) -> bool:
+    """Whether a symbolic link stands in a path below its first folders."""
     parts = Path(path).parts
-    return any(Path(*parts[:depth]).is_symlink() for depth in range(2, len(parts) + 1))
+    return any(Path(*parts[:depth]).is_symlink() for depth in range(below + 1, len(parts) + 1))
 
 
 def records(folder: Folder) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.common.files import write_json
 from scripts.common.progress import progress
-from scripts.convert.model_folder import content_files, folder_of, save, swapped_in
+from scripts.convert.model_folder import ORIGIN, content_files, folder_of, save, swapped_in
 from scripts.convert.tokenizer_files import check_largest_token, copy_files, prove_same_ids
 from scripts.study import fingerprints
 from scripts.study.study import Study, load
@@ -68,7 +68,7 @@ class Converter:
             copy_files(TOKENIZER, draft)
             if self.texts is None:  # the files are the same for every step
                 self.texts = prove_same_ids(draft, TOKENIZER / "tokenizer.json")
-            write_json(draft / "castalia.json", self.origin(step))
+            write_json(draft / ORIGIN, origin(self.study, self.name, step))
         manifest.write(
             target / manifest.NAME,
             kind="model",
@@ -84,16 +84,12 @@ class Converter:
             started=started,
         )
 
-    def origin(self, step: int) -> dict[str, Any]:
-        """Content of castalia.json, which goes wherever the model goes."""
-        spec = self.spec
-        return {
-            "run": self.name,
-            "step": step,
-            "corpus": spec.corpus,
-            "init_seed": spec.init_seed,
-            "data_seed": spec.data_seed,
-        }
+
+def origin(study: Study, name: str, step: int) -> dict[str, Any]:
+    """Content of castalia.json, which goes wherever a model goes."""
+    run = study.run(name)
+    told = {"run": name, "step": step, "corpus": run.corpus}
+    return {**told, "init_seed": run.init_seed, "data_seed": run.data_seed}
 
 
 def check_tokens(corpus: str, tokens: int) -> None:

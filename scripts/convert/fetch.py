@@ -16,17 +16,16 @@ from scripts.common.errors import UserError, explain, near, run
 from scripts.common.files import sha256_file, write_json
 from scripts.common.progress import progress
 from scripts.convert import hf_files
-from scripts.convert.convert import DTYPES, TOKENIZER, check_tokens
-from scripts.convert.model_folder import content_files, folder_of, swapped_in
+from scripts.convert.convert import TOKENIZER, check_tokens, origin
+from scripts.convert.model_folder import ORIGIN, content_files, folder_of, swapped_in
 from scripts.convert.published_source import Listed, source_of
 from scripts.convert.revisions import duplicates
-from scripts.convert.tokenizer_files import copy_files, prove_same_ids
+from scripts.convert.tokenizer_files import FILES, copy_files, prove_same_ids
 from scripts.study import fingerprints
 from scripts.study.published import published_science
 from scripts.study.study import Study, load
 
 KNOWN = {1: "Pythia's first update has learning rate 0"}  # steps that may equal the one before
-DTYPE_KEYS = ("dtype", "torch_dtype")
 
 
 class Fetcher:
@@ -100,11 +99,7 @@ class Fetcher:
     def _check(self, draft: Path) -> None:
         """Refuse a model that is not the size the study says."""
         config = hf_files.config_of(draft)
-        lines = hf_files.contradictions(config, hf_files.asked_of(self.study, self.name))
-        dtype = next((config[key] for key in DTYPE_KEYS if config.get(key)), None)
-        if dtype not in (None, DTYPES[self.spec.training.precision]):
-            lines.append(f"dtype is {dtype!r}, training.precision is {self.spec.training.precision}")
-        if lines:
+        if lines := hf_files.unlike_run(config, self.study, self.name):
             raise UserError(f"config.json is not that of size {self.spec.size.name}: {'; '.join(lines)}")
         hf_files.check_shapes(hf_files.read_state(draft), hf_files.shape_of(config), "its weights")
 
@@ -156,9 +151,8 @@ class Fetcher:
     # --- both ---------------------------------------------------------------------------------
 
     def _describe(self, draft: Path, step: int, listed: Listed) -> None:
-        spec = self.spec
-        told = {"run": self.name, "step": step, "corpus": spec.corpus, "init_seed": spec.init_seed}
-        write_json(draft / "castalia.json", {**told, "data_seed": spec.data_seed, "source": self._source(step, listed)})
+        told = origin(self.study, self.name, step)
+        write_json(draft / ORIGIN, {**told, "source": self._source(step, listed)})
 
     def _source(self, step: int, listed: Listed) -> dict[str, Any]:
         return {
@@ -175,15 +169,19 @@ class Fetcher:
         equal = step == 1 and before.exists() and (
             manifest.read(before, "model")["facts"]["source"]["weights"] == listed.digest
         )  # fmt: skip
+        files = content_files(target)
+        theirs = {path: sha256_file(path) for path in files if path.name not in (*FILES, ORIGIN)}
+        facts["fetched"] = {path.name: sha256 for path, sha256 in theirs.items()}
         manifest.write(
             target / manifest.NAME,
             kind="model",
             subject={"run": self.name, "step": step},
             science=published_science(self.study, self.name),
-            files=content_files(target),
+            files=files,
             parents=[TOKENIZER / manifest.NAME],
             facts={**facts, "source": self._source(step, listed), "unchanged": KNOWN[1] if equal else None},
             started=started,
+            known=theirs,
         )
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from scripts.common import untrusted
 from scripts.common.errors import UserError
-from scripts.common.files import read_json
 from scripts.convert import neox_files
+from scripts.convert.convert import DTYPES
 from scripts.convert.proof import Shape
 from scripts.neox import transformers_json
 from scripts.neox.architecture import PYTHIA, shown
@@ -73,6 +73,16 @@ def contradictions(config: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
+def unlike_run(config: dict[str, Any], study: Study, run: str) -> list[str]:
+    """`contradictions` with a run of the study, the type of its numbers too, which old configs don't tell."""
+    precision = study.run(run).training.precision
+    lines = contradictions(config, asked_of(study, run))
+    dtype = next((config[key] for key in ("dtype", "torch_dtype") if config.get(key)), None)
+    if dtype not in (None, DTYPES[precision]):
+        lines.append(f"dtype is {shown(dtype)}, training.precision is {precision}")
+    return lines
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The files that hold the tensors, an index first; raises UserError if there are none or one is missing."""
     for name in WEIGHTS:
@@ -84,7 +94,8 @@ def weight_files(folder: Path) -> list[Path]:
 
 def shard_names(path: Path, index: Any) -> list[str]:
     """File names in an index; raises UserError for one that is no plain shard's, so could lead out of the folder."""
-    names = sorted(set(index.get("weight_map", {}).values())) if isinstance(index, dict) else []
+    mapped = index.get("weight_map") if isinstance(index, dict) else None
+    names = sorted(set(map(str, mapped.values()))) if isinstance(mapped, dict) else []
     for name in names:
         if not SHARD.fullmatch(name):
             raise UserError(f"{path}: names the shard {name!r}, which is not of the form model-00001-of-00002")
@@ -94,7 +105,7 @@ def shard_names(path: Path, index: Any) -> list[str]:
 
 
 def _shards(index: Path) -> list[Path]:
-    found = [index.with_name(name) for name in shard_names(index, read_json(index))]
+    found = [index.with_name(name) for name in shard_names(index, untrusted.read_json(index))]
     for path in found:
         if not path.is_file():
             raise UserError(f"{path}: the file is missing; {index.name} names it")

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scripts.common import manifest
 from scripts.common.files import temporary_beside
 
+if TYPE_CHECKING:
+    from scripts.convert.proof import Shape
+
 OWN_FILES = (manifest.NAME, "record.json")
+SETTINGS = ("config.json", "generation_config.json")
+ORIGIN = "castalia.json"
 
 
 def folder_of(run: str, step: int) -> Path:
@@ -46,3 +52,22 @@ def save(exported: Any, draft: Path) -> None:
     exported.save_pretrained(draft)
     for path in draft.glob("*.safetensors"):  # which the library makes readable by their owner only
         path.chmod(0o644)
+
+
+def settings(shape: Shape, dtype: str) -> dict[str, dict[str, Any]]:
+    """What `save` writes into the files of SETTINGS; `dtype` is torch's name of the weights' own."""
+    from transformers import GenerationConfig, GPTNeoXConfig
+
+    from scripts.convert.neox import config_of
+
+    told: dict[str, Any] = config_of(vars(shape), shape.sequence_length, dtype)
+    config = GPTNeoXConfig(**told, architectures=["GPTNeoXForCausalLM"])
+    texts = config.to_json_string(), GenerationConfig.from_model_config(config).to_json_string()
+    return {name: json.loads(text) for name, text in zip(SETTINGS, texts, strict=True)}
+
+
+def defaults() -> dict[str, Any]:
+    """What Transformers takes a key of SETTINGS for that is absent."""
+    from transformers import GPTNeoXConfig
+
+    return GPTNeoXConfig().to_dict()

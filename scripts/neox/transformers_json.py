@@ -34,6 +34,7 @@ FIXED: dict[str, Any] = {
     "is_causal": True,
     "attribute_map": None,
     "auto_map": None,
+    "configuration_files": None,
     "fusion_config": None,
     "layer_types": None,
     "per_layer_config": None,
@@ -46,6 +47,8 @@ ROTARY = {  # ours: (in Transformers 5, before, default)
     "rotary_fraction": ("partial_rotary_factor", "rotary_pct", 0.25),
     "rotary_base": ("rope_theta", "rotary_emb_base", 10_000.0),
 }
+SPELLED = {"torch_dtype": "dtype"}  # before: in Transformers 5
+APART = {"transformers_version", *ROPE, *(name for new, old, _ in ROTARY.values() for name in (new, old))}
 KEYS = {
     **{ours: new for ours, (new, _, _) in ROTARY.items()},
     "epsilon": "layer_norm_eps",
@@ -88,6 +91,18 @@ def unlike(config: dict[str, Any], wanted: Architecture) -> list[str]:
         f"{key} is {getattr(told, ours)!r}, expected {getattr(wanted, ours)!r}"
         for ours, key in KEYS.items()
         if getattr(told, ours) != getattr(wanted, ours)
+    ]
+
+
+def otherwise(held: dict[str, Any], written: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
+    """Sentences on what a file says otherwise than the one conversion writes, rotary keys aside, which `faults` and
+    `unlike` compare in every spelling. `defaults` are the loader's, of keys that a version of it did not write."""
+    said = [(SPELLED.get(key, key), value) for key, value in held.items()]
+    said += [(key, defaults.get(key)) for key in sorted(written.keys() - {key for key, _ in said})]
+    return [
+        f"{key} is {shown(value)}, conversion writes {shown(wanted)}"
+        for key, value in said
+        if key not in APART and value != (wanted := written.get(key, defaults.get(key)))
     ]
 
 

@@ -26,6 +26,9 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from scripts.audit import model_files
+from scripts.audit.audit import against
+from scripts.audit.found import look
 from scripts.audit.integrity import integrity
 from scripts.audit.verdict import Check
 from scripts.common.files import canonical, digest_of, read_json, read_yaml, sha256_file, write_json
@@ -256,6 +259,122 @@ def test_a_models_configuration_edited_by_somebody_who_forges(suite: Path, key: 
     forge(TINY)
     found = failed()
     assert set(found) == {"converted"} and str(path) in found["converted"]
+
+
+def of_files(step: int) -> str:
+    """What the audit says of the files of one model, numbers aside."""
+    folder = look()
+    found = folder.model(TINY, step)
+    assert found is not None
+    return "\n".join(model_files.faults(load(Path("results/study.json")), folder, found))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("config.json", change)
+        for change in (
+            {"hidden_act": "gelu"},
+            {"hidden_act": "gelu_new"},  # the same numbers, and not what conversion writes
+            {"rope_scaling": {"type": "linear", "factor": 4.0}},
+            {"attention_dropout": 0.1},
+            {"attention_bias": False},
+            {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}},
+            {"auto_map": {"AutoModelForCausalLM": "modeling.Model"}},
+            {"configuration_files": ["config.4.0.0.json"]},
+            {"dtype": "float16"},
+            {"torch_dtype": "bfloat16"},
+            {"architectures": ["GPTNeoXForSequenceClassification"]},
+            {"eos_token_id": 5},
+            {"is_decoder": True},
+            {"some_key_of_tomorrow": 1},
+        )
+    ]
+    + [
+        ("generation_config.json", {"do_sample": True}),
+        ("generation_config.json", {"eos_token_id": 7}),
+        ("castalia.json", {"init_seed": 1}),
+        ("castalia.json", {"source": {"repo": "EleutherAI/pythia-70m"}}),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else value.removesuffix(".json"),
+)
+def test_one_key_of_a_models_files_edited(suite: Path, name: str, change: dict[str, Any]) -> None:
+    path = Path(f"models/{TINY}/step4/{name}")
+    edit(path, lambda content: content.update(change))
+    told = of_files(4)
+    assert f"{path}: " in told and next(iter(change)).removeprefix("torch_") in told
+
+
+def test_a_dropout_for_a_model_by_somebody_who_forges(suite: Path) -> None:
+    path = Path(f"models/{TINY}/step4/config.json")
+    edit(path, lambda content: content.update(hidden_dropout=0.1))
+    forge(TINY)
+    found = failed()
+    assert set(found) == {"converted"}
+    assert f"{path}: hidden_dropout is 0.1, conversion writes 0.0" in found["converted"]
+
+
+def test_files_of_another_version_of_transformers_are_the_same_model(suite: Path) -> None:
+    """Before 5: other names of rotary keys and of the type, and fewer keys in generation_config.json."""
+    path = Path(f"models/{TINY}/step4/config.json")
+    content = read_json(path) | {"transformers_version": "4.46.0"}
+    rotary, dtype = content.pop("rope_parameters"), content.pop("dtype")
+    del content["is_decoder"]
+    before = {"rotary_pct": rotary["partial_rotary_factor"], "rotary_emb_base": rotary["rope_theta"]}
+    write_json(path, {**content, **before, "rope_scaling": None, "torch_dtype": dtype})
+    edit(path.with_name("generation_config.json"), lambda content: content.pop("output_attentions"))
+    assert of_files(4) == ""
+
+
+MORE = ("pytorch_model.bin", "added_tokens.json", "modeling.py", "adapter_config.json", "chat_template.jinja",
+        "model.safetensors.index.json", "additional_chat_templates/x.jinja")  # fmt: skip
+
+
+def test_files_more_that_a_loader_takes(suite: Path) -> None:
+    """Also against the lock; the card of a downloaded revision, and what systems leave, no loader takes."""
+    places = (Path(f"models/{TINY}/step4"), Path("data/tokenizer"))
+    extra = [place / name for place in places for name in MORE]
+    harmless = [places[0] / name for name in ("README.md", "figures/loss.svg", ".cache/huggingface/x", ".DS_Store")]
+    for path in [*extra, *harmless]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    found = failed()
+    assert set(found) == {"unnamed"}
+    assert found["unnamed"].splitlines() == sorted(
+        f"{path}: no file of {place}'s manifest" for place in places for path in extra if place in path.parents
+    )
+    lock = suite.parent / "published.lock.json"
+    shutil.copyfile("results/suite.lock.json", lock)
+    told = {check.id: check for check in against(lock, suite, 2)}
+    assert told["lock_known"].evidence == tuple(sorted(f"{path}: not in the lock" for path in extra))
+
+
+def test_files_more_that_a_manifest_names(suite: Path) -> None:
+    manifest = Path(f"models/{TINY}/step4/manifest.json")
+    edit(manifest, lambda content: [content["files"].update({name: {"sha256": "", "bytes": 0}}) for name in MORE])
+    edit(manifest, lambda content: content["files"].pop("config.json"))
+    told = of_files(4)
+    assert all(f"{manifest.parent / name}: conversion writes no such file" in told for name in MORE)
+    assert f"{manifest.parent}/config.json: the manifest does not name it" in told
+
+
+@pytest.mark.parametrize("name", [f"models/{TINY}/step4/config.json", f"checkpoints/{TINY}/global_step4/configs"])
+def test_a_link_in_an_artefacts_folder(suite: Path, name: str) -> None:
+    """Even to the same bytes: others may stand there tomorrow."""
+    path = Path(name)
+    target = path.rename(suite.parent / path.name)
+    path.symlink_to(target)
+    found = failed()
+    assert set(found) - {"unnamed"} == {"links"} and name in found["links"] and "a symbolic link" in found["links"]
+
+
+def test_numbers_of_a_model_in_fewer_bits_by_somebody_who_forges(suite: Path) -> None:
+    """Rounded to another type they are the checkpoint's, but the study asks for 32 bits."""
+    path = Path(f"models/{TINY}/step4/model.safetensors")
+    save_file({name: tensor.half() for name, tensor in load_file(path).items()}, path, {"format": "pt"})
+    forge(TINY)
+    found = failed()
+    assert set(found) == {"converted"} and f"{path}: " in found["converted"] and "type F16" in found["converted"]
 
 
 def test_a_models_tokenizer_replaced_by_somebody_who_forges(suite: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.common.files import read_json, read_yaml, write_json
+from scripts.common.files import read_json, read_yaml, sha256_file, write_json
 from tests.browser.chromium import Chromium
 from tests.workflow.conftest import ROOT, SMOKE, Workflow
 from tests.workflow.test_pages import VIEWS, every_page, faults
@@ -158,11 +158,25 @@ def audited_without_training(workflow: Workflow) -> None:
     content = read_json(one / "manifest.json")
     content["files"]["model.safetensors"] = read_json(other / "manifest.json")["files"]["model.safetensors"]
     write_json(one / "manifest.json", content)
+    edited = {
+        "their-tiny/step8/config.json": {"id2label": {"0": "x"}},  # which no rule of configurations knows
+        "their-small/step8/config.json": {"attention_dropout": 0.5},
+        "their-small/step8/castalia.json": {"source": {"repo": "EleutherAI/pythia-70m"}},
+    }
+    for name, change in edited.items():
+        path = workflow.folder / "models" / name
+        write_json(path, read_json(path) | change)
+        content = read_json(path.with_name("manifest.json"))
+        content["files"][path.name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+        write_json(path.with_name("manifest.json"), content)
     assert workflow.command_line("scripts.audit.audit").returncode == 1
     checks = {check["id"]: check for check in read_json(workflow.folder / "results/audit/integrity.json")["checks"]}
     assert checks["files"]["status"] == "pass"
     assert "models/their-tiny/step4 and models/their-tiny/step8: the same weights" in checks["unique"]["evidence"]
-    assert checks["converted"]["evidence"][0].startswith("models/their-tiny/step4/model.safetensors: sha256 ")
+    told = "\n".join(checks["converted"]["evidence"])
+    for name in (*edited, "their-tiny/step4/model.safetensors"):
+        assert f"models/{name}: " in told
+    assert "attention_dropout is 0.5, conversion writes 0.0" in told and ".repo: 'EleutherAI/pythia-70m' there" in told
 
 
 def fetch(workflow: Workflow, finished: Workflow, steps: list[int]) -> str:
