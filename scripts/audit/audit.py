@@ -62,7 +62,8 @@ def against(lock_file: Path, directory: Path, jobs: int) -> list[Check]:
     sums = sha256_files(there, jobs)
     if unread := [path for path in there if path not in sums]:
         raise UserError(f"{unread[0]}: can't be read; let it be read, or remove it to verify the rest")
-    extra = (path for place in loaded() for path in beside(place, lock["files"]))
+    places = (Path("models"), Path("exports"), *loaded())
+    extra = (path for place in places for path in beside(place, lock["files"]))
     checks = suite_lock.check_lock(lock, sums, sorted({*artefacts(look()), *extra}))
     show(f"{lock['study']} against {lock_file.name}", checks)
     return checks

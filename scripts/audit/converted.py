@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from scripts.audit import model_files
+from scripts.audit import model_files, tokenizer_files
 from scripts.audit.found import Folder, Found
 from scripts.audit.identity import at
 from scripts.audit.verdict import Check, judged
@@ -33,6 +33,7 @@ def check_models(study: Study, folder: Folder, jobs: int, sample: int | None) ->
     chosen += [found for found in folder.of_kind("model") if at(found.path)["run"] in study.published]
     every = [found for found in folder.of_kind("model") if at(found.path)["run"] in study.runs]
     faults += [fault for found in every for fault in model_files.faults(study, folder, found)]
+    faults += tokenizer_files.own(study, folder)
     what = "Every model holds its checkpoint's weights, tensor by tensor, and the files that conversion writes"
     if not chosen:
         return Check("converted", what, "not applicable", ("there are no models",))

@@ -119,11 +119,11 @@ def loaded() -> Iterator[Path]:
 
 
 def beside(place: Path, known: Container[str]) -> Iterator[str]:
-    """What lies in such a folder and is not known, but for its record, a card and its figures, and hidden files: no
+    """What lies below a folder and is not known, but for records, cards and their figures, and hidden files: no
     loader takes those. A link is never followed, so that one to a folder stands for itself."""
     for path in sorted(place.rglob("*")):
         parts = path.relative_to(place).parts
-        apart = parts == (RECORD,) or parts[0] in CARD or any(part.startswith(".") for part in parts)
+        apart = path.name == RECORD or any(part in CARD or part.startswith(".") for part in parts)
         if not apart and path.as_posix() not in known and (path.is_symlink() or not path.is_dir()):
             yield path.as_posix()
 
@@ -133,15 +133,17 @@ def check_links(folder: Folder) -> Check:
 
     A scheduled checkpoint shares its files with the state to resume from of the same run and step, and no others.
     """
+    owners = {path: said.by for path, said in named_files(folder).items()}
+    owners |= {path: path for path in (*folder.manifests, *folder.evaluations, *folder.memorization)}
     places: dict[tuple[int, int], list[str]] = {}
-    for path in [*named_files(folder), *folder.manifests, *folder.evaluations, *folder.memorization]:
+    for path in owners:
         if Path(path).exists():
             about = Path(path).stat()
             places.setdefault((about.st_dev, about.st_ino), []).append(path)
     faults = [
         f"{path}: a symbolic link, which another file may stand behind tomorrow"
-        for path, said in named_files(folder).items()
-        if _linked(path, said.by.count("/"))
+        for path, owner in owners.items()
+        if _linked(path, owner.count("/"))
     ]
     for paths in places.values():
         alone = {path.replace("/resume/", "/", 1): path for path in sorted(paths, reverse=True)}

@@ -10,9 +10,10 @@ from typing import Any
 from scripts.audit.found import MANIFESTS, Folder, Found, step_in
 from scripts.audit.verdict import Check, judged
 from scripts.common.errors import UserError
-from scripts.common.untrusted import read_json, reading
+from scripts.common.untrusted import read_json, read_text, reading
 
 LEG = re.compile(r"leg-([0-9]{1,18})")
+LATEST = 64  # bytes
 KINDS_OF_STEPS = ("checkpoint", "model", "resume", "gguf")
 
 
@@ -33,10 +34,29 @@ def check_names(folder: Folder) -> Check:
             faults.append(f"{path}: holds {said}, its path says {asked}")
         elif path in folder.evaluations and found.content.get("task_set") != path.split("/")[3]:
             faults.append(f"{path}: holds the task set {found.content.get('task_set')!r}")
+    faults += _other_latest(folder)
     count = len(folder.manifests) + len(folder.evaluations) + len(folder.memorization)
     return judged(
         "names", "Run and step of each path are those its manifest or result names", faults, f"{count:,} files"
     )
+
+
+def _other_latest(folder: Folder) -> list[str]:
+    """Sentences on files `latest` that name another checkpoint than the run's last, by which DeepSpeed loads it."""
+    last: dict[str, int] = {}
+    for found in folder.of_kind("checkpoint"):
+        subject = at(found.path)
+        if "step" in subject:
+            last[subject["run"]] = max(subject["step"], last.get(subject["run"], 0))
+    faults = []
+    for run, step in sorted(last.items()):
+        path = Path("checkpoints") / run / "latest"
+        try:
+            if path.exists() and (said := read_text(path, LATEST)) != f"global_step{step}":
+                faults.append(f"{path.as_posix()}: names {said!r}, the last checkpoint is global_step{step}")
+        except UserError as error:
+            faults.append(str(error))
+    return faults
 
 
 def at(path: str) -> dict[str, Any]:

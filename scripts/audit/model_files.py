@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from scripts.audit import tokenizer_files
 from scripts.audit.found import Folder, Found
 from scripts.audit.identity import at
-from scripts.audit.lineage import TOKENIZER
 from scripts.common.errors import UserError
 from scripts.common.manifest import differing
 from scripts.common.untrusted import read_json, reading, safetensors_header
@@ -32,7 +32,7 @@ def faults(study: Study, folder: Folder, found: Found) -> list[str]:
     looks = [other_names, other_settings, other_origin, *([unlike_source] if fetched else [])]
     if fetched is None or fetched.weights == "neox":
         looks.append(other_types)
-    lines = other_tokenizer(folder, found)
+    lines = tokenizer_files.copies(folder, found)
     for look in looks:
         try:
             with reading(found.folder):
@@ -136,19 +136,6 @@ def other_origin(study: Study, found: Found) -> list[str]:
             asked["weights"] = Listed(dict(source.get("files") or {})).digest
         wanted["source"] = {**source, **asked}
     return _told(path, differing(read_json(path), wanted))
-
-
-def other_tokenizer(folder: Folder, found: Found) -> list[str]:
-    """Sentences on tokenizer files of a model that are not the study's."""
-    own = folder.manifests.get(TOKENIZER)
-    if own is None:  # told as missing
-        return []
-    held, wanted = found.content.get("files", {}), own.content.get("files", {})
-    return [
-        f"{found.folder}/{name}: not that of {own.folder}"
-        for name in FILES
-        if name in wanted and held.get(name, {}).get("sha256") != wanted[name]["sha256"]
-    ]
 
 
 def unlike_source(study: Study, found: Found) -> list[str]:  # noqa: ARG001  as its siblings

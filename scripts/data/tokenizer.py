@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FOLDER = Path("data/tokenizer")
 END_OF_TEXT = "<|endoftext|>"
 PADDING = "<|padding|>"
+SPECIAL = [END_OF_TEXT, PADDING]
 LONGEST_SPACES = 24
 SPACES = [" " * count for count in range(LONGEST_SPACES, 1, -1)]
 NO_LIMIT = int(1e30)  # transformers' "no maximum known": the model, not the tokenizer, limits the length
@@ -56,23 +57,18 @@ def train(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     `vocabulary` counts everything. Raises UserError if it is too small for the pipeline, or too large for
     the text to fill.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import trainers
 
-    fewest = check_vocabulary(vocabulary)
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True)
-    tokenizer.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=True)
-    tokenizer.decoder = decoders.ByteLevel()
+    fewest, tokenizer = check_vocabulary(vocabulary), _pipeline()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary - len(SPACES),
         min_frequency=2,
-        special_tokens=[END_OF_TEXT, PADDING],
+        special_tokens=SPECIAL,
         initial_alphabet=alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.add_tokens([AddedToken(spaces, normalized=True) for spaces in SPACES])
+    _add_spaces(tokenizer)
     if (size := tokenizer.get_vocab_size()) != vocabulary:
         raise UserError(
             f"data.tokenizer.vocabulary: the text gives only {size} tokens, {vocabulary} are asked for\n  write:   "
@@ -80,6 +76,31 @@ def train(texts: Iterable[str], vocabulary: int) -> Tokenizer:
             + "give more text that is not held out"
         )
     return tokenizer
+
+
+def _pipeline() -> Tokenizer:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True)
+    tokenizer.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _add_spaces(tokenizer: Tokenizer) -> None:
+    from tokenizers import AddedToken
+
+    tokenizer.add_tokens([AddedToken(spaces, normalized=True) for spaces in SPACES])
+
+
+def frame() -> dict[str, Any]:
+    """The tokenizer.json of a trained tokenizer before it learned a token from text: what is the same in all."""
+    tokenizer = _pipeline()
+    tokenizer.add_special_tokens(SPECIAL)
+    _add_spaces(tokenizer)
+    return dict(json.loads(tokenizer.to_str()))
 
 
 def downloaded(wanted: Wanted) -> Path:
@@ -137,10 +158,11 @@ def load_tokenizer(study: Study) -> Tokenizer:
     return Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
 
 
-def settings(tokenizer: Tokenizer) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(tokenizer_config.json, special_tokens_map.json), complete, so that nothing is guessed on loading."""
+def settings(pads: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(tokenizer_config.json, special_tokens_map.json), complete, so that nothing is guessed on loading; `pads` tells
+    whether the tokenizer has PADDING."""
     names = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "unk_token": END_OF_TEXT}
-    if tokenizer.token_to_id(PADDING) is not None:
+    if pads:
         names["pad_token"] = PADDING
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -155,7 +177,7 @@ def settings(tokenizer: Tokenizer) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def save(tokenizer: Tokenizer, folder: Path) -> list[Path]:
     """Write the three files transformers loads a tokenizer from."""
-    config, names = settings(tokenizer)
+    config, names = settings(tokenizer.token_to_id(PADDING) is not None)
     write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
     write_json(folder / "tokenizer_config.json", config)
     write_json(folder / "special_tokens_map.json", names)

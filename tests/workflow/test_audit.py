@@ -26,7 +26,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from scripts.audit import model_files
+from scripts.audit import model_files, tokenizer_files
 from scripts.audit.audit import against
 from scripts.audit.found import look
 from scripts.audit.integrity import integrity
@@ -358,7 +358,60 @@ def test_files_more_that_a_manifest_names(suite: Path) -> None:
     assert f"{manifest.parent}/config.json: the manifest does not name it" in told
 
 
-@pytest.mark.parametrize("name", [f"models/{TINY}/step4/config.json", f"checkpoints/{TINY}/global_step4/configs"])
+def lowercase(content: dict[str, Any]) -> None:
+    content["normalizer"] = {"type": "Sequence", "normalizers": [content["normalizer"], {"type": "Lowercase"}]}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("tokenizer_config.json", lambda content: content.update(add_bos_token=True), "add_bos_token"),
+        ("special_tokens_map.json", lambda content: content.update(eos_token="<|padding|>"), "eos_token"),
+        ("tokenizer.json", lowercase, "normalizer"),
+        ("tokenizer.json", lambda content: content["model"].update(dropout=0.1), "model.dropout"),
+        ("tokenizer.json", lambda content: content["added_tokens"][0].update(lstrip=True), "added_tokens"),
+        ("tokenizer.json", lambda content: content.update(added_tokens=[7]), "can't be read"),
+    ],
+)
+def test_the_tokenizer_edited_with_every_copy_of_it(
+    suite: Path, name: str, change: Callable[[Any], None], told: str
+) -> None:
+    """No copy differs from the study's, whose hashes are made right: they are not what its settings give."""
+    edit(path := Path("data/tokenizer") / name, change)
+    assert [line.split(": ")[0] for line in tokenizer_files.own(load(Path("results/study.json")), look())] == [
+        str(path)
+    ]
+    assert told in tokenizer_files.own(load(Path("results/study.json")), look())[0]
+
+
+def test_an_index_that_leaves_a_tensor_out(suite: Path) -> None:
+    """The shards hold every tensor, and a loader would make one anew at random."""
+    place = Path(f"models/{TINY}/step4")
+    name = "model-00001-of-00001.safetensors"
+    (place / "model.safetensors").rename(place / name)
+    weights = dict.fromkeys(sorted(load_file(place / name)), name)
+    index = place / "model.safetensors.index.json"
+    write_json(index, {"weight_map": weights})
+    assert str(index) not in of_files(4).replace(f"{index}: the manifest", "")
+    write_json(index, {"weight_map": dict(list(weights.items())[1:])})
+    assert f"{index}: {min(weights)}: None there" in of_files(4)
+
+
+def test_another_latest_checkpoint(suite: Path) -> None:
+    """By that file DeepSpeed and NeoX choose what they load."""
+    path = Path(f"checkpoints/{TINY}/latest")
+    path.write_text("global_step4")
+    assert failed() == {"names": f"{path}: names 'global_step4', the last checkpoint is global_step8"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"models/{TINY}/step4/config.json",
+        f"checkpoints/{TINY}/global_step4/configs",
+        f"results/evals/{TINY}/zero-shot/step4.json",
+    ],
+)
 def test_a_link_in_an_artefacts_folder(suite: Path, name: str) -> None:
     """Even to the same bytes: others may stand there tomorrow."""
     path = Path(name)
