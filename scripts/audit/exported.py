@@ -72,6 +72,8 @@ def _unlike(study: Study, folder: Folder, name: str, step: int, said: Any) -> It
         yield f"{path}: holds {sorted(said['files'])}, the study asks for {science['quantizations']}"
     if (made := folder.manifests.get(place)) is None:  # told as missing
         return
+    more = made.content["files"].keys() - {f"{quantization}.gguf" for quantization in science["quantizations"]}
+    yield from (f"{made.folder}/{file}: the study asks for no such file" for file in sorted(more))
     reference = said["float_perplexity"]
     for quantization, numbers in said["files"].items():
         own = {**made.facts.get(quantization, {}), **made.content["files"].get(f"{quantization}.gguf", {})}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from scripts.common.errors import UserError
 from scripts.common.manifest import differing
 from scripts.common.untrusted import read_json, reading, safetensors_header
 from scripts.common.words import brief
-from scripts.convert.convert import DTYPES, origin
+from scripts.convert.convert import DTYPES, origin, unchanged
 from scripts.convert.hf_files import asked_of, contradictions, shape_of, unlike_run, weight_files
 from scripts.convert.model_folder import ORIGIN, SETTINGS, defaults, settings
-from scripts.convert.proof import Shape
+from scripts.convert.proof import RELATIVE_TOLERANCE, Shape
 from scripts.convert.published_source import Listed
 from scripts.convert.tokenizer_files import FILES
 from scripts.neox.transformers_json import otherwise
@@ -29,7 +29,8 @@ def faults(study: Study, folder: Folder, found: Found) -> list[str]:
     """Sentences on the files of a model of one of the study's runs; numbers are compared elsewhere."""
     run = at(found.path)["run"]
     fetched = study.run(run).published
-    looks = [other_names, other_settings, other_origin, *([unlike_source] if fetched else [])]
+    looks = [other_names, other_settings, other_origin]
+    looks.append(unlike_source if fetched else partial(other_facts, folder=folder))
     if fetched is None or fetched.weights == "neox":
         looks.append(other_types)
     lines = tokenizer_files.copies(folder, found)
@@ -136,6 +137,21 @@ def other_origin(study: Study, found: Found) -> list[str]:
             asked["weights"] = Listed(dict(source.get("files") or {})).digest
         wanted["source"] = {**source, **asked}
     return _told(path, differing(read_json(path), wanted))
+
+
+def other_facts(study: Study, found: Found, folder: Folder) -> list[str]:  # noqa: ARG001  as its siblings
+    """Sentences on what a manifest tells of its conversion: a proof that proves nothing, or an excuse for weights that
+    equal those of the step before, which publishing takes, that the checkpoint's updates don't give."""
+    subject, facts = at(found.path), found.facts
+    told: list[Any] = [facts.get(key) for key in ("max_logit_difference", "tolerance", "largest_logit")]
+    difference, tolerance, largest = told
+    lines = []
+    if not 0 <= difference <= tolerance <= RELATIVE_TOLERANCE * max(1.0, largest):
+        lines.append(f"max_logit_difference {difference}, tolerance {tolerance} of largest_logit {largest}")
+    checkpoint = folder.checkpoint(subject["run"], subject["step"])
+    if checkpoint and facts.get("unchanged") != (wanted := unchanged(checkpoint.facts)):
+        lines.append(f"unchanged is {facts.get('unchanged')!r}, by its checkpoint {wanted!r}")
+    return [f"{found.path}: {'; '.join(lines)}"] if lines else []
 
 
 def unlike_source(study: Study, found: Found) -> list[str]:  # noqa: ARG001  as its siblings

@@ -40,6 +40,8 @@ def own(study: Study, folder: Folder) -> list[str]:
     if ids.get(END_OF_TEXT) != 0:
         lines.append(f"{END_OF_TEXT} is token {ids.get(END_OF_TEXT)}, expected 0")
     faults = [f"{place / FILES[0]}: {'; '.join(brief(lines))}"] if lines else []
+    more = sorted(set(found.content.get("files", {})) - set(FILES))
+    faults += [f"{place / name}: no file of a tokenizer that the study makes" for name in more]
     for name, asked in zip(FILES[1:], settings(PADDING in ids), strict=True):
         try:
             lines = differing(read_json(place / name), asked)

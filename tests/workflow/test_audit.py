@@ -358,6 +358,24 @@ def test_files_more_that_a_manifest_names(suite: Path) -> None:
     assert f"{manifest.parent}/config.json: the manifest does not name it" in told
 
 
+@pytest.mark.parametrize("facts", [{"unchanged": "learning rate 0"}, {"max_logit_difference": 5.0}, {"tolerance": 9.0}])
+def test_what_a_model_tells_of_its_conversion_edited(suite: Path, facts: dict[str, Any]) -> None:
+    """Publishing excuses equal weights by it."""
+    path = Path(f"models/{TINY}/step4/manifest.json")
+    edit(path, lambda content: content["facts"].update(facts))
+    assert f"{path}: " in of_files(4) and next(iter(facts)) in of_files(4)
+
+
+@pytest.mark.parametrize(
+    ("place", "name"), [("data/tokenizer", "merges.txt"), ("exports/pythia-small/step8", "mmproj.gguf")]
+)
+def test_a_file_more_that_another_manifest_names(suite: Path, place: str, name: str) -> None:
+    (extra := Path(place) / name).write_text("{}")
+    said = {"sha256": sha256_file(extra), "bytes": 2}
+    edit(Path(place) / "manifest.json", lambda content: content["files"].update({name: said}))
+    assert f"{extra}: " in "\n".join(failed().values())
+
+
 def lowercase(content: dict[str, Any]) -> None:
     content["normalizer"] = {"type": "Sequence", "normalizers": [content["normalizer"], {"type": "Lowercase"}]}
 
