@@ -1,5 +1,6 @@
 # Is the suite what it says? The verdict is a result: a check that fails fails no job; `make audit` turns it into an exit code.
 
+OF_TABLES = [name for name in FIGURES if name != "timings"]  # timings are facts of one execution
 AUDITED = ["results/audit/integrity.json", *AUDIT]  # the parts of the verdict
 
 
@@ -9,6 +10,7 @@ rule integrity:
         later(MODELS),
         TABLES,  # made of the runs' checkpoints and every score
         EXPORT_TABLES,
+        ["results/findings.json", *expand("results/figures/{name}.json", name=OF_TABLES)] if TRAINED else [],
     output:
         "results/audit/integrity.json",
         "results/audit/distances.csv",

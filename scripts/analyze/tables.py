@@ -276,21 +276,27 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def made(study: Study) -> dict[str, pd.DataFrame]:
+    """Every table by name, but for that of published scores, which come from elsewhere."""
+    scored = {"evals": evals, "memorization": memorization}
+    frames = {name: scored[name](study) for name in names(study) if name in scored}
+    if study.trained:
+        train, held = losses(study), held_out(study)
+        frames |= {"losses": train, "held_out": held, "runs": runs(study, train, held), **all_tables(study)}
+        frames["corpora"] = corpora(study)
+    return frames
+
+
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     study = load(parser.parse_args().study)
-    scored = {"evals": evals, "memorization": memorization}
-    made = {name: scored[name](study) for name in names(study) if name in scored}
-    if study.trained:
-        train, held = losses(study), held_out(study)
-        made |= {"losses": train, "held_out": held, "runs": runs(study, train, held), **all_tables(study)}
-        write("corpora", corpora(study), parquet=False)
-    for name, frame in made.items():
-        write(name, frame)
+    frames = made(study)
+    for name, frame in frames.items():
+        write(name, frame, parquet=name != "corpora")
     if study.file.evaluation.published:
         write("published", published_scores(study, study.file.evaluation.published))
-    print(", ".join(f"{name}: {len(frame)} rows" for name, frame in made.items()))
+    print(", ".join(f"{name}: {len(frame)} rows" for name, frame in frames.items()))
 
 
 if __name__ == "__main__":

@@ -94,3 +94,12 @@ def copied(finished: Workflow, tmp_path: Path) -> Callable[..., Workflow]:
         return Workflow(folder, study)
 
     return make
+
+
+@pytest.fixture
+def suite(finished: Workflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished smoke study, without figures, as the working directory; links stay links."""
+    folder = tmp_path / "suite"
+    shutil.copytree(finished.folder, folder, ignore=shutil.ignore_patterns(".snakemake", "logs", "resume", "figures"))
+    monkeypatch.chdir(folder)
+    return folder
