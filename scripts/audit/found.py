@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from scripts.audit.suite_lock import PLAIN
 from scripts.common import manifest
@@ -145,7 +145,7 @@ def malformed_scores(content: Any) -> str | None:
         return "n holds what is no number of items"
     scores = [said.values() if isinstance(said, dict) else [None] for said in results.values()]
     numbers = [score for of_task in scores for score in of_task]
-    if not all(isinstance(number, int | float) and abs(number) < LARGEST for number in numbers):
+    if not all(_is_number(number) and abs(number) < LARGEST for number in numbers):
         return "results holds what is no number"
     versions = content.get("versions")
     if not isinstance(versions, dict) or not isinstance(versions.get("tasks"), dict):
@@ -154,9 +154,13 @@ def malformed_scores(content: Any) -> str | None:
         return "versions names no version of lm-eval"
     for key in ("truncated", "commonest_answer"):
         told = content.get(key)
-        if not isinstance(told, dict) or not all(isinstance(value, int | float) for value in told.values()):
+        if not isinstance(told, dict) or not all(map(_is_number, told.values())):
             return f"{key} is no mapping to numbers"
     return None
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return type(value) in (int, float)  # true is none
 
 
 def parquet_facts(path: Path) -> dict[str, Any] | None:

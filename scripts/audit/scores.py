@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.audit.found import Folder, Found, model_path
+from scripts.audit.found import SAMPLES, Folder, Found, model_path
 from scripts.audit.identity import at
 from scripts.audit.items import Samples, again, read_items, unlike_items
-from scripts.audit.task_sets import own_tasks, unlike_others, unlike_set
+from scripts.audit.task_sets import own_tasks, unlike_others, unlike_set, unlike_text
 from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
 from scripts.common.errors import UserError
@@ -58,6 +58,10 @@ def _other_sequences(study: Study, folder: Folder, found: Found) -> Iterator[str
 def check_items(study: Study, folder: Folder, sums: dict[str, str]) -> Check:
     """Samples are those the scores name; scores and errors are made again from them, and are those of the task set."""
     own, faults = own_tasks(study)
+    faults += unlike_text(study, own)
+    samples_of = {_samples_path(found) for found in folder.evaluations.values()}
+    lying = sorted(path.as_posix() for path in Path().glob(SAMPLES))
+    faults += [f"{path}: no scores beside it" for path in lying if path not in samples_of]
     held: dict[str, dict[str, list[str]]] = {}
     scores = made = 0
     for found in folder.evaluations.values():
@@ -79,9 +83,13 @@ def check_items(study: Study, folder: Folder, sums: dict[str, str]) -> Check:
     return judged("items", what, faults, f"{made:,} of {scores:,} scores and standard errors made again")
 
 
+def _samples_path(found: Found) -> str:
+    return found.path.removesuffix(".json") + ".samples.parquet"
+
+
 def _samples(found: Found, sums: dict[str, str]) -> Samples:
     """The items an evaluation names; raises UserError."""
-    path = found.path.removesuffix(".json") + ".samples.parquet"
+    path = _samples_path(found)
     if path not in sums:
         raise UserError(f"{path}: missing")
     if sums[path] != found.content.get("samples"):

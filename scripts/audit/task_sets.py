@@ -21,10 +21,13 @@ from scripts.common.errors import UserError
 from scripts.common.files import canonical, read_yaml
 from scripts.common.untrusted import read_json_lines, reading
 from scripts.common.words import brief
+from scripts.data.store import read_documents
 from scripts.evaluate.names import OWN_TASKS
+from scripts.evaluate.tasks import DOCUMENTS, HELD_OUT, SHAPES, make
 from scripts.study.study import Study
 
 FOLDER = Path("data/tasks")
+MOST_TEXT = 1 << 24  # bytes of compressed text that items are made of again
 MOST_BYTES = 1 << 28  # of a task's items
 WITH_ERRORS = ("mean", "perplexity")  # aggregations whose standard error lm-eval knows
 Own = dict[str, "OwnTask"]
@@ -78,6 +81,32 @@ def own_tasks(study: Study) -> tuple[Own, list[str]]:
     return found, faults
 
 
+def unlike_text(study: Study, own: Own) -> list[str]:
+    """Sentences on own tasks that are not what the held-out text gives, where that is short enough to be read again.
+
+    Only of the versions that this code makes: another made other items of the same text.
+    """
+    path, asked = HELD_OUT / DOCUMENTS, study.file.evaluation.own_tasks
+    current = {name for name, task in own.items() if task.version == SHAPES[name]["metadata"]["version"]}
+    if not current or not path.is_file() or path.stat().st_size > MOST_TEXT:
+        return []
+    try:
+        with reading(path):
+            documents, length = [], 0
+            for document in read_documents(path):
+                documents.append(document)
+                if (length := length + len(document.text)) > 8 * MOST_TEXT:
+                    return []
+            made = make(documents, asked.items, asked.seed)
+    except UserError as error:
+        return [str(error)]
+    return [
+        f"{(FOLDER / name).as_posix()}.jsonl: not the items that {path.as_posix()} gives"
+        for name in sorted(current)
+        if own[name].items != made[name]
+    ]
+
+
 def unlike_set(study: Study, found: Found, samples: Samples, own: Own) -> Iterator[str]:
     """Sentences on what an evaluation holds and its task set does not, or the other way round."""
     said, where = found.content, found.path
@@ -86,6 +115,9 @@ def unlike_set(study: Study, found: Found, samples: Samples, own: Own) -> Iterat
     leaves, tasks = set(said["truncated"]), set(asked.tasks)
     if said.get("shots") != asked.shots:
         yield f"{where}: shots is {said.get('shots')}, the study asks for {asked.shots}"
+    rows = study.padded_vocabulary(run) if (run := where.split("/")[2]) in study.trained else None
+    if rows and (held := dict(said.get("vocabulary") or {}).get("rows")) != rows:
+        yield f"{where}: vocabulary.rows is {held}, the run's models have {rows}"
     if tasks <= leaves | set(OWN_TASKS):  # no name of a group, of which nothing here tells the tasks
         for key, held in (("results", said["results"]), ("n", said["n"]), ("truncated", leaves),
                           ("versions.tasks", said["versions"]["tasks"])):  # fmt: skip

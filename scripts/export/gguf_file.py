@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gguf import GGUFWriter
@@ -26,6 +27,15 @@ class Written:
     def bits_per_weight(self) -> float:
         """Of the values, scales and minima with them; the file also holds the vocabulary."""
         return 8 * self.tensor_bytes / self.parameters
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a manifest says of the file."""
+        return {
+            "parameters": self.parameters,
+            "bits_per_weight": self.bits_per_weight,
+            "kept_f16": self.kept_f16,
+        }
 
 
 def write_gguf(target: Path, source: Source, vocabulary: Vocabulary, quantization: str, title: str) -> Written:

@@ -42,11 +42,7 @@ def export(study: Study, name: str, step: int) -> None:
         with atomic(path) as draft:
             written = write_gguf(draft, source, vocabulary, quantization, f"{name} step{step}")
         files.append(path)
-        facts[quantization] = {
-            "parameters": written.parameters,
-            "bits_per_weight": written.bits_per_weight,
-            "kept_f16": written.kept_f16,
-        }
+        facts[quantization] = written.facts
     for path in set(files[0].parent.glob("*.gguf")) - set(files):
         path.unlink()  # of a quantization that is no longer asked for
     manifest.write(

@@ -502,7 +502,7 @@ def test_memorization_of_another_model_and_of_other_rows(suite: Path) -> None:
     pq.write_table(moved.replace_schema_metadata({"castalia": canonical(facts)}), path)
     found = failed()
     assert f"{path}: belongs to another model" in found["results"]
-    assert f"{path}: other rows than" in found["scored_rows"]
+    assert f"{path}: other place than" in found["scored_rows"]
 
 
 def test_the_study_changed_after_training(suite: Path, tmp_path: Path) -> None:

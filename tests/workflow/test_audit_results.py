@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import pytest
 from scripts.audit import exported, memorized, scores
 from scripts.audit.found import look
 from scripts.audit.verdict import guarded
-from scripts.common.files import read_json, sha256_file, write_json
+from scripts.common.files import sha256_file
 from scripts.study.study import load
 from tests.workflow.conftest import Workflow
 from tests.workflow.test_audit import SMALL, TINY, edit
@@ -26,6 +27,7 @@ EVALUATION = Path(f"results/evals/{TINY}/zero-shot/step8.json")
 MEMORIZATION = Path(f"results/memorization/{TINY}/step8.parquet")
 EXPORT = Path(f"results/export/{SMALL}/step8.json")
 LEFT_OUT = (".snakemake", "checkpoints", "*.safetensors", "*.gguf", "*.html", "figures", "logs")  # not looked at here
+WEIGHTS = f"models/{SMALL}/step8/model.safetensors"  # of the model that is exported
 Frame = Any
 
 
@@ -34,6 +36,7 @@ def suite(finished: Workflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """A copy of the finished study's results as the working directory, and of what they are held against."""
     folder = tmp_path / "suite"
     shutil.copytree(finished.folder, folder, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    shutil.copyfile(finished.folder / WEIGHTS, folder / WEIGHTS)
     monkeypatch.chdir(folder)
     return folder
 
@@ -98,7 +101,8 @@ def without(*keys: str) -> Callable[[Any], None]:
         (lambda c: c["commonest_answer"].update(castalia_agreement=1.0), "commonest_answer of castalia_agreement is 1"),
         (lambda c: c["commonest_answer"].pop("castalia_agreement"), "commonest_answer lacks castalia_agreement"),
         (lambda c: c["truncated"].update(castalia_last_word=0), "truncated is not that of"),
-        (lambda c: c["vocabulary"].update(rows=1024), "vocabulary is not that of"),
+        (lambda c: c["vocabulary"].update(rows=1024), "vocabulary.rows is 1024, the run's models have 512"),
+        (lambda c: c["vocabulary"].update(tokens=500), "vocabulary is not that of"),
         (lambda c: c.update(shots=5), "shots is 5, the study asks for 0"),
         (lambda c: c.update(task_files={"a.yaml": "0" * 64}), "task_files is not that of"),
         (lambda c: c.update(tasks=None), "its tasks are not those of data/tasks/manifest.json"),
@@ -108,6 +112,27 @@ def test_an_evaluation_edited(suite: Path, change: Callable[[Any], None], told: 
     edit(EVALUATION, change)
     found = failed()
     assert set(found) <= {"items", "results"} and f"{EVALUATION}: {told}" in "\n".join(found.values()), found
+
+
+def test_a_truth_is_no_score(suite: Path) -> None:
+    edit(EVALUATION, scores_of("castalia_agreement", acc=True))
+    assert f"{EVALUATION}: results holds what is no number" in failed()["unreadable"]
+
+
+def test_samples_without_scores(suite: Path) -> None:
+    lone = EVALUATION.with_name("step3.samples.parquet")
+    shutil.copyfile(EVALUATION.with_suffix(".samples.parquet"), lone)
+    assert f"{lone}: no scores beside it" in failed()["items"]
+
+
+def test_items_of_an_own_task_edited(suite: Path) -> None:
+    """Another answer is right in the task's file; whoever evaluates again then finds the edited score."""
+    path = Path("data/tasks/castalia_agreement.jsonl")
+    first, *others = path.read_text().splitlines()
+    item = json.loads(first)
+    lines = [json.dumps({**item, "label": 1 - item["label"]}), *others]
+    path.write_text("".join(f"{line}\n" for line in lines))
+    assert f"{path}: not the items that data/held-out/documents.jsonl.zst gives" in failed()["items"]
 
 
 @pytest.mark.parametrize("version", [None, "", "x", {"a": 1}, "0.4.13\x1b[2J"])
@@ -327,11 +352,15 @@ def test_a_record_and_a_table_of_memory_edited(suite: Path) -> None:
     assert f"{record}: q4_0: loaded_mib is -1" in failed()["exported"]
 
 
-def test_numbers_of_steps_that_nobody_exports(suite: Path) -> None:
-    other = Path(f"results/export/{TINY}/step8.json")
-    write_json(other, read_json(EXPORT))
-    assert f"{other}: the study exports no such step" in failed()["exported"]
-    content = json.loads(Path("results/study.json").read_text())
-    content["export"] = None
-    write_json(Path("results/study.json"), content)
-    assert "results/export_memory.csv: the study exports nothing" in failed()["exported"]
+def test_a_gguf_file_replaced_with_all_hashes_made_right(suite: Path, finished: Workflow) -> None:
+    """Written again it is another; of another version of the writer nothing is said."""
+    place = Path(f"exports/{SMALL}/step8/manifest.json")
+    raw = bytearray((finished.folder / place).with_name("q4_0.gguf").read_bytes())
+    raw[-100] ^= 1
+    for path in (place, EXPORT):
+        of = "q4_0.gguf" if path == place else "q4_0"
+        edit(path, lambda c, of=of: c["files"][of].update(sha256=hashlib.sha256(raw).hexdigest()))
+    found = failed()["exported"]
+    assert found == f"{place.parent}/q4_0.gguf: not what models/{SMALL}/step8 gives"
+    edit(place.with_name("record.json"), lambda content: content["packages"].update(gguf="0.1"))
+    assert failed() == {}
