@@ -14,7 +14,7 @@ from scripts.common.manifest import differing
 from scripts.common.untrusted import read_json, reading, safetensors_header
 from scripts.common.words import brief
 from scripts.convert.convert import DTYPES, origin, unchanged
-from scripts.convert.hf_files import asked_of, contradictions, shape_of, unlike_run, weight_files
+from scripts.convert.hf_files import asked_of, config_of, contradictions, shape_of, unlike_run, weight_files
 from scripts.convert.model_folder import ORIGIN, SETTINGS, defaults, settings
 from scripts.convert.proof import RELATIVE_TOLERANCE, Shape
 from scripts.convert.published_source import Listed
@@ -40,7 +40,7 @@ def faults(study: Study, folder: Folder, found: Found) -> list[str]:
                 lines += look(study, found)
         except UserError as error:
             lines.append(str(error))
-    return lines
+    return list(dict.fromkeys(lines))
 
 
 def other_names(study: Study, found: Found) -> list[str]:
@@ -73,7 +73,7 @@ def other_settings(study: Study, found: Found) -> list[str]:
     What others published may say more in theirs; it is held against the study and against what was fetched.
     """
     place, run = Path(found.folder), at(found.path)["run"]
-    spec, config = study.run(run), read_json(place / SETTINGS[0])
+    spec, config = study.run(run), config_of(place)
     if spec.published and spec.published.weights == "transformers":
         return _told(place / SETTINGS[0], unlike_run(config, study, run))
     if lines := contradictions(config, asked_of(study, run)):
@@ -83,7 +83,8 @@ def other_settings(study: Study, found: Found) -> list[str]:
         dtype = DTYPES[spec.training.precision]
     else:  # a native checkpoint has its own activation and type
         shape, dtype = shape_of(config), _dtype(config)
-    held = {SETTINGS[0]: config, SETTINGS[1]: dict(read_json(place / SETTINGS[1]))}
+    with reading(place / SETTINGS[1]):
+        held = {SETTINGS[0]: config, SETTINGS[1]: dict(read_json(place / SETTINGS[1]))}
     return [
         line
         for name, written in _written(shape, dtype).items()
@@ -116,7 +117,7 @@ def _defaults() -> dict[str, Any]:
 def other_types(study: Study, found: Found) -> list[str]:  # noqa: ARG001  as its siblings
     """A sentence on tensors of another type than config.json tells; its own type is compared with the study's."""
     place = Path(found.folder)
-    wanted = IN_FILES[_dtype(read_json(place / SETTINGS[0]))]
+    wanted = IN_FILES[_dtype(config_of(place))]
     kinds = {
         dtype: f"{path.as_posix()}: {name} is of type {dtype}, config.json says {wanted}"
         for path in sorted(place.glob("*.safetensors"))

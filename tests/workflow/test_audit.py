@@ -292,6 +292,14 @@ def test_one_key_of_a_models_files_edited(suite: Path, name: str, change: dict[s
     assert f"{path}: " in told and next(iter(change)).removeprefix("torch_") in told
 
 
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "castalia.json"])
+@pytest.mark.parametrize("text", ["[1]", "\ufeff{}", "", '{"a": 1, "a": 2}', "[" * 3000])
+def test_a_models_file_that_holds_anything_is_named(suite: Path, name: str, text: str) -> None:
+    path = Path(f"models/{TINY}/step4/{name}")
+    path.write_text(text)
+    assert f"{path}: " in of_files(4)
+
+
 def test_a_dropout_for_a_model_by_somebody_who_forges(suite: Path) -> None:
     path = Path(f"models/{TINY}/step4/config.json")
     edit(path, lambda content: content.update(hidden_dropout=0.1))
