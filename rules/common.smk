@@ -10,6 +10,7 @@ from scripts.common.errors import UserError
 from scripts.evaluate.names import task_files
 from scripts.study import exports, targets
 from scripts.study.check import begin, rehearse
+from scripts.study.config import APACHE
 from scripts.study.fingerprints import run_settings
 from scripts.study.published import published_science
 from scripts.study.start import record
@@ -41,6 +42,7 @@ TASK_SETS = list(STUDY.file.evaluation.task_sets)
 RUNTIME = STUDY.file.runtime
 THREADS = RUNTIME.threads
 FIRST = 10**15  # priority of the data, which every run waits for; runs come by their parameters
+STATED_LICENCE = [STUDY.file.licence] if STUDY.file.licence != APACHE else []  # a param of what tells it
 GPUS = int(RUNTIME.device == "cuda")
 
 
@@ -144,16 +146,6 @@ def leg_before(run, leg):
     if leg > 1:
         return [f"checkpoints/{run}/legs/leg-{leg - 1}/manifest.json"]
     return STUDY.ancestors(run)
-
-
-def model_batches(runs):
-    """Batches of saved steps of some of these runs: Snakemake holds each file against each rule that there is."""
-    return [batch for batch in STUDY.batches(STUDY.steps) if set(runs) & set(batch.runs)]
-
-
-def among(runs, batch):
-    """The runs of a batch that are among these, as a wildcard's constraint."""
-    return "|".join(re.escape(run) for run in batch.runs if run in runs)
 
 
 def replayed_files(wildcards):

@@ -24,7 +24,7 @@ rule tasks:
         "python -m scripts.evaluate.tasks --study {params.study} > {log} 2>&1"
 
 
-for batch in STUDY.batches(STUDY.evaluation_steps):
+for batch in batches(STUDY.evaluation_steps):
 
     rule:
         name:

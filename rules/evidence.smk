@@ -18,6 +18,7 @@ rule evidence:
     resources:
         mem_mb=1000,
     params:
+        *STATED_LICENCE,
         study=STUDY_FILE,
     message:
         "Write RO-Crate, statement, checklist and artifact table"

@@ -1,6 +1,6 @@
 # Models to GGUF files for llama.cpp, and what these cost in memory and quality; only for studies with a key `export`.
 
-for batch in STUDY.batches(partial(exports.steps, STUDY)):
+for batch in batches(partial(exports.steps, STUDY)):
 
     rule:
         name:

@@ -1,6 +1,6 @@
 # Memorization of training rows, one process a batch of checkpoints.
 
-for batch in STUDY.batches(STUDY.memorization_steps):
+for batch in batches(STUDY.memorization_steps):
 
     rule:
         name:

@@ -5,14 +5,21 @@ from snakemake.io import IOFile
 
 from scripts.study import remembered
 
+ALONE = remembered.of_steps(STUDY, STEPS_ASKED or {})  # artefacts asked for by path, made by jobs of their own
+
+
+def forget(paths):
+    """Have Snakemake not remember in what job whole artefacts were made."""
+    for path in filter(os.path.exists, paths):
+        workflow.persistence.cleanup_metadata(IOFile(path))
+
 
 @cache
 def correct(graph):
     """What Snakemake remembers of artefacts, put right by what they say of themselves; once a graph."""
     stale, moved = remembered.corrections(STUDY, Path(STUDY_FILE))
     graph.forcefiles.update(stale)
-    for path in moved:
-        workflow.persistence.cleanup_metadata(IOFile(path))
+    forget([*moved, *ALONE])
 
 
 def corrected(wildcards):

@@ -133,6 +133,7 @@ rule cards:
     input:
         TABLES,
         LAST_MODELS,
+        # read no more, as a card shows its own run: without them finished studies would write their cards again
         expand("results/figures/{name}.{form}", name=targets.CARD_FIGURES if TRAINED else [], form=["svg", "json"]),
     output:
         CARDS,
@@ -145,6 +146,7 @@ rule cards:
     resources:
         mem_mb=1000,
     params:
+        *STATED_LICENCE,
         study=STUDY_FILE,
     message:
         "Write the model cards"

@@ -15,6 +15,7 @@ from rocrate.rocrate import ROCrate
 from scripts.audit.artefacts import COMMANDS, Artefact, record
 from scripts.audit.statement import versions
 from scripts.common.files import sha256_file
+from scripts.study.config import APACHE
 from scripts.study.study import Study
 
 PROFILES = {
@@ -24,7 +25,7 @@ PROFILES = {
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": "Workflow RO-Crate",
 }
 VERSION = "0.5"
-LICENCE = "https://www.apache.org/licenses/LICENSE-2.0"
+LICENCES = {APACHE: ("https://www.apache.org/licenses/LICENSE-2.0", "Apache License 2.0")}
 STUDY = "results/study.json"
 TERMS = {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}  # what RO-Crate's own context does not know
 
@@ -37,7 +38,9 @@ def metadata(study: Study, found: list[Artefact], workflow: Path) -> dict[str, A
     crate.description = (
         f"Checkpoints, models, scores and memorization of {', '.join(study.runs)}, made by Castalia in one workflow."
     )
-    crate.license = _thing(crate, LICENCE, "CreativeWork", "Apache License 2.0")
+    licence = study.file.licence
+    identity, name = LICENCES.get(licence, (f"#{licence}", licence))
+    crate.license = _thing(crate, identity, "CreativeWork", name)
     ends = sorted(end for artefact in found if (end := record(artefact.path).get("finished")))
     crate.datePublished = ends[-1] if ends else "1970-01-01"
     profiles = [_thing(crate, url, "CreativeWork", name) for url, name in PROFILES.items()]

@@ -9,7 +9,6 @@ from typing import Any
 from scripts.study.catalogue import ROTARY_SHARE
 from scripts.study.runs import Run
 
-LICENCE = "apache-2.0"
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 Row = dict[str, Any]
 
@@ -20,6 +19,7 @@ class Card:
 
     run: Run
     study: str
+    licence: str
     vocabulary: int  # tokens
     padded_vocabulary: int
     steps: list[int]
@@ -28,11 +28,11 @@ class Card:
     old_names: dict[str, str]  # what the suite of 2022 called a size
     corpus: Row = field(default_factory=dict)  # facts of the corpus's manifest
     final: Row = field(default_factory=dict)  # the run's row of the table of runs
-    evals: list[Row] = field(default_factory=list)  # of the last step
-    memorization: list[Row] = field(default_factory=list)  # of the last step
+    evals: list[Row] = field(default_factory=list)  # of the last step that was scored
+    memorization: list[Row] = field(default_factory=list)  # likewise
     logits: float | None = None  # largest difference to the trainer's
     source: str | None = None  # where a published run's weights are from
-    figures: dict[str, str] = field(default_factory=dict)  # file name and what it shows
+    figures: dict[str, str] = field(default_factory=dict)  # of this run alone: file name and what it shows
 
 
 def text(card: Card) -> str:
@@ -56,7 +56,7 @@ def front(card: Card) -> str:
     """What the hub reads of a card: YAML between two lines of dashes."""
     tags = ["pytorch", "causal-lm", "gpt_neox", "castalia", card.study]
     lines = ["library_name: transformers", "pipeline_tag: text-generation"]
-    lines += [] if card.source else [f"license: {LICENCE}"]
+    lines += [] if card.source else [f"license: {card.licence}"]
     return "\n".join(["---", *lines, "tags:", *(f"- {tag}" for tag in tags), "---"])
 
 
@@ -153,10 +153,10 @@ def training(card: Card) -> str:
 
 
 def evaluation(card: Card) -> str:
-    """Scores of the last step, and the figures."""
+    """Scores of the last step that was scored, and the figures."""
     if not card.evals:
         return "Not evaluated in this study."
-    header = ["task", "shots", "metric", f"step {card.steps[-1]}", "standard error", "items"]
+    header = ["task", "shots", "metric", f"step {card.evals[0]['step']}", "standard error", "items"]
     rows = [
         [row["task"], row["shots"], row["metric"], f"{row['value']:.4f}", shown(row["stderr"]), row["n"] or ""]
         for row in card.evals
@@ -166,7 +166,7 @@ def evaluation(card: Card) -> str:
 
 
 def memorized(card: Card) -> str:
-    """Shares of memorized rows at the last step."""
+    """Shares of memorized rows at the last step that was scored."""
     header = ["rows", "seen", "scored", "memorized", "share", "mean score"]
     rows = [
         [row["chosen"], "yes" if row["seen"] else "no", row["rows"], row["memorized"], f"{row['share']:.2%}",
@@ -174,8 +174,8 @@ def memorized(card: Card) -> str:
         for row in card.memorization
     ]  # fmt: skip
     return (
-        table(header, rows) + "\n\nA row is memorized if greedy continuation of its beginning gives the rest token by "
-        "token; the score is the share of tokens that are equal."
+        table(header, rows) + f"\n\nAt step {card.memorization[0]['step']}. A row is memorized if greedy "
+        "continuation of its beginning gives the rest token by token; the score is the share of tokens that are equal."
     )
 
 
@@ -211,7 +211,9 @@ def licence(card: Card) -> str:
     """Whose terms hold."""
     if card.source:
         return f"That of its publisher: {card.source}."
-    return f"The weights: {LICENCE}. The texts of the corpus have licences of their own, which the study file names."
+    return (
+        f"The weights: {card.licence}. The texts of the corpus have licences of their own, which the study file names."
+    )
 
 
 # --- small things ----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Write the model card of every run, results/cards/<run>/README.md, with the figures it shows beside it.
+"""Write the model card of every run, results/cards/<run>/README.md, with its own figures beside it.
 
 Everything in a card is read from the study, the size catalogue, the manifests and the tables; scripts.convert.publish
 puts it into every revision.
@@ -6,8 +6,6 @@ puts it into every revision.
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,20 +16,26 @@ from scripts.analyze import tables
 from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.errors import run
-from scripts.common.files import atomic, read_yaml, write_text
+from scripts.common.files import read_yaml, write_text
 from scripts.convert.model_folder import folder_of
+from scripts.report import theme
 from scripts.report.card_text import Card, text
-from scripts.report.results import records
+from scripts.report.figures import Figure, of_run
+from scripts.report.results import Results, records
 from scripts.study.study import Study, load
-from scripts.study.targets import CARD_FIGURES
 
 FOLDER = Path("results/cards")
-FIGURES = Path("results/figures")
 OLD_SUITE = Path(__file__).resolve().parents[2] / "studies/pythia-v0.yaml"
 
 
-def card_of(study: Study, name: str, made: Mapping[str, pd.DataFrame], old_names: dict[str, str]) -> Card:
-    """Everything a run's card tells, from its tables and manifests."""
+def card_of(
+    study: Study,
+    name: str,
+    made: Mapping[str, pd.DataFrame],
+    drawn: Mapping[str, Figure],
+    old_names: dict[str, str],
+) -> Card:
+    """Everything a run's card tells, from its tables, figures and manifests."""
     spec, last = study.run(name), study.steps(name)[-1]
     model = manifest.read(folder_of(name, last) / manifest.NAME, "model")
     corpus = Path("data") / spec.corpus / manifest.NAME
@@ -40,6 +44,7 @@ def card_of(study: Study, name: str, made: Mapping[str, pd.DataFrame], old_names
     return Card(
         run=spec,
         study=study.file.study,
+        licence=study.file.licence,
         vocabulary=study.file.data.tokenizer.vocabulary,
         padded_vocabulary=study.padded_vocabulary(name),
         steps=study.steps(name),
@@ -52,7 +57,7 @@ def card_of(study: Study, name: str, made: Mapping[str, pd.DataFrame], old_names
         memorization=rows_of(made.get("memorization"), name, last_only=True),
         logits=model["facts"].get("max_logit_difference"),
         source=model["facts"].get("source", {}).get("repo") or model["facts"].get("source", {}).get("folder"),
-        figures={figure: title(figure) for figure in CARD_FIGURES if (FIGURES / f"{figure}.svg").exists()},
+        figures={figure: made.title for figure, made in drawn.items()},
     )
 
 
@@ -70,19 +75,21 @@ def rows_of(frame: pd.DataFrame | None, name: str, *, last_only: bool = False) -
     return records(rows.astype(object).where(rows.notna(), None))
 
 
-def title(figure: str) -> str:
-    """What a figure's own specification says it shows."""
-    held = json.loads((FIGURES / f"{figure}.json").read_text(encoding="utf-8")).get("title", figure)
-    said = held.get("text", figure) if isinstance(held, dict) else held
-    return " ".join(said) if isinstance(said, list) else str(said)
+def figures_of(study: Study, name: str, made: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
+    """Figures of one run alone, by name; none of a published one, whose training nobody saw."""
+    if study.run(name).published:
+        return {}
+    tables_read = {table: made[table] for table in ("losses", "held_out", "evals", "memorization", "runs")}
+    own = {table: frame[frame["run"] == name].reset_index(drop=True) for table, frame in tables_read.items()}
+    return of_run(Results(study, corpora=pd.DataFrame(), changed=own, analyses={}, **own))
 
 
-def write(card: Card) -> None:
+def write(card: Card, drawn: Mapping[str, Figure]) -> None:
     """Write a card and the figures it shows, the card last."""
     folder = FOLDER / card.run.name
-    for figure in card.figures:
-        with atomic(folder / "figures" / f"{figure}.svg") as path:
-            shutil.copyfile(FIGURES / f"{figure}.svg", path)
+    for name, figure in drawn.items():
+        specification = theme.finish(figure.chart, figure.title, figure.subtitle)
+        write_text(folder / "figures" / f"{name}.svg", theme.picture(specification))
     write_text(folder / "README.md", text(card))
 
 
@@ -93,7 +100,8 @@ def main() -> None:
     old_names: dict[str, str] = read_yaml(OLD_SUITE)["names"]
     made = {name: tables.read(name) for name in tables.names(study)}
     for name in study.runs:
-        write(card_of(study, name, made, old_names))
+        drawn = figures_of(study, name, made)
+        write(card_of(study, name, made, drawn, old_names), drawn)
     print(f"{len(study.runs)} model cards")
 
 

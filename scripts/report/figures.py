@@ -56,6 +56,12 @@ def figures(results: Results, timings: pd.DataFrame | None) -> dict[str, Figure]
     return {**{name: make(results) for name, make in makers.items()}, "timings": _timings(timings)}
 
 
+def of_run(results: Results) -> dict[str, Figure]:
+    """The figures of a model card by name, of results that are one run's."""
+    makers = {"loss": _loss, "evals": _evals, "memorization_step": _memorization_step}
+    return {name: make(results) for name, make in makers.items()}
+
+
 def _loss(results: Results) -> Figure:
     runs = results.runs[results.runs["corpus"] == results.main_corpus]
     ends = runs.groupby("size")["training_loss"].mean()
@@ -171,11 +177,8 @@ def _claim(finding: Finding) -> str:
 
 def write(name: str, specification: dict[str, Any]) -> None:
     """Write a figure's specification and its picture."""
-    import vl_convert
-
     write_json(FIGURES / f"{name}.json", specification)
-    svg = vl_convert.vegalite_to_svg(specification, vl_version=theme.grammar())
-    write_text(FIGURES / f"{name}.svg", svg)
+    write_text(FIGURES / f"{name}.svg", theme.picture(specification))
 
 
 def write_png(name: str, specification: dict[str, Any]) -> None:

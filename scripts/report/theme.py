@@ -119,6 +119,14 @@ def finish(chart: Any, title: str, subtitle: str) -> dict[str, Any]:
     return {**specification, "config": CONFIG}  # whole, since altair does not know Vega's legend.layout
 
 
+def picture(specification: dict[str, Any]) -> str:
+    """A finished specification as SVG."""
+    import vl_convert
+
+    svg: str = vl_convert.vegalite_to_svg(specification, vl_version=grammar())
+    return svg
+
+
 def grammar() -> str:
     """Vega-Lite's version without its patch number, as vl-convert names it."""
     return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])

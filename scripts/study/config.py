@@ -17,6 +17,10 @@ from scripts.study.config_published import PublishedRun
 from scripts.study.schedule import PYTHIA_OPTIMIZER_STEPS, PYTHIA_STEPS
 
 MINUTES = 366 * 24 * 60
+APACHE = "apache-2.0"
+Licence = Annotated[  # a study that states none is dumped as before there was the key
+    str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$", max_length=60, exclude_if=lambda licence: licence == APACHE)
+]
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
 
 
@@ -185,6 +189,8 @@ class StudyFile(Strict):
 
     study: Name
     """Name of the study."""
+    licence: Licence = APACHE
+    """Of the weights that are trained here, told by model cards and RO-Crate: the hub's word for it (`cc-by-4.0`)."""
     family: Name
     """First part of every run's name."""
     data: Data

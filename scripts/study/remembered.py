@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scripts.common import manifest
 from scripts.common.errors import UserError
-from scripts.study import exports
+from scripts.study import exports, targets
 from scripts.study.fingerprints import Inventory, everything, of_training
 from scripts.study.study import Study, load
 
@@ -39,6 +39,12 @@ def jobs(study: Study) -> Jobs:
                 {file.format(run=run, step=step): f"{batch.label}: {batch.steps}" for run, step, file in names}
             )
     return found
+
+
+def of_steps(study: Study, asked: dict[str, list[int]]) -> list[str]:
+    """The artefacts of single steps, by run, that jobs share out between them."""
+    found = (targets.STEP.fullmatch(path) for path in jobs(study)) if asked else ()
+    return [match[0] for match in found if match and int(match["step"]) in asked.get(match["run"], [])]
 
 
 def corrections(study: Study, before: Path, root: Path = Path()) -> tuple[list[str], list[str]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from scripts.audit import sample
@@ -126,6 +128,25 @@ def cards(study: Study) -> list[str]:
 def per_step(study: Study, pattern: str, steps_of: Callable[[str], list[int]]) -> list[str]:
     """Every file of a pattern of {run} and {step} over all runs."""
     return [pattern.format(run=run, step=step) for run in study.runs for step in steps_of(run)]
+
+
+STEP = re.compile(  # a file of one saved step: its model, GGUF files, scores
+    r"(?:models|exports|results/(?:evals|memorization|export))/(?P<run>[^/]+)/(?:[^/]+/)?step(?P<step>\d+)"
+    r"(?:/manifest|\.record)?\.(?:json|parquet)"
+)
+NEEDS_NO_MODEL = ("data", "train", "deduplicate", "data/", "checkpoints/")  # phases, and where files lie
+
+
+def steps_asked(names: Iterable[str]) -> dict[str, list[int]] | None:
+    """Steps by run, if files of single steps are asked for, by path from the study's folder, and no more of models:
+    the others of a batch are then nobody's wish. None: all."""
+    found: dict[str, list[int]] = {}
+    for path in map(os.path.normpath, names):
+        if match := STEP.fullmatch(path):
+            found.setdefault(match["run"], []).append(int(match["step"]))
+        elif path not in NEEDS_NO_MODEL and not path.startswith(NEEDS_NO_MODEL[-2:]):
+            return None
+    return found or None
 
 
 def of_step(study: Study, run: str, step: int) -> list[str]:

@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 import yaml
 
+from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
 from scripts.report.card_text import Card, number, shortened, text
-from scripts.report.cards import OLD_SUITE, rows_of
-from scripts.study.study import Study, load
+from scripts.report.cards import OLD_SUITE, figures_of, rows_of
+from scripts.study.study import Study, load, parse
+from scripts.study.targets import CARD_FIGURES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,6 +28,7 @@ def card(study: Study, name: str) -> Card:
     return Card(
         run=study.run(name),
         study=study.file.study,
+        licence=study.file.licence,
         vocabulary=study.file.data.tokenizer.vocabulary,
         padded_vocabulary=study.padded_vocabulary(name),
         steps=study.steps(name),
@@ -60,12 +63,46 @@ def test_the_card_opens_with_yaml_that_the_hub_reads(pythia: Study) -> None:
     assert rest.startswith("\n# pythia-70m\n")
 
 
+def test_the_licence_is_the_studys(pythia: Study) -> None:
+    content = read_yaml(ROOT / "studies/pythia.yaml")
+    assert "licence" not in pythia.file.model_dump()  # the same results/study.json as before there was the key
+    stated = parse({**content, "licence": "cc-by-4.0"})
+    told = text(card(stated, "pythia-70m"))
+    assert "license: cc-by-4.0\n" in told and "The weights: cc-by-4.0. " in told and "apache" not in told
+    assert parse(stated.file.model_dump()).file == stated.file
+    with pytest.raises(UserError, match="licence: 'Apache 2'"):
+        parse({**content, "licence": "Apache 2"})
+
+
+def test_a_cards_figures_show_its_own_run_alone() -> None:
+    study = load(ROOT / "studies/smoke.yaml")
+    losses = pd.DataFrame(
+        [{"run": f"pythia-{size}", "size": size, "corpus": "standard", "step": step, "loss": 6.0, "intervention": ""}
+         for size in ("tiny", "small") for step in range(1, 9)]
+    )  # fmt: skip
+    runs = losses.groupby("run", as_index=False).first().assign(non_embedding=1, training_loss=[6.1, 6.2])
+    empty = pd.DataFrame(columns=["run", "size", "corpus", "step", "task_set", "task"])
+    made = {"losses": losses, "runs": runs, "held_out": empty, "evals": empty, "memorization": empty}
+    drawn = figures_of(study, "pythia-tiny", made)
+    assert set(drawn) == set(CARD_FIGURES)
+    assert drawn["loss"].title == "Training loss ends at 6.20 (tiny) nats a token"
+    assert "small" not in str(drawn["loss"].chart.to_dict()["datasets"])
+
+
 def test_scores_memorization_and_corpus_stand_in_the_card(pythia: Study) -> None:
     scored = replace(
         card(pythia, "pythia-70m"),
-        evals=[{"task": "piqa", "shots": 0, "metric": "acc", "value": 0.59849, "stderr": None, "n": 1838}],
+        evals=[{"step": 512, "task": "piqa", "shots": 0, "metric": "acc", "value": 0.59849, "stderr": None, "n": 1838}],
         memorization=[
-            {"chosen": "sample", "seen": True, "rows": 100, "memorized": 3, "share": 0.03, "mean_score": 0.2}
+            {
+                "step": 256,
+                "chosen": "sample",
+                "seen": True,
+                "rows": 100,
+                "memorized": 3,
+                "share": 0.03,
+                "mean_score": 0.2,
+            }
         ],
         corpus={"documents": 1000, "tokens": 149_946_368_000, "components": {"x": {"documents": 1, "tokens": 9}}},
         final={"training_loss": 2.5, "held_out_loss": 2.75},
@@ -74,6 +111,8 @@ def test_scores_memorization_and_corpus_stand_in_the_card(pythia: Study) -> None
     )
     told = text(scored)
     assert "| piqa | 0 | acc | 0.5985 |  | 1838 |" in told
+    assert "| metric | step 512 |" in told and "At step 256. A row is memorized" in told  # not the last that is saved
+    assert 'revision="step143000"' in told  # how the last is loaded
     assert "| sample | yes | 100 | 3 | 3.00% | 0.2000 |" in told
     assert "299.9B tokens in all, 2.00 passes over the corpus." in told
     assert "  - x: 1 documents, 9 tokens" in told

@@ -15,6 +15,7 @@ from scripts.study.catalogue import CATALOGUE, padded_vocabulary
 from scripts.study.runs import run_name
 from scripts.study.schedule import in_batches, scheduled_steps
 from scripts.study.study import load, parse
+from scripts.study.targets import steps_asked
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = [*sorted(ROOT.glob("studies/*.yaml")), ROOT / "config.yaml"]
@@ -167,6 +168,22 @@ def test_runs_with_other_schedules_get_batches_of_their_own(content: Any) -> Non
     labels = [batch.label for batch in batches]
     assert len(set(labels)) == len(labels) == 2
     assert {run for batch in batches for run in batch.runs} == set(parse(content).runs)
+
+
+@pytest.mark.parametrize(
+    ("names", "asked"),
+    [
+        (["results/evals/r/zero-shot/step64.json", "./models/r/step8/manifest.json"], {"r": [64, 8]}),
+        (["results/memorization/r/step4.parquet", "exports/s/step4/manifest.json"], {"r": [4], "s": [4]}),
+        (["results/export/r/step4.record.json", "data/tokenizer/manifest.json", "train"], {"r": [4]}),
+        (["results/evals/r/zero-shot/step64.json", "evaluate"], None),
+        (["results/evals/r/zero-shot/step64.json", "results/index.html"], None),
+        (["checkpoints/r/manifest.json"], None),
+        ([], None),
+    ],
+)
+def test_steps_asked_by_path(names: list[str], asked: dict[str, list[int]] | None) -> None:
+    assert steps_asked(names) == asked
 
 
 REFUSALS = [

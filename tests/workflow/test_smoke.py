@@ -161,6 +161,30 @@ def test_a_single_target_runs_only_its_ancestors(tmp_path: Path) -> None:
     }
 
 
+def test_a_step_asked_by_path_leaves_the_others_of_its_batch_alone(copied: Callable[..., Workflow]) -> None:
+    workflow = copied()
+    before = hashes(workflow.folder)
+    models, scores, memorized = (
+        [workflow.folder / pattern.format(step) for step in (1, 2, 4)]
+        for pattern in (
+            "models/pythia-tiny/step{}/manifest.json",
+            "results/evals/pythia-tiny/zero-shot/step{}.json",
+            "results/memorization/pythia-tiny/step{}.parquet",
+        )
+    )
+    for path in (*models[1:], *scores, *memorized):
+        path.unlink()
+    asked = [path.relative_to(workflow.folder).as_posix() for path in (scores[-1], memorized[-1])]
+    workflow.succeed(*asked)
+    assert [path.exists() for path in models] == [True, False, True]
+    assert [path.exists() for path in scores] == [path.exists() for path in memorized] == [False, False, True]
+    assert workflow.planned(*asked) == {}
+    workflow.succeed()
+    assert hashes(workflow.folder) == before
+    assert workflow.planned() == {} == workflow.planned(asked[0])
+    assert workflow.planned() == {}
+
+
 PHASES = ["data", "train", "convert", "evaluate", "memorize", "export", "analyze", "report", "cards"]
 
 

@@ -1,0 +1,30 @@
+# Batches of checkpoints: a step stays a target of its own, a process handles the batch.
+import json
+import os
+
+from snakemake.cli import get_argument_parser
+
+# What single steps are asked for by path. Snakemake tells the targets only after it has read the rules, so they are taken
+# from its command line; the Snakemake of a job, which is given none, is told by its parent.
+if workflow.is_main_process:
+    maybe = any(map(targets.STEP.search, sys.argv))  # Snakemake's own parser takes 0.4 s
+    asked = get_argument_parser().parse_known_args(sys.argv[1:])[0].targets if maybe else []
+    os.environ["CASTALIA_STEPS"] = json.dumps(targets.steps_asked(asked))
+STEPS_ASKED = json.loads(os.environ.get("CASTALIA_STEPS", "null"))
+
+
+def batches(steps_of):
+    """Batches of checkpoints, of the steps alone that are asked for by path, if such are."""
+    if STEPS_ASKED is None:
+        return STUDY.batches(steps_of)
+    return STUDY.batches(lambda run: [step for step in steps_of(run) if step in STEPS_ASKED.get(run, [])])
+
+
+def model_batches(runs):
+    """Batches of saved steps of some of these runs: Snakemake holds each file against each rule that there is."""
+    return [batch for batch in batches(STUDY.steps) if set(runs) & set(batch.runs)]
+
+
+def among(runs, batch):
+    """The runs of a batch that are among these, as a wildcard's constraint."""
+    return "|".join(re.escape(run) for run in batch.runs if run in runs)
