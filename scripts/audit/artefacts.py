@@ -8,7 +8,7 @@ from typing import Any
 
 from scripts.common import manifest
 from scripts.common.errors import UserError
-from scripts.common.files import read_json
+from scripts.common.untrusted import read_json, reading
 from scripts.study import targets
 from scripts.study.study import Study
 
@@ -52,6 +52,15 @@ def corpora_read(study: Study) -> list[str]:
 
 
 def record(path: Path) -> dict[str, Any]:
-    """What is known of the execution that made a manifest; {} for a result, which has no record."""
+    """What is known of the execution that made a manifest; {} for a result, which has no record. Raises UserError for a
+    file that is none."""
     beside = path.with_name("record.json")
-    return dict(read_json(beside)) if path.name == manifest.NAME and beside.exists() else {}
+    if path.name != manifest.NAME or not beside.exists():
+        return {}
+    with reading(beside):
+        told: dict[str, Any] = read_json(beside)
+        texts = [*(told[key] for key in ("finished", "platform", "python")), *told["packages"].values()]
+        texts += [told[key] for key in ("code", "processor") if told.get(key)]  # of older records, or unknown
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("no record of an execution")
+    return told

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from scripts.audit.artefacts import Artefact, corpora_read, record
 from scripts.audit.statement import versions
-from scripts.common.files import read_json
+from scripts.audit.verdict import plain, read_part
+from scripts.common import manifest
+from scripts.common.untrusted import reading
 from scripts.study.study import Study
 
 RUNS = Path("results/tables/runs.csv")
@@ -90,15 +92,20 @@ def _sources(study: Study) -> list[str]:
 
 
 def _corpora(study: Study) -> list[str]:
-    facts = {name: read_json(Path("data") / name / "manifest.json")["facts"] for name in corpora_read(study)}
-    return [f"{name}: {told['documents']:,} documents, {told['tokens']:,} tokens" for name, told in facts.items()]
+    lines = []
+    for name in corpora_read(study):
+        path = Path("data") / name / manifest.NAME
+        with reading(path):
+            told = manifest.read(path, "corpus")["facts"]
+            lines.append(f"{name}: {told['documents']:,} documents, {told['tokens']:,} tokens")
+    return lines
 
 
 def _variation() -> str:
     if not RUNS.exists():
         return NOT_TOLD
     by_kind: dict[tuple[str, str], list[float]] = {}
-    with RUNS.open(newline="", encoding="utf-8") as handle:
+    with reading(RUNS), RUNS.open(newline="", encoding="utf-8") as handle:
         for row in csv.DictReader(handle):
             by_kind.setdefault((row["size"], row["corpus"]), []).append(float(row["held_out_loss"]))
     told = [
@@ -117,15 +124,14 @@ def _machines(found: list[Artefact]) -> list[str]:
 def _time() -> str | None:
     if not TIMINGS.exists():
         return None
-    with TIMINGS.open(newline="", encoding="utf-8") as handle:
+    with reading(TIMINGS), TIMINGS.open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
-    seconds = sum(float(row["seconds"] or 0) for row in rows)
-    processor = sum(float(row["cpu_seconds"] or 0) for row in rows)
+        seconds, processor = (sum(float(row[of] or 0) for row in rows) for of in ("seconds", "cpu_seconds"))
     return f"{len(rows)} jobs, {seconds / 3600:.2f} h one after the other, {processor / 3600:.2f} h of processor"
 
 
 def _verdicts() -> Iterable[str]:
     for path in sorted(VERDICTS.glob("*.json")):
-        content = read_json(path)
-        if isinstance(content, dict) and "verdict" in content:
-            yield f"{path}: {content['verdict']}, {len(content['checks'])} checks"
+        _, checks = read_part(path)
+        if checks:
+            yield f"{path}: {plain(checks)['verdict']}, {len(checks)} checks"

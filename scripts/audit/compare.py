@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common import manifest
-from scripts.common.files import read_json, sha256_file
+from scripts.common.errors import UserError
+from scripts.common.files import sha256_file
+from scripts.common.untrusted import read_json, reading
 
 NOT_COMPARED = ("record.json",)  # facts of one execution
 VERSIONS = ("torch", "deepspeed", "numpy", "transformers", "lm-eval")  # what may move last digits
@@ -46,14 +48,21 @@ def differing_files(stored: Path, replayed: Path) -> list[str]:
 
 def other_kind(stored: Path, replayed: Path) -> list[str]:
     """In what the two folders' records say that they were made on different kinds of machines; [] if bytes should be
-    equal, also where a record is missing or names no processor: nobody can be excused by what is not said."""
-    if not all((folder / "record.json").exists() for folder in (stored, replayed)):
-        return []
-    there, here = (read_json(folder / "record.json") for folder in (stored, replayed))
-    said = [("processor", there.get("processor"), here.get("processor"))]
-    packages = there.get("packages", {}), here.get("packages", {})
-    said += [(name, packages[0].get(name), packages[1].get(name)) for name in VERSIONS]
-    return [f"{name} {old}, now {new}" for name, old, new in said if old and new and old != new]
+    equal, also where a record is missing, damaged or names no processor: nobody can be excused by what is not said."""
+    there, here = (_machine(folder / "record.json") for folder in (stored, replayed))
+    both = [(name, there.get(name), here.get(name)) for name in ("processor", *VERSIONS)]
+    return [f"{name} {old}, now {new}" for name, old, new in both if old and new and old != new]
+
+
+def _machine(path: Path) -> dict[str, str]:
+    """Processor and versions that a record names; {} of one that is missing, or no record (a check of its own)."""
+    try:
+        with reading(path):
+            content = read_json(path)
+            named = {**content["packages"], "processor": content.get("processor")}
+    except UserError:
+        return {}
+    return {name: value for name, value in named.items() if isinstance(value, str)}
 
 
 def distance(stored: Path, replayed: Path, begin: Path | None, layers: int) -> Distance:

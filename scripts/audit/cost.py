@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
 from scripts.audit.sample import Interval
+from scripts.common.errors import UserError
 from scripts.common.units import duration
+from scripts.common.untrusted import read_json_lines, reading
 from scripts.study.study import Study
 
-TIMING = "timing.jsonl"
+TIMING, TIMING_BYTES = "timing.jsonl", 1 << 30
 
 
 def seconds(study: Study, interval: Interval) -> float | None:
@@ -19,8 +20,12 @@ def seconds(study: Study, interval: Interval) -> float | None:
     path = Path("checkpoints") / interval.run / TIMING
     if not path.exists():
         return None
-    speeds = [json.loads(line)["tokens_per_second"] for line in path.read_text().splitlines()]
-    return tokens(study, interval) / median(speeds) if speeds else None
+    try:
+        with reading(path):
+            speeds = [float(told["tokens_per_second"]) for told in read_json_lines(path, TIMING_BYTES)]
+            return tokens(study, interval) / median(speeds) if speeds else None
+    except UserError:
+        return None
 
 
 def tokens(study: Study, interval: Interval) -> int:

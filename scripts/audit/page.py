@@ -18,11 +18,11 @@ from rich.console import Console
 from scripts.audit.audit import DISTANCES, LOCK, OUT, STUDY
 from scripts.audit.show import summary
 from scripts.audit.state import outdated
-from scripts.audit.verdict import Check, judged, plain, told
+from scripts.audit.verdict import Check, damaged, plain, read_part
 from scripts.common.command import Parser
 from scripts.common.errors import UserError, run, told_last
 from scripts.common.files import write_json, write_text
-from scripts.common.untrusted import read_json, reading
+from scripts.common.untrusted import read_json
 from scripts.study.study import Study, load
 
 AUDIT = Path("results/audit")
@@ -44,29 +44,15 @@ def parts(folder: Path, *, required: bool = True) -> Parts:
         if path.name == VERDICT.name:
             continue
         try:
-            with reading(path):
-                content = read_json(path)
-                if isinstance(content, dict) and "checks" in content:
-                    found[path.stem] = [check_of(checked) for checked in content["checks"]]
-                    if earlier := outdated(path, content):
-                        found[path.stem] = [earlier]
+            content, checks = read_part(path)
+            if checks:
+                earlier = outdated(path, content)
+                found[path.stem] = [earlier] if earlier else checks
         except UserError as error:
-            damaged = f"{error}; not the JSON of a verdict, make it again"
-            found[path.stem] = [judged("file", "The part of the audit can be read", [damaged], "")]
+            found[path.stem] = [damaged("file", error)]
     if required and not found:
         raise UserError(f"{folder}: no verdict; write: python -m scripts.audit.audit --study results/study.json")
     return found
-
-
-def check_of(content: dict[str, Any]) -> Check:
-    """A check from its JSON; raises KeyError, or TypeError for an unknown status."""
-    if content["status"] not in MARKS:
-        raise TypeError(f"status {content['status']!r}")
-    texts = [content["id"], content["what"], *content["evidence"]]
-    if not content["evidence"] or not all(isinstance(text, str) for text in texts):
-        raise TypeError(f"a check of {texts!r}")
-    identity, what, *evidence = told(texts)
-    return Check(identity, what, content["status"], tuple(evidence))
 
 
 def verdict(found: Parts) -> dict[str, Any]:

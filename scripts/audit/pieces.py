@@ -5,15 +5,17 @@ from __future__ import annotations
 import platform
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from scripts.audit.state import State, state, together
-from scripts.audit.verdict import Check, plain
+from scripts.audit.state import state
+from scripts.audit.verdict import Check, damaged, plain, read_part
 from scripts.common import manifest
 from scripts.common.environment import processor
-from scripts.common.files import read_json, sha256_file, write_json
+from scripts.common.errors import UserError
+from scripts.common.files import sha256_file, write_json
+from scripts.common.untrusted import reading
 
 PIECES = Path("results/audit/replay")
 
@@ -54,12 +56,26 @@ def write_piece(
     return content
 
 
-def read_checks(names: Iterable[str]) -> tuple[list[Check], State]:
-    """The checks of those jobs, in order, and the state of the suite they are of."""
-    contents = [read_json(piece_file(name)) for name in names]
-    checks = [
-        Check(check["id"], check["what"], check["status"], tuple(check["evidence"]))
-        for content in contents
-        for check in content["checks"]
-    ]
-    return checks, together(contents)
+def read_pieces(
+    paths: Iterable[Path], more: Callable[[dict[str, Any]], Any] | None = None
+) -> tuple[list[dict[str, Any]], list[Check]]:
+    """The verdicts of jobs that can be read, and the checks of all in order, of a damaged one a check that fails.
+
+    `more` takes what else of a content is wanted, and raises whatever it likes if it is not there.
+    """
+    contents: list[dict[str, Any]] = []
+    checks: list[Check] = []
+    for path in paths:
+        try:
+            content, own = read_part(path)
+            if not own or {check.id for check in own} & {check.id for check in checks}:
+                raise UserError(f"{path}: no checks, or those of another piece")
+            if more:
+                with reading(path):
+                    more(content)
+        except UserError as error:
+            checks.append(damaged(f"file-{path.stem}", error))
+            continue
+        contents.append(content)
+        checks += own
+    return contents, checks

@@ -8,6 +8,7 @@ from typing import Any
 
 from scripts.audit import cost, pieces, replay_data, replay_leg, replay_model
 from scripts.audit.sample import chances, legs, models
+from scripts.audit.state import together
 from scripts.audit.verdict import Check, plain
 from scripts.common.command import Parser
 from scripts.common.errors import run
@@ -62,8 +63,8 @@ def verdict(study: Study, data: str) -> dict[str, Any]:
         "pass",
         chances(study),
     )
-    checks, of = pieces.read_checks(names(study, data))
-    return {**plain([sample, chance, *checks]), "of": of}
+    contents, checks = pieces.read_pieces(map(pieces.piece_file, names(study, data)))
+    return {**plain([sample, chance, *checks]), "of": together(contents)}
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scripts.audit import scratch
 from scripts.audit.pieces import PIECES, write_piece
 from scripts.audit.sample import Point, data_points
 from scripts.audit.state import looked_at
@@ -142,8 +142,7 @@ def _places(study: Study, point: Point) -> np.ndarray:
 
 def _read_fault(point: Point, rebuilt: str) -> str | None:
     path = Path("checkpoints") / point.run / "metrics.jsonl"
-    lines = (json.loads(line) for line in path.read_text().splitlines())
-    logged = next((line["rows"] for line in lines if line["step"] == point.step), None)
+    logged = next((told.get("rows") for _, told in scratch.logged(path) if told["step"] == point.step), None)
     if logged == rebuilt:
         return None
     return f"{path}: update {point.step} read rows of digest {logged}, rebuilt from text and seed {rebuilt}"

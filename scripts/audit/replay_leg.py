@@ -51,9 +51,11 @@ def steps_of(study: Study, interval: Interval) -> list[int]:
 
 def update_faults(stored: Path, replayed: Path, interval: Interval) -> Iterator[str]:
     """The first update whose rows, learning rate or fate are not the replayed ones."""
-    there, here = (
-        {line["step"]: line for line in map(json.loads, path.read_text().splitlines())} for path in (stored, replayed)
-    )
+    try:
+        there, here = ({told["step"]: told for _, told in scratch.logged(path)} for path in (stored, replayed))
+    except UserError as error:
+        yield str(error)
+        return
     for step in range(interval.begin + 1, interval.end + 1):
         old, new = there.get(step, {}), here.get(step, {})
         if apart := [key for key in SAME_ANYWHERE if old.get(key) != new.get(key)]:

@@ -88,7 +88,7 @@ def replay(study: Study, point: Point) -> dict[str, Any]:
     """Do every stage again and write the verdict; the scratch folder is kept if something differs."""
     started = time.time()
     work = scratch.FOLDER / point.name
-    shutil.rmtree(work, ignore_errors=True)
+    scratch.emptied(work)
     write_json(work / scratch.STUDY, study.file.model_dump())
     link_study(work)
     scratch.link(Path("checkpoints") / point.run, work)

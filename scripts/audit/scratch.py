@@ -17,15 +17,18 @@ from types import FrameType
 from typing import Any
 
 from scripts.audit.sample import Interval
-from scripts.common import manifest
+from scripts.common import manifest, untrusted
 from scripts.common.environment import find_package
-from scripts.common.files import digest_of, read_json, sha256_file, write_json, write_text
+from scripts.common.errors import UserError
+from scripts.common.files import digest_of, sha256_file, write_json, write_text
+from scripts.common.untrusted import read_text, reading
 from scripts.study.study import Study
 from scripts.train.world import unlaunched
 
 FOLDER = Path("results/audit/scratch")
 STUDY = Path("results/study.json")
 STAMP = "of.json"
+LOG_BYTES = 1 << 30  # read of a run's log; Pythia's 143,000 updates are 60 MB
 LOGS = ("metrics.jsonl", "held_out.jsonl")
 HELD_BY = ("processes", "zero_stage")  # runtime keys that a stored optimizer state is cut up by
 
@@ -53,9 +56,9 @@ def for_interval(study: Study, interval: Interval) -> Path:
     content = study.file.model_dump()
     content["runtime"] |= {"legs": 1, "tensorboard": False, "wandb": None, **split(interval)}
     stamp = {"study": digest_of(content), "from": source and sha256_file(source)}
-    if (work / STAMP).exists() and read_json(work / STAMP) == stamp:
+    if _mine(work, stamp):
         return work
-    shutil.rmtree(work, ignore_errors=True)
+    emptied(work)
     link(Path("data"), work)
     for parent in study.ancestors(run.name):
         if parent.startswith("checkpoints/"):
@@ -63,8 +66,26 @@ def for_interval(study: Study, interval: Interval) -> Path:
     write_json(work / STUDY, content)
     if source is not None:
         _lay_state(work, run.name, begin)
-    write_json(work / STAMP, stamp)
+    write_json(work / STAMP, {**stamp, "inode": work.stat().st_ino})
     return work
+
+
+def emptied(work: Path) -> None:
+    """Make a scratch folder anew; raises UserError if it is a link, through which something else would be written."""
+    if work.is_symlink():
+        raise UserError(f"{work}: a link, and a replay writes there; write: rm {work}")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+
+
+def _mine(work: Path, stamp: dict[str, Any]) -> bool:
+    """Whether a killed try on this file system left the folder, of the same; one that came with a copied or unpacked
+    suite may hold what its author wants to be found, and has another inode."""
+    try:
+        with reading(work / STAMP):
+            return bool(untrusted.read_json(work / STAMP) == {**stamp, "inode": work.stat().st_ino})
+    except UserError:
+        return False
 
 
 def close(work: Path) -> None:
@@ -76,7 +97,7 @@ def split(interval: Interval) -> dict[str, Any]:
     """Number of processes and ZeRO stage of the first stored state that the interval touches; {} if it touches none."""
     for step in (interval.begin, interval.end):
         path = checkpoint(interval.run, step) / manifest.NAME
-        facts = read_json(path)["facts"] if path.exists() else {}
+        facts = manifest.read(path, "checkpoint")["facts"] if path.exists() else {}
         if all(key in facts for key in HELD_BY):
             return {key: facts[key] for key in HELD_BY}
     return {}
@@ -113,8 +134,17 @@ def _lay_state(work: Path, run: str, step: int) -> None:
 
 def upto(path: Path, step: int) -> str:
     """The lines of a run's log that were written when this step was saved."""
-    lines = path.read_text().splitlines(keepends=True)
-    return "".join(line for line in lines if json.loads(line)["step"] <= step)
+    return "".join(line for line, told in logged(path) if told["step"] <= step)
+
+
+def logged(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The lines of a run's log as they stand, and what each says; raises UserError for a file that is none."""
+    with reading(path):
+        lines = read_text(path, LOG_BYTES).splitlines(keepends=True)
+        found: list[tuple[str, dict[str, Any]]] = [(line, json.loads(line)) for line in lines]
+        if not all(type(told["step"]) is int for _, told in found):
+            raise TypeError("a step that is no whole number")
+        return found
 
 
 def link(path: Path, work: Path) -> None:

@@ -10,21 +10,22 @@ from typing import Any
 import numpy as np
 
 from scripts.audit import recency
-from scripts.audit.pieces import of_run
+from scripts.audit.pieces import of_run, read_pieces
 from scripts.audit.sample import signal_runs, signal_steps
 from scripts.audit.state import looked_at, state, together
 from scripts.audit.verdict import Check, judged, plain
 from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
-from scripts.common.files import read_json, write_json, write_text
+from scripts.common.files import write_json, write_text
 from scripts.common.progress import progress
 from scripts.study.study import Study, load
 
 PIECES = Path("results/audit/signal")
 VERDICT = Path("results/audit/signal.json")
 TABLE = Path("results/audit/signal.csv")
-COLUMNS = ("run", "size", "step", "window", "rows", "loss", "corrected")
+TEXTS = ("run", "size")
+COLUMNS = (*TEXTS, "step", "window", "rows", "loss", "corrected")
 TOGETHER = 16  # rows in a forward pass
 
 
@@ -100,16 +101,23 @@ def table(study: Study, name: str, steps: list[int], found: np.ndarray, window: 
     ]  # fmt: skip
 
 
+def _lines(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """The table's lines in a run's verdict; raises KeyError or TypeError if they are not such as are written."""
+    lines = [{column: line[column] for column in COLUMNS} for line in content["table"]]
+    for line in lines:
+        if any(type(value) not in ((str,) if column in TEXTS else (int, float)) for column, value in line.items()):
+            raise TypeError(f"a line of {line!r}")
+    return lines
+
+
 def gather(study: Study) -> dict[str, Any]:
     """Write the verdict on all runs looked at, and their table; returns the verdict."""
-    contents = [read_json(PIECES / f"{name}.json") for name in signal_runs(study)]
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    checks = []
+    contents, checks = read_pieces((PIECES / f"{name}.json" for name in signal_runs(study)), _lines)
     for content in contents:
-        writer.writerows(content["table"])
-        checks += [Check(c["id"], c["what"], c["status"], tuple(c["evidence"])) for c in content["checks"]]
+        writer.writerows(_lines(content))
     write_text(TABLE, text.getvalue())
     verdict = {**plain(checks), "of": together(contents)}
     write_json(VERDICT, verdict)

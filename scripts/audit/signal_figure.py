@@ -11,7 +11,7 @@ import pandas as pd
 from scripts.audit.signal import TABLE, VERDICT
 from scripts.common.command import Parser
 from scripts.common.errors import run
-from scripts.common.files import read_json
+from scripts.common.untrusted import read_json, reading
 from scripts.report import theme
 from scripts.report.figures import write
 
@@ -54,7 +54,11 @@ def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.parse_args()
-    write(NAME, specification(pd.read_csv(TABLE), read_json(VERDICT)["verdict"]))
+    with reading(VERDICT):
+        verdict = str(read_json(VERDICT)["verdict"])
+    with reading(TABLE):
+        drawn = specification(pd.read_csv(TABLE), verdict)
+    write(NAME, drawn)
 
 
 if __name__ == "__main__":

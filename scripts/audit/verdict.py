@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from scripts.common.errors import UserError
+from scripts.common.untrusted import read_json, reading
 
 Status = Literal["pass", "fail", "not applicable"]
 
@@ -58,6 +60,37 @@ def judged(identity: str, what: str, faults: Iterable[str], sound: str) -> Check
     """A check that fails with `faults` as evidence if there are any, and passes with the sentence `sound` if not."""
     found = told(faults)
     return Check(identity, what, "fail" if found else "pass", found or (sound,))
+
+
+def read_part(path: Path) -> tuple[dict[str, Any], list[Check]]:
+    """A file's content and its checks, none if it is no verdict; raises UserError if they are not such as we write."""
+    with reading(path):
+        content = read_json(path)
+        if not isinstance(content, dict) or "checks" not in content:
+            return {}, []
+        checks = [check_of(checked) for checked in content["checks"]]
+        plain(checks)
+        of = content.get("of") or {}
+        if not checks or not all(isinstance(digest, str | None) for digest in of.values()):
+            raise TypeError("no checks, or of no state of a suite")
+        return content, checks
+
+
+def check_of(content: dict[str, Any]) -> Check:
+    """A check from its JSON; raises KeyError, or TypeError for an unknown status."""
+    if content["status"] not in get_args(Status):
+        raise TypeError(f"status {content['status']!r}")
+    texts = [content["id"], content["what"], *content["evidence"]]
+    if not content["evidence"] or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"a check of {texts!r}")
+    identity, what, *evidence = told(texts)
+    return Check(identity, what, content["status"], tuple(evidence))
+
+
+def damaged(identity: str, error: UserError) -> Check:
+    """What takes the place of all checks of a part that can't be read."""
+    said = f"{error}; not the JSON of a verdict, make it again"
+    return judged(identity, "The part of the audit can be read", [said], "")
 
 
 def plain(checks: Iterable[Check]) -> dict[str, Any]:
