@@ -15,9 +15,8 @@ STEPS_ASKED = json.loads(os.environ.get("CASTALIA_STEPS", "null"))
 
 def batches(steps_of):
     """Batches of checkpoints, of the steps alone that are asked for by path, if such are."""
-    if STEPS_ASKED is None:
-        return STUDY.batches(steps_of)
-    return STUDY.batches(lambda run: [step for step in steps_of(run) if step in STEPS_ASKED.get(run, [])])
+    whole = STUDY.batches(steps_of)
+    return whole if STEPS_ASKED is None else targets.alone(whole, STEPS_ASKED)
 
 
 def model_batches(runs):

@@ -9,7 +9,7 @@ from functools import partial
 
 from scripts.audit import sample
 from scripts.study import exports
-from scripts.study.study import HELD_OUT, Study
+from scripts.study.study import HELD_OUT, Batch, Study
 
 EXPORT_TABLES = ["results/tables/export.csv", "results/export_memory.csv"]  # the second is measured, so not repeatable
 CARD_FIGURES = ("loss", "evals", "memorization_step")  # of the report's, what a model card shows
@@ -147,6 +147,21 @@ def steps_asked(names: Iterable[str]) -> dict[str, list[int]] | None:
         elif path not in NEEDS_NO_MODEL and not path.startswith(NEEDS_NO_MODEL[-2:]):
             return None
     return found or None
+
+
+def alone(batches: Iterable[Batch], asked: dict[str, list[int]]) -> list[Batch]:
+    """What is asked for of each batch, by run. It keeps the label, so that log and benchmark are the batch's; runs of
+    which other steps are asked get one of their own."""
+    found = []
+    for batch in batches:
+        alike: dict[tuple[int, ...], list[str]] = {}
+        for run in batch.runs:
+            steps = tuple(step for step in batch.steps if step in asked.get(run, []))
+            if steps:
+                alike.setdefault(steps, []).append(run)
+        for number, (steps, runs) in enumerate(alike.items()):
+            found.append(Batch(runs, list(steps), batch.label + (f"_asked{number}" if number else "")))
+    return found
 
 
 def of_step(study: Study, run: str, step: int) -> list[str]:

@@ -37,7 +37,7 @@ TEMPORARY = re.compile(r"data/(?:signatures|[^/]+/pieces)/.+")
 SETTINGS = "settings changed"
 JOB = re.compile(r"^Job \d+: (?P<message>.*)\nReason: (?P<reason>.*)$", re.MULTILINE)
 COUNT = re.compile(r"^(?P<rule>\w+) +(?P<count>\d+)$", re.MULTILINE)
-BATCH = re.compile(r"_\d+_\d+(?:_schedule\d+)?$")  # in the names of rules for batches of checkpoints
+BATCH = re.compile(r"_\d+_\d+(?:_schedule\d+)?(?:_asked\d+)?$")  # in the names of rules for batches of checkpoints
 SHOWN = 5  # jobs named one by one
 
 

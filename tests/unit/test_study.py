@@ -15,7 +15,7 @@ from scripts.study.catalogue import CATALOGUE, padded_vocabulary
 from scripts.study.runs import run_name
 from scripts.study.schedule import in_batches, scheduled_steps
 from scripts.study.study import load, parse
-from scripts.study.targets import steps_asked
+from scripts.study.targets import alone, steps_asked
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = [*sorted(ROOT.glob("studies/*.yaml")), ROOT / "config.yaml"]
@@ -184,6 +184,24 @@ def test_runs_with_other_schedules_get_batches_of_their_own(content: Any) -> Non
 )
 def test_steps_asked_by_path(names: list[str], asked: dict[str, list[int]] | None) -> None:
     assert steps_asked(names) == asked
+
+
+def test_asked_steps_stay_in_their_batches(content: Any) -> None:
+    content["overrides"] = {"1.7m/*": {"steps": 7}}
+    content["runtime"]["checkpoints_per_batch"] = 6
+    study = parse(content)
+    whole = study.batches(study.steps)
+    asked = {"pythia-160k": [8, 800], "pythia-460k": [8], "pythia-1.7m": [4]}
+    found = [(batch.label, batch.runs, batch.steps) for batch in alone(whole, asked)]
+    first, last, other = (next(b.label for b in whole if run in b.runs and step in b.steps)
+                          for run, step in (("pythia-160k", 8), ("pythia-160k", 800), ("pythia-1.7m", 4)))  # fmt: skip
+    assert found == [
+        (first, ["pythia-160k", "pythia-460k"], [8]),
+        (last, ["pythia-160k"], [800]),
+        (other, ["pythia-1.7m"], [4]),
+    ]
+    (*_, apart) = alone(whole[:1], {"pythia-160k": whole[0].steps[:1], "pythia-460k": whole[0].steps[1:2]})
+    assert (apart.label, apart.runs) == (f"{whole[0].label}_asked1", ["pythia-460k"])
 
 
 REFUSALS = [
