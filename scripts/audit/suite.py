@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from pathlib import Path
@@ -12,6 +11,7 @@ from scripts.analyze import twins
 from scripts.audit import at_hand, published
 from scripts.audit.state import state
 from scripts.audit.verdict import Check, judged, plain
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain, run
 from scripts.common.files import write_json
 from scripts.study.schedule import PYTHIA_STEPS, scheduled_steps
@@ -63,7 +63,7 @@ def from_scores(place: Path) -> Check:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=f"{__doc__} Prints a verdict a check; exit code 1 if one fails, 2 for a table that can't be read."
     )
     parser.add_argument("--table", type=Path, required=True, help=TABLE_HELP)

@@ -34,15 +34,26 @@ class Parser(argparse.ArgumentParser):
         if not folder.is_dir():
             raise UserError(f"--directory: {given.directory} is no folder")
         for name, value in vars(given).items():
-            if isinstance(value, Path) and name != "directory":
-                setattr(given, name, _meant(value.expanduser(), folder))
+            if name != "directory":
+                setattr(given, name, _meant(value, folder))
         os.chdir(folder)
         find_package()
         return given
 
 
-def _meant(path: Path, folder: Path) -> Path:
-    """The path as seen from the folder."""
+def _meant(value: Any, folder: Path) -> Any:
+    """A path, or each of a list, as seen from the folder; other values as they are."""
+    if isinstance(value, list):
+        return [_meant(each, folder) for each in value]
+    if not isinstance(value, Path):
+        return value
+    path = value.expanduser()
     if not path.is_absolute() and path.exists() and not (folder / path).exists():
         return path.absolute()
     return path
+
+
+def seen(path: Path, folder: Path) -> Path:
+    """A path that was given beside --directory, for a command that stays where the person stands."""
+    inside = folder.expanduser() / path.expanduser()  # an absolute path stays itself
+    return inside if inside.exists() else path.expanduser()

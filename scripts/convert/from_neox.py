@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain, near, run
 from scripts.common.files import sha256_file, write_json
 from scripts.convert import neox_config
@@ -104,7 +105,7 @@ def convert(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("folder", type=Path, help="the checkpoint, a folder with layer_* or mp_rank_* files")
     parser.add_argument("--to", type=Path, required=True, help="folder of the model; must not exist")
     parser.add_argument("--tokenizer", type=Path, help="folder with the three tokenizer files, e.g. data/tokenizer")

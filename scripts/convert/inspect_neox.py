@@ -5,12 +5,12 @@ The whole optimizer state is read and merged, to be held against the weights: 12
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.convert import neox_files
 from scripts.convert.neox import Shard, count_blocks, dtypes_of, merge_shards, read_shards
@@ -78,7 +78,7 @@ def _shown(value: object) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="a checkpoint, e.g. checkpoints/<run>/global_step8")
     folder: Path = parser.parse_args().folder
     rows, taken, lost = described(folder)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain, run
 from scripts.common.files import write_text
 from scripts.convert.model_folder import swapped_in
@@ -51,7 +52,7 @@ def convert(given: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder of the model, e.g. models/<run>/step<N>")
     parser.add_argument("--to", type=Path, required=True, help="folder that will hold global_step<N>/")
     parser.add_argument("--step", type=int, required=True, help="updates the model was trained for")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from scripts.common import manifest
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, near, run
 from scripts.common.files import atomic
 from scripts.data.indexmaps import epochs_needed, rows_to_build
@@ -87,7 +87,7 @@ def compare(order: Path, folder: Path, prefix: str, rows: int) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Give an order's index maps the names GPT-NeoX looks for in its cache (--out), or compare the "
         "published maps in a folder with them, entry by entry (--compare; exit code 1 if they differ)."
     )

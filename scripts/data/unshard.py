@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from pathlib import Path
 
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain, run
 from scripts.data.hashes import read_hashes, sha256_given
 from scripts.data.indexed import bin_path, idx_path
@@ -38,7 +38,7 @@ def check_free(prefix: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Join shards to OUT.bin and OUT.idx in one pass that checks the hash of every shard in the list, "
         "that no shard is missing, that the index fits, and the hash of the whole. A killed run goes on from where "
         "it was; what is finished appears at once."

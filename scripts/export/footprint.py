@@ -5,7 +5,6 @@ Run in a process of its own for every file: memory that one model gave back woul
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 from scripts.export.llama import Llama, library
 
@@ -62,7 +62,7 @@ def measure(path: Path, context: int, threads: int, prompt: list[int], generate:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("file", type=Path, help="GGUF file")
     parser.add_argument("--context", type=int, default=512, help="tokens of prompt and generated text (default: 512)")
     parser.add_argument("--threads", type=int, default=1, help="threads llama.cpp computes with (default: 1)")

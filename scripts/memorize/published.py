@@ -7,7 +7,6 @@ A parquet file a split holds the rows that one model has memorized: `index` is t
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scripts.analyze.memorized import prediction, training_order, windows
+from scripts.common.command import Parser
 from scripts.common.errors import UserError, run
 
 BATCH = 1024  # rows a step of Pythia
@@ -64,7 +64,7 @@ def flags(places: NDArray[np.int64], rows: int) -> NDArray[np.bool_]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("predictor", type=Path, help="parquet file of a smaller model or an earlier step")
     parser.add_argument("target", type=Path, nargs="?", help="parquet file of what it is to predict")
     parser.add_argument("--rows", type=int, required=True, help="rows that both have seen: 1024 times the earlier step")

@@ -10,6 +10,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
+from scripts.common.command import seen
 from scripts.common.errors import UserError, run
 from scripts.common.files import write_json, write_text
 from scripts.report.plan_page import plan_page
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--price", type=float, help="of one device for one hour, in any currency")
     parser.add_argument("--directory", type=Path, default=Path(), help="where the study is or will be made")
     given = parser.parse_args()
+    given.study = seen(given.study, given.directory)
     for option, value in (("--gpus", given.gpus), ("--price", given.price)):
         if value is not None and value <= 0:
             raise UserError(f"{option}: {value} is not allowed\n  allowed: more than 0")

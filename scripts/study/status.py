@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from scripts.common.command import seen
 from scripts.common.errors import UserError, told_last
 from scripts.common.errors import run as run_command
 from scripts.common.files import write_text
@@ -118,6 +119,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help=f"where the page goes (default: {PAGE} there)")
     parser.add_argument("--json", action="store_true", help="print JSON instead, and write no page")
     given = parser.parse_args()
+    given.study = seen(given.study, given.directory)
     now = time.time()
     status = gather(load(given.study), given.directory, now)
     if given.json:

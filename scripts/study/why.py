@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from scripts.common.command import seen
 from scripts.common.errors import UserError, explain, near, run
 from scripts.common.files import read_yaml
 from scripts.study import targets
@@ -80,6 +81,7 @@ def main() -> None:
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--directory", type=Path, default=Path(), help="where the study is made (default: here)")
     given = parser.parse_args()
+    given.study = seen(given.study, given.directory)
     study = load(given.study)
     text = dry_run(given.study, given.directory, given.target, known_targets(study))
     other = Inventory(study, given.directory, texts=True).own_reasons(everything(study))

@@ -9,9 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.command import Parser
+from scripts.common.command import Parser, seen
 from scripts.common.environment import find_package
 from scripts.common.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+OF_NO_STUDY = {"schema.py", "slurm_commands.py"}  # write this project's own docs, stand before Slurm's commands
+COMMANDS = [
+    path
+    for path in sorted((ROOT / "scripts").glob("*/*.py"))
+    if "\ndef main(" in path.read_text() and path.name not in OF_NO_STUDY
+]
 
 
 @pytest.fixture
@@ -33,6 +41,26 @@ def test_a_path_is_one_of_the_folder_or_else_from_where_the_person_stands(parser
     given = parser.parse_args(["--directory", "../there", "--study", f"{name}.yaml"])
     assert Path.cwd().name == "there"
     assert given.study.read_text() == f"{text}.yaml"
+
+
+def test_each_path_of_a_list_is_meant_like_one(parser: Parser) -> None:
+    parser.add_argument("--config", type=Path, nargs="+")
+    given = parser.parse_args(["--directory", "../there", "--config", "mine.yaml", "theirs.yaml", "none.yaml"])
+    assert [path.is_absolute() for path in given.config] == [True, False, False] and given.config[0].exists()
+
+
+def test_a_command_that_stays_where_the_person_stands_sees_the_same_paths(parser: Parser, tmp_path: Path) -> None:
+    there = Path("../there")
+    assert seen(Path("theirs.yaml"), there) == there / "theirs.yaml"
+    assert seen(Path("both.yaml"), there).read_text() == "there/both.yaml"
+    assert seen(Path("mine.yaml"), there) == Path("mine.yaml")
+    assert seen(tmp_path / "here/both.yaml", there).read_text() == "here/both.yaml"
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_command_of_a_study_takes_a_directory(path: Path) -> None:
+    text = path.read_text()
+    assert "scripts.common.command import Parser" in text or '"--directory"' in text
 
 
 def test_a_folder_that_is_not_there_is_refused(parser: Parser) -> None:
