@@ -2,7 +2,12 @@
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 STUDY ?= config.yaml
 DIRECTORY ?= .
-override DIRECTORY := $(patsubst ~/%,$(HOME)/%,$(DIRECTORY))# it stands in quotes, as it may hold blanks
+# paths stand in quotes, as they may hold blanks; make's own patsubst and abspath would take each word for a path
+home = $(if $(filter ~/%,$(firstword $(1))),$(subst ~/,$(HOME)/,$(1)),$(1))
+override DIRECTORY := $(call home,$(DIRECTORY))
+STUDY_GIVEN := $(filter-out file default,$(origin STUDY))
+override STUDY := $(call home,$(STUDY))
+FROM_HERE = $(if $(filter /%,$(firstword $(STUDY))),$(STUDY),$(CURDIR)/$(STUDY))
 ENV := .venv
 READY := $(ENV)/.ready
 PARALLEL := --numprocesses 2 --dist loadfile
@@ -35,7 +40,7 @@ export: $(READY) ## GGUF files of the models the study names, and the table of t
 	@$(RUN) python -m scripts.study.start --directory "$(DIRECTORY)" -- export --profile profiles/local --configfile "$(STUDY)"
 
 fetch: $(READY) ## bring all that a study needs from a network, e.g. on a login node (STUDY=..., DIRECTORY=...)
-	@$(RUN) python -m scripts.evaluate.fetch --study "$(abspath $(STUDY))" --directory "$(DIRECTORY)"
+	@$(RUN) python -m scripts.evaluate.fetch --study "$(FROM_HERE)" --directory "$(DIRECTORY)"
 	@$(RUN) snakemake --profile profiles/local --configfile "$(STUDY)" --directory "$(DIRECTORY)" fetched
 
 resume: $(READY) ## start or go on with a study on Slurm, also after Snakemake died (STUDY=..., END=--end-jobs)
@@ -55,7 +60,7 @@ why: $(READY) ## what would run again for a file or a phase, and why (TARGET=...
 	@$(RUN) python -m scripts.study.why $(TARGET) --study "$(STUDY)" --directory "$(DIRECTORY)"
 
 # STUDY counts only if it is given: a suite is audited as the study it was made by, which lies in it
-audit: WHERE = --directory "$(DIRECTORY)" $(if $(filter-out file default,$(origin STUDY)),--study "$(abspath $(STUDY))") $(if $(OUT),--out "$(OUT)")
+audit: WHERE = --directory "$(DIRECTORY)" $(if $(STUDY_GIVEN),--study "$(FROM_HERE)") $(if $(OUT),--out "$(OUT)")
 audit: $(READY) ## is a suite complete, unaltered, one chain from step 0? (DIRECTORY=..., STUDY=..., OUT=..., AGAINST=suite.lock.json)
 	@$(if $(AGAINST),$(RUN) python -m scripts.audit.audit --directory "$(DIRECTORY)" --against "$(AGAINST)",\
 	  $(RUN) python -m scripts.audit.audit $(WHERE) --only-report && $(RUN) python -m scripts.audit.page $(WHERE))

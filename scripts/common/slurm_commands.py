@@ -33,7 +33,7 @@ def without(folder: str, path: str) -> str:
     return os.pathsep.join(part for part in path.split(os.pathsep) if part and os.path.realpath(part) != folder)
 
 
-def asked(command: list[str], path: str, seconds: float | None = QUERY_SECONDS) -> tuple[int, str, str]:
+def asked(command: list[str], path: str, seconds: float = QUERY_SECONDS) -> tuple[int, str, str]:
     """Exit code, output and errors of a real command; it fails if Slurm does not answer in time."""
     environment = {**os.environ, "PATH": path}
     try:
@@ -56,12 +56,17 @@ def sacct(arguments: list[str], path: str) -> tuple[int, str, str]:
 
 
 def sbatch(arguments: list[str], path: str) -> tuple[int, str, str]:
-    """Submit; while slurmctld can't be reached, again."""
-    last = time.monotonic() + PATIENCE
+    """Submit; while slurmctld can't be reached, again, for PATIENCE, which is also what one submission may take."""
+    last, told = time.monotonic() + PATIENCE, False
     while True:
-        code, said, errors = asked(["sbatch", *arguments], path, None)
-        if code == 0 or UNREACHED not in errors or time.monotonic() > last:
+        code, said, errors = asked(["sbatch", *arguments], path, PATIENCE)
+        if code == 0 or UNREACHED not in errors:
             return code, said, errors
+        if time.monotonic() > last:
+            return code, said, f"{errors}sbatch: slurmctld could not be reached for {PATIENCE / 60:g} min\n"
+        if not told:
+            told = True
+            print(f"{errors}sbatch: trying again for {PATIENCE / 60:g} min", file=sys.stderr, flush=True)
         time.sleep(PAUSE)
 
 

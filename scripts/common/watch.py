@@ -16,6 +16,7 @@ from rich.table import Table
 from scripts.common.command import Parser
 from scripts.common.errors import run
 from scripts.common.progress import MINUTE
+from scripts.study.start import OWNER
 
 LINE = re.compile(
     r"(?P<title>.+): (?P<done>\d+)/(?P<total>\d+) (?P<unit>\w+), (?P<spent>[^,]+), about (?P<left>[^,]+) left"
@@ -43,9 +44,11 @@ def running(logs: Path, now: float) -> list[dict[str, str]]:
     return found
 
 
-def silent(logs: Path, now: float) -> bool:
-    """Whether no job has written anything for so long that none can be running."""
-    return all(now - path.stat().st_mtime > QUIET for path in logs.glob("**/*.log"))
+def silent(logs: Path, now: float, started: Path = OWNER) -> bool:
+    """Whether no job has written anything for so long that none can be running, nor a workflow started, which writes
+    `started`."""
+    signs = [*logs.glob("**/*.log"), *([started] if started.exists() else [])]
+    return all(now - path.stat().st_mtime > QUIET for path in signs)
 
 
 def table(jobs: list[dict[str, str]]) -> Table:

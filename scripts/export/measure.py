@@ -29,6 +29,7 @@ from scripts.study.study import HELD_OUT, Study, load
 
 RESULTS = Path("results/export")
 PROMPT, GENERATE = 256, 128  # tokens of the speed measurement, at most half a context each
+PATIENCE = 6 * 3600.0  # seconds for a file to be loaded and a few hundred tokens to be generated
 TOLERANCE = {"f32": 0.01, "f16": 0.02}  # largest logit difference, as a share of the largest logit (docs/export.md)
 
 
@@ -86,7 +87,10 @@ def footprint(path: Path, row: np.ndarray, threads: int) -> dict[str, float]:
     prompt, generate = min(PROMPT, context // 2), min(GENERATE, context // 2)
     command = [sys.executable, "-m", "scripts.export.footprint", str(path), "--context", str(context)]
     command += ["--threads", str(threads), "--generate", str(generate), "--prompt", *map(str, row[:prompt])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{path}: measuring it was not over after {PATIENCE / 3600:g} h") from None
     if done.returncode:
         raise UserError(f"{path}: measuring it failed\n{done.stderr.strip()}")
     measured: dict[str, float] = json.loads(done.stdout)
@@ -108,8 +112,7 @@ def measure(study: Study, name: str, step: int, rows: np.ndarray) -> None:
     exported, folder = EXPORTS / name / f"step{step}", Path("models") / name / f"step{step}"
     found = manifest.verify(exported / manifest.NAME, "gguf")
     fingerprints.require(study, exported / manifest.NAME)
-    if found["parents"] != {(folder / manifest.NAME).as_posix(): sha256_file(folder / manifest.NAME)}:
-        raise UserError(f"{exported}: made from another model than {folder} holds now; export it again")
+    manifest.verify(folder / manifest.NAME, "model")
     expected = reference(folder, rows, study.file.runtime.device, threads)
     files, measured = {}, {}
     for quantization in found["science"]["quantizations"]:

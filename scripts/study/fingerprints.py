@@ -283,7 +283,12 @@ def require(study: Study, *paths: Path) -> None:
         raise UserError("\n".join(told(stale)))
 
 
+def _fault(why: list[str]) -> str:
+    of_others = all(line.startswith(MADE_FROM) for line in why)
+    return "not made from what the study has now" if of_others else "not made with the study's settings"
+
+
 def told(stale: dict[str, list[str]]) -> list[str]:
     """A sentence an artefact, and how to have it made again."""
-    lines = [f"{path}: not made with the study's settings\n  " + "\n  ".join(brief(why)) for path, why in stale.items()]
+    lines = ["\n  ".join([f"{path}: {_fault(why)}", *brief(why)]) for path, why in stale.items()]
     return [*lines, "  give the study the settings back, or have it made again: rm " + " ".join(brief(list(stale)))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,16 @@ def test_manifests_that_name_each_other_as_parents_end(fakes: Fakes) -> None:
 def test_no_consumer_uses_it(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(fakes.root)
     require(fakes.study, Path("data/clusters/manifest.json"))
-    with pytest.raises(UserError, match=r"held_out_share: 0.1 there, 0.2 asked\n.* rm data/clusters/manifest.json"):
+    said = (
+        r"clusters/manifest.json: not made with the study's settings\n"
+        r"  held_out_share: 0.1 there, 0.2 asked\n.* rm data/clusters/manifest.json"
+    )
+    with pytest.raises(UserError, match=said):
         require(changed("data/held_out_share", 0.2), Path("data/clusters/manifest.json"))
+    model = Path(f"models/{TINY}/step8/manifest.json")
+    model.write_text(json.dumps(read_json(model)))  # the same settings, in other bytes
+    with pytest.raises(UserError, match=r"step8.json: not made from what the study has now\n  made from another"):
+        require(fakes.study, Path(f"results/evals/{TINY}/zero-shot/step8.json"))
 
 
 def test_data_of_another_study_behind_a_link_is_neither_used_nor_undone(fakes: Fakes, tmp_path: Path) -> None:

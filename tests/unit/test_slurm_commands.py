@@ -62,7 +62,9 @@ def test_a_query_that_hangs_ends(slurm: Path) -> None:
     assert (code, said) == (1, "") and "gave no answer" in errors
 
 
-def test_a_submission_waits_for_slurmctld(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_submission_waits_for_slurmctld(
+    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     tried = tmp_path / "tried"
     refusal = "echo 'sbatch: error: Unable to contact slurm controller (connect failure)' >&2; exit 1"
     write(slurm, "sbatch", f'echo x >> {tried}; [ $(wc -l < {tried}) = 3 ] || {{ {refusal}; }}; echo "7;$PATH $*"')
@@ -71,8 +73,13 @@ def test_a_submission_waits_for_slurmctld(slurm: Path, tmp_path: Path, monkeypat
     code, said, _ = slurm_commands.sbatch(["--wrap=true"], path)
     assert code == 0 and said.startswith("7;") and said.endswith(" --wrap=true\n")
     assert str(FOLDER) not in said  # what jobs inherit
-    monkeypatch.setattr(slurm_commands, "PATIENCE", 0.0)
-    assert slurm_commands.sbatch([], path)[0] == 1
+    assert capsys.readouterr().err.count("trying again for 60 min") == 1
+    monkeypatch.setattr(slurm_commands, "PATIENCE", 0.5)
+    write(slurm, "sbatch", refusal)
+    code, _, errors = slurm_commands.sbatch([], path)
+    assert code == 1 and errors.endswith("sbatch: slurmctld could not be reached for 0.00833333 min\n")
+    write(slurm, "sbatch", "exec sleep 60")
+    assert slurm_commands.sbatch([], path)[::2] == (1, "sbatch gave no answer in 0 s\n")
 
 
 def test_a_refused_submission_is_not_tried_again(slurm: Path, tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ import io
 import time
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from scripts.common import progress as shown
 from scripts.common.watch import last_progress, running, silent, table
+from scripts.study.start import record
 
 
 def test_it_reads_the_lines_that_jobs_write() -> None:
@@ -51,3 +53,13 @@ def test_it_ends_where_nothing_runs(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("a job\n")
     assert not silent(tmp_path, time.time() + 60)
     assert silent(tmp_path, time.time() + 3600)
+
+
+def test_it_waits_for_the_first_log_of_a_study_that_was_just_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert silent(Path("logs"), time.time())
+    record()
+    assert not silent(Path("logs"), time.time())
+    assert silent(Path("logs"), time.time() + 3600)

@@ -253,11 +253,22 @@ def test_a_package_of_the_same_name_in_the_studys_folder_is_not_taken_for_ours(
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("target", ["study", "status", "audit", "plan", "watch", "dry-run"])
-def test_a_folder_with_a_blank_in_its_name_stays_one_word(target: str, tmp_path: Path) -> None:
-    command = ["make", "--dry-run", target, "DIRECTORY=out/my study", f"READY={tmp_path}"]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert any("out/my study" in word for line in said.splitlines() for word in shlex.split(line.rstrip("\\")))
+TARGETS = ["study", "export", "fetch", "plan", "resume", "watch", "status", "why", "audit", "dry-run"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_paths_with_blanks_stay_one_word(target: str, tmp_path: Path) -> None:
+    paths = {"DIRECTORY": "~/out/my  study", "STUDY": "my  studies/a b.yaml", "AGAINST": "", "OUT": "my  out"}
+    given = [f"{key}={value}" for key, value in paths.items()]
+    said = subprocess.run(
+        ["make", "--dry-run", target, *given, f"READY={tmp_path}", "HOME=/home/me"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.replace("\\\n", "")  # fmt: skip
+    words = [word for line in said.splitlines() for word in shlex.split(line, comments=True)]
+    assert "/home/me/out/my  study" in words
+    study = {"my  studies/a b.yaml", str(ROOT / "my  studies/a b.yaml")}
+    assert target == "watch" or study & set(words)
+    assert not any(word in ("my", "study", "studies/a", "b.yaml") for word in words)
 
 
 def test_the_same_run_twice_at_once_is_refused(copied: Callable[..., Workflow]) -> None:
