@@ -90,10 +90,22 @@ def check_inside(folder: Folder, jobs: int) -> Check:
 
 
 def _inside_checkpoint(found: Found) -> list[str]:
-    from scripts.convert.neox_files import mapping, model_files, optimizer_files
+    from scripts.convert.neox_files import (
+        LAYER_FILE,
+        MODEL_FILE,
+        OPTIMIZER_FILE,
+        mapping,
+        model_files,
+        optimizer_files,
+    )
 
     folder, asked = Path(found.folder), at(found.path)
-    faults = []
+    own = (LAYER_FILE, MODEL_FILE, OPTIMIZER_FILE)
+    faults = [
+        f"{found.folder}/{name}: training writes no such file"
+        for name in found.content.get("files", {})
+        if name != f"configs/{asked['run']}.yml" and not any(pattern.fullmatch(name) for pattern in own)
+    ]
     try:
         for path in model_files(folder):
             held = mapping(path)

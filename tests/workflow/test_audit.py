@@ -362,7 +362,12 @@ def test_what_a_model_tells_of_its_conversion_edited(suite: Path, facts: dict[st
 
 
 @pytest.mark.parametrize(
-    ("place", "name"), [("data/tokenizer", "merges.txt"), ("exports/pythia-small/step8", "mmproj.gguf")]
+    ("place", "name"),
+    [
+        ("data/tokenizer", "merges.txt"),
+        ("exports/pythia-small/step8", "mmproj.gguf"),
+        (f"checkpoints/{TINY}/global_step4", "configs/other.yml"),
+    ],
 )
 def test_a_file_more_that_another_manifest_names(suite: Path, place: str, name: str) -> None:
     (extra := Path(place) / name).write_text("{}")
