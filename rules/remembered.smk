@@ -1,9 +1,10 @@
 # What Snakemake remembers of artefacts, put right by what they say of themselves (scripts/study/remembered.py).
+import atexit
 from functools import cache
 
 from snakemake.io import IOFile
 
-from scripts.study import remembered
+from scripts.study import remembered, why_words
 
 ALONE = remembered.of_steps(STUDY, STEPS_ASKED or {})  # artefacts asked for by path, made by jobs of their own
 
@@ -20,6 +21,16 @@ def correct(graph):
     stale, moved = remembered.corrections(STUDY, Path(STUDY_FILE))
     graph.forcefiles.update(stale)
     forget([*moved, *ALONE])
+    if why_words.ASKING in os.environ:
+        atexit.register(tell_stale, graph, set(stale))
+
+
+def tell_stale(graph, stale):
+    """Print for `make why`, of each job that would run, its message and those of its artefacts that are not the study's:
+    Snakemake gives no reasons of their own to jobs that follow from others."""
+    for job in graph.needrun_jobs(exclude_finished=False):  # as a dry run ends, all count as finished
+        if stale & set(job.output):
+            print(why_words.STALE, json.dumps([job.message, sorted(stale & set(job.output))]), flush=True)
 
 
 def corrected(wildcards):

@@ -221,10 +221,6 @@ class Inventory:
         component = self.study.file.data.components.get(name)
         return component if component and component.files else None
 
-    def own_reasons(self, paths: Iterable[str]) -> list[str]:
-        """How these artefacts differ from the study's in settings or texts of their own, parents aside."""
-        return [line for why in self.stale(paths).values() for line in why if not line.startswith(MADE_FROM)]
-
     def stale(self, paths: Iterable[str]) -> dict[str, list[str]]:
         """Those of these artefacts that are there and not the study's, with the reasons."""
         return {path: why for path in dict.fromkeys(paths) if (why := self.wrong(path))}

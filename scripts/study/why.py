@@ -7,6 +7,7 @@ dry run; changes nothing.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from scripts.study import targets
 from scripts.study.fingerprints import Inventory, everything
 from scripts.study.study import Study, load
 from scripts.study.trained import check_orders, check_training
-from scripts.study.why_words import NOTHING, read_dry_run, told
+from scripts.study.why_words import ASKING, NOTHING, read_dry_run, told
 
 ROOT = Path(__file__).resolve().parents[2]
 PHASES = ("all", "deduplicate", "data", "train", "convert", "evaluate", "memorize", "export", "analyze", "report")
@@ -31,7 +32,7 @@ def snakemake(study: Path, directory: Path, *arguments: str) -> subprocess.Compl
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(study)]
     command += ["--directory", str(directory), "--profile", "none", "--cores", "1", "--scheduler", "greedy", "--nolock"]
     command += ["--rerun-incomplete", "--rerun-triggers", *triggers, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, ASKING: "1"})
 
 
 def known_targets(study: Study) -> list[str]:
@@ -84,7 +85,7 @@ def main() -> None:
     given.study = seen(given.study, given.directory)
     study = load(given.study)
     text = dry_run(given.study, given.directory, given.target, known_targets(study))
-    other = Inventory(study, given.directory, texts=True).own_reasons(everything(study))
+    other = Inventory(study, given.directory, texts=True).stale(everything(study))
     lines = told(given.target or f"the {study.file.study} study", read_dry_run(text, other))
     print("\n".join([*lines, *refusal(study, given.directory)]))
 

@@ -7,15 +7,17 @@ begins with "Reason:", why it would run. The words below are those of class Reas
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from scripts.common.errors import UserError
 from scripts.common.manifest import differing
 from scripts.common.words import brief
+from scripts.study.fingerprints import MADE_FROM
 
 NOTHING = "Nothing to be done"
 FOLLOWS = "Input files updated by another job"
@@ -32,9 +34,13 @@ KINDS = {
     "Software environment definition has changed since last execution": "the software environment changed",
 }
 FORCED = "Forced execution"  # by rules/remembered.smk: what is there is not the study's
+ASKING = "CASTALIA_WHY"  # variable of the environment that has it print lines with what of each job is stale
+STALE = "Not the study's:"
 DROPPED = "temporary, and read by a job that runs"  # temporary folders (docs/design.md 5.1)
 TEMPORARY = re.compile(r"data/(?:signatures|[^/]+/pieces)/.+")
 SETTINGS = "settings changed"
+OTHERS = "made from what is another now"
+STALE_LINE = re.compile(rf"^{STALE} (?P<told>.*)$", re.MULTILINE)
 JOB = re.compile(r"^Job \d+: (?P<message>.*)\nReason: (?P<reason>.*)$", re.MULTILINE)
 COUNT = re.compile(r"^(?P<rule>\w+) +(?P<count>\d+)$", re.MULTILINE)
 BATCH = re.compile(r"_\d+_\d+(?:_schedule\d+)?(?:_asked\d+)?$")  # in the names of rules for batches of checkpoints
@@ -58,10 +64,10 @@ class DryRun:
     counts: dict[str, int]
 
 
-def read_dry_run(text: str, other: Iterable[str] = ()) -> DryRun:
+def read_dry_run(text: str, other: Mapping[str, list[str]] | None = None) -> DryRun:
     """Read the output of `snakemake --dry-run`; raises UserError if it has another form than expected.
 
-    `other` says how artefacts that are there differ from the study's, which is why jobs are forced to run.
+    `other` says, by path, how artefacts that are there differ from the study's, which is why jobs make them again.
     """
     if NOTHING in text:
         return DryRun([], {})
@@ -70,14 +76,22 @@ def read_dry_run(text: str, other: Iterable[str] = ()) -> DryRun:
     for match in COUNT.finditer(table.partition("\n\n")[0]):
         counts[BATCH.sub("", match["rule"])] += int(match["count"])
     total = counts.pop("total", 0)
-    differing_keys = tuple(dict.fromkeys(other))
-    jobs = [_job(match["message"], match["reason"].strip(), differing_keys) for match in JOB.finditer(text)]
+    stale = _stale(text, other or {})
+    jobs = [_job(match["message"], match["reason"].strip(), stale) for match in JOB.finditer(text)]
     if len(jobs) != total or not jobs:
         raise UserError(f"Snakemake's dry run could not be read: {total} jobs counted, {len(jobs)} told")
     return DryRun(jobs, dict(counts))
 
 
-def _job(message: str, text: str, other: tuple[str, ...]) -> Job:
+def _stale(text: str, other: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
+    """Of each job that makes some again, by message, how its own artefacts differ from the study's."""
+    told = [json.loads(match["told"]) for match in STALE_LINE.finditer(text)]
+    return {
+        message: tuple(dict.fromkeys(line for path in paths for line in other.get(path, []))) for message, paths in told
+    }
+
+
+def _job(message: str, text: str, stale: Mapping[str, tuple[str, ...]]) -> Job:
     reasons: list[tuple[str, tuple[str, ...]]] = []
     if params := PARAMS.search(text + " "):
         reasons.append((SETTINGS, tuple(changes(params["old"], params["new"]))))
@@ -86,17 +100,23 @@ def _job(message: str, text: str, other: tuple[str, ...]) -> Job:
     for part in filter(None, text.split("; ")):
         kind, _, files = part.partition(": ")
         follows = follows or kind == FOLLOWS
-        if kind == FOLLOWS:
-            continue
-        if kind == FORCED:
-            reasons.append((SETTINGS, other))
+        if kind in (FOLLOWS, FORCED):
             continue
         named = sorted(filter(None, files.split(", ")))
         if kind == MISSING and all(map(TEMPORARY.fullmatch, named)):
             reasons.append((DROPPED, tuple(named)))
         else:
             reasons.append((KINDS.get(kind, kind), tuple(named)))
+    if SETTINGS not in dict(reasons):
+        reasons += _of_artefacts(stale.get(message, ()), follows)
     return Job(message, tuple(reasons), follows)
+
+
+def _of_artefacts(lines: tuple[str, ...], follows: bool) -> list[tuple[str, tuple[str, ...]]]:
+    """Settings that differ, or else what an artefact was made from, unless a job before makes that again."""
+    if settings := tuple(line for line in lines if not line.startswith(MADE_FROM)):
+        return [(SETTINGS, settings)]
+    return [(OTHERS, lines)] if lines and not follows else []
 
 
 def changes(old: str, new: str) -> list[str]:

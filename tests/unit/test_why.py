@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from scripts.common.errors import UserError
 from scripts.common.words import brief
-from scripts.study.why_words import changes, read_dry_run, told
+from scripts.study.why_words import STALE, changes, read_dry_run, told
 
 HEAD = """Building DAG of jobs...
 Job stats:
@@ -69,6 +71,41 @@ def test_roots_come_before_what_follows_and_batches_count_as_their_stage() -> No
         "  Convert pythia-tiny, steps 0 1",
         "  The study is complete",
     ]
+
+
+def test_each_forced_job_names_what_is_its_own() -> None:
+    """Of artefacts that are not the study's: their settings, or what they were made from, if no job before tells it."""
+    forced = {
+        "Order the rows of standard by data seed 1234": ["data/standard/order-1234/manifest.json"],
+        "Tokenize standard, part 0": ["data/x"],
+        "Convert pythia-small, steps 0 1": ["models/a/manifest.json", "models/b/manifest.json"],
+    }
+    other = {
+        "data/standard/order-1234/manifest.json": ["rows: 32 there, 64 asked"],
+        "data/x": ["made from another data/clusters/manifest.json than there is now"],
+        "models/a/manifest.json": ["made from checkpoints/a, which is not the study's"],
+        "models/b/manifest.json": ["precision: fp32 there, fp16 asked"],
+        "data/tasks/manifest.json": ["items: 10 there, 8 asked"],
+    }
+    text = (HEAD + BODY).replace(f"Reason: {PARAMS}\n", "Reason: Forced execution\n")
+    text = text.replace("Missing output files: data/standard/pieces/part-0; Set of input files has changed since last "
+                        f"execution; {PARAMS}; Software environment definition has changed since last execution",
+                        "Forced execution")  # fmt: skip
+    text = text.replace("Missing output files: models/b/manifest.json, models/a/manifest.json", "Forced execution")
+    text += "".join(f"{STALE} {json.dumps(pair)}\n" for pair in forced.items())
+    lines = told("the study", read_dry_run(text, other))
+    assert lines[3:7] == [
+        "  Order the rows of standard by data seed 1234",
+        "    settings changed: rows: 32 there, 64 asked",
+        "  Tokenize standard, part 0",
+        "    made from what is another now: made from another data/clusters/manifest.json than there is now",
+    ]
+    both = lines.index("Following from these, and for reasons of their own:")
+    assert lines[both + 1 : both + 3] == [
+        "  Convert pythia-small, steps 0 1",
+        "    settings changed: precision: fp32 there, fp16 asked",
+    ]
+    assert "items: 10" not in "\n".join(lines)
 
 
 def test_nothing_to_do_is_up_to_date() -> None:

@@ -80,6 +80,18 @@ def test_a_changed_key_is_named_with_both_values(
     assert done.returncode == 1 and told in done.stdout
 
 
+def test_each_job_names_its_own_changed_keys(copied: Callable[..., Workflow]) -> None:
+    text = why(copied(("sample_rows: 16", "sample_rows: 24"), ("    items: 10", "    items: 8")))
+    roots = text.split("Why:")[1].split("\n\n")[0].split("    settings changed: ")
+    assert sorted(told.splitlines()[0] for told in roots[1:]) == [
+        "items: 10 there, 8 asked",
+        "sample_rows: 16 there, 24 asked",
+    ]
+    before = dict(zip((told.splitlines()[0] for told in roots[1:]), roots, strict=False))
+    assert "Make the study's own tasks" in before["items: 10 there, 8 asked"]
+    assert "Score memorization of pythia-tiny, " in before["sample_rows: 16 there, 24 asked"]
+
+
 def test_a_deleted_model_is_named_and_what_follows_from_it(copied: Callable[..., Workflow]) -> None:
     workflow = copied()
     model = "models/pythia-tiny/step4/manifest.json"
