@@ -7,6 +7,7 @@ Badging 1.1. What no file here tells is said to be missing, not guessed.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from scripts.audit.artefacts import Artefact, corpora_read, record
 from scripts.audit.statement import versions
 from scripts.audit.verdict import plain, read_part
 from scripts.common import manifest
-from scripts.common.untrusted import reading
+from scripts.common.untrusted import read_text, reading
 from scripts.study.study import Study
 
 RUNS = Path("results/tables/runs.csv")
@@ -105,8 +106,8 @@ def _variation() -> str:
     if not RUNS.exists():
         return NOT_TOLD
     by_kind: dict[tuple[str, str], list[float]] = {}
-    with reading(RUNS), RUNS.open(newline="", encoding="utf-8") as handle:
-        for row in csv.DictReader(handle):
+    with reading(RUNS):
+        for row in csv.DictReader(io.StringIO(read_text(RUNS))):
             by_kind.setdefault((row["size"], row["corpus"]), []).append(float(row["held_out_loss"]))
     told = [
         f"{size} {corpus}: {sum(values) / len(values):.3f} ({min(values):.3f} to {max(values):.3f}, n = {len(values)})"
@@ -124,8 +125,8 @@ def _machines(found: list[Artefact]) -> list[str]:
 def _time() -> str | None:
     if not TIMINGS.exists():
         return None
-    with reading(TIMINGS), TIMINGS.open(newline="", encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle))
+    with reading(TIMINGS):
+        rows = list(csv.DictReader(io.StringIO(read_text(TIMINGS))))
         seconds, processor = (sum(float(row[of] or 0) for row in rows) for of in ("seconds", "cpu_seconds"))
     return f"{len(rows)} jobs, {seconds / 3600:.2f} h one after the other, {processor / 3600:.2f} h of processor"
 

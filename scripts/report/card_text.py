@@ -56,7 +56,7 @@ def front(card: Card) -> str:
     """What the hub reads of a card: YAML between two lines of dashes."""
     tags = ["pytorch", "causal-lm", "gpt_neox", "castalia", card.study]
     lines = ["library_name: transformers", "pipeline_tag: text-generation"]
-    lines += [] if card.source else [f"license: {card.licence}"]
+    lines += [] if card.source else [f"license: {card.licence.lower()}"]
     return "\n".join(["---", *lines, "tags:", *(f"- {tag}" for tag in tags), "---"])
 
 

@@ -19,7 +19,7 @@ from scripts.study.schedule import PYTHIA_OPTIMIZER_STEPS, PYTHIA_STEPS
 MINUTES = 366 * 24 * 60
 APACHE = "apache-2.0"
 Licence = Annotated[  # a study that states none is dumped as before there was the key
-    str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$", max_length=60, exclude_if=lambda licence: licence == APACHE)
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$", max_length=60, exclude_if=lambda licence: licence == APACHE)
 ]
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from scripts.audit import cost, replay_leg, scratch, signal
+from scripts.audit import checklist, cost, replay_leg, scratch, signal
 from scripts.audit.artefacts import record
 from scripts.audit.compare import other_kind
 from scripts.audit.pieces import read_pieces
@@ -130,3 +130,15 @@ def test_a_scratch_folder_that_came_with_a_suite_is_not_taken_for_work_done(stud
     with pytest.raises(UserError, match="a link"):
         scratch.for_interval(study, interval)
     assert not os.listdir("elsewhere")  # noqa: PTH208
+
+
+@pytest.mark.parametrize("path", [checklist.RUNS, checklist.TIMINGS], ids=str)
+@pytest.mark.parametrize("text", ["size,corpus,held_out_loss,seconds,cpu_seconds\na,b,x,x,x\n", None])
+def test_the_checklist_names_a_table_that_is_none(study: Study, path: Path, text: str | None) -> None:
+    path.parent.mkdir(parents=True)
+    if text is None:
+        os.mkfifo(path)  # which would never end
+    else:
+        path.write_text(text)
+    with pytest.raises(UserError, match=str(path)):
+        checklist._variation() if path == checklist.RUNS else checklist._time()

@@ -66,9 +66,9 @@ def test_the_card_opens_with_yaml_that_the_hub_reads(pythia: Study) -> None:
 def test_the_licence_is_the_studys(pythia: Study) -> None:
     content = read_yaml(ROOT / "studies/pythia.yaml")
     assert "licence" not in pythia.file.model_dump()  # the same results/study.json as before there was the key
-    stated = parse({**content, "licence": "cc-by-4.0"})
+    stated = parse({**content, "licence": "CC-BY-4.0"})
     told = text(card(stated, "pythia-70m"))
-    assert "license: cc-by-4.0\n" in told and "The weights: cc-by-4.0. " in told and "apache" not in told
+    assert "license: cc-by-4.0\n" in told and "The weights: CC-BY-4.0. " in told and "apache" not in told
     assert parse(stated.file.model_dump()).file == stated.file
     with pytest.raises(UserError, match="licence: 'Apache 2'"):
         parse({**content, "licence": "Apache 2"})
