@@ -128,7 +128,11 @@ def unlike_set(study: Study, found: Found, samples: Samples, own: Own) -> Iterat
     yield from _counts(where, said, samples, leaves)
     yield from _commonest(where, said, samples)
     for task in tasks & own.keys():
-        yield from _own(where, task, own[task], said, samples.get(task, {}))
+        try:
+            with reading(f"{FOLDER / task}.jsonl"):  # an item may hold anything
+                yield from list(_own(where, task, own[task], said, samples.get(task, {})))
+        except UserError as error:
+            yield str(error)
 
 
 def _against(held: set[str], asked: set[str]) -> str:

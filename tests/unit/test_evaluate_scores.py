@@ -19,6 +19,7 @@ from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.evaluate import evaluate, tasks
 from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY
+from scripts.study import fingerprints
 from scripts.study.study import Study, parse
 from tests.unit.test_evaluate_tasks import library
 
@@ -55,7 +56,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def there(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of that folder as the working directory."""
+    """A copy of that folder as the working directory; its artefacts, made by hand, tell no settings of a study."""
+    monkeypatch.setattr(fingerprints, "require", lambda *_: None)
     shutil.copytree(finished, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     return tmp_path / "copy"

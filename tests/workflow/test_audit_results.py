@@ -135,6 +135,14 @@ def test_items_of_an_own_task_edited(suite: Path) -> None:
     assert f"{path}: not the items that data/held-out/documents.jsonl.zst gives" in failed()["items"]
 
 
+def test_an_own_task_of_odd_items(suite: Path) -> None:
+    path = Path("data/tasks/castalia_agreement.jsonl")
+    first, *others = path.read_text().splitlines()
+    lines = [json.dumps({**json.loads(first), "label": [[]]}), *others]
+    path.write_text("".join(f"{line}\n" for line in lines))
+    assert f"{path}: can't be read" in failed()["items"]
+
+
 @pytest.mark.parametrize("version", [None, "", "x", {"a": 1}, "0.4.13\x1b[2J"])
 def test_an_evaluation_of_no_version(suite: Path, version: Any) -> None:
     edit(EVALUATION, lambda content: content["versions"].update({"lm-eval": version}))
