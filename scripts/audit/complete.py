@@ -40,8 +40,8 @@ def check_known(study: Study, folder: Folder) -> Check:
     faults = [*_unknown_runs(study), *_unknown_data(study, folder)]
     places: dict[str, Callable[[str], list[int]]] = {
         "checkpoints/*/global_step*": study.steps,
-        "models/*/[!.]*": study.steps,
-        "exports/*/[!.]*": partial(exports.steps, study),
+        "models/*/[!.]*/": study.steps,
+        "exports/*/[!.]*/": partial(exports.steps, study),
         "results/export/*/step*.json": partial(exports.steps, study),
         "results/evals/*/*/step*.json": study.evaluation_steps,
         "results/memorization/*/step*.parquet": study.memorization_steps,
@@ -68,8 +68,8 @@ def check_known(study: Study, folder: Folder) -> Check:
 def _unknown_runs(study: Study) -> Iterator[str]:
     for place in OF_RUNS:
         runs = study.trained if place == "checkpoints" else study.runs
-        for path in sorted(Path(place).glob("[!.]*")):
-            if path.name not in runs:
+        for path in sorted(Path(place).glob("[!.]*/")):
+            if path.name not in runs and any(path.glob("*")):  # a disk's lost+found is no run
                 yield f"{path.as_posix()}: the study has no run {path.name}"
 
 

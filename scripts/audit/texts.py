@@ -39,10 +39,12 @@ def check_texts(study: Study, folder: Folder) -> Check:
     there = [folder.manifests[path] for path in blocks.values() if path in folder.manifests]
     if not there:
         return Check("texts", what, "not applicable", ("no text is here",))
-    count = sum(found.facts["documents"] for found in there)
+    with reading("data/documents"):
+        count = sum(found.facts["documents"] for found in there)
     if count > MOST:
         return Check("texts", what, "not applicable", (f"{count:,} documents, more than the {MOST:,} looked at here",))
-    described = pa.concat_tables(_block(block.folder / "documents.parquet", DESCRIBED) for block in blocks)
+    with reading("data/documents"):
+        described = pa.concat_tables(_block(block.folder / "documents.parquet", DESCRIBED) for block in blocks)
     faults = [*_unlike_split(study, described)]
     own = [name for name in corpora_read(study) if study.file.data.corpora[name].components]
     characters = dict(zip(described["id"].to_pylist(), described["characters"].to_pylist(), strict=True))
@@ -64,8 +66,9 @@ def _unlike_split(study: Study, described: pa.Table) -> Iterator[str]:
     from scripts.data.tables import ids_to_numbers
 
     blocks, components = study.blocks(), study.file.data.components
-    tables = [_block(clusters.table_of(block), CLUSTERED) for block in blocks]
-    clustered, lengths = pa.concat_tables(tables), [len(table) for table in tables]
+    with reading(clusters.FOLDER):
+        tables = [_block(clusters.table_of(block), CLUSTERED) for block in blocks]
+        clustered, lengths = pa.concat_tables(tables), [len(table) for table in tables]
     if len(clustered) != len(described):
         yield f"{clusters.FOLDER}: {len(clustered):,} documents, data/documents holds {len(described):,}"
         return

@@ -603,11 +603,14 @@ def test_what_nobody_asked_for(suite: Path, source: str, target: str, told: str)
     assert told in known or ("/manifest.json" in told and f"{told.split('/manifest')[0]}/" in known)
 
 
-def test_raw_texts_below_data_are_no_corpus_that_nobody_asked_for(suite: Path) -> None:
+def test_raw_texts_notes_and_a_disks_own_folder_are_nothing_unasked(suite: Path) -> None:
     for name in ("texts/1.txt", "texts/tokens.bin", "pile/document-00000-of-00020.bin", "notes.json"):
         path = Path("data") / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("{}")
+    Path("models/README.md").touch()
+    Path(f"models/{TINY}/notes.txt").touch()
+    Path("checkpoints/lost+found").mkdir()  # of a disk mounted there
     assert audited()["known"].status == "pass"
 
 

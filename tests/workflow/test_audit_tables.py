@@ -58,7 +58,7 @@ def test_tables_edited(suite: Path, change: Callable[[], None], told: str) -> No
     change()
     found = failed()
     assert set(found) == {"tables"} and f"results/tables/{told}" in found["tables"]
-    assert audited()["findings"].evidence == ("they rest on unsound tables",)
+    assert audited()["findings"].evidence == ("they rest on tables that did not pass",)
 
 
 def said(finding: int, key: str, value: Any) -> Callable[[Any], None]:
@@ -101,6 +101,8 @@ def test_tables_of_another_processor_and_of_no_study_are_no_false_alarm(suite: P
     table.to_csv(path, index=False)
     assert audited()["tables"].status == "pass"
     shutil.rmtree("results/tables")
+    assert "missing: results/tables/" in failed()["findings"]  # they rest on nothing
+    Path("results/findings.json").unlink()
     assert {name: audited()[name].status for name in ("tables", "findings")} == dict.fromkeys(
         ("tables", "findings"), "not applicable"
     )
