@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,10 +49,15 @@ def check_tables(study: Study, folder: Folder) -> Check:
     there = [path for pattern in ("*.csv", "*.parquet") for path in sorted(TABLES.glob(pattern))]
     if not there:
         return Check("tables", what, "not applicable", ("there is no table",))
-    if (size := sum(map(_unpacked, _sources(study)))) > MOST:
-        how = "make them again in a copy: python -m scripts.analyze.tables --study results/study.json"
-        return Check("tables", what, "not applicable", (f"they are made of {size / 1e9:.1f} GB of results; {how}",))
-    made, strict = _made(study), this_code_made(folder)
+    strict = this_code_made(folder)
+    try:
+        if (size := sum(map(_unpacked, _sources(study)))) > MOST:
+            how = "make them again in a copy: python -m scripts.analyze.tables --study results/study.json"
+            return Check("tables", what, "not applicable", (f"they are made of {size / 1e9:.1f} GB of results; {how}",))
+        with reading("what they are made of"):
+            made = _made(study)
+    except UserError as error:
+        return judged("tables", what, [f"{TABLES}: can't be made again: {error}"], "")
     faults = [f"{path}: the study has no such table" for path in there if strict and path.stem not in made]
     compared = [path for path in there if made.get(path.stem) is not None]
     for path in compared:
@@ -108,9 +114,9 @@ def _sources(study: Study) -> Iterator[Path]:
 
 
 def _unpacked(path: Path) -> int:
-    if path.suffix != ".parquet":
-        return path.stat().st_size
-    with regular(path) as handle, reading(path):
+    with regular(path) as handle, reading(path):  # analysis would read a device for ever
+        if path.suffix != ".parquet":
+            return os.fstat(handle.fileno()).st_size
         footer = pq.ParquetFile(handle).metadata
         groups = sum(footer.row_group(number).total_byte_size for number in range(footer.num_row_groups))
         total: int = groups + 8 * footer.num_rows * footer.num_columns

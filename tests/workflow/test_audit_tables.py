@@ -106,3 +106,12 @@ def test_tables_of_another_processor_and_of_no_study_are_no_false_alarm(suite: P
     assert {name: audited()[name].status for name in ("tables", "findings")} == dict.fromkeys(
         ("tables", "findings"), "not applicable"
     )
+
+
+def test_a_device_among_the_results_is_not_read(suite: Path) -> None:
+    """Analysis would read it for ever."""
+    path = Path("checkpoints/pythia-tiny/held_out.jsonl")
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    check = tabled.check_tables(load(Path("results/study.json")), look())
+    assert check.status == "fail" and f"{path}: no regular file" in check.evidence[0]
