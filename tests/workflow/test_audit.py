@@ -471,7 +471,7 @@ def test_a_score_edited(suite: Path) -> None:
     before = read_json(Path("results/suite.lock.json"))["files"][path.as_posix()]
     edit(path, lambda content: content["results"]["castalia_agreement"].update({"acc,none": 0.93}))
     found = failed()
-    assert set(found) == {"items"} and f"{path}: castalia_agreement acc,none is 0.93" in found["items"]
+    assert set(found) == {"items", "tables"} and f"{path}: castalia_agreement acc,none is 0.93" in found["items"]
     assert sha256_file(path) != before
 
 
@@ -484,7 +484,7 @@ def test_a_perplexity_edited(suite: Path, task: str, metric: str) -> None:
     path = Path(f"results/evals/{TINY}/zero-shot/step8.json")
     edit(path, lambda content: content["results"][task].update({metric: content["results"][task][metric] * 0.99}))
     found = failed()
-    assert set(found) == {"items"} and f"{path}: {task} {metric} is " in found["items"]
+    assert set(found) == {"items", "tables"} and f"{path}: {task} {metric} is " in found["items"]
 
 
 def test_samples_edited_with_their_hash_made_right(suite: Path) -> None:
@@ -557,7 +557,7 @@ def test_the_order_replaced_by_somebody_who_forges(suite: Path) -> None:
     for run in (TINY, SMALL):
         forge(run)
     found = failed()
-    assert set(found) == {"rows"} and f"checkpoints/{TINY}/metrics.jsonl: update 1" in found["rows"]
+    assert set(found) == {"rows", "scored_rows"} and f"checkpoints/{TINY}/metrics.jsonl: update 1" in found["rows"]
 
 
 def test_a_missing_step(suite: Path) -> None:
