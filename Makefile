@@ -34,39 +34,39 @@ $(READY): envs/requirements.lock | slurm
 	@touch $@
 
 study: $(READY) ## run the whole default study; then open results/index.html (STUDY=..., DIRECTORY=..., TARGET=one file or phase)
-	@$(RUN) python -m scripts.study.start --directory "$(DIRECTORY)" -- $(TARGET) --profile profiles/local --configfile "$(STUDY)"
+	@$(RUN) python -m scripts.operate start --directory "$(DIRECTORY)" -- $(TARGET) --profile profiles/local --configfile "$(STUDY)"
 
 export: $(READY) ## GGUF files of the models the study names, and the table of their memory and quality (STUDY=..., DIRECTORY=...)
-	@$(RUN) python -m scripts.study.start --directory "$(DIRECTORY)" -- export --profile profiles/local --configfile "$(STUDY)"
+	@$(RUN) python -m scripts.operate start --directory "$(DIRECTORY)" -- export --profile profiles/local --configfile "$(STUDY)"
 
 fetch: $(READY) ## bring all that a study needs from a network, e.g. on a login node (STUDY=..., DIRECTORY=...)
-	@$(RUN) python -m scripts.evaluate.fetch --study "$(FROM_HERE)" --directory "$(DIRECTORY)"
+	@$(RUN) python -m scripts.evaluate fetch --study "$(FROM_HERE)" --directory "$(DIRECTORY)"
 	@$(RUN) snakemake --profile profiles/local --configfile "$(STUDY)" --directory "$(DIRECTORY)" fetched
 
 resume: $(READY) ## start or go on with a study on Slurm, also after Snakemake died (STUDY=..., END=--end-jobs)
-	@$(RUN) python -m scripts.study.start --directory "$(DIRECTORY)" $(END) -- $(TARGET) --profile slurm --configfile "$(STUDY)"
+	@$(RUN) python -m scripts.operate start --directory "$(DIRECTORY)" $(END) -- $(TARGET) --profile slurm --configfile "$(STUDY)"
 
 plan: $(READY) ## what a study will take: time, disk, jobs, cost (STUDY=..., DEVICE=..., GPUS=..., PRICE=...)
-	@$(RUN) python -m scripts.study.plan --study "$(STUDY)" --directory "$(DIRECTORY)" \
+	@$(RUN) python -m scripts.plan show --study "$(STUDY)" --directory "$(DIRECTORY)" \
 	  $(if $(DEVICE),--device $(DEVICE)) $(if $(GPUS),--gpus $(GPUS)) $(if $(PRICE),--price $(PRICE))
 
 watch: $(READY) ## steps and time left of each running job, in a second terminal
-	@$(RUN) python -m scripts.common.watch --directory "$(DIRECTORY)"
+	@$(RUN) python -m scripts.operate watch --directory "$(DIRECTORY)"
 
 status: $(READY) ## what is done, running, failed, missing, by size and seed (STUDY=..., DIRECTORY=...)
-	@$(RUN) python -m scripts.study.status --study "$(STUDY)" --directory "$(DIRECTORY)" || test $$? -eq 1
+	@$(RUN) python -m scripts.operate status --study "$(STUDY)" --directory "$(DIRECTORY)" || test $$? -eq 1
 
 why: $(READY) ## what would run again for a file or a phase, and why (TARGET=..., STUDY=..., DIRECTORY=...)
-	@$(RUN) python -m scripts.study.why $(TARGET) --study "$(STUDY)" --directory "$(DIRECTORY)"
+	@$(RUN) python -m scripts.operate why $(TARGET) --study "$(STUDY)" --directory "$(DIRECTORY)"
 
 # STUDY counts only if it is given: a suite is audited as the study it was made by, which lies in it
 audit: WHERE = --directory "$(DIRECTORY)" $(if $(STUDY_GIVEN),--study "$(FROM_HERE)") $(if $(OUT),--out "$(OUT)")
 audit: $(READY) ## is a suite complete, unaltered, one chain from step 0? (DIRECTORY=..., STUDY=..., OUT=..., AGAINST=suite.lock.json)
-	@$(if $(AGAINST),$(RUN) python -m scripts.audit.audit --directory "$(DIRECTORY)" --against "$(AGAINST)",\
-	  $(RUN) python -m scripts.audit.audit $(WHERE) --only-report && $(RUN) python -m scripts.audit.page $(WHERE))
+	@$(if $(AGAINST),$(RUN) python -m scripts.audit integrity --directory "$(DIRECTORY)" --against "$(AGAINST)",\
+	  $(RUN) python -m scripts.audit integrity $(WHERE) --only-report && $(RUN) python -m scripts.audit page $(WHERE))
 
 dry-run: $(READY) ## show what would run and why
-	@$(RUN) python -m scripts.study.check --study "$(STUDY)" --file-only  # Snakemake would name no line of what is wrong
+	@$(RUN) python -m scripts.operate check --study "$(STUDY)" --file-only  # Snakemake would name no line of what is wrong
 	@$(RUN) snakemake --profile profiles/local --configfile "$(STUDY)" --directory "$(DIRECTORY)" --dry-run $(TARGET)
 
 test: $(READY) ## the tests, the smoke study end to end among them
@@ -88,7 +88,7 @@ format: $(READY) ## format Python and Snakemake files
 	@$(RUN) ruff format . && $(RUN) ruff check --fix . && $(RUN) snakefmt Snakefile rules
 
 docs: $(READY) ## write config.schema.json and docs/config.md from the models
-	@$(RUN) python -m scripts.study.schema
+	@$(RUN) python -m scripts.study schema
 
 bench: $(READY) ## measure the numbers the README states (BENCH=--study: the whole study too; BENCH="--only gpu")
 	@$(RUN) python -m tests.benchmarks.run $(BENCH)

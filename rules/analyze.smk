@@ -23,7 +23,7 @@ rule tables:
     message:
         "Gather the results of {STUDY.file.study} into tables"
     shell:
-        "python -m scripts.analyze.tables --study {params.study} > {log} 2>&1"
+        "python -m scripts.analyze tables --study {params.study} > {log} 2>&1"
 
 
 rule timings:
@@ -43,4 +43,4 @@ rule timings:
     message:
         "Gather what each job took"
     shell:
-        "python -m scripts.analyze.timings --benchmarks benchmarks > {log} 2>&1"
+        "python -m scripts.analyze timings --benchmarks benchmarks > {log} 2>&1"

@@ -30,7 +30,7 @@ rule integrity:
     message:
         "Audit the integrity of {STUDY.file.study}"
     shell:
-        "python -m scripts.audit.audit --study {params.study} --jobs {threads} --only-report > {log} 2>&1"
+        "python -m scripts.audit integrity --study {params.study} --jobs {threads} --only-report > {log} 2>&1"
 
 
 rule audit_page:
@@ -56,4 +56,4 @@ rule audit_page:
     message:
         "Write the verdict and its page, results/audit.html"
     shell:
-        "python -m scripts.audit.page --study {params.study} --only-report > {log} 2>&1"
+        "python -m scripts.audit page --study {params.study} --only-report > {log} 2>&1"

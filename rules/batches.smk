@@ -7,21 +7,26 @@ from snakemake.cli import get_argument_parser
 # What single steps are asked for by path. Snakemake tells the targets only after it has read the rules, so they are taken
 # from its command line; the Snakemake of a job, which is given none, is told by its parent.
 if workflow.is_main_process:
-    maybe = any(map(targets.STEP.search, sys.argv))  # Snakemake's own parser takes 0.4 s
+    maybe = any("/step" in word for word in sys.argv)  # Snakemake's own parser takes 0.4 s
     asked = get_argument_parser().parse_known_args(sys.argv[1:])[0].targets if maybe else []
-    os.environ["CASTALIA_STEPS"] = json.dumps(targets.steps_asked(asked))
+    os.environ["CASTALIA_STEPS"] = json.dumps(steps_asked(asked))
 STEPS_ASKED = json.loads(os.environ.get("CASTALIA_STEPS", "null"))
 
 
-def batches(steps_of):
+def batches(stage):
     """Batches of checkpoints, of the steps alone that are asked for by path, if such are."""
-    whole = STUDY.batches(steps_of)
-    return whole if STEPS_ASKED is None else targets.alone(whole, STEPS_ASKED)
+    whole = stage.batches(STUDY)
+    return whole if STEPS_ASKED is None else alone(whole, STEPS_ASKED)
 
 
 def model_batches(runs):
     """Batches of saved steps of some of these runs: Snakemake holds each file against each rule that there is."""
-    return [batch for batch in batches(STUDY.steps) if set(runs) & set(batch.runs)]
+    return [batch for batch in batches(CONVERT) if set(runs) & set(batch.runs)]
+
+
+def outputs(stage, batch):
+    """What a stage makes of a batch's steps, by run and, where there are several, task set."""
+    return [stage.file("{run}", step, "{task_set}") for step in batch.steps]
 
 
 def among(runs, batch):

@@ -4,16 +4,15 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from scripts.audit import sample
 from scripts.common.environment import prepare
 from scripts.common.errors import UserError
 from scripts.evaluate.names import task_files
-from scripts.study import exports, targets
-from scripts.study.check import begin, rehearse
-from scripts.study.config import APACHE
+from scripts.operate.preflight import begin, rehearse
+from scripts.operate.start import record
+from scripts.study import sampling, targets
+from scripts.study.config.study_file import APACHE
 from scripts.study.fingerprints import run_settings
-from scripts.study.published import published_science
-from scripts.study.start import record
+from scripts.study.stages import CONVERT, EVALUATE, GGUF, MEASURE, MEMORIZE, OF_MODELS, alone, of_step, steps_asked
 from scripts.study.study import merged, parse as parse_study
 from scripts.study.texts import holdable, matching, within
 
@@ -108,7 +107,7 @@ def train_science(wildcards):
 
 
 def fetch_science(wildcards):
-    return published_science(STUDY, wildcards.run)
+    return STUDY.published_science(wildcards.run)
 
 
 def evaluation_science(wildcards):
@@ -116,7 +115,7 @@ def evaluation_science(wildcards):
 
 
 def export_science(wildcards):
-    return exports.science(STUDY, wildcards.run)
+    return STUDY.export_science(wildcards.run)
 
 
 def included_tasks(wildcards):
@@ -150,7 +149,7 @@ def leg_before(run, leg):
 
 def replayed_files(wildcards):
     """A step's checkpoint's run, its model, and what was made of that where the step was looked at."""
-    return [f"checkpoints/{wildcards.run}/manifest.json", *targets.of_step(STUDY, wildcards.run, int(wildcards.step))]
+    return [f"checkpoints/{wildcards.run}/manifest.json", *of_step(STUDY, wildcards.run, int(wildcards.step))]
 
 
 def largest_first(wildcards):
@@ -170,11 +169,11 @@ def later(*lists):
 FETCHED = targets.fetched(STUDY)
 DATA = targets.data(STUDY)
 CHECKPOINTS = targets.checkpoints(STUDY)
-MODELS = targets.models(STUDY)
+MODELS = CONVERT.files(STUDY)
 LAST_MODELS = targets.last_models(STUDY)
-EVALS = targets.evals(STUDY)
-MEMORIZATION = targets.memorization(STUDY)
-GGUFS = targets.ggufs(STUDY)
+EVALS = EVALUATE.files(STUDY)
+MEMORIZATION = MEMORIZE.files(STUDY)
+GGUFS = GGUF.files(STUDY)
 EXPORT_TABLES = targets.export_tables(STUDY)
 TABLES = targets.tables(STUDY)
 RESULTS = targets.results(STUDY)

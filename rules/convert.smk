@@ -11,7 +11,7 @@ for batch in model_batches(STUDY.trained):
             "data/tokenizer/manifest.json",
         output:
             # kept while the job runs, which converts only those that are missing or out of date
-            update(expand("models/{{run}}/step{step}/manifest.json", step=batch.steps)),
+            update(outputs(CONVERT, batch)),
         log:
             f"logs/convert/{{run}}_{batch.label}.log",
         benchmark:
@@ -30,7 +30,7 @@ for batch in model_batches(STUDY.trained):
         message:
             "Convert {wildcards.run}, steps {params.steps}"
         shell:
-            "python -m scripts.convert.convert --study {params.study} --run {wildcards.run}"
+            "python -m scripts.convert convert --study {params.study} --run {wildcards.run}"
             " --steps {params.steps} > {log} 2>&1"
 
 
@@ -43,7 +43,7 @@ for batch in model_batches(STUDY.published):
             "data/tokenizer/manifest.json",
             lambda wildcards: [f"data/{c}/manifest.json" for c in CORPORA if c == STUDY.run(wildcards.run).corpus],
         output:
-            expand("models/{{run}}/step{step}/manifest.json", step=batch.steps),
+            outputs(CONVERT, batch),
         log:
             f"logs/convert/{{run}}_{batch.label}.log",
         benchmark:
@@ -63,5 +63,5 @@ for batch in model_batches(STUDY.published):
         message:
             "Fetch {wildcards.run}, steps {params.steps}"
         shell:
-            "python -m scripts.convert.fetch --study {params.study} --run {wildcards.run}"
+            "python -m scripts.convert fetch --study {params.study} --run {wildcards.run}"
             " --steps {params.steps} > {log} 2>&1"

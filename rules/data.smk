@@ -23,7 +23,7 @@ rule fetch:
     message:
         "Fetch the source of {wildcards.component} and check its hash"
     shell:
-        "python -m scripts.data.fetch --study {params.study} --component {wildcards.component} > {log} 2>&1"
+        "python -m scripts.data fetch --study {params.study} --component {wildcards.component} > {log} 2>&1"
 
 
 rule documents:
@@ -47,7 +47,7 @@ rule documents:
     message:
         "Read the documents of {wildcards.component}, part {wildcards.part}"
     shell:
-        "python -m scripts.data.documents --study {params.study} --component {wildcards.component} --part {wildcards.part} > {log} 2>&1"
+        "python -m scripts.data documents --study {params.study} --component {wildcards.component} --part {wildcards.part} > {log} 2>&1"
 
 
 rule tokenizer:
@@ -72,7 +72,7 @@ rule tokenizer:
     message:
         "Make the tokenizer"
     shell:
-        "python -m scripts.data.tokenizer --study {params.study} > {log} 2>&1"
+        "python -m scripts.data tokenizer --study {params.study} > {log} 2>&1"
 
 
 rule tokenize:
@@ -98,7 +98,7 @@ rule tokenize:
     message:
         "Tokenize {wildcards.corpus}, part {wildcards.part}"
     shell:
-        "python -m scripts.data.tokenize --study {params.study} --corpus {wildcards.corpus} --part {wildcards.part} > {log} 2>&1"
+        "python -m scripts.data tokenize --study {params.study} --corpus {wildcards.corpus} --part {wildcards.part} > {log} 2>&1"
 
 
 rule published:
@@ -123,7 +123,7 @@ rule published:
     message:
         "Get the published tokens of {wildcards.corpus}"
     shell:
-        "python -m scripts.data.published --study {params.study} --corpus {wildcards.corpus} > {log} 2>&1"
+        "python -m scripts.data published --study {params.study} --corpus {wildcards.corpus} > {log} 2>&1"
 
 
 rule join:
@@ -146,7 +146,7 @@ rule join:
     message:
         "Join the tokens of {wildcards.corpus}"
     shell:
-        "python -m scripts.data.join --study {params.study} --corpus {wildcards.corpus} > {log} 2>&1"
+        "python -m scripts.data join --study {params.study} --corpus {wildcards.corpus} > {log} 2>&1"
 
 
 rule order:
@@ -170,5 +170,5 @@ rule order:
     message:
         "Order the rows of {wildcards.corpus} by data seed {wildcards.seed}"
     shell:
-        "python -m scripts.data.order --study {params.study} --corpus {wildcards.corpus}"
+        "python -m scripts.data order --study {params.study} --corpus {wildcards.corpus}"
         " --seed {wildcards.seed} > {log} 2>&1"

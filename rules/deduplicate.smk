@@ -21,7 +21,7 @@ rule signatures:
     message:
         "Hash the documents of part {wildcards.part} for deduplication"
     shell:
-        "python -m scripts.data.signatures --study {params.study} --part {wildcards.part} > {log} 2>&1"
+        "python -m scripts.data signatures --study {params.study} --part {wildcards.part} > {log} 2>&1"
 
 
 rule pairs:
@@ -45,7 +45,7 @@ rule pairs:
     message:
         "Find the near-duplicates of group {wildcards.group} of the bands"
     shell:
-        "python -m scripts.data.pairs --study {params.study} --group {wildcards.group} > {log} 2>&1"
+        "python -m scripts.data pairs --study {params.study} --group {wildcards.group} > {log} 2>&1"
 
 
 rule clusters:
@@ -70,4 +70,4 @@ rule clusters:
     message:
         "Cluster near-duplicates and choose the held-out split"
     shell:
-        "python -m scripts.data.clusters --study {params.study} > {log} 2>&1"
+        "python -m scripts.data clusters --study {params.study} > {log} 2>&1"

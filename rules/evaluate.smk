@@ -21,21 +21,21 @@ rule tasks:
     message:
         "Make the study's own tasks"
     shell:
-        "python -m scripts.evaluate.tasks --study {params.study} > {log} 2>&1"
+        "python -m scripts.evaluate tasks --study {params.study} > {log} 2>&1"
 
 
-for batch in batches(STUDY.evaluation_steps):
+for batch in batches(EVALUATE):
 
     rule:
         name:
             f"evaluate_{batch.label}"
         input:
-            expand("models/{{run}}/step{step}/manifest.json", step=batch.steps),
+            outputs(CONVERT, batch),
             "data/tasks/manifest.json",
             included_tasks,
         output:
             # kept while the job runs, which scores only those that are missing or out of date
-            update(expand("results/evals/{{run}}/{{task_set}}/step{step}.json", step=batch.steps)),
+            update(outputs(EVALUATE, batch)),
         log:
             f"logs/evaluate/{{run}}_{{task_set}}_{batch.label}.log",
         benchmark:
@@ -57,5 +57,5 @@ for batch in batches(STUDY.evaluation_steps):
         message:
             "Evaluate {wildcards.run} {wildcards.task_set}, steps {params.steps}"
         shell:
-            "python -m scripts.evaluate.evaluate --study {params.study} --run {wildcards.run}"
+            "python -m scripts.evaluate evaluate --study {params.study} --run {wildcards.run}"
             " --task-set {wildcards.task_set} --steps {params.steps} > {log} 2>&1"

@@ -23,4 +23,4 @@ rule evidence:
     message:
         "Write RO-Crate, statement, checklist and artifact table"
     shell:
-        "python -m scripts.audit.evidence --study {params.study} > {log} 2>&1"
+        "python -m scripts.audit provenance --study {params.study} > {log} 2>&1"

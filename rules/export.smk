@@ -1,14 +1,14 @@
 # Models to GGUF files for llama.cpp, and what these cost in memory and quality; only for studies with a key `export`.
 
-for batch in batches(partial(exports.steps, STUDY)):
+for batch in batches(GGUF):
 
     rule:
         name:
             f"gguf_{batch.label}"
         input:
-            expand("models/{{run}}/step{step}/manifest.json", step=batch.steps),
+            outputs(CONVERT, batch),
         output:
-            expand("exports/{{run}}/step{step}/manifest.json", step=batch.steps),
+            outputs(GGUF, batch),
         log:
             f"logs/gguf/{{run}}_{batch.label}.log",
         benchmark:
@@ -23,23 +23,23 @@ for batch in batches(partial(exports.steps, STUDY)):
             mem_mb=model_memory,
         params:
             study=STUDY_FILE,
-            science=exports.gguf_science(STUDY),
+            science=STUDY.gguf_science(),
             steps=batch.steps,
         message:
             "Write GGUF files of {wildcards.run}, steps {params.steps}"
         shell:
-            "python -m scripts.export.write --study {params.study} --run {wildcards.run}"
+            "python -m scripts.export write --study {params.study} --run {wildcards.run}"
             " --steps {params.steps} > {log} 2>&1"
 
     rule:
         name:
             f"measure_{batch.label}"
         input:
-            expand("models/{{run}}/step{step}/manifest.json", step=batch.steps),
-            expand("exports/{{run}}/step{step}/manifest.json", step=batch.steps),
+            outputs(CONVERT, batch),
+            outputs(GGUF, batch),
             "data/held-out/manifest.json",
         output:
-            expand("results/export/{{run}}/step{step}.json", step=batch.steps),
+            outputs(MEASURE, batch),
             expand("results/export/{{run}}/step{step}.record.json", step=batch.steps),
         log:
             f"logs/measure/{{run}}_{batch.label}.log",
@@ -61,7 +61,7 @@ for batch in batches(partial(exports.steps, STUDY)):
         message:
             "Measure GGUF files of {wildcards.run}, steps {params.steps}"
         shell:
-            "python -m scripts.export.measure --study {params.study} --run {wildcards.run}"
+            "python -m scripts.export measure --study {params.study} --run {wildcards.run}"
             " --steps {params.steps} > {log} 2>&1"
 
 
@@ -91,4 +91,4 @@ if EXPORT_TABLES:
         message:
             "Gather the numbers of the GGUF files"
         shell:
-            "python -m scripts.export.table --study {params.study} > {log} 2>&1"
+            "python -m scripts.analyze export --study {params.study} > {log} 2>&1"

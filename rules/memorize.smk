@@ -1,17 +1,17 @@
 # Memorization of training rows, one process a batch of checkpoints.
 
-for batch in batches(STUDY.memorization_steps):
+for batch in batches(MEMORIZE):
 
     rule:
         name:
             f"memorize_{batch.label}"
         input:
-            expand("models/{{run}}/step{step}/manifest.json", step=batch.steps),
+            outputs(CONVERT, batch),
             corpus_manifest,
             order_manifest,
         output:
             # kept while the job runs, which scores only those that are missing or out of date
-            update(expand("results/memorization/{{run}}/step{step}.parquet", step=batch.steps)),
+            update(outputs(MEMORIZE, batch)),
         log:
             f"logs/memorize/{{run}}_{batch.label}.log",
         benchmark:
@@ -33,5 +33,5 @@ for batch in batches(STUDY.memorization_steps):
         message:
             "Score memorization of {wildcards.run}, steps {params.steps}"
         shell:
-            "python -m scripts.memorize.score --study {params.study} --run {wildcards.run}"
+            "python -m scripts.memorize score --study {params.study} --run {wildcards.run}"
             " --steps {params.steps} > {log} 2>&1"

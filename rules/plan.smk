@@ -22,4 +22,4 @@ rule plan:
     message:
         "Plan {STUDY.file.study}: time, disk, jobs"
     shell:
-        "python -m scripts.study.plan --study {params.study} > {log} 2>&1"
+        "python -m scripts.plan show --study {params.study} > {log} 2>&1"

@@ -1,10 +1,11 @@
-# What Snakemake remembers of artefacts, put right by what they say of themselves (scripts/study/remembered.py).
+# What Snakemake remembers of artefacts, put right by what they say of themselves (scripts/operate/remembered.py).
 import atexit
 from functools import cache
 
 from snakemake.io import IOFile
 
-from scripts.study import remembered, why_words
+from scripts.operate import remembered
+from scripts.operate.why import dry_run as why_words
 
 ALONE = remembered.of_steps(STUDY, STEPS_ASKED or {})  # artefacts asked for by path, made by jobs of their own
 

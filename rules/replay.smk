@@ -34,7 +34,7 @@ rule replay_leg:
     message:
         "Train {wildcards.run} again from step {wildcards.begin} to {wildcards.end}"
     shell:
-        "exec python -m scripts.audit.replay_leg --study {params.study} --run {wildcards.run}"
+        "exec python -m scripts.audit replay-leg --study {params.study} --run {wildcards.run}"
         " --begin {wildcards.begin} --end {wildcards.end} > {log} 2>&1"
 
 
@@ -62,14 +62,14 @@ rule replay_model:
         "Convert and score {wildcards.run} step {wildcards.step} again"
     shell:
         # the workflow has run the study's task files before, to make the scores
-        "exec python -m scripts.audit.replay_model --study {params.study} --task-code --run {wildcards.run}"
+        "exec python -m scripts.audit replay-model --study {params.study} --task-code --run {wildcards.run}"
         " --step {wildcards.step} > {log} 2>&1"
 
 
 rule replay_data:
     input:
         DATA,
-        [f"checkpoints/{point.run}/manifest.json" for point in sample.data_points(STUDY)],
+        [f"checkpoints/{point.run}/manifest.json" for point in sampling.data_points(STUDY)],
     output:
         "results/audit/replay/data.json",
     log:
@@ -83,11 +83,11 @@ rule replay_data:
         mem_mb=data_memory,
     params:
         study=STUDY_FILE,
-        points=[point.name for point in sample.data_points(STUDY)],
+        points=[point.name for point in sampling.data_points(STUDY)],
     message:
         "Rebuild the rows of sampled updates from raw text"
     shell:
-        "python -m scripts.audit.replay_data --study {params.study} > {log} 2>&1"
+        "python -m scripts.audit replay-data --study {params.study} > {log} 2>&1"
 
 
 rule replay:
@@ -109,4 +109,4 @@ rule replay:
     message:
         "Say what came out the same"
     shell:
-        "python -m scripts.audit.replay --study {params.study} --gather > {log} 2>&1"
+        "python -m scripts.audit replay --study {params.study} --gather > {log} 2>&1"

@@ -40,7 +40,7 @@ rule findings:
     message:
         "Say in words what came out"
     shell:
-        "python -m scripts.report.findings --study {params.study} > {log} 2>&1"
+        "python -m scripts.report findings --study {params.study} > {log} 2>&1"
 
 
 rule figures:
@@ -72,7 +72,7 @@ rule figures:
     message:
         "Draw the figures"
     shell:
-        "python -m scripts.report.figures --study {params.study} > {log} 2>&1"
+        "python -m scripts.report figures --study {params.study} > {log} 2>&1"
 
 
 rule index:
@@ -100,7 +100,7 @@ rule index:
     message:
         "Write the first page, results/index.html, and that on the data"
     shell:
-        "python -m scripts.report.index --study {params.study} > {log} 2>&1"
+        "python -m scripts.report index --study {params.study} > {log} 2>&1"
 
 
 rule page:
@@ -151,4 +151,4 @@ rule cards:
     message:
         "Write the model cards"
     shell:
-        "python -m scripts.report.cards --study {params.study} > {log} 2>&1"
+        "python -m scripts.report cards --study {params.study} > {log} 2>&1"

@@ -13,7 +13,7 @@ from scripts.study.resources import (
     training_minutes,
 )
 from scripts.study.storage import kept
-from scripts.study.work import scored_rows
+from scripts.plan.work import scored_rows
 
 
 def data_memory(wildcards, attempt):
@@ -94,7 +94,7 @@ def memorization_time(wildcards, attempt, batch):
 def signal_time(wildcards, attempt):
     """Minutes to show every looked-at checkpoint the rows of all of them."""
     spec, vocabulary = STUDY.run(wildcards.run), STUDY.padded_vocabulary(wildcards.run)
-    checkpoints = len(sample.signal_steps(STUDY, wildcards.run))
+    checkpoints = len(sampling.signal_steps(STUDY, wildcards.run))
     tokens = checkpoints * STUDY.file.audit.signal.rows * spec.training.sequence_length
     return forward_minutes(spec, RUNTIME, vocabulary, tokens, checkpoints, attempt)
 

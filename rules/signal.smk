@@ -26,7 +26,7 @@ rule signal_run:
     message:
         "Show checkpoints of {wildcards.run} the rows they just saw"
     shell:
-        "python -m scripts.audit.signal --study {params.study} --run {wildcards.run} > {log} 2>&1"
+        "python -m scripts.audit recency --study {params.study} --run {wildcards.run} > {log} 2>&1"
 
 
 rule signal:
@@ -45,11 +45,11 @@ rule signal:
         mem_mb=500,
     params:
         study=STUDY_FILE,
-        runs=sample.signal_runs(STUDY),
+        runs=sampling.signal_runs(STUDY),
     message:
         "Say which checkpoints fit their place"
     shell:
-        "python -m scripts.audit.signal --study {params.study} > {log} 2>&1"
+        "python -m scripts.audit recency --study {params.study} > {log} 2>&1"
 
 
 rule signal_figure:
@@ -77,4 +77,4 @@ rule signal_figure:
     message:
         "Draw what checkpoints know of the rows they just saw"
     shell:
-        "python -m scripts.audit.signal_figure --study {params.study} > {log} 2>&1"
+        "python -m scripts.audit recency-figure --study {params.study} > {log} 2>&1"

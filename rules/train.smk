@@ -34,7 +34,7 @@ rule train_leg:
     message:
         "Train leg {wildcards.leg} of {wildcards.run}"
     shell:
-        "exec python -m scripts.train.launch --study {params.study} --run {wildcards.run} --leg {wildcards.leg} > {log} 2>&1"
+        "exec python -m scripts.train launch --study {params.study} --run {wildcards.run} --leg {wildcards.leg} > {log} 2>&1"
 
 
 rule train_run:
@@ -68,4 +68,4 @@ rule train_run:
     message:
         "Train {wildcards.run}"
     shell:
-        "exec python -m scripts.train.launch --study {params.study} --run {wildcards.run} > {log} 2>&1"
+        "exec python -m scripts.train launch --study {params.study} --run {wildcards.run} > {log} 2>&1"

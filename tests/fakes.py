@@ -10,10 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scripts.audit import sample
 from scripts.common import manifest
 from scripts.common.files import canonical, sha256_file
-from scripts.study import exports, targets
+from scripts.study import sampling, targets
 from scripts.study.fingerprints import fingerprint
 from scripts.study.study import HELD_OUT, Study
 
@@ -95,18 +94,18 @@ class Fakes:
 
     def exports(self, run: str) -> None:
         """GGUF files of the steps that the study exports, and what was measured on them."""
-        for step in exports.steps(self.study, run):
+        for step in self.study.export_steps(run):
             path, parents = f"exports/{run}/step{step}/manifest.json", [f"models/{run}/step{step}/manifest.json"]
-            self.manifest(path, "gguf", exports.gguf_science(self.study), {"run": run, "step": step}, parents)
-            facts = self.facts(run, step, exports.science(self.study, run))
+            self.manifest(path, "gguf", self.study.gguf_science(), {"run": run, "step": step}, parents)
+            facts = self.facts(run, step, self.study.export_science(run))
             self.write(f"results/export/{run}/step{step}.json", facts)
             self.write(f"results/export/{run}/step{step}.record.json", {})
 
     def verdicts(self) -> None:
         """What the audit found by making things again, and by showing runs the rows they just saw."""
         about = {f"results/audit/replay/{each.name}.json": each.run
-                 for each in (*sample.legs(self.study), *sample.models(self.study))}  # fmt: skip
-        about |= {f"results/audit/signal/{run}.json": run for run in sample.signal_runs(self.study)}
+                 for each in (*sampling.legs(self.study), *sampling.models(self.study))}  # fmt: skip
+        about |= {f"results/audit/signal/{run}.json": run for run in sampling.signal_runs(self.study)}
         for path, run in about.items():
             sha256 = sha256_file(self.root / f"checkpoints/{run}/manifest.json")
             self.write(path, {"verdict": "pass", "checks": [], "run": run, "run_manifest": sha256})

@@ -6,6 +6,7 @@ run() { echo "+ $*"; "$@" || failed=1; }
 run ruff format --check .
 run ruff check .
 run mypy
+run lint-imports
 run snakefmt --check Snakefile rules
 run snakemake --lint
 exit "$failed"

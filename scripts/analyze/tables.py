@@ -14,11 +14,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scripts.analyze import published, sources, twins
-from scripts.analyze.memorized_tables import all_tables
-from scripts.analyze.model_names import model_of
+from scripts.analyze import sources
+from scripts.analyze.memorization.tables import all_tables
+from scripts.analyze.published import scores as published
+from scripts.analyze.published import twins
+from scripts.analyze.published.names import model_of
 from scripts.common.command import Parser
-from scripts.common.errors import run
 from scripts.common.files import atomic
 from scripts.study import targets
 from scripts.study.runs import Run
@@ -297,7 +298,3 @@ def main() -> None:
     if study.file.evaluation.published:
         write("published", published_scores(study, study.file.evaluation.published))
     print(", ".join(f"{name}: {len(frame)} rows" for name, frame in frames.items()))
-
-
-if __name__ == "__main__":
-    run(main)

@@ -12,7 +12,7 @@ from typing import Any
 
 from scripts.analyze.sources import json_lines
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, run
+from scripts.common.errors import UserError
 from scripts.common.files import atomic
 
 COLUMNS = ["rule", "job", "seconds", "cpu_seconds", "max_rss_mb"]
@@ -60,7 +60,3 @@ def main() -> None:
         writer.writeheader()
         writer.writerows(rows)
     print(f"{len(rows)} jobs")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -15,14 +15,15 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from rich.console import Console
 
-from scripts.audit.audit import DISTANCES, LOCK, OUT, STUDY
+from scripts.audit.integrity.audit import DISTANCES, LOCK, OUT, STUDY
 from scripts.audit.show import summary
 from scripts.audit.state import outdated
 from scripts.audit.verdict import Check, damaged, plain, read_part
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, run, told_last
+from scripts.common.errors import UserError, told_last
 from scripts.common.files import write_json, write_text
 from scripts.common.untrusted import read_json
+from scripts.report.pages.data import STYLE
 from scripts.study.study import Study, load
 
 AUDIT = Path("results/audit")
@@ -30,7 +31,6 @@ VERDICT = AUDIT / "verdict.json"
 PAGE = Path("results/audit.html")
 FIGURE = Path("results/figures/distances.svg")
 TEMPLATE = Path(__file__).with_name("page.html")
-STYLE = Path(__file__).parents[1] / "report/style.css"
 SHOWN = 50  # lines of evidence of a check on the page; the JSON holds all
 MARKS = {"pass": ("yes", "passes"), "fail": ("no", "fails"), "not applicable": ("open", "not applicable")}
 Parts = dict[str, list[Check]]
@@ -51,7 +51,7 @@ def parts(folder: Path, *, required: bool = True) -> Parts:
         except UserError as error:
             found[path.stem] = [damaged("file", error)]
     if required and not found:
-        raise UserError(f"{folder}: no verdict; write: python -m scripts.audit.audit --study results/study.json")
+        raise UserError(f"{folder}: no verdict; write: python -m scripts.audit integrity --study results/study.json")
     return found
 
 
@@ -88,9 +88,9 @@ def draw(study: Study) -> str | None:
         return None
     import pandas as pd
 
-    from scripts.audit.distance_chart import chart
-    from scripts.report import theme
-    from scripts.report.figures import write
+    from scripts.audit.integrity.distance_chart import chart
+    from scripts.report.figures import theme
+    from scripts.report.figures.figures import write
 
     how = "Euclidean lengths over all parameters; a line a run."
     measured = pd.read_csv(DISTANCES)
@@ -116,7 +116,3 @@ def main() -> None:
         write_text(PAGE, page(study, found, draw(study)))
     print(f"The page: {(given.out or given.directory) / PAGE}")
     raise SystemExit(1 if content["verdict"] == "fail" and not given.only_report else 0)
-
-
-if __name__ == "__main__":
-    run(main)

@@ -8,6 +8,8 @@ import platform
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]  # of the repository: the Snakefile, profiles, pins
+
 
 def prepare(root: str, threads: int) -> None:
     """Let jobs find the commands whatever their working directory, and the Python that runs Snakemake.
@@ -34,7 +36,7 @@ def cuda_devices() -> int:
 
 def find_package(root: str | None = None) -> None:
     """Let child processes find this package (or that of `root`) from any folder, also one that holds `scripts/`."""
-    os.environ["PYTHONPATH"] = root or str(Path(__file__).parents[2])
+    os.environ["PYTHONPATH"] = root or str(ROOT)
     os.environ["PYTHONSAFEPATH"] = "1"  # else the working directory comes first
 
 

@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from scripts.common.environment import processor
+from scripts.common.environment import ROOT, processor
 from scripts.common.errors import UserError
 from scripts.common.files import canonical, digest_of, sha256_file, write_json
 from scripts.common.untrusted import read_json
@@ -169,8 +169,7 @@ def execution(started: float | None) -> dict[str, Any]:
 
 def code_revision() -> str | None:
     """`git describe` of the project's code, '-dirty' if changed; None outside a checkout."""
-    root = Path(__file__).resolve().parents[2]
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     except (FileNotFoundError, subprocess.TimeoutExpired):

@@ -79,7 +79,7 @@ def _lines(title: str, total: int, unit: str, done: int, clock: Callable[[], flo
 
 
 def line(title: str, now: int, total: int, unit: str, spent: float, left: float, note: str = "") -> str:
-    """One line of progress, which scripts/common/watch.py reads; `spent` and `left` in seconds."""
+    """One line of progress, which scripts/operate/watch.py reads; `spent` and `left` in seconds."""
     text = f"{title}: {now}/{total} {unit}, {duration(spent)}, about {duration(left)} left"
     return f"{text}, {note}" if note else text
 

@@ -8,15 +8,15 @@ from typing import Any
 
 from scripts.common import manifest
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, run
+from scripts.common.errors import UserError
 from scripts.common.files import write_json
 from scripts.common.progress import progress
 from scripts.convert.model_folder import ORIGIN, content_files, folder_of, save, swapped_in
 from scripts.convert.tokenizer_files import check_largest_token, copy_files, prove_same_ids
+from scripts.neox.architecture import DTYPES
 from scripts.study import fingerprints
 from scripts.study.study import Study, load
 
-DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 TOKENIZER = Path("data/tokenizer")
 
 
@@ -26,7 +26,7 @@ class Converter:
     def __init__(self, study: Study, name: str) -> None:
         import torch
 
-        from scripts.convert.proof import Pair, Shape
+        from scripts.neox.parity import Pair, Shape
 
         torch.set_num_threads(study.file.runtime.threads)
         self.study, self.name, self.spec, self.science = study, name, study.run(name), study.train_science(name)
@@ -53,7 +53,7 @@ class Converter:
 
     def convert(self, step: int) -> None:
         """Write models/<run>/step<N>/ with its manifest last; raises UserError if it is not what was trained."""
-        from scripts.convert.neox import read_layers
+        from scripts.neox.weights import read_layers
 
         started = time.time()
         source = Path("checkpoints") / self.name / f"global_step{step}"
@@ -121,7 +121,3 @@ def main() -> None:
             if not converter.is_done(step):
                 converter.convert(step)
             tell(done)
-
-
-if __name__ == "__main__":
-    run(main)

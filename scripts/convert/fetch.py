@@ -12,17 +12,16 @@ from typing import Any
 
 from scripts.common import manifest
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, explain, near, run
+from scripts.common.errors import UserError, explain, near
 from scripts.common.files import sha256_file, write_json
 from scripts.common.progress import progress
-from scripts.convert import hf_files
 from scripts.convert.convert import TOKENIZER, check_tokens, origin
 from scripts.convert.model_folder import ORIGIN, content_files, folder_of, swapped_in
+from scripts.convert.publish.revisions import duplicates
 from scripts.convert.published_source import Listed, source_of
-from scripts.convert.revisions import duplicates
 from scripts.convert.tokenizer_files import FILES, copy_files, prove_same_ids
+from scripts.neox import hf_files
 from scripts.study import fingerprints
-from scripts.study.published import published_science
 from scripts.study.study import Study, load
 
 KNOWN = {1: "Pythia's first update has learning rate 0"}  # steps that may equal the one before
@@ -118,8 +117,8 @@ class Fetcher:
     def _listed_native(self, steps: list[int]) -> tuple[dict[int, Listed], list[str]]:
         """Every step read whole, for a digest of its tensors and for what is missing of it."""
         from scripts.convert.from_neox import files_read
-        from scripts.convert.neox import read_layers
-        from scripts.convert.neox_merge import digest_of_tensors
+        from scripts.neox.tensor_parallel import digest_of_tensors
+        from scripts.neox.weights import read_layers
 
         found, problems = {}, []
         for step in steps:
@@ -133,7 +132,7 @@ class Fetcher:
 
     def _fetch_native(self, step: int, listed: Listed, _: Any) -> None:
         from scripts.convert.from_neox import Native, write
-        from scripts.convert.neox_optimizer import read_progress
+        from scripts.neox.optimizer import read_progress
 
         started, target, folder = time.time(), folder_of(self.name, step), self._native_folder(step)
         native = Native(folder, [], self.spec.size, self.spec.training.sequence_length)
@@ -176,7 +175,7 @@ class Fetcher:
             target / manifest.NAME,
             kind="model",
             subject={"run": self.name, "step": step},
-            science=published_science(self.study, self.name),
+            science=self.study.published_science(self.name),
             files=files,
             parents=[TOKENIZER / manifest.NAME],
             facts={**facts, "source": self._source(step, listed), "unchanged": KNOWN[1] if equal else None},
@@ -222,7 +221,3 @@ def fetch(study: Study, name: str, steps: list[int]) -> None:
             f"published.{name}: {fetcher.wanted.repo} could not be downloaded\n  because: {reason}\n"
             "  run it again where the hub is reached, what is there is kept; or download it and write: folder: .."
         ) from None
-
-
-if __name__ == "__main__":
-    run(main)

@@ -11,19 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, explain, near, run
+from scripts.common.errors import UserError, explain, near
 from scripts.common.files import sha256_file, write_json
-from scripts.convert import neox_config
 from scripts.convert.model_folder import save, swapped_in
-from scripts.convert.neox import count_blocks, dtypes_of, merge_shards, read_shards
-from scripts.convert.proof import Pair, Proof
 from scripts.convert.tokenizer_files import check_largest_token, copy_files, prove_same_ids
 from scripts.data.tokenizer import read_tokenizer
-from scripts.neox import neox_yaml
+from scripts.neox import neox_yaml, recorded
+from scripts.neox.architecture import DTYPES
+from scripts.neox.parity import Pair, Proof
 from scripts.neox.transformers_json import HIDDEN_ACT
+from scripts.neox.weights import count_blocks, dtypes_of, merge_shards, read_shards
 from scripts.study.catalogue import CATALOGUE, Size
-
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 def size_named(name: str) -> Size:
@@ -45,14 +43,14 @@ class Native:
         weights = merge_shards(shards)
         told = neox_yaml.read(configs) if configs else neox_yaml.read_beside(folder)
         said = [
-            *neox_config.from_tensors(folder, weights.layers),
-            *neox_config.from_arguments(folder),
+            *recorded.from_tensors(folder, weights.layers),
+            *recorded.from_arguments(folder),
             *told.said,
             *(neox_yaml.said_of(size) if size else []),
         ]
         self.folder, self.layers, self.apart = folder, weights.layers, weights.apart
         self.tensor_parallel = weights.tensor_parallel
-        self.shape = neox_config.shape_of(folder, said, sequence_length)
+        self.shape = recorded.shape_of(folder, said, sequence_length)
         self.notes = neox_yaml.unknown_lines(told.unknown)
         if not told.said:
             self.notes.append("no NeoX configuration is there: GELU taken in its tanh form, as Pythia was trained")
@@ -114,7 +112,9 @@ def main() -> None:
         "--config", type=Path, nargs="+", default=[], help="NeoX YAML files (default: those in the folder)"
     )
     parser.add_argument("--sequence-length", type=int, help="longest context, if nothing in the folder says it")
-    parser.add_argument("--dtype", choices=DTYPES, help="of the weights (default: as they were trained)")
+    parser.add_argument(
+        "--dtype", choices=sorted(DTYPES.values()), help="of the weights (default: as they were trained)"
+    )
     given = parser.parse_args()
     if given.to.exists():
         raise UserError(f"--to: {given.to} exists\n  write:   another folder, or remove that one")
@@ -125,7 +125,3 @@ def main() -> None:
         f"{given.to}: {told['dtype']}, {told['hidden_act']}, {told['tensor_parallel']} tensor-parallel shards, "
         f"logits within {told['max_logit_difference']:.2g} of the trainer's (allowed {told['tolerance']:.2g})"
     )
-
-
-if __name__ == "__main__":
-    run(main)

@@ -13,7 +13,7 @@ from scripts.common import manifest
 from scripts.common.files import temporary_beside
 
 if TYPE_CHECKING:
-    from scripts.convert.proof import Shape
+    from scripts.neox.parity import Shape
 
 OWN_FILES = (manifest.NAME, "record.json")
 SETTINGS = ("config.json", "generation_config.json")
@@ -58,7 +58,7 @@ def settings(shape: Shape, dtype: str) -> dict[str, dict[str, Any]]:
     """What `save` writes into the files of SETTINGS; `dtype` is torch's name of the weights' own."""
     from transformers import GenerationConfig, GPTNeoXConfig
 
-    from scripts.convert.neox import config_of
+    from scripts.neox.weights import config_of
 
     told: dict[str, Any] = config_of(vars(shape), shape.sequence_length, dtype)
     config = GPTNeoXConfig(**told, architectures=["GPTNeoXForCausalLM"])

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from scripts.common.errors import UserError
 from scripts.common.files import digest_of, read_json, sha256_file
-from scripts.convert import hf_files
-from scripts.convert.publish_local import git_sha1
-from scripts.convert.revisions import File, place
+from scripts.convert.publish.local import git_sha1
+from scripts.convert.publish.revisions import File, place
 from scripts.convert.tokenizer_files import FILES as TOKENIZER_FILES
-from scripts.study.config_published import PublishedRun
+from scripts.neox import hf_files
+from scripts.study.config.published import PublishedRun
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

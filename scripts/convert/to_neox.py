@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, explain, run
+from scripts.common.errors import UserError, explain
 from scripts.common.files import write_text
 from scripts.convert.model_folder import swapped_in
 from scripts.study.catalogue import padded_vocabulary
@@ -21,7 +21,8 @@ def convert(given: argparse.Namespace) -> str:
     """Write the checkpoint; what was done, in a sentence. Raises UserError for a model that can't be one."""
     from dataclasses import replace
 
-    from scripts.convert import hf_files, neox_write
+    from scripts.neox import hf_files
+    from scripts.neox import writer as neox_write
     from scripts.neox.architecture import is_buffer
 
     config = hf_files.config_of(given.model)
@@ -66,7 +67,3 @@ def main() -> None:
     if (target := given.to / f"global_step{given.step}").exists():
         raise UserError(f"{target}: exists\n  write:   another --to, or remove it")
     print(convert(given))
-
-
-if __name__ == "__main__":
-    run(main)

@@ -14,16 +14,16 @@ import pyarrow as pa
 
 from scripts.common import manifest
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, run
-from scripts.data.archives import read_members
-from scripts.data.fetch import chosen, source_folder
-from scripts.data.planted import strings
-from scripts.data.readers import READERS
-from scripts.data.sections import chosen_share, cut, tidy
+from scripts.common.errors import UserError
+from scripts.data.sources.archives import read_members
+from scripts.data.sources.fetch import chosen, source_folder
+from scripts.data.sources.planted import strings
+from scripts.data.sources.readers import READERS
+from scripts.data.sources.sections import chosen_share, cut, tidy
 from scripts.data.store import NAME, Document, document_id, write_documents
 from scripts.data.tables import TableWriter
 from scripts.study import fingerprints
-from scripts.study.config_data import Component
+from scripts.study.config.data import Component
 from scripts.study.study import load
 from scripts.study.texts import Block, reader_for, share
 
@@ -146,7 +146,3 @@ def main() -> None:
         started=started,
     )
     print(f"{folder}: {facts['documents']} documents, {facts['characters']} characters")
-
-
-if __name__ == "__main__":
-    run(main)

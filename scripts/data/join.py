@@ -1,85 +1,140 @@
-"""Join token files end to end into data/<corpus>/: published shards, or the pieces that tokenization made."""
+"""Join a corpus in data/<corpus>/: published shards, or the pieces that tokenization made of own text."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+import time
+from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from scripts.common import manifest
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, explain, near, run
+from scripts.common.errors import UserError, explain, near
+from scripts.common.files import atomic, read_json
 from scripts.common.growing import STATE
-from scripts.common.lock import hold
-from scripts.data.onepass import Joined, Piece, one_pass
-from scripts.study.study import HELD_OUT, load
+from scripts.data import store, tokenize
+from scripts.data.dedup import clusters
+from scripts.data.documents import TABLE
+from scripts.data.megatron.indexed import index_blocks, token_dtype
+from scripts.data.megatron.joined import Piece, joined
+from scripts.data.sources.published import from_published
+from scripts.data.tables import ROW_GROUP, TableWriter
+from scripts.data.tokenizer import FOLDER as TOKENIZER
+from scripts.data.tokenizer import load_tokenizer
+from scripts.study.study import HELD_OUT, Study, load
+from scripts.study.texts import Block
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("component", pa.string()),
+        ("origin", pa.string()),
+        ("tokens", pa.int32()),
+        ("offset", pa.int64()),
+        ("cluster", pa.string()),
+        ("cluster_size", pa.int32()),
+    ]
+)
 
 
-@contextmanager
-def joined(
-    pieces: Sequence[Piece],
-    folder: Path,
-    name: str,
-    *,
-    dtype: np.dtype,
-    limit: int | None = None,
-    sha256: str | None = None,
-) -> Iterator[tuple[Path, Joined]]:
-    """Join the pieces as `name` in a draft folder; at the end all files of the draft take their place in `folder`.
-
-    Yields the draft, for the files that go with the joined one (a manifest.json is placed last), and what the pass
-    saw. Killed at any moment and called again it goes on and ends with the same bytes: what was joined before is
-    read again and its hashes compared. Raises UserError, with nothing in `folder` touched, for a piece that is
-    missing, of another length or sha256, cut within a token, or has a token id outside [0, `limit`) (None: whatever
-    `dtype` holds), for a whole of another `sha256`, for a disk too small, and while another process joins here.
-    """
-    work = folder / f".{name}.work"
-    draft = work / "draft"
-    with hold(work):
-        _recover(draft, folder, name)
-        result = one_pass(pieces, draft, name, dtype, limit)
-        if sha256 not in (None, result.sha256):
-            raise UserError(
-                f"{folder / name}: the {len(pieces)} files joined have sha256 {result.sha256}\n  expected: {sha256}\n"
-                "  files with a known hash have it; so a file without one, the order or the expected hash is wrong"
-            )
-        yield draft, result
-        _place(draft, folder, name)
-        shutil.rmtree(draft)
-    with suppress(OSError):  # another process may be about to ask for the lock in it
-        work.rmdir()
+def pieces_of(study: Study, corpus: str) -> list[tuple[Block, Path]]:
+    """Every block of a corpus and the folder of its piece, in the order of the corpus."""
+    science = tokenize.corpus_science(study, corpus)
+    found = []
+    for block in study.blocks(science["components"]):
+        folder = tokenize.folder_of(corpus, block.part) / block.source
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; the job that writes it has not finished")
+        manifest.same_science(folder, read_json(folder / STATE)["subject"]["science"], science)
+        found.append((block, folder))
+    return found
 
 
-def _recover(draft: Path, folder: Path, name: str) -> None:
-    """Take back what was killed while its files were being placed, so that it is checked and placed once more."""
-    if not (draft / STATE).exists() or (draft / name).exists():
-        return
-    if (folder / name).exists() and not (folder / manifest.NAME).exists():
-        (folder / name).rename(draft / name)
-    else:
-        shutil.rmtree(draft)
+def sizes_of(folders: list[Path]) -> tuple[np.ndarray, int]:
+    """Sizes of the documents that have tokens, int32 [n], and how many had none."""
+    sizes = np.concatenate([np.fromfile(folder / tokenize.SIZES, dtype="<i4") for folder in folders])
+    return sizes[sizes > 0], int((sizes == 0).sum())
 
 
-def _place(draft: Path, folder: Path, name: str) -> None:
-    """Move the draft's files to their places, its manifest last: none ever stands beside files it doesn't name."""
-    last = draft / manifest.NAME
-    if last.exists():
-        (folder / manifest.NAME).unlink(missing_ok=True)
-    visible = [path for path in draft.iterdir() if not path.name.startswith(".")]
-    others = sorted(path for path in visible if path.name not in (name, STATE, manifest.NAME))
-    for path in (draft / name, *others, last):
-        if path.exists():
-            path.replace(folder / path.name)
+def write_table(folders: list[Path], path: Path) -> dict[str, dict[str, int]]:
+    """Join the pieces' tables, `offset` being a document's first token; returns documents and tokens by component."""
+    documents, tokens = Counter[str](), Counter[str]()
+    offset = 0
+    with closing(TableWriter(path, SCHEMA)) as writer:
+        for folder in folders:
+            for batch in pq.ParquetFile(folder / TABLE).iter_batches(ROW_GROUP):
+                table = pa.Table.from_batches([batch])
+                sizes = table["tokens"].to_numpy().astype(np.int64)
+                ends = offset + np.cumsum(sizes)
+                writer.add_table(table.append_column("offset", pa.array(ends - sizes)))
+                offset += int(sizes.sum())
+                for row in table.group_by("component").aggregate([("tokens", "sum"), ("tokens", "count")]).to_pylist():
+                    documents[row["component"]] += row["tokens_count"]
+                    tokens[row["component"]] += row["tokens_sum"]
+        writer.finish()
+    return {name: {"documents": documents[name], "tokens": tokens[name]} for name in sorted(documents)}
+
+
+def write_held_out(folders: list[Path], path: Path) -> None:
+    """The held-out documents of all pieces in one file."""
+    store.write_documents(
+        path, (document for folder in folders for document in store.read_documents(folder / store.NAME))
+    )
+
+
+def from_pieces(study: Study, corpus: str) -> None:
+    """Make data/<corpus>/ of the pieces of all its blocks; raises UserError if no document has a token."""
+    started = time.time()
+    science = tokenize.corpus_science(study, corpus)
+    found = pieces_of(study, corpus)
+    folders = [folder for _, folder in found]
+    sizes, without_tokens = sizes_of(folders)
+    if not len(sizes):
+        more = " or a larger data.held_out_share" if corpus == HELD_OUT else ""
+        raise UserError(f"corpus {corpus}: no document has a token; give more text{more}")
+    vocabulary, folder = load_tokenizer(study).get_vocab_size(), Path("data") / corpus
+    dtype, pieces = token_dtype(vocabulary), [Piece(folder / tokenize.TOKENS) for folder in folders]
+    with joined(pieces, folder, "tokens.bin", dtype=dtype, limit=vocabulary) as (draft, result):
+        with atomic(draft / "tokens.idx") as temporary, temporary.open("wb") as index:
+            index.writelines(index_blocks(sizes, dtype))
+        components = write_table(folders, draft / TABLE)
+        files = [draft / name for name in ("tokens.bin", "tokens.idx", TABLE)]
+        if corpus == HELD_OUT:
+            write_held_out(folders, draft / store.NAME)
+            files.append(draft / store.NAME)
+        manifest.write(
+            draft / manifest.NAME,
+            kind="corpus",
+            subject={"corpus": corpus},
+            science=science,
+            files=files,
+            parents=[
+                clusters.FOLDER / manifest.NAME,
+                TOKENIZER / manifest.NAME,
+                *(block.folder / manifest.NAME for block, _ in found),
+            ],
+            facts={
+                "documents": len(sizes),
+                "tokens": int(sizes.sum(dtype="int64")),
+                "documents_without_tokens": without_tokens,
+                "largest_token": result.largest_token,
+                "end_of_document_tokens": result.zeros,
+                "components": components,
+            },
+            started=started,
+            known={draft / "tokens.bin": result.sha256},
+        )
 
 
 def main() -> None:
     parser = Parser(
         description="Put a corpus together in data/<corpus>/: tokens.bin and tokens.idx (Megatron format), from the "
-        "shards that scripts.data.published found, or from the pieces that scripts.data.tokenize made. A killed "
-        "join goes on from where it was."
+        "shards that `published` found, or from the pieces that `tokenize` made. A killed join goes on from "
+        "where it was."
     )
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--corpus", required=True, help=f'name of a corpus of the study, or "{HELD_OUT}"')
@@ -89,14 +144,6 @@ def main() -> None:
     if corpus not in known:
         raise UserError(explain("corpus", corpus, ", ".join(known), near(corpus, known)))
     if corpus != HELD_OUT and study.file.data.corpora[corpus].published:
-        from scripts.data.published import from_published
-
         from_published(study, corpus)
     else:
-        from scripts.data.pieces import from_pieces
-
         from_pieces(study, corpus)
-
-
-if __name__ == "__main__":
-    run(main)

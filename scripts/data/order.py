@@ -13,13 +13,13 @@ import numpy as np
 
 from scripts.common import manifest
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, explain, run
+from scripts.common.errors import UserError, explain
 from scripts.common.files import atomic, sha256_file
 from scripts.common.folders import made
 from scripts.common.growing import STATE, Growing
 from scripts.common.progress import progress
-from scripts.data.indexed import Tokens, fixed_length, open_tokens
-from scripts.data.indexmaps import build_maps, epochs_needed, rows_to_build
+from scripts.data.megatron.index_maps import build_maps, epochs_needed, rows_to_build
+from scripts.data.megatron.indexed import Tokens, fixed_length, open_tokens
 from scripts.data.rows import MAPS, Rows, placed
 from scripts.study import fingerprints
 from scripts.study.study import Study, load
@@ -138,7 +138,7 @@ def write_order(study: Study, corpus: str, science: dict[str, Any], started: flo
     """Make data/<corpus>/order-<seed>/, its manifest last; returns the manifest's facts. Raises UserError.
 
     It holds whole epochs, as many as the longest run needs, and how many rows that run reads is not in it: a longer
-    run beside finished ones finds its rows there, unless it needs one epoch more (scripts/study/check.py).
+    run beside finished ones finds its rows there, unless it needs one epoch more (scripts/operate/preflight.py).
     """
     home, seed, length = Path("data") / corpus, science["data_seed"], science["sequence_length"]
     asked = study.order_rows(corpus, seed)
@@ -205,7 +205,3 @@ def main() -> None:
         f"data/{arguments.corpus}/order-{arguments.seed}: {facts['layout']}, {asked} of "
         f"{facts['rows']} rows, {used:.2f} epochs of {facts['tokens']} tokens"
     )
-
-
-if __name__ == "__main__":
-    run(main)

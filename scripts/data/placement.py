@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from scripts.data.indexed import Tokens, last_that
+from scripts.data.megatron.indexed import Tokens, last_that
 
 BLOCK = 1 << 22  # entries of an index map looked through at a time
 

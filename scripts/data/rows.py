@@ -15,7 +15,7 @@ from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.data.changes import Change
 from scripts.data.counter import Counter
-from scripts.data.indexed import Tokens, fixed_length, idx_path, open_tokens
+from scripts.data.megatron.indexed import Tokens, fixed_length, idx_path, open_tokens
 from scripts.data.placement import Cut, InFileOrder, Mapped, Placement
 
 MAPS = ("doc_idx", "sample_idx", "shuffle_idx")

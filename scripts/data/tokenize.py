@@ -16,16 +16,17 @@ import pyarrow.parquet as pq
 
 from scripts.common import manifest
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, explain, near, run
+from scripts.common.errors import UserError, explain, near
 from scripts.common.files import sha256_file
 from scripts.common.folders import made
 from scripts.common.growing import Growing
 from scripts.common.progress import progress
-from scripts.data import clusters, store
-from scripts.data.assign import chosen
+from scripts.data import store
+from scripts.data.dedup import clusters
+from scripts.data.dedup.assign import chosen
+from scripts.data.dedup.signatures import documents_in
 from scripts.data.documents import TABLE
-from scripts.data.indexed import token_dtype
-from scripts.data.signatures import documents_in
+from scripts.data.megatron.indexed import token_dtype
 from scripts.data.store import NAME, Document, read_documents, write_documents
 from scripts.data.tokenizer import FOLDER as TOKENIZER
 from scripts.data.tokenizer import load_tokenizer
@@ -166,7 +167,7 @@ def corpus_science(study: Study, corpus: str) -> dict[str, Any]:
 def main() -> None:
     parser = Parser(
         description="Encode one part of the documents of a corpus into pieces of a Megatron token file, which "
-        f'scripts.data.join puts together. The corpus "{HELD_OUT}" is the held-out split of all components.'
+        f'scripts.data.megatron.joined puts together. The corpus "{HELD_OUT}" is the held-out split of all components.'
     )
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--corpus", required=True, help=f'name of a corpus of the study, or "{HELD_OUT}"')
@@ -185,7 +186,3 @@ def main() -> None:
         for block in blocks:
             make_piece(study, science, block, tokenizer, draft / block.source)
     print(f"{folder}: pieces of {', '.join(block.source for block in blocks) or 'nothing'}")
-
-
-if __name__ == "__main__":
-    run(main)

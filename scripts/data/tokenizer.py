@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from scripts.common import manifest
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, explain, run
+from scripts.common.errors import UserError, explain
 from scripts.common.files import sha256_file, write_json, write_text
 from scripts.data.store import NAME, read_documents
 from scripts.data.symbols import BYTE_OF_SYMBOL, NOT_IN_UTF8
 from scripts.study import fingerprints
-from scripts.study.config_data import Tokenizer as Wanted
+from scripts.study.config.data import Tokenizer as Wanted
 from scripts.study.study import Study, load
 
 if TYPE_CHECKING:
@@ -186,7 +186,9 @@ def save(tokenizer: Tokenizer, folder: Path) -> list[Path]:
 
 def held_in_texts(study: Study) -> Iterator[str]:
     """Text of every document that is not held out, duplicates included."""
-    from scripts.data import clusters  # here, as what it needs takes a second to load, and the start asks for `check`
+    from scripts.data.dedup import (
+        clusters,  # here, as what it needs takes a second to load, and the start asks for `check`
+    )
 
     clusters.read(study)
     for block in study.blocks():
@@ -223,10 +225,6 @@ def main() -> None:
 
 
 def _parents(study: Study) -> list[Path]:
-    from scripts.data import clusters
+    from scripts.data.dedup import clusters
 
     return [clusters.FOLDER / manifest.NAME, *(block.folder / manifest.NAME for block in study.blocks())]
-
-
-if __name__ == "__main__":
-    run(main)

@@ -10,7 +10,7 @@ from typing import Any
 
 from scripts.common import manifest
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, explain, near, run
+from scripts.common.errors import UserError, explain, near
 from scripts.common.files import sha256_file
 from scripts.common.progress import progress
 from scripts.evaluate import cache, finished
@@ -188,7 +188,3 @@ def main() -> None:
     with progress(f"evaluate {arguments.run} {arguments.task_set}", len(arguments.steps), "checkpoints") as tell:
         scored = evaluation.evaluate_all(arguments.steps, tell)
     print(f"{scored} of {len(arguments.steps)} steps scored, the others were")
-
-
-if __name__ == "__main__":
-    run(main)

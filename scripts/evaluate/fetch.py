@@ -6,11 +6,11 @@ from importlib import metadata
 from pathlib import Path
 
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, run
+from scripts.common.errors import UserError
 from scripts.common.files import write_json
 from scripts.evaluate import cache
 from scripts.evaluate.names import check_tasks
-from scripts.study.config_evaluation import TaskSet
+from scripts.study.config.evaluation import TaskSet
 from scripts.study.study import Study, load
 
 
@@ -61,7 +61,3 @@ def main() -> None:
         cache.use(offline=False)
         fetch_all(study)
     print(f"{len(names)} tasks of the hub" if names else "no task needs the hub")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -18,7 +18,7 @@ from lm_eval.tasks import TaskManager
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
 from scripts.evaluate.names import OWN_TASKS, folders_of, names_below
-from scripts.study.config_evaluation import TaskSet
+from scripts.study.config.evaluation import TaskSet
 
 FEW_SHOT_SEED = 1234  # lm-eval's own default
 MISSING = (ConnectionError, FileNotFoundError, KeyError, ValueError)
@@ -120,7 +120,7 @@ def own_task(folder: Path, name: str) -> dict[str, Any]:
     """The configuration of one of our tasks with its items in memory; raises UserError if it was not made."""
     path = folder / f"{name}.yaml"
     if not path.exists():
-        raise UserError(f"{path}: no such task; `python -m scripts.evaluate.tasks` makes it if the texts suffice")
+        raise UserError(f"{path}: no such task; `python -m scripts.evaluate tasks` makes it if the texts suffice")
     content: dict[str, Any] = read_yaml(path)
     items = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
     data = {content["test_split"]: Dataset.from_list(items)}

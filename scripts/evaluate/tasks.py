@@ -12,7 +12,7 @@ import yaml
 
 from scripts.common import manifest
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, run
+from scripts.common.errors import UserError
 from scripts.common.files import write_text
 from scripts.data.store import NAME as DOCUMENTS
 from scripts.data.store import Document, read_documents
@@ -154,7 +154,3 @@ def main() -> None:
     for name, found in records.items():
         few = "" if len(found) == own.items else f" (the held-out text has no more than that; {own.items} asked)"
         print(f"{name}: {len(found)} items{few}")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, run
+from scripts.common.errors import UserError
 from scripts.export.llama import Llama, library
 
 STATUS = Path("/proc/self/status")
@@ -73,7 +73,3 @@ def main() -> None:
         raise UserError(f"--prompt of {len(asked.prompt)} and --generate {asked.generate} need 1 token and "
                         f"at most --context {asked.context} together")  # fmt: skip
     print(json.dumps(measure(asked.file, asked.context, asked.threads, asked.prompt, asked.generate)))
-
-
-if __name__ == "__main__":
-    run(main)

@@ -17,14 +17,14 @@ import numpy as np
 
 from scripts.common import manifest
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, run
+from scripts.common.errors import UserError
 from scripts.common.files import sha256_file, write_json
 from scripts.common.progress import progress
-from scripts.data.indexed import open_tokens
+from scripts.data.megatron.indexed import open_tokens
 from scripts.export.llama import Llama, version
 from scripts.export.score import Comparison, Reference, spaced_rows
 from scripts.export.write import EXPORTS, gguf_path
-from scripts.study import exports, fingerprints
+from scripts.study import fingerprints
 from scripts.study.study import HELD_OUT, Study, load
 
 RESULTS = Path("results/export")
@@ -45,7 +45,7 @@ def record_path(name: str, step: int) -> Path:
 
 def held_out_rows(study: Study, name: str) -> np.ndarray:
     """The rows that are scored, int64 [rows, sequence length + 1]; raises UserError if there is not one."""
-    folder, science = Path("data") / HELD_OUT, exports.science(study, name)
+    folder, science = Path("data") / HELD_OUT, study.export_science(name)
     tokens = open_tokens(folder / "tokens").flat
     try:
         return spaced_rows(tokens, science["sequence_length"], science["held_out_rows"])
@@ -85,7 +85,7 @@ def footprint(path: Path, row: np.ndarray, threads: int) -> dict[str, float]:
     """Memory and speed of a file, measured in a fresh process; raises UserError with what that process said."""
     context = len(row) - 1
     prompt, generate = min(PROMPT, context // 2), min(GENERATE, context // 2)
-    command = [sys.executable, "-m", "scripts.export.footprint", str(path), "--context", str(context)]
+    command = [sys.executable, "-m", "scripts.export", "footprint", str(path), "--context", str(context)]
     command += ["--threads", str(threads), "--generate", str(generate), "--prompt", *map(str, row[:prompt])]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
@@ -130,7 +130,7 @@ def measure(study: Study, name: str, step: int, rows: np.ndarray) -> None:
             "step": step,
             "model": sha256_file(folder / manifest.NAME),
             "held_out": sha256_file(Path("data") / HELD_OUT / manifest.NAME),
-            "science": exports.science(study, name),
+            "science": study.export_science(name),
             "tokens": expected.targets,
             "float_perplexity": expected.perplexity,
             "files": files,
@@ -154,7 +154,3 @@ def main() -> None:
         for done, step in enumerate(arguments.steps, start=1):
             measure(study, arguments.run, step, rows)
             tell(done)
-
-
-if __name__ == "__main__":
-    run(main)

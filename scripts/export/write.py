@@ -7,10 +7,10 @@ from pathlib import Path
 
 from scripts.common import manifest
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, run
+from scripts.common.errors import UserError
 from scripts.common.files import atomic
 from scripts.common.progress import progress
-from scripts.study import exports, fingerprints
+from scripts.study import fingerprints
 from scripts.study.study import Study, load
 
 EXPORTS = Path("exports")
@@ -35,7 +35,7 @@ def export(study: Study, name: str, step: int) -> None:
         raise UserError(f"{folder}: its manifest is of {checked['subject']}, not of {name} step {step}")
     source = open_model(folder)
     vocabulary = read_vocabulary(folder, source.shape.vocabulary)
-    science = exports.gguf_science(study)
+    science = study.gguf_science()
     files, facts = [], {}
     for quantization in science["quantizations"]:
         path = gguf_path(name, step, quantization)
@@ -71,7 +71,3 @@ def main() -> None:
         for done, step in enumerate(arguments.steps, start=1):
             export(study, arguments.run, step)
             tell(done)
-
-
-if __name__ == "__main__":
-    run(main)

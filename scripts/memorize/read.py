@@ -13,11 +13,11 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from scripts.common.errors import UserError
-from scripts.data.planted import planted_count
 from scripts.data.rows import Rows
+from scripts.data.sources.planted import planted_count
 from scripts.memorize.counts import occurrences
 from scripts.memorize.rows import KINDS, choose, row_hashes
-from scripts.study.config_memorization import Memorization
+from scripts.study.config.memorization import Memorization
 
 CHUNK = 1 << 23  # tokens of rows read at a time
 COLUMNS = ("tokens", "place", "kind", "count", "component", "planted")

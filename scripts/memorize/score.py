@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from scripts.common import lock, manifest
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, run
+from scripts.common.errors import UserError
 from scripts.common.files import atomic, canonical, sha256_file
 from scripts.common.progress import progress
 from scripts.data.changes import change_of
@@ -194,7 +194,7 @@ def _spawned(name: str, steps: list[int], workers: int, device: str) -> None:
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(workers)))).split(",")
     if device == "cuda" and len(gpus) < workers:
         raise UserError(f"runtime.memorization_processes: {workers}, but {len(gpus)} GPUs are visible")
-    command = [sys.executable, "-m", "scripts.memorize.score", *sys.argv[1:]]
+    command = [sys.executable, "-m", "scripts.memorize", "score", *sys.argv[1:]]
     started = []
     for worker in range(workers):
         own = {"CUDA_VISIBLE_DEVICES": gpus[worker]} if device == "cuda" else {}
@@ -221,7 +221,3 @@ def main() -> None:
         return
     job = Job(study, arguments.run, arguments.steps)
     job.share(Read.load(job.work / "rows"), arguments.worker, workers)
-
-
-if __name__ == "__main__":
-    run(main)

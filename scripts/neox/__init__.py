@@ -1,1 +1,1 @@
-"""What foreign configurations say of a GPT-NeoX: one check for conversion, adoption, export, scoring and audit."""
+"""GPT-NeoX: the model, its checkpoints on disk in every form, and what foreign configurations say of it."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # of weights, by training.precision
 Activation = Literal["tanh", "erf"]
 """The form of GELU: 0.5 x (1 + tanh(..)), as NeoX's fused kernel has it, or with the error function."""
 

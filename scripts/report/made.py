@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.study.runs import Run
+from scripts.study.stages import CONVERT, OF_MODELS, Stage
 from scripts.study.study import Study
 
 TIMINGS = Path("results/timings.csv")
@@ -14,13 +17,12 @@ TIMINGS = Path("results/timings.csv")
 
 @dataclass(frozen=True)
 class Made:
-    """Finished artefacts that the study names; `seconds` sums its jobs' times, None if not measured."""
+    """Finished artefacts that the study names: runs, tokens they were trained on, outputs by stage; `seconds` sums its
+    jobs' times, None if not measured."""
 
     trained: int
     tokens: int
-    models: int
-    evaluations: int
-    memorization: int
+    outputs: dict[str, int]
     seconds: float | None
     longest: tuple[str, float] | None
 
@@ -32,22 +34,7 @@ def count(study: Study) -> Made:
     return Made(
         trained=len(trained),
         tokens=sum(map(_tokens, (study.run(name) for name in trained))),
-        models=sum(
-            Path("models", name, f"step{step}", "manifest.json").exists()
-            for name in study.runs
-            for step in study.steps(name)
-        ),
-        evaluations=sum(
-            Path("results/evals", name, task_set, f"step{step}.json").exists()
-            for name in study.runs
-            for task_set in study.file.evaluation.task_sets
-            for step in study.evaluation_steps(name)
-        ),
-        memorization=sum(
-            Path("results/memorization", name, f"step{step}.parquet").exists()
-            for name in study.runs
-            for step in study.memorization_steps(name)
-        ),
+        outputs={stage.name: sum(map(os.path.exists, stage.files(study))) for stage in (CONVERT, *OF_MODELS)},
         seconds=sum(seconds.values()) if seconds else None,
         longest=max(seconds.items(), key=lambda item: item[1]) if seconds else None,
     )
@@ -77,9 +64,14 @@ def in_words(study: Study, made: Made) -> str:
     return (
         f"{len(study.runs)} runs: {_counted(len(sizes), 'size')} ({', '.join(size.name for size in sizes)}), "
         f"{_counted(len(corpora), 'corpus', 'corpora')} ({', '.join(corpora)}), {_counted(len(seeds), 'seed')}. "
-        f"{thousands(made.models)} checkpoints became models, {thousands(made.evaluations)} evaluations and "
-        f"{thousands(made.memorization)} memorization scorings were made of them."
+        f"{thousands(made.outputs[CONVERT.name])} checkpoints became models; of them were made "
+        f"{listed(made, [stage for stage in OF_MODELS if stage.asked(study)])}."
     )
+
+
+def listed(made: Made, stages: Sequence[Stage]) -> str:
+    """What these stages made: 9 evaluations, 9 memorization scorings."""
+    return ", ".join(f"{thousands(made.outputs[stage.name])} {stage.noun}" for stage in stages)
 
 
 def thousands(number: int) -> str:

@@ -116,3 +116,11 @@ def of_tables(
 def _plain(frame: pd.DataFrame, study: Study) -> pd.Series:
     """Rows of runs trained here that are no intervention's; a CSV reads their empty name as missing."""
     return (frame["intervention"].fillna("") == "") & ~frame["run"].isin(list(study.published))
+
+
+def named(results: Results, name: str, run: str = "run") -> pd.DataFrame:
+    """A table with size, corpus and seeds of the runs in column `run`, without those of interventions."""
+    columns = ["run", "size", "non_embedding", "corpus", "init_seed", "data_seed"]
+    runs = results.runs[columns].rename(columns={"run": run})
+    found: pd.DataFrame = results.analyses[name].merge(runs, on=run, how="inner")
+    return found

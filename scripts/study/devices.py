@@ -9,14 +9,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+from scripts.common.environment import ROOT
 from scripts.common.errors import UserError, explain, near
 from scripts.common.files import read_yaml
 from scripts.common.yaml_text import line
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
-from scripts.study.config_data import Name, Positive, Share, Strict
+from scripts.study.config.data import Name, Positive, Share, Strict
 from scripts.study.flops import forward_flops_per_token
 
-TABLE = Path(__file__).parents[2] / "profiles/devices.yaml"
+TABLE = ROOT / "profiles/devices.yaml"
 Amount = Annotated[float, Field(gt=0, strict=False)]
 
 

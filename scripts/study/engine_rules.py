@@ -6,7 +6,7 @@ import os
 import shutil
 
 from scripts.common.errors import UserError, explain
-from scripts.study.config import Runtime
+from scripts.study.config.study_file import Runtime
 from scripts.study.runs import Run
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from scripts.common.errors import explain, near
 from scripts.common.yaml_text import line
-from scripts.study.config import StudyFile
+from scripts.study.config.study_file import StudyFile
 
 WANTED = {
     "int_type": "a whole number",

@@ -19,9 +19,9 @@ from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.files import canonical, read_json, sha256_file
 from scripts.common.words import brief
-from scripts.study import exports, targets
-from scripts.study.config_data import Component
-from scripts.study.published import published_science
+from scripts.study import targets
+from scripts.study.config.data import Component
+from scripts.study.stages import CONVERT, OF_MODELS, at
 from scripts.study.study import HELD_OUT, Study
 from scripts.study.texts import changed, distinct, matching
 
@@ -59,14 +59,7 @@ def _order(study: Study, corpus: str, seed: str) -> Settings | None:
     return study.order_science(corpus, int(seed)) if read and corpus in study.file.data.corpora else None
 
 
-def _model(study: Study, run: str) -> Settings | None:
-    if run in study.published:
-        return published_science(study, run)
-    known = run in study.trained
-    return {"size": study.size_science(run), "precision": study.run(run).training.precision} if known else None
-
-
-SETTINGS: dict[str, Callable[..., Settings | None]] = {  # by a pattern of an artefact's path
+SETTINGS: dict[str, Callable[..., Settings | None]] = {  # by a pattern of the path of what is no stage's output
     r"data/sources/([^/]+)/manifest\.json": lambda study, name: (
         study.component_science(name) if name in study.file.data.components else None
     ),
@@ -81,17 +74,6 @@ SETTINGS: dict[str, Callable[..., Settings | None]] = {  # by a pattern of an ar
     r"checkpoints/([^/]+)/(?:(?:resume/)?global_step\d+/|legs/leg-\d+/)?manifest\.json": lambda study, run: (
         study.train_science(run) if run in study.trained else None
     ),
-    r"models/([^/]+)/step\d+/manifest\.json": _model,
-    r"exports/([^/]+)/step\d+/manifest\.json": lambda study, run: (
-        exports.gguf_science(study) if run in study.runs else None
-    ),
-    r"results/export/([^/]+)/step\d+\.json": lambda study, run: (
-        exports.science(study, run) if run in study.runs else None
-    ),
-    r"results/evals/[^/]+/([^/]+)/step\d+\.json": lambda study, task_set: (
-        study.evaluation_science(task_set) if task_set in study.file.evaluation.task_sets else None
-    ),
-    r"results/memorization/[^/]+/step\d+\.parquet": Study.memorization_science,
 }
 PATTERNS = {re.compile(pattern): settings for pattern, settings in SETTINGS.items()}
 
@@ -108,6 +90,11 @@ def fingerprint(study: Study, path: str) -> Settings | None:
     for pattern, settings in PATTERNS.items():
         if match := pattern.fullmatch(path):
             return _asked(study, settings, match.groups())
+    if found := at(path):
+        stage, names = found
+        run, part = names["run"], names.get("part", "")
+        if run in study.runs and part in stage.parts(study):
+            return _asked(study, stage.settings, (run, part))
     return None
 
 
@@ -265,11 +252,8 @@ def of_training(study: Study) -> Iterator[str]:
 
 def of_models(study: Study) -> Iterator[str]:
     """Models and what is made of each."""
-    yield from targets.models(study)
-    yield from targets.ggufs(study)
-    yield from (path for path in targets.measured(study) if not path.endswith(".record.json"))
-    yield from targets.evals(study)
-    yield from targets.memorization(study)
+    for stage in (CONVERT, *OF_MODELS):
+        yield from stage.files(study)
 
 
 def require(study: Study, *paths: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scripts.common.errors import UserError, explain
-from scripts.study.config import Runtime
-from scripts.study.config_memorization import Memorization
+from scripts.study.config.memorization import Memorization
+from scripts.study.config.study_file import Runtime
 from scripts.study.runs import Run
 
 # FLOP/s a process counts on. cuda: half of the slowest published run, 70m on A100: 163,340 tokens/s/GPU x 6 x its

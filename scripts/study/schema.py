@@ -5,18 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import typing
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from scripts.common.errors import run
+from scripts.common.environment import ROOT
 from scripts.common.files import write_text
 from scripts.study.catalogue import CATALOGUE
-from scripts.study.config import StudyFile
-
-ROOT = Path(__file__).resolve().parents[2]
+from scripts.study.config.study_file import StudyFile
 
 
 def schema_text() -> str:
@@ -133,7 +130,3 @@ def main() -> None:
     for path, text in FILES.items():
         write_text(path, text())
         print(f"wrote {path.relative_to(ROOT)}")
-
-
-if __name__ == "__main__":
-    run(main)

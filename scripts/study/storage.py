@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from scripts.study import exports
 from scripts.study.study import Study
 
 WEIGHT = {"fp32": 4, "bf16": 2, "fp16": 2}  # bytes a parameter
@@ -85,7 +84,7 @@ def model_bytes(study: Study, run: str) -> int:
 def exported_bytes(study: Study, run: str) -> int:
     """The GGUF files of all exported steps of a run."""
     asked = study.file.export.quantizations if study.file.export else []
-    return len(exports.steps(study, run)) * sum(gguf_bytes(study, run, quantization) for quantization in asked)
+    return len(study.export_steps(run)) * sum(gguf_bytes(study, run, quantization) for quantization in asked)
 
 
 def gguf_bytes(study: Study, run: str, quantization: str) -> int:

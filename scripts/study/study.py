@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,8 @@ from pydantic import ValidationError
 from scripts.common.errors import UserError, explain, near
 from scripts.common.files import read_yaml
 from scripts.common.untrusted import read_json
-from scripts.study import exports
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
-from scripts.study.config import StudyFile
+from scripts.study.config.study_file import StudyFile
 from scripts.study.engine_rules import check_recipe, micro_batch
 from scripts.study.explain import explain_all
 from scripts.study.resources import placement
@@ -51,7 +51,6 @@ class Study:
         self._check_parents()
         for stage in ("evaluation", "memorization"):
             check_saved(f"{stage}.steps", getattr(file, stage).steps, chain.from_iterable(map(self.steps, self.runs)))
-        exports.check(file.export, self.runs)
 
     # --- runs and steps -------------------------------------------------------------------------
 
@@ -117,6 +116,13 @@ class Study:
         if self.run(run).corpus not in self.file.data.corpora:
             return []
         return self._among(run, self.file.memorization.steps)
+
+    def export_steps(self, run: str) -> list[int]:
+        """Steps whose model becomes GGUF files."""
+        asked, saved = self.file.export, self.steps(run)
+        if asked is None or not any(fnmatchcase(run, pattern) for pattern in asked.runs):
+            return []
+        return saved[-1:] if asked.steps is None else self._among(run, asked.steps)
 
     def batches(self, steps_of: Callable[[str], list[int]]) -> list[Batch]:
         """Batches of checkpoints that one process handles; runs with the same steps share them."""
@@ -289,6 +295,27 @@ class Study:
         spec, vocabulary = self.run(run), self.padded_vocabulary(run)
         tokens = self.file.evaluation.batch_size * spec.training.sequence_length
         return (4 * spec.size.parameters(vocabulary) + 8 * tokens * vocabulary) // 10**6
+
+    def published_science(self, name: str) -> dict[str, Any]:
+        """Key published.<run>, without the steps, which only choose files, and the model it must be."""
+        run = self.run(name)
+        assert run.published is not None
+        return {
+            **run.published.model_dump(exclude={"steps"}),
+            "size": self.size_science(name),
+            "precision": run.training.precision,
+            "sequence_length": run.training.sequence_length,
+        }
+
+    def gguf_science(self) -> dict[str, Any]:
+        """What determines GGUF files."""
+        return {"quantizations": self.file.export.quantizations if self.file.export else []}
+
+    def export_science(self, run: str) -> dict[str, Any]:
+        """What determines the numbers of a run's GGUF files."""
+        rows = self.file.export.held_out_rows if self.file.export else 0
+        length = self.run(run).training.sequence_length
+        return {**self.gguf_science(), "held_out_rows": rows, "sequence_length": length}
 
     def task_science(self) -> dict[str, Any]:
         """Key evaluation.own_tasks."""

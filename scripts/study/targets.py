@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Iterable
-from functools import partial
-
-from scripts.audit import sample
-from scripts.study import exports
-from scripts.study.study import HELD_OUT, Batch, Study
+from scripts.study import sampling
+from scripts.study.stages import CONVERT, GGUF, MEASURE, MEMORIZE
+from scripts.study.study import HELD_OUT, Study
 
 EXPORT_TABLES = ["results/tables/export.csv", "results/export_memory.csv"]  # the second is measured, so not repeatable
 CARD_FIGURES = ("loss", "evals", "memorization_step")  # of the report's, what a model card shows
@@ -42,12 +37,8 @@ def fetched(study: Study) -> list[str]:
     tokens = [f"data/published/{name}/manifest.json" for name, corpus in text.corpora.items() if corpus.published]
     tokenizer = ["data/tokenizer/manifest.json"] if text.tokenizer.repo else []
     hub = {run for run in study.published if (source := study.run(run).published) and source.repo}
-    models = [path for run in sorted(hub) for path in _models(study, run)]
+    models = [path for run in sorted(hub) for path in CONVERT.of_run(study, run)]
     return [*archives, *tokens, *tokenizer, *models]
-
-
-def _models(study: Study, run: str) -> list[str]:
-    return [f"models/{run}/step{step}/manifest.json" for step in study.steps(run)]
 
 
 def data(study: Study) -> list[str]:
@@ -60,48 +51,20 @@ def checkpoints(study: Study) -> list[str]:
     return [f"checkpoints/{run}/manifest.json" for run in study.trained]
 
 
-def models(study: Study) -> list[str]:
-    """A manifest a saved step."""
-    return per_step(study, "models/{run}/step{step}/manifest.json", study.steps)
-
-
 def last_models(study: Study) -> list[str]:
     """The manifest of every run's last step."""
-    return [f"models/{run}/step{study.steps(run)[-1]}/manifest.json" for run in study.runs]
-
-
-def evals(study: Study) -> list[str]:
-    """A file a task set and evaluated step."""
-    return [
-        file
-        for name in study.file.evaluation.task_sets
-        for file in per_step(study, f"results/evals/{{run}}/{name}/step{{step}}.json", study.evaluation_steps)
-    ]
-
-
-def memorization(study: Study) -> list[str]:
-    """A file a scored step."""
-    return per_step(study, "results/memorization/{run}/step{step}.parquet", study.memorization_steps)
-
-
-def ggufs(study: Study) -> list[str]:
-    """A manifest an exported step."""
-    return per_step(study, "exports/{run}/step{step}/manifest.json", partial(exports.steps, study))
+    return [CONVERT.file(run, study.steps(run)[-1]) for run in study.runs]
 
 
 def measured(study: Study) -> list[str]:
     """What was found about an exported step's files, and what was measured on them."""
-    files = ("step{step}.json", "step{step}.record.json")
-    return [
-        path
-        for file in files
-        for path in per_step(study, f"results/export/{{run}}/{file}", partial(exports.steps, study))
-    ]
+    files = MEASURE.files(study)
+    return [*files, *(f"{path.removesuffix('.json')}.record.json" for path in files)]
 
 
 def export_tables(study: Study) -> list[str]:
     """The tables of the exported steps, if the study exports any."""
-    return EXPORT_TABLES if exports.asked_for(study) else []
+    return EXPORT_TABLES if GGUF.asked(study) else []
 
 
 def tables(study: Study) -> list[str]:
@@ -112,7 +75,7 @@ def tables(study: Study) -> list[str]:
     published = PUBLISHED if study.file.evaluation.published else []
     if study.trained:
         return [*TABLES, *published]
-    return _both("evals", *(["memorization"] if memorization(study) else [])) + published
+    return _both("evals", *(["memorization"] if MEMORIZE.asked(study) else [])) + published
 
 
 def results(study: Study) -> list[str]:
@@ -125,55 +88,6 @@ def cards(study: Study) -> list[str]:
     return [f"results/cards/{run}/README.md" for run in study.runs]
 
 
-def per_step(study: Study, pattern: str, steps_of: Callable[[str], list[int]]) -> list[str]:
-    """Every file of a pattern of {run} and {step} over all runs."""
-    return [pattern.format(run=run, step=step) for run in study.runs for step in steps_of(run)]
-
-
-STEP = re.compile(  # a file of one saved step: its model, GGUF files, scores
-    r"(?:models|exports|results/(?:evals|memorization|export))/(?P<run>[^/]+)/(?:[^/]+/)?step(?P<step>\d+)"
-    r"(?:/manifest|\.record)?\.(?:json|parquet)"
-)
-NEEDS_NO_MODEL = ("data", "train", "deduplicate", "data/", "checkpoints/")  # phases, and where files lie
-
-
-def steps_asked(names: Iterable[str]) -> dict[str, list[int]] | None:
-    """Steps by run, if files of single steps are asked for, by path from the study's folder, and no more of models:
-    the others of a batch are then nobody's wish. None: all."""
-    found: dict[str, list[int]] = {}
-    for path in map(os.path.normpath, names):
-        if match := STEP.fullmatch(path):
-            found.setdefault(match["run"], []).append(int(match["step"]))
-        elif path not in NEEDS_NO_MODEL and not path.startswith(NEEDS_NO_MODEL[-2:]):
-            return None
-    return found or None
-
-
-def alone(batches: Iterable[Batch], asked: dict[str, list[int]]) -> list[Batch]:
-    """What is asked for of each batch, by run. It keeps the label, so that log and benchmark are the batch's; runs of
-    which other steps are asked get one of their own."""
-    found = []
-    for batch in batches:
-        alike: dict[tuple[int, ...], list[str]] = {}
-        for run in batch.runs:
-            steps = tuple(step for step in batch.steps if step in asked.get(run, []))
-            if steps:
-                alike.setdefault(steps, []).append(run)
-        for number, (steps, runs) in enumerate(alike.items()):
-            found.append(Batch(runs, list(steps), batch.label + (f"_asked{number}" if number else "")))
-    return found
-
-
-def of_step(study: Study, run: str, step: int) -> list[str]:
-    """The model of a saved step, and its scores where it is looked at."""
-    files = [f"models/{run}/step{step}/manifest.json"]
-    if step in study.evaluation_steps(run):
-        files += [f"results/evals/{run}/{name}/step{step}.json" for name in study.file.evaluation.task_sets]
-    if step in study.memorization_steps(run):
-        files.append(f"results/memorization/{run}/step{step}.parquet")
-    return files
-
-
 def replayed(study: Study) -> list[str]:
     """A verdict a stretch of training, one a checkpoint that is converted and scored again, one on the rows.
 
@@ -181,13 +95,13 @@ def replayed(study: Study) -> list[str]:
     """
     if not study.trained:
         return []
-    names = [leg.name for leg in sample.legs(study)] + [point.name for point in sample.models(study)]
+    names = [leg.name for leg in sampling.legs(study)] + [point.name for point in sampling.models(study)]
     return [f"results/audit/replay/{name}.json" for name in [*names, "data"]]
 
 
 def signals(study: Study) -> list[str]:
     """What checkpoints know of the rows they just saw, a file a run that is drawn."""
-    return [f"results/audit/signal/{run}.json" for run in sample.signal_runs(study)]
+    return [f"results/audit/signal/{run}.json" for run in sampling.signal_runs(study)]
 
 
 EVIDENCE = [
@@ -205,4 +119,4 @@ def audit(study: Study) -> list[str]:
     """The verdicts that the audit's page is made of, beside the integrity of what is there."""
     if not study.trained:
         return []
-    return ["results/audit/replay.json", *(["results/audit/signal.json"] if sample.signal_runs(study) else [])]
+    return ["results/audit/replay.json", *(["results/audit/signal.json"] if sampling.signal_runs(study) else [])]

@@ -11,7 +11,7 @@ from typing import Any
 
 from scripts.common.errors import UserError, explain
 from scripts.common.files import sha256_file
-from scripts.study.config_data import Component
+from scripts.study.config.data import Component
 
 BY_ENDING = {  # `reader: text`: what an ending says, before .gz or .zst and in small letters
     **dict.fromkeys((".txt", ".text", ".md", ".markdown", ".rst", ".tex"), "text"),

@@ -13,10 +13,10 @@ from torch import Tensor
 from scripts.common import manifest
 from scripts.common.errors import UserError, explain
 from scripts.common.files import digest_of, sha256_file, write_json
-from scripts.convert.neox_config import same_model
-from scripts.convert.neox_merge import Name
-from scripts.convert.neox_optimizer import read_optimizer, read_progress
-from scripts.convert.neox_report import OptimizerState
+from scripts.neox.optimizer import read_optimizer, read_progress
+from scripts.neox.recorded import same_model
+from scripts.neox.takeover import OptimizerState
+from scripts.neox.tensor_parallel import Name
 from scripts.study.runs import Run
 from scripts.train.checkpoint import Checkpoints
 from scripts.train.engine import World

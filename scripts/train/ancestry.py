@@ -9,8 +9,7 @@ from typing import Any
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.study import fingerprints
-from scripts.study.interventions import native_folder
-from scripts.study.runs import Run
+from scripts.study.runs import Run, native_folder
 from scripts.study.study import Study
 from scripts.train import adopt
 from scripts.train.checkpoint import Checkpoints, load, step_folder

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from scripts.common.errors import UserError, explain
-from scripts.study.config import Runtime
+from scripts.study.config.study_file import Runtime
 
 FOLDER = "tensorboard"  # in the run's folder
 

@@ -20,7 +20,7 @@ import yaml
 from scripts.common import manifest
 from scripts.common.errors import FULL, UserError
 from scripts.common.files import sha256_file, write_text
-from scripts.convert.neox_files import refuse_code
+from scripts.neox.files import refuse_code
 from scripts.study.catalogue import ROTARY_BASE, ROTARY_SHARE, VOCABULARY_MULTIPLE
 from scripts.study.runs import BASE_SEED, Run
 from scripts.train.engine import World
@@ -254,10 +254,7 @@ def neox_yaml(run: Run, science: dict[str, Any]) -> str:
         "bias-gelu-fusion": True,
         "init_method": "small_init" if wang else "normal",
         "output_layer_init_method": "wang_init" if wang else "scaled_normal",
-        "optimizer": {
-            "type": "Adam",
-            "params": {"lr": run.peak, "betas": optimizer.betas, "eps": optimizer.epsilon},
-        },
+        "optimizer": {"type": "Adam", "params": {"lr": run.peak, "betas": optimizer.betas, "eps": optimizer.epsilon}},
         "lr-decay-style": "cosine" if rate.schedule != "constant" else "constant",
         "min_lr": run.peak * rate.floor_share,
         "warmup": rate.warmup_share,

@@ -17,10 +17,11 @@ import torch.distributed
 from torch import Tensor
 
 from scripts.common.errors import UserError
-from scripts.study.config import Runtime
+from scripts.neox.architecture import DTYPES
+from scripts.neox.model import GPTNeoX, initialized
+from scripts.study.config.study_file import Runtime
 from scripts.study.engine_rules import check_compiler, check_recipe, micro_batch
 from scripts.study.runs import Run
-from scripts.train.model import GPTNeoX, initialized
 from scripts.train.recipe import decay_groups
 from scripts.train.world import ALONE, from_srun
 
@@ -31,7 +32,6 @@ ENVIRONMENT = {
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic matrix products on CUDA
 }
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ARRIVAL = timedelta(minutes=10)  # within which a job's processes are there: seconds, or minutes on a loaded file system
 UNSET = f"unset {' '.join(ALONE)}"
 BUCKET = 500_000_000  # elements, as in Pythia's files up to 2.8b
@@ -134,7 +134,7 @@ def build(run: Run, vocabulary: int, runtime: Runtime, world: World) -> Any:
     with torch.device("meta"):
         empty = GPTNeoX(run.size, vocabulary, training.sequence_length, runtime.activation_checkpointing)
     device = torch.device(runtime.device, world.local_rank)
-    model = initialized(empty, run.size, run.init_seed, PRECISIONS[training.precision], device)
+    model = initialized(empty, run.size, run.init_seed, getattr(torch, DTYPES[training.precision]), device)
     adam = torch.optim.AdamW(
         decay_groups(model, optimizer.weight_decay),
         lr=0.0,  # set before every step

@@ -12,7 +12,7 @@ import torch
 import torch.distributed
 
 from scripts.common.errors import UserError
-from scripts.data.indexed import open_tokens
+from scripts.data.megatron.indexed import open_tokens
 from scripts.train.engine import World
 
 ROWS_TOGETHER = 16  # fixed: the shape of a matrix product may move its last digits

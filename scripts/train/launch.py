@@ -11,20 +11,20 @@ from pathlib import Path
 
 from scripts.common import lock
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, run_and_leave
+from scripts.common.errors import UserError
 from scripts.study.resources import Placement, placement
 from scripts.study.study import load
 from scripts.train.world import ALONE, unlaunched
 
-TRAINER = "scripts.train.train"
+TRAINER = "scripts.train", "train"
 
 
-def launcher(spread: Placement, threads: int, module: str = TRAINER) -> list[str]:
-    """The words that go before the arguments of the trainer, or of another module, for more than one process."""
+def launcher(spread: Placement, threads: int, command: tuple[str, str] = TRAINER) -> list[str]:
+    """The words that go before the arguments of the trainer, or of another command, for more than one process."""
     if spread.nodes == 1:
         # standalone: a free port, so that two jobs on one machine don't meet
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={spread.processes}"]
-        return [sys.executable, *torchrun, "--module", "--", module]  # --: --run would be taken for its --run-path
+        return [sys.executable, *torchrun, "--module", "--", *command]  # --: --run would be taken for its --run-path
     step = [
         f"--nodes={spread.nodes}",
         f"--ntasks={spread.processes}",
@@ -32,7 +32,7 @@ def launcher(spread: Placement, threads: int, module: str = TRAINER) -> list[str
         f"--cpus-per-task={threads}",
         "--kill-on-bad-exit=1",  # a lost process would leave the others waiting for it
     ]
-    return ["srun", *step, sys.executable, "-m", module]
+    return ["srun", *step, sys.executable, "-m", *command]
 
 
 def main() -> None:
@@ -60,7 +60,3 @@ def main() -> None:
         pass  # wait for another job's end here: processes that wait for their first one give up after minutes
     command = [*launcher(spread, study.file.runtime.threads), *sys.argv[1:]]
     os.execvpe(command[0], command, environment)
-
-
-if __name__ == "__main__":
-    run_and_leave(main)

@@ -19,7 +19,7 @@ from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 from torch import nn
 
-from scripts.train.model import GPTNeoX
+from scripts.neox.model import GPTNeoX
 
 
 def layer_file(folder: Path, layer: int) -> Path:

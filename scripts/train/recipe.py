@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from scripts.study.config import LearningRate
+from scripts.study.config.study_file import LearningRate
 
 if TYPE_CHECKING:
     from torch import nn

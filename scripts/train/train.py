@@ -16,7 +16,7 @@ import torch
 
 from scripts.common import lock, manifest
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, explain, run_and_leave
+from scripts.common.errors import UserError, explain
 from scripts.common.files import sha256_file
 from scripts.common.progress import progress
 from scripts.data.changes import change_of
@@ -285,7 +285,3 @@ def _train(study: Study, spec: Run, leg: int, world: engine.World, root: Path, s
         finish_leg(trainer, study, leg, started)
     else:
         finish(trainer, started)
-
-
-if __name__ == "__main__":
-    run_and_leave(main)

@@ -16,7 +16,7 @@ from statistics import median
 
 import numpy as np
 
-from scripts.audit.hashed import sha256_files
+from scripts.audit.integrity.hashed import sha256_files
 
 TURNS = 5
 FILES, SIZE = 400, 4_000_000  # about the default study's checkpoints
@@ -72,7 +72,7 @@ def of_study(folder: Path) -> list[tuple[str, str]]:
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:
         copy = Path(name) / "study"
         subprocess.run(["cp", "-al", str(folder), str(copy)], check=True)
-        command = ["python", "-m", "scripts.audit.audit", "--directory", str(copy)]
+        command = ["python", "-m", "scripts.audit", "integrity", "--directory", str(copy)]
         wall, spent = timed(lambda: subprocess.run(command, check=True, capture_output=True))
     return [(f"integrity of {folder}", f"{wall:.1f} s, {spent:.1f} s of processor time")]
 

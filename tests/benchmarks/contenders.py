@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scripts.convert.neox import config_of, to_transformers
-from scripts.study.config import Runtime
+from scripts.neox.model import GPTNeoX, initialized
+from scripts.neox.weights import config_of, to_transformers
+from scripts.study.config.study_file import Runtime
 from scripts.study.runs import Run
 from scripts.train import engine
-from scripts.train.model import GPTNeoX, initialized
 from scripts.train.recipe import decay_groups
 
 RATE = 1e-4

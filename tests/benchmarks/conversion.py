@@ -42,7 +42,7 @@ def processor_seconds() -> float:
 
 def converted(folder: Path, path: Path, steps: list[int]) -> tuple[float, float]:
     """Wall and processor seconds of one conversion process."""
-    command = [sys.executable, "-m", "scripts.convert.convert", "--study", str(path), "--run", RUN, "--steps"]
+    command = [sys.executable, "-m", "scripts.convert", "convert", "--study", str(path), "--run", RUN, "--steps"]
     wall, processor = time.perf_counter(), processor_seconds()
     subprocess.run([*command, *map(str, steps)], cwd=folder, env=ENVIRONMENT, check=True, capture_output=True)
     return time.perf_counter() - wall, processor_seconds() - processor
@@ -54,7 +54,7 @@ def measure() -> list[tuple[str, str]]:
         path = Path(scratch) / "study.yaml"
         path.write_text(yaml.safe_dump(study()), encoding="utf-8")
         with prepared(path) as folder:
-            train = [sys.executable, "-m", "scripts.train.train", "--study", str(path), "--run", RUN]
+            train = [sys.executable, "-m", "scripts.train", "train", "--study", str(path), "--run", RUN]
             subprocess.run(train, cwd=folder, env=ENVIRONMENT, check=True, capture_output=True)
             one = converted(folder, path, [0])
             many = converted(folder, path, list(range(CHECKPOINTS)))

@@ -160,7 +160,7 @@ def measure(size: str = "460k", commands: int = 3) -> list[tuple[str, str]]:
         study = prepare(folder, size)
         run = next(run for run in study.runs.values() if run.size.name == size)
         steps, file = study.steps(run.name)[:CHECKPOINTS], study.file.evaluation
-        command = [sys.executable, "-m", "scripts.evaluate.evaluate", "--study", "results/study.json"]
+        command = [sys.executable, "-m", "scripts.evaluate", "evaluate", "--study", "results/study.json"]
         command += ["--run", run.name, "--task-set", SET, "--steps", *map(str, steps)]
         ours, _ = timed(command, folder)
         theirs = []

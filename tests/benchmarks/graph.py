@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from scripts.common.files import read_yaml, write_json
-from scripts.study.jobs import jobs_by_rule
+from scripts.plan.jobs import jobs_by_rule
 from scripts.study.study import Study, parse
 from tests.fakes import Fakes
 
@@ -124,7 +124,7 @@ def measure() -> list[tuple[str, str]]:
         done = measured("snakemake", *options, "--dry-run")
         if "Nothing to be done" not in done.text:
             raise RuntimeError(f"the finished study is not finished:\n{done.text[-2000:]}")
-        status = measured("scripts.study.status", "--study", str(file), "--directory", str(folder))
+        status = measured("scripts.operate", "status", "--study", str(file), "--directory", str(folder))
     jobs = sum(jobs_by_rule(study).values())
     return [
         (f"full suite, dry run from nothing, {jobs:,} jobs", f"{nothing} (at most 20 s, 1 GB)"),

@@ -29,7 +29,7 @@ def synthetic_sizes(documents: int, tokens: int) -> np.ndarray:
 
 def build(documents: int, rows: int) -> dict[str, float]:
     """Seconds and peak GB of all three maps, then seconds of sample_idx alone, ours and megatron-core's by turns."""
-    from scripts.data.indexmaps import build_maps, build_sample_idx, rows_to_build
+    from scripts.data.megatron.index_maps import build_maps, build_sample_idx, rows_to_build
 
     sizes = synthetic_sizes(documents, rows_to_build(rows) * LENGTH + 1)
     start = time.perf_counter()

@@ -18,8 +18,8 @@ from statistics import median
 
 import numpy as np
 
-from scripts.data.join import joined
-from scripts.data.onepass import Piece
+from scripts.data.megatron.joined import joined
+from scripts.data.megatron.onepass import Piece
 
 SHARDS = 4
 TURNS = 3

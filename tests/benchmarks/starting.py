@@ -58,7 +58,7 @@ def to_first_update(folder: Path, study: Path, run: str) -> tuple[float, float]:
     """Seconds, on the wall and on the processor, from the training command's start to its first logged update."""
     root = folder / "checkpoints" / run
     shutil.rmtree(root, ignore_errors=True)
-    command = [sys.executable, "-m", "scripts.train.train", "--study", str(study), "--run", run]
+    command = [sys.executable, "-m", "scripts.train", "train", "--study", str(study), "--run", run]
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=said, stderr=said)

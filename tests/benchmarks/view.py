@@ -17,7 +17,7 @@ from statistics import median
 
 import numpy as np
 
-from scripts.data.indexed import bin_path, idx_path, index_blocks
+from scripts.data.megatron.indexed import bin_path, idx_path, index_blocks
 from scripts.data.tokenizer import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,8 +27,7 @@ ROUNDS = 5
 # the peak is asked of the process itself: what its parent is told may be the parent's own, from before the exec
 PEAK = """
 import runpy, sys
-sys.argv = sys.argv[1:]
-runpy.run_module("scripts.data.view", run_name="__main__")
+runpy.run_module("scripts.data", run_name="__main__")
 status = open("/proc/self/status").read()
 print(int(status.split("VmHWM:")[1].split()[0]), file=sys.stderr)
 """
@@ -56,7 +55,7 @@ def view(prefix: Path, step: int, *output: str) -> tuple[float, float]:
     tokenizer = str(prefix.with_name("tokenizer.json"))
     options = ["--tokens", str(prefix), "--batch-size", str(BATCH), "--tokenizer", tokenizer]
     options += ["--steps", f"{step}:{step + 1}", *output]
-    command = [sys.executable, "-m", "scripts.data.view", *options]
+    command = [sys.executable, "-m", "scripts.data", "view", *options]
     seconds = []
     for _ in range(ROUNDS):
         start = time.perf_counter()

@@ -43,7 +43,7 @@ class Submitted(Workflow):
     def resumed(self, *arguments: str, wanted: str) -> subprocess.CompletedProcess[str]:
         """What `make resume` does."""
         profile = ["--configfile", str(self.study_file), "--profile", "slurm", *OVERLAY]
-        full = [sys.executable, "-m", "scripts.study.start", "--directory", str(self.folder), *arguments]
+        full = [sys.executable, "-m", "scripts.operate", "start", "--directory", str(self.folder), *arguments]
         return subprocess.run(
             [*full, "--", *profile, wanted], cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT
         )

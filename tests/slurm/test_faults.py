@@ -84,7 +84,7 @@ def trainers(run: str) -> list[int]:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if b"python" in words[0] and b"scripts.train.launch" in words and run.encode() in words:
+        if b"python" in words[0] and b"scripts.train" in words and b"launch" in words and run.encode() in words:
             found.append(pid)
     return found
 

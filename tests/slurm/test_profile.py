@@ -58,7 +58,7 @@ def test_a_run_over_two_nodes_is_cancelled_goes_on_and_equals_torchrun_on_one(
     shutil.rmtree(study.folder / "checkpoints")
     one_node = tmp_path / "one-node.yaml"
     one_node.write_text(study.study_file.read_text().replace("processes_per_node: 2", "processes_per_node: 4"))
-    trained = study.command_line("scripts.train.launch", "--run", run, study_file=one_node)
+    trained = study.command_line("scripts.train", "launch", "--run", run, study_file=one_node)
     assert trained.returncode == 0, trained.stderr
     assert len(over_two) > 20 and hashes(study.folder) == over_two
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from scripts.common.files import write_json
 from scripts.export.measure import record_path, result_path
-from scripts.study import exports
 from scripts.study.study import Study
 
 SCORES = {
@@ -19,9 +18,9 @@ SPEED = {
 
 def write_numbers(study: Study) -> None:
     """The two files of every exported step, in the working directory."""
-    science = exports.gguf_science(study)
+    science = study.gguf_science()
     for name in study.runs:
-        for step in exports.steps(study, name):
+        for step in study.export_steps(name):
             files = dict.fromkeys(reversed(science["quantizations"]), SCORES)
             result = {"run": name, "step": step, "tokens": 64, "float_perplexity": 10.0, "science": science}
             write_json(result_path(name, step), {**result, "files": files})

@@ -9,12 +9,12 @@ import torch
 
 from scripts.common import manifest
 from scripts.common.files import write_json
-from scripts.convert import neox_write
 from scripts.convert.from_neox import Native, write
 from scripts.convert.model_folder import content_files
-from scripts.convert.neox_merge import Layers, shard_shape, tensor_names
-from scripts.convert.proof import Shape
 from scripts.data import tokenizer as training_tokenizer
+from scripts.neox import writer as neox_write
+from scripts.neox.parity import Shape
+from scripts.neox.tensor_parallel import Layers, shard_shape, tensor_names
 
 RUN, STEPS = "pythia-tiny", [0, 1, 2, 4]
 SHAPE = Shape(layers=1, width=32, heads=2, padded_vocabulary=384, sequence_length=64)

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from scripts.common import manifest
 from scripts.common.files import read_yaml, write_json
-from scripts.data.indexed import write_tokens
+from scripts.data.megatron.indexed import write_tokens
 from scripts.data.order import write_order
 from scripts.data.tokenizer import save, train
 from scripts.study.fingerprints import fingerprint

@@ -41,7 +41,7 @@ class Workflow:
     def study(self) -> list[str]:
         """What `make study` calls."""
         arguments = [*OPTIONS, *TRIGGERS, "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(self.study_file)]
-        return [sys.executable, "-m", "scripts.study.start", "--directory", str(self.folder), "--", *arguments]
+        return [sys.executable, "-m", "scripts.operate", "start", "--directory", str(self.folder), "--", *arguments]
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Jobs by rule that a dry run would do; rules of batches under their stage's name."""
@@ -56,11 +56,11 @@ class Workflow:
         return counts
 
     def command_line(
-        self, module: str, *arguments: str, study_file: Path = Path("results/study.json")
+        self, package: str, command: str, *arguments: str, study_file: Path = Path("results/study.json")
     ) -> subprocess.CompletedProcess[str]:
-        """One of the stage commands, by hand."""
+        """A command of a package, by hand."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        full = [sys.executable, "-m", module, "--study", str(study_file), *arguments]
+        full = [sys.executable, "-m", package, command, "--study", str(study_file), *arguments]
         return subprocess.run(full, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
 
 

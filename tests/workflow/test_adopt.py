@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from scripts.common.files import read_json, read_yaml
-from scripts.convert.neox_optimizer import read_optimizer
+from scripts.neox.optimizer import read_optimizer
 from tests.unit import neox_writer
 from tests.workflow.conftest import ROOT, SMOKE, Workflow
 from tests.workflow.test_training import run_on
@@ -33,7 +33,7 @@ def train(folder: Path, source: Path, processes: int = 1, step: int = STEP, size
     study = folder / "study.yaml"
     study.write_text(yaml.safe_dump(content))
     name = CHILD.replace("tiny", size)
-    process = run_on(folder, ["scripts.train.train", "--study", str(study), "--run", name], processes)
+    process = run_on(folder, ["scripts.train", "train", "--study", str(study), "--run", name], processes)
     _, errors = process.communicate()
     return f"{process.returncode}\n{errors}"
 
@@ -117,7 +117,15 @@ def test_a_transformers_model_is_continued_by_way_of_a_native_checkpoint(
 ) -> None:
     model = finished.folder / f"models/{PARENT}/step{STEP}"
     arguments = ["--model", str(model), "--to", "native", "--step", str(STEP), "--fresh-optimizer"]
-    command = [sys.executable, "-m", "scripts.convert.to_neox", *arguments, "--tensor-parallel", str(tensor_parallel)]
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.convert",
+        "to-neox",
+        *arguments,
+        "--tensor-parallel",
+        str(tensor_parallel),
+    ]
     subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
     told = train(folder, folder / "native")
     assert told.startswith("0\n"), told

@@ -24,13 +24,12 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from scripts.audit import model_files, tokenizer_files
-from scripts.audit.audit import against
-from scripts.audit.found import look
-from scripts.audit.integrity import integrity
+from scripts.audit.integrity import model_files, tokenizer_files
+from scripts.audit.integrity.audit import against
+from scripts.audit.integrity.checks import integrity
+from scripts.audit.integrity.found import look
 from scripts.audit.verdict import Check
 from scripts.common.files import canonical, digest_of, read_json, read_yaml, sha256_file, write_json
-from scripts.study import exports
 from scripts.study.study import load
 from tests.workflow.conftest import ROOT, SMOKE, Workflow
 from tests.workflow.test_training import RUN, study_file, train
@@ -69,7 +68,7 @@ def forge(run: str) -> None:
     steps = study.steps(run)
     for name in [*(f"checkpoints/{run}/global_step{step}" for step in steps), f"checkpoints/{run}",
                  *(f"models/{run}/step{step}" for step in steps),
-                 *(f"exports/{run}/step{step}" for step in exports.steps(study, run))]:  # fmt: skip
+                 *(f"exports/{run}/step{step}" for step in study.export_steps(run))]:  # fmt: skip
         path = Path(name) / "manifest.json"
         content = read_json(path)
         content["files"] = {
@@ -671,22 +670,22 @@ def test_damaged_files_are_named_and_end_nothing(suite: Path) -> None:
 # --- the commands -----------------------------------------------------------------------------------
 
 
-def command(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def command(package: str, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    full = [sys.executable, "-m", module, *arguments]
+    full = [sys.executable, "-m", package, name, *arguments]
     return subprocess.run(full, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_exit_codes_and_a_folder_without_the_workflow(suite: Path, tmp_path: Path) -> None:
-    sound = command("scripts.audit.audit", "--directory", str(suite))
+    sound = command("scripts.audit", "integrity", "--directory", str(suite))
     assert sound.returncode == 0 and "smoke, integrity: sound" in sound.stdout, sound.stdout + sound.stderr
     flip(suite / f"models/{TINY}/step4/model.safetensors")
-    broken = command("scripts.audit.audit", "--directory", str(suite), "--sample", "1")
+    broken = command("scripts.audit", "integrity", "--directory", str(suite), "--sample", "1")
     assert broken.returncode == 1 and f"models/{TINY}/step4/model.safetensors" in broken.stdout
-    page = command("scripts.audit.page", "--directory", str(suite))
+    page = command("scripts.audit", "page", "--directory", str(suite))
     assert page.returncode == 1 and read_json(suite / "results/audit/verdict.json")["verdict"] == "fail"
     assert "is not what it says" in (suite / "results/audit.html").read_text()
-    mistake = command("scripts.audit.audit", "--directory", str(tmp_path))
+    mistake = command("scripts.audit", "integrity", "--directory", str(tmp_path))
     assert mistake.returncode == 2 and "no such file" in mistake.stderr and "Traceback" not in mistake.stderr
 
 
@@ -694,12 +693,12 @@ def test_an_auditor_who_may_only_read_is_told_and_writes_elsewhere(suite: Path, 
     table = suite / "results/audit/distances.csv"
     table.unlink(missing_ok=True)
     table.mkdir()  # as good as a folder of somebody else's: it can't be written
-    told = command("scripts.audit.audit", "--directory", str(suite))
+    told = command("scripts.audit", "integrity", "--directory", str(suite))
     assert told.returncode == 2 and "smoke, integrity: sound" in told.stdout
     assert "write:   --out" in told.stderr and "Traceback" not in told.stderr
     out = tmp_path / "mine"
-    for module in ("scripts.audit.audit", "scripts.audit.page"):
-        done = command(module, "--directory", str(suite), "--out", str(out))
+    for name in ("integrity", "page"):
+        done = command("scripts.audit", name, "--directory", str(suite), "--out", str(out))
         assert done.returncode == 0, done.stderr
     assert read_json(out / "results/audit/verdict.json")["verdict"] == "pass"
     for name in ("audit.html", "suite.lock.json", "audit/distances.csv"):
@@ -711,7 +710,7 @@ def test_a_copy_against_the_lock(suite: Path) -> None:
     shutil.copyfile("results/suite.lock.json", lock)
 
     def verified() -> subprocess.CompletedProcess[str]:
-        return command("scripts.audit.audit", "--directory", str(suite), "--against", str(lock))
+        return command("scripts.audit", "integrity", "--directory", str(suite), "--against", str(lock))
 
     assert verified().returncode == 0
     shutil.rmtree("checkpoints")

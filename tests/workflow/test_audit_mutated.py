@@ -17,7 +17,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scripts.audit.integrity import integrity
+from scripts.audit.integrity.checks import integrity
 from scripts.common.files import write_json
 from scripts.study.study import load
 from tests.workflow.conftest import Workflow

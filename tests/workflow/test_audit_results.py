@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scripts.audit import exported, memorized, scores
-from scripts.audit.found import look
+from scripts.audit.integrity import exported, memorized, scores
+from scripts.audit.integrity.found import look
 from scripts.audit.verdict import guarded
 from scripts.common.files import sha256_file
 from scripts.study.study import load

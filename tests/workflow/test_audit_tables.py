@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from scripts.audit import tabled
-from scripts.audit.found import look
+from scripts.audit.integrity import tabled
+from scripts.audit.integrity.found import look
 from scripts.study.study import load
 from tests.workflow.conftest import Workflow
 from tests.workflow.test_audit import audited, edit, failed

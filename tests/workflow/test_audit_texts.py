@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scripts.common.files import read_json, sha256_file
-from scripts.data.indexed import open_tokens, write_tokens
+from scripts.data.megatron.indexed import open_tokens, write_tokens
 from scripts.data.store import NAME, read_documents, write_documents
 from tests.workflow.test_audit import TINY, audited, edit, failed, forge
 

@@ -34,7 +34,7 @@ def trained(finished: Workflow, folder: Path, *legs: str, **runtime: Any) -> Pat
     here = Workflow(folder)
     (folder / "results/study.json").write_text(json.dumps(content))
     for leg in legs or ("",):
-        done = here.command_line("scripts.train.train", "--run", RUN, *(["--leg", leg] if leg else []))
+        done = here.command_line("scripts.train", "train", "--run", RUN, *(["--leg", leg] if leg else []))
         assert done.returncode == 0, done.stderr
     return folder / "checkpoints" / RUN
 

@@ -21,7 +21,7 @@ import yaml
 import zstandard
 
 from scripts.common.files import read_json, read_yaml
-from scripts.data.indexed import open_tokens
+from scripts.data.megatron.indexed import open_tokens
 from scripts.study.study import load
 from tests.workflow.conftest import Workflow
 
@@ -90,7 +90,7 @@ def steps(study: Path) -> list[Step]:
 
 
 def command(step: Step, study: Path) -> list[str]:
-    return [sys.executable, "-m", f"scripts.data.{step[0]}", "--study", str(study), *step[1:]]
+    return [sys.executable, "-m", "scripts.data", step[0], "--study", str(study), *step[1:]]
 
 
 def environment() -> dict[str, str]:

@@ -68,5 +68,5 @@ def test_a_slip_in_a_users_task_and_missing_data_end_before_the_first_job(copied
     refused = workflow.run("evaluate")
     said = refused.stdout + refused.stderr
     assert refused.returncode != 0 and "the data of sciq are not in data/hub" in said and "make fetch STUDY=" in said
-    done = workflow.command_line("scripts.evaluate.fetch", "--directory", ".", study_file=workflow.study_file)
+    done = workflow.command_line("scripts.evaluate", "fetch", "--directory", ".", study_file=workflow.study_file)
     assert done.returncode == 2 and "not fetched: sciq" in done.stderr

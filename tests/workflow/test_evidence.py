@@ -100,19 +100,19 @@ def test_a_signature_holds_until_a_file_changes(finished: Workflow, tmp_path: Pa
     public.write_bytes(private.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
     shutil.copytree(finished.folder, tmp_path / "copy", symlinks=True)
     copy = Workflow(tmp_path / "copy")
-    signed = copy.command_line("scripts.audit.evidence", "--sign-with", str(tmp_path / "private.pem"))
+    signed = copy.command_line("scripts.audit", "provenance", "--sign-with", str(tmp_path / "private.pem"))
     assert signed.returncode == 0, signed.stderr
-    verified = copy.command_line("scripts.audit.evidence", "--verify-with", str(public))
+    verified = copy.command_line("scripts.audit", "provenance", "--verify-with", str(public))
     assert verified.returncode == 0, verified.stderr
     statement = copy.folder / "results/evidence/statement.json"
     statement.write_text(statement.read_text().replace("pythia-tiny", "pythia-tinj", 1))
-    refused = copy.command_line("scripts.audit.evidence", "--verify-with", str(public))
+    refused = copy.command_line("scripts.audit", "provenance", "--verify-with", str(public))
     assert refused.returncode == 2 and "results/evidence.sig: does not fit results/evidence" in refused.stderr
 
 
 def test_a_missing_artefact_is_refused_by_name(finished: Workflow, tmp_path: Path) -> None:
     shutil.copytree(finished.folder / "results", tmp_path / "results")
-    done = Workflow(tmp_path).command_line("scripts.audit.evidence")
+    done = Workflow(tmp_path).command_line("scripts.audit", "provenance")
     assert done.returncode == 2 and "data/deduped/manifest.json: missing" in done.stderr
 
 

@@ -33,14 +33,14 @@ def test_a_damaged_file_a_changed_model_and_other_settings_are_refused(copied: C
     model = workflow.folder / "models/pythia-small/step8/manifest.json"
     content = read_json(model)
     model.write_text(json.dumps(content))  # the same, in other bytes
-    refused = workflow.command_line("scripts.export.measure", *RUN)
+    refused = workflow.command_line("scripts.export", "measure", *RUN)
     assert refused.returncode == 2 and "made from another models/pythia-small/step8" in refused.stderr
     file = workflow.folder / HOME / "q4_0.gguf"
     file.write_bytes(file.read_bytes()[:-1])
-    refused = workflow.command_line("scripts.export.measure", *RUN)
+    refused = workflow.command_line("scripts.export", "measure", *RUN)
     assert refused.returncode == 2 and f"q4_0.gguf: {file.stat().st_size} bytes" in refused.stderr
     model.write_text(json.dumps({**content, "subject": {"run": "pythia-small", "step": 4}}))
-    refused = workflow.command_line("scripts.export.write", *RUN)
+    refused = workflow.command_line("scripts.export", "write", *RUN)
     assert refused.returncode == 2 and "'step': 4}, not of pythia-small step 8" in refused.stderr
 
 
@@ -51,11 +51,11 @@ def test_files_no_longer_asked_for_go_and_come_back_with_the_same_bytes(copied: 
     study = workflow.folder / "fewer.json"
     whole = read_json(workflow.folder / "results/study.json")
     study.write_text(json.dumps({**whole, "export": {**whole["export"], "quantizations": ["q4_0"]}}))
-    done = workflow.command_line("scripts.export.write", *RUN, study_file=study)
+    done = workflow.command_line("scripts.export", "write", *RUN, study_file=study)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in home.glob("*.gguf")] == ["q4_0.gguf"]
     shutil.rmtree(home)
-    done = workflow.command_line("scripts.export.write", *RUN)
+    done = workflow.command_line("scripts.export", "write", *RUN)
     assert done.returncode == 0, done.stderr
     assert {path.name: path.read_bytes() for path in home.glob("*.gguf")} == before
 
@@ -65,5 +65,5 @@ def test_a_study_without_the_key_is_told(copied: Callable[..., Workflow]) -> Non
     content = read_json(workflow.folder / "results/study.json")
     study = workflow.folder / "without.json"
     study.write_text(json.dumps({**content, "export": None}))
-    refused = workflow.command_line("scripts.export.write", *RUN, study_file=study)
+    refused = workflow.command_line("scripts.export", "write", *RUN, study_file=study)
     assert refused.returncode == 2 and "has no key `export`" in refused.stderr

@@ -79,28 +79,30 @@ def damage(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "module", "arguments"),
+    ("file", "package", "command", "arguments"),
     [
         (
             "checkpoints/pythia-tiny/global_step4/layer_02-model_00-model_states.pt",
-            "scripts.convert.convert",
+            "scripts.convert",
+            "convert",
             ["--run", "pythia-tiny", "--steps", "4"],
         ),
         (
             "checkpoints/pythia-tiny/resume/global_step8/zero_pp_rank_0_mp_rank_00_optim_states.pt",
-            "scripts.train.train",
+            "scripts.train",
+            "train",
             ["--run", "pythia-tiny"],
         ),
-        ("data/standard/tokens.bin", "scripts.train.train", ["--run", "pythia-small"]),
+        ("data/standard/tokens.bin", "scripts.train", "train", ["--run", "pythia-small"]),
     ],
 )
 def test_a_flipped_bit_is_refused_and_named(
-    copied: Callable[..., Workflow], file: str, module: str, arguments: list[str]
+    copied: Callable[..., Workflow], file: str, package: str, command: str, arguments: list[str]
 ) -> None:
     workflow = copied()
     damage(workflow.folder / file)
     before = hashes(workflow.folder)
-    done = workflow.command_line(module, *arguments)
+    done = workflow.command_line(package, command, *arguments)
     assert done.returncode == 2 and Path(file).name in done.stderr and "Traceback" not in done.stderr
     assert hashes(workflow.folder) == before
 
@@ -110,7 +112,7 @@ def test_a_swapped_checkpoint_is_refused(copied: Callable[..., Workflow]) -> Non
     root = workflow.folder / "checkpoints/pythia-tiny"
     shutil.rmtree(root / "global_step4")
     shutil.copytree(root / "global_step2", root / "global_step4")
-    done = workflow.command_line("scripts.convert.convert", "--run", "pythia-tiny", "--steps", "4")
+    done = workflow.command_line("scripts.convert", "convert", "--run", "pythia-tiny", "--steps", "4")
     assert done.returncode == 2 and "'step': 2" in done.stderr
 
 
@@ -187,7 +189,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
 
 def test_an_unwritable_output_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from scripts.common.errors import UserError
-    from scripts.study.check import check_writable
+    from scripts.operate.preflight import check_writable
 
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere, so ask in the user's place
     with pytest.raises(UserError, match="not writable"):
@@ -196,7 +198,7 @@ def test_an_unwritable_output_folder_is_refused(tmp_path: Path, monkeypatch: pyt
 
 def test_a_disk_too_small_for_the_plan_is_refused(tmp_path: Path) -> None:
     from scripts.common.errors import UserError
-    from scripts.study.check import bytes_needed, check_room
+    from scripts.operate.preflight import bytes_needed, check_room
     from scripts.study.study import load
 
     study = load(ROOT / "config.yaml")
@@ -208,7 +210,7 @@ def test_a_disk_too_small_for_the_plan_is_refused(tmp_path: Path) -> None:
 def test_room_is_asked_of_the_disk_a_folder_is_linked_to(tmp_path: Path) -> None:
     """`checkpoints` on a large disk, the rest on a small one; then `models` beside it."""
     from scripts.common.errors import UserError
-    from scripts.study.check import bytes_needed, bytes_there, check_room, check_writable
+    from scripts.operate.preflight import bytes_needed, bytes_there, check_room, check_writable
     from scripts.study.storage import all_kept
     from scripts.study.study import load
 
@@ -247,7 +249,7 @@ def test_a_package_of_the_same_name_in_the_studys_folder_is_not_taken_for_ours(
     prepare(str(ROOT), 1)
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts/__init__.py").write_text("raise RuntimeError('of another project')\n")
-    command = [sys.executable, "-m", "scripts.data.fetch", "--help"]
+    command = [sys.executable, "-m", "scripts.data", "fetch", "--help"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     monkeypatch.delenv("PYTHONSAFEPATH")
     assert done.returncode == 0, done.stderr
@@ -276,5 +278,5 @@ def test_the_same_run_twice_at_once_is_refused(copied: Callable[..., Workflow]) 
 
     workflow = copied()
     with lock.hold(workflow.folder / "checkpoints/pythia-tiny"):
-        done = workflow.command_line("scripts.train.train", "--run", "pythia-tiny")
+        done = workflow.command_line("scripts.train", "train", "--run", "pythia-tiny")
     assert done.returncode == 2 and f"process {os.getpid()}" in done.stderr

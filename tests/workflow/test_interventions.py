@@ -122,7 +122,7 @@ def test_the_audit_finds_nothing_wrong(changed: Workflow) -> None:
 
 def test_the_viewer_shows_the_rows_as_the_run_read_them(changed: Workflow) -> None:
     shown = [
-        changed.command_line("scripts.data.view", "--run", run, "--steps", "6:7")
+        changed.command_line("scripts.data", "view", "--run", run, "--steps", "6:7")
         for run in ("pythia-tiny", "pythia-tiny-intervention-noise")
     ]
     assert all(done.returncode == 0 for done in shown), shown[1].stderr
@@ -156,7 +156,7 @@ def test_a_parent_retrained_otherwise_asks_for_its_children_again(changed: Workf
 @pytest.mark.parametrize("name", ["noise", "decay"])
 def test_a_run_that_goes_on_replays_from_its_parents_state(changed: Workflow, name: str) -> None:
     run = f"pythia-tiny-intervention-{name}"
-    done = changed.command_line("scripts.audit.replay_leg", "--run", run, "--begin", "4", "--end", "8")
+    done = changed.command_line("scripts.audit", "replay-leg", "--run", run, "--begin", "4", "--end", "8")
     assert done.returncode == 0, done.stderr
     verdict = read_json(changed.folder / f"results/audit/replay/{run}_4_8.json")
     assert verdict["verdict"] == "pass", verdict

@@ -35,7 +35,9 @@ def test_any_number_of_workers_makes_the_same_bytes(copied: Callable[..., Workfl
     workflow = copied()
     before = results(workflow)
     removed(workflow)
-    done = workflow.command_line("scripts.memorize.score", "--run", RUN, "--steps", *STEPS, "--workers", str(workers))
+    done = workflow.command_line(
+        "scripts.memorize", "score", "--run", RUN, "--steps", *STEPS, "--workers", str(workers)
+    )
     assert done.returncode == 0, done.stderr
     assert results(workflow) == before
 
@@ -44,7 +46,7 @@ def test_killed_and_run_again_it_scores_only_what_is_left(copied: Callable[..., 
     workflow = copied()
     before = results(workflow)
     removed(workflow)
-    command = [sys.executable, "-m", "scripts.memorize.score", "--study", "results/study.json", "--run", RUN,
+    command = [sys.executable, "-m", "scripts.memorize", "score", "--study", "results/study.json", "--run", RUN,
                "--steps", *STEPS]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, cwd=workflow.folder, env=environment)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer, GPTNeoXForCausalLM
 
-from scripts.convert.neox import read_layers
+from scripts.neox.model import GPTNeoX
+from scripts.neox.weights import read_layers
 from scripts.study.study import load
-from scripts.train.model import GPTNeoX
 from tests.workflow.conftest import SMOKE, Workflow
 
 STUDY = load(SMOKE)

@@ -12,7 +12,7 @@ import yaml
 
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
-from scripts.convert.neox_optimizer import read_optimizer
+from scripts.neox.optimizer import read_optimizer
 from tests.workflow.conftest import SMOKE, Workflow
 from tests.workflow.test_training import RUN, run_on, train
 

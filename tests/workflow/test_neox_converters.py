@@ -116,7 +116,8 @@ def test_the_converter_of_v1_reads_what_to_neox_writes(
     command = [
         sys.executable,
         "-m",
-        "scripts.convert.to_neox",
+        "scripts.convert",
+        "to-neox",
         "--model",
         f"models/{RUN}/step{STEP}",
         "--step",

@@ -39,8 +39,8 @@ def faults(chromium: Chromium, page: Path, view: View) -> list[str]:
 
 def every_page(workflow: Workflow, folder: Path) -> list[Path]:
     """The pages of a finished study's folder, with those that are made by hand."""
-    for module in ("plan", "status"):
-        workflow.command_line(f"scripts.study.{module}", "--directory", str(folder))
+    for package, command in (("plan", "show"), ("operate", "status")):
+        workflow.command_line(f"scripts.{package}", command, "--directory", str(folder))
     return sorted((folder / "results").glob("*.html"))
 
 
@@ -48,7 +48,7 @@ def every_page(workflow: Workflow, folder: Path) -> list[Path]:
 def test_every_page_of_the_smoke_study(copied: Callable[..., Workflow], chromium: Chromium, view: View) -> None:
     workflow = copied()
     rows = ["--corpus", "standard", "--seed", "1234", "--steps", "0:1", "--html", "results/rows.html"]
-    assert workflow.command_line("scripts.data.view", *rows).returncode == 0
+    assert workflow.command_line("scripts.data", "view", *rows).returncode == 0
     pages = every_page(workflow, workflow.folder)
     assert len(pages) == 8
     assert {page.name: wrong for page in pages if (wrong := faults(chromium, page, view))} == {}

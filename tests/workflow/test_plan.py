@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from scripts.common.files import read_yaml
-from scripts.study.jobs import jobs_by_rule
+from scripts.plan.jobs import jobs_by_rule
 from scripts.study.study import load
 from tests.workflow.conftest import ROOT, SMOKE, Workflow
 
@@ -44,8 +44,8 @@ def test_jobs_of_parts_legs_and_fewer_scored_steps(tmp_path: Path) -> None:
 def test_the_command_takes_seconds_and_no_torch(tmp_path: Path, study: Path) -> None:
     arguments = ["--study", str(study), "--directory", str(tmp_path), "--price", "2"]
     script = (
-        "import runpy, sys; sys.argv = sys.argv[:1] + sys.argv[2:]; "
-        "runpy.run_module('scripts.study.plan', run_name='__main__'); "
+        "import runpy, sys; sys.argv = sys.argv[:1] + ['show'] + sys.argv[2:]; "
+        "runpy.run_module('scripts.plan', run_name='__main__'); "
         "assert not {'torch', 'transformers', 'deepspeed', 'pandas'} & set(sys.modules)"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -61,7 +61,7 @@ def test_the_command_takes_seconds_and_no_torch(tmp_path: Path, study: Path) -> 
 
 def test_mistakes_of_the_command_are_told(tmp_path: Path) -> None:
     for arguments, told in ((["--device", "a10-40gb"], "--device a100-40gb"), (["--price", "-1"], "more than 0")):
-        done = command("-m", "scripts.study.plan", "--study", str(SMOKE), "--directory", str(tmp_path), *arguments)
+        done = command("-m", "scripts.plan", "show", "--study", str(SMOKE), "--directory", str(tmp_path), *arguments)
         assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
 
@@ -75,7 +75,7 @@ def linked(finished: Workflow, tmp_path: Path) -> Workflow:
 
 def test_planned_bytes_are_those_of_the_finished_study(linked: Workflow) -> None:
     """Within 3 % of what the smoke study left, kind by kind; every stage of every run is compared."""
-    done = linked.command_line("scripts.study.plan")
+    done = linked.command_line("scripts.plan", "show")
     assert done.returncode == 0, done.stderr
     measured = json.loads((linked.folder / "results/plan.json").read_text())["measured"]
     sizes = [row for row in measured if row["unit"] == "bytes"]

@@ -15,10 +15,8 @@ from tests.workflow.conftest import ROOT, SMOKE, Workflow
 SEED = 1234
 
 
-def command(folder: Path, module: str, *arguments: str) -> None:
-    subprocess.run(
-        [sys.executable, "-m", f"scripts.data.{module}", *arguments], cwd=folder, env=environment(), check=True
-    )
+def command(folder: Path, name: str, *arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "scripts.data", name, *arguments], cwd=folder, env=environment(), check=True)
 
 
 def environment() -> dict[str, str]:
@@ -111,7 +109,7 @@ def test_a_changed_shard_ends_the_join_and_leaves_the_corpus(published: Workflow
     corpus = (folder / "data/shards/tokens.bin").read_bytes()
     try:
         shard.write_bytes(bytes([kept[0] ^ 1]) + kept[1:])
-        done = published.command_line("scripts.data.join", "--corpus", "shards")
+        done = published.command_line("scripts.data", "join", "--corpus", "shards")
         assert done.returncode == 2
         assert f"shards/{shard.name}" in done.stderr
         assert "sha256" in done.stderr

@@ -45,7 +45,9 @@ tokenizer.decode(tokens[0])
 def folders(finished: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every run of the finished study as folders of revisions."""
     out = tmp_path_factory.mktemp("folders")
-    done = finished.command_line("scripts.convert.publish", "--to", "folder", "--out", str(out), "--owner", "castalia")
+    done = finished.command_line(
+        "scripts.convert", "publish", "--to", "folder", "--out", str(out), "--owner", "castalia"
+    )
     assert done.returncode == 0, done.stderr
     return out / "castalia"
 
@@ -53,7 +55,7 @@ def folders(finished: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_the_quickstart_of_pythias_readme_runs_offline_from_the_cache(finished: Workflow, tmp_path: Path) -> None:
     cache = tmp_path / "pythia-tiny-deduped/step4"
     arguments = ["--run", "pythia-tiny-deduped", "--to", "cache", "--out", str(cache), "--owner", "castalia"]
-    done = finished.command_line("scripts.convert.publish", *arguments)
+    done = finished.command_line("scripts.convert", "publish", *arguments)
     assert done.returncode == 0, done.stderr
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     code = QUICKSTART + "print(tokenizer.decode(tokens[0]))"
@@ -130,11 +132,11 @@ def test_published_models_are_scored_as_if_they_had_been_trained_here(
     card = (workflow.folder / "results/cards/their-tiny/README.md").read_text()
     assert "published by others" in card
     assert "castalia_agreement" in card
-    command = [sys.executable, "-m", "scripts.study.status", "--study", "results/study.json"]
+    command = [sys.executable, "-m", "scripts.operate", "status", "--study", "results/study.json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=workflow.folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    plan = workflow.command_line("scripts.study.plan")
+    plan = workflow.command_line("scripts.plan", "show")
     assert plan.returncode == 0, plan.stderr
     audited_without_training(workflow)
     if shutil.which("chromium"):  # as tests/workflow/test_pages.py
@@ -169,7 +171,7 @@ def audited_without_training(workflow: Workflow) -> None:
         content = read_json(path.with_name("manifest.json"))
         content["files"][path.name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
         write_json(path.with_name("manifest.json"), content)
-    assert workflow.command_line("scripts.audit.audit").returncode == 1
+    assert workflow.command_line("scripts.audit", "integrity").returncode == 1
     checks = {check["id"]: check for check in read_json(workflow.folder / "results/audit/integrity.json")["checks"]}
     assert checks["files"]["status"] == "pass"
     assert "models/their-tiny/step4 and models/their-tiny/step8: the same weights" in checks["unique"]["evidence"]
@@ -182,10 +184,10 @@ def audited_without_training(workflow: Workflow) -> None:
 def fetch(workflow: Workflow, finished: Workflow, steps: list[int]) -> str:
     """What the job that fetches says, in a folder that has the tokenizer and the corpus."""
     shutil.copytree(finished.folder / "data/standard", workflow.folder / "data/standard", dirs_exist_ok=True)
-    made = workflow.command_line("scripts.data.tokenizer", study_file=workflow.study_file)
+    made = workflow.command_line("scripts.data", "tokenizer", study_file=workflow.study_file)
     assert made.returncode == 0, made.stderr
     arguments = ["--run", "their-tiny", "--steps", *map(str, steps)]
-    done = workflow.command_line("scripts.convert.fetch", *arguments, study_file=workflow.study_file)
+    done = workflow.command_line("scripts.convert", "fetch", *arguments, study_file=workflow.study_file)
     assert "Traceback" not in done.stderr
     return f"{done.returncode}\n{done.stderr}"
 

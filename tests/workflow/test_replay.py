@@ -49,7 +49,7 @@ def part(finished: Workflow, folder: Path, *names: str) -> Workflow:
 
 def leg(workflow: Workflow, begin: int, end: int, run: str = RUN) -> dict[str, Any]:
     """The verdict on a stretch of training."""
-    done = workflow.command_line("scripts.audit.replay_leg", "--run", run, "--begin", str(begin), "--end", str(end))
+    done = workflow.command_line("scripts.audit", "replay-leg", "--run", run, "--begin", str(begin), "--end", str(end))
     assert done.returncode == 0, done.stderr
     return dict(read_json(workflow.folder / f"results/audit/replay/{run}_{begin}_{end}.json"))
 
@@ -174,7 +174,7 @@ def test_two_processes_replay_with_two(finished: Workflow, tmp_path: Path) -> No
     content = read_json(study)
     content["runtime"]["processes"] = 2
     write_json(study, content)
-    done = pair.command_line("scripts.train.launch", "--run", RUN)
+    done = pair.command_line("scripts.train", "launch", "--run", RUN)
     assert done.returncode == 0, done.stderr
     content["runtime"]["processes"] = 1
     write_json(study, content)
@@ -189,7 +189,7 @@ def test_models_and_scores_replay_and_an_edited_score_is_named(finished: Workflo
     content = read_json(path)
     content["results"]["castalia_agreement"]["acc,none"] += 0.1
     write_json(path, content)
-    done = scored.command_line("scripts.audit.replay_model", "--run", RUN, "--step", "4")
+    done = scored.command_line("scripts.audit", "replay-model", "--run", RUN, "--step", "4")
     assert done.returncode == 0, done.stderr
     verdict = read_json(scored.folder / f"results/audit/replay/{RUN}_4.json")
     assert [check["status"] for check in verdict["checks"]] == ["pass", "fail", "pass"]
@@ -198,7 +198,7 @@ def test_models_and_scores_replay_and_an_edited_score_is_named(finished: Workflo
 
 
 def rows(workflow: Workflow) -> dict[str, Any]:
-    done = workflow.command_line("scripts.audit.replay_data")
+    done = workflow.command_line("scripts.audit", "replay-data")
     assert done.returncode == 0, done.stderr
     return dict(read_json(workflow.folder / "results/audit/replay/data.json"))
 
@@ -231,17 +231,17 @@ def test_a_replaced_order_is_named(finished: Workflow, tmp_path: Path) -> None:
 def test_the_command_draws_tells_the_cost_and_ends_with_1_for_a_fault(
     finished: Workflow, copied: Callable[..., Workflow]
 ) -> None:
-    cost = finished.command_line("scripts.audit.replay", "--cost", "--seed", "3", "--legs", "2")
+    cost = finished.command_line("scripts.audit", "replay", "--cost", "--seed", "3", "--legs", "2")
     assert cost.returncode == 0 and cost.stdout.count("updates") == 2 and "tokens" in cost.stdout
     workflow = copied()
-    assert workflow.command_line("scripts.audit.replay").returncode == 0
+    assert workflow.command_line("scripts.audit", "replay").returncode == 0
     verdict = read_json(workflow.folder / "results/audit/replay.json")
     assert verdict["verdict"] == "pass" and verdict["checks"][0]["id"] == "replay-sample"
     (drawn,) = verdict["checks"][0]["evidence"]
     run, _, end = drawn.rsplit("_", 2)
     path = workflow.folder / f"checkpoints/{run}/global_step{end}/mp_rank_00_model_states.pt"
     path.unlink()
-    done = workflow.command_line("scripts.audit.replay")
+    done = workflow.command_line("scripts.audit", "replay")
     assert done.returncode == 1
     found = faults(read_json(workflow.folder / "results/audit/replay.json"))
     assert any(path.name in line for line in found)
@@ -249,7 +249,7 @@ def test_the_command_draws_tells_the_cost_and_ends_with_1_for_a_fault(
 
 def test_a_begin_without_stored_state_is_refused(trained: Workflow) -> None:
     arguments = ["--run", RUN, "--begin", "4", "--end", "8"]
-    done = trained.command_line("scripts.audit.replay_leg", *arguments)
+    done = trained.command_line("scripts.audit", "replay-leg", *arguments)
     assert done.returncode == 2 and "--begin: 4" in done.stderr and "[0, 2]" in done.stderr
 
 
@@ -274,7 +274,7 @@ def test_a_damaged_checkpoint_fails_the_replay_of_its_model_and_no_job(finished:
     layer = workflow.folder / f"checkpoints/{RUN}/global_step8/layer_02-model_00-model_states.pt"
     layer.unlink()  # a hard link, maybe
     layer.write_bytes(b"no tensor")
-    done = workflow.command_line("scripts.audit.replay_model", "--run", RUN, "--step", "8")
+    done = workflow.command_line("scripts.audit", "replay-model", "--run", RUN, "--step", "8")
     assert done.returncode == 0, done.stderr
     verdict = read_json(workflow.folder / f"results/audit/replay/{RUN}_8.json")
     told = f"checkpoints/{RUN}/global_step8: refused by scripts.convert.convert, as its log says"

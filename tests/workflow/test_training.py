@@ -49,7 +49,7 @@ def study_file(folder: Path, name: str, precision: str = "fp32", **runtime: Any)
 
 def start(folder: Path, study: Path, *arguments: str, processes: int = 1) -> subprocess.Popen[str]:
     """The training command, see `run_on`."""
-    return run_on(folder, ["scripts.train.train", "--study", str(study), "--run", RUN, *arguments], processes)
+    return run_on(folder, ["scripts.train", "train", "--study", str(study), "--run", RUN, *arguments], processes)
 
 
 def run_on(folder: Path, module: list[str], processes: int) -> subprocess.Popen[str]:
@@ -112,7 +112,7 @@ def home(finished: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = study_file(folder, "plain")
     order = ["--study", str(study), "--corpus", "standard", "--seed", "1234"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-m", "scripts.data.order", *order], cwd=folder, env=environment, check=True)
+    subprocess.run([sys.executable, "-m", "scripts.data", "order", *order], cwd=folder, env=environment, check=True)
     return folder
 
 
@@ -241,7 +241,7 @@ def test_a_study_of_one_process_asks_nobody_else_for_company(
     for key, value in {**left, **step}.items():
         monkeypatch.setenv(key, value)
     process = run_on(
-        folder, ["scripts.train.launch", "--study", str(study_file(folder, "study")), "--run", RUN], processes=1
+        folder, ["scripts.train", "launch", "--study", str(study_file(folder, "study")), "--run", RUN], processes=1
     )
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors

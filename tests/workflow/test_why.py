@@ -12,13 +12,22 @@ import pytest
 from tests.workflow.conftest import ROOT, Workflow
 
 
-def call(module: str, workflow: Workflow, *arguments: str) -> subprocess.CompletedProcess[str]:
-    base = [sys.executable, "-m", module, "--study", str(workflow.study_file), "--directory", str(workflow.folder)]
+def call(name: str, workflow: Workflow, *arguments: str) -> subprocess.CompletedProcess[str]:
+    base = [
+        sys.executable,
+        "-m",
+        "scripts.operate",
+        name,
+        "--study",
+        str(workflow.study_file),
+        "--directory",
+        str(workflow.folder),
+    ]
     return subprocess.run([*base, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def why(workflow: Workflow, *target: str) -> str:
-    done = call("scripts.study.why", workflow, *target)
+    done = call("why", workflow, *target)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -58,7 +67,7 @@ def test_a_target_asked_by_path_runs_only_what_it_needs(tmp_path: Path, target: 
 def test_a_finished_study_is_up_to_date_and_complete(finished: Workflow) -> None:
     assert why(finished) == "the smoke study: up to date, nothing would run.\n"
     assert why(finished, "results/evals/pythia-tiny/zero-shot/step4.json").endswith("nothing would run.\n")
-    done = call("scripts.study.status", finished, "--json")
+    done = call("status", finished, "--json")
     assert done.returncode == 0 and '"complete": true' in done.stdout, done.stdout + done.stderr
 
 
@@ -76,7 +85,7 @@ def test_a_changed_key_is_named_with_both_values(
     text = why(changed)
     roots = text.split("Why:")[1].split("\n\n")[0]
     assert f"settings changed: {told}\n" in roots + "\n" and count in text
-    done = call("scripts.study.status", changed, "--json")
+    done = call("status", changed, "--json")
     assert done.returncode == 1 and told in done.stdout
 
 
@@ -121,7 +130,7 @@ def test_what_the_start_would_refuse_is_told_beforehand(copied: Callable[..., Wo
     ],
 )
 def test_an_unknown_target_is_refused_with_the_near_name(finished: Workflow, target: str, fix: str) -> None:
-    done = call("scripts.study.why", finished, target)
+    done = call("why", finished, target)
     assert done.returncode == 2 and f"write:   {fix}\n" in done.stderr, done.stdout + done.stderr
 
 
@@ -133,9 +142,9 @@ def test_a_failing_job_is_told_by_status(copied: Callable[..., Workflow]) -> Non
     broken.write_bytes(b"x")
     (workflow.folder / "models/pythia-tiny/step8/manifest.json").unlink()
     assert workflow.run("convert").returncode != 0
-    done = call("scripts.study.status", workflow)
+    done = call("status", workflow)
     assert done.returncode == 1
     assert "pythia-tiny, convert failed: " in done.stdout and "logs/convert/pythia-tiny_0_8.log" in done.stdout
     log = workflow.folder / "logs/convert/pythia-tiny_0_8.log"
     log.write_text("")  # as of a job that was killed: only Snakemake knows
-    assert "ended without a word" in call("scripts.study.status", workflow).stdout
+    assert "ended without a word" in call("status", workflow).stdout

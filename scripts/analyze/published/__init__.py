@@ -1,0 +1,1 @@
+"""Scores and memorization that others published, and what their names and twins say."""

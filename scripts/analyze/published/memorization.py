@@ -1,0 +1,78 @@
+"""Tables of memorized rows as EleutherAI publishes them (dataset pythia-memorized-evals: columns index, tokens).
+
+A parquet file a split holds the rows that one model has memorized: `index` is the row's place in training order,
+`tokens` its first 64 tokens, prompt and continuation. The number of rows that were looked at stands in no file:
+146,432,000 for a whole run, 1,024 times the step for an earlier checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from scripts.analyze.memorization.statistics import prediction, training_order, windows
+from scripts.common.command import Parser
+from scripts.common.errors import UserError
+
+BATCH = 1024  # rows a step of Pythia
+MOST = 10**9  # rows, a byte each in memory
+SEED = 1234
+
+
+def read_places(path: Path) -> NDArray[np.int64]:
+    """Sorted places of a table; raises UserError if it is none, lacks the column, or has a place twice or below 0."""
+    found = _column(path, "index")
+    if not pa.types.is_integer(found.type) or found.null_count:
+        raise UserError(f"{path}: column 'index' is {found.type} with {found.null_count} nulls, not whole numbers")
+    places: NDArray[np.int64] = np.sort(found.to_numpy().astype(np.int64))
+    if len(places) and places[0] < 0:
+        raise UserError(f"{path}: place {places[0]}")
+    if len(twice := places[1:][np.diff(places) == 0]):
+        raise UserError(f"{path}: place {twice[0]} stands there twice")
+    return places
+
+
+def _column(path: Path, name: str) -> pa.ChunkedArray:
+    try:
+        names = pq.read_schema(path).names
+        if name not in names:
+            raise UserError(f"{path}: no column {name!r}; it has {', '.join(names)}")
+        return pq.read_table(path, columns=[name])[name]
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: not a parquet file that can be read ({str(error).splitlines()[0]})") from None
+
+
+def read_tokens(path: Path) -> NDArray[np.int64]:
+    """Tokens of a table, int64 [rows, width], in the order of `read_places`; raises UserError for uneven rows."""
+    table = pq.read_table(path, columns=["index", "tokens"]).sort_by("index")
+    rows = table["tokens"].to_pylist()
+    if len({len(row) for row in rows}) > 1:
+        raise UserError(f"{path}: rows of different lengths")
+    return np.array(rows, dtype=np.int64)
+
+
+def flags(places: NDArray[np.int64], rows: int) -> NDArray[np.bool_]:
+    """Memorized flags of rows [0, rows) in training order; places beyond are left out."""
+    found = np.zeros(rows, dtype=bool)
+    found[places[places < rows]] = True
+    return found
+
+
+def main() -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("predictor", type=Path, help="parquet file of a smaller model or an earlier step")
+    parser.add_argument("target", type=Path, nargs="?", help="parquet file of what it is to predict")
+    parser.add_argument("--rows", type=int, required=True, help="rows that both have seen: 1024 times the earlier step")
+    arguments = parser.parse_args()
+    if not 1 <= arguments.rows <= MOST:
+        raise UserError(f"--rows: {arguments.rows} is not from 1 to {MOST}")
+    one = flags(read_places(arguments.predictor), arguments.rows)
+    found = {"rows": arguments.rows, "memorized": int(one.sum()), "order": training_order(*windows(one, BATCH), SEED)}
+    if arguments.target:
+        found["prediction"] = prediction(one, flags(read_places(arguments.target), arguments.rows))
+    print(json.dumps(found, indent=1))

@@ -1,0 +1,1 @@
+"""Others' suites, from a table of hashes and the files at hand."""

@@ -1,0 +1,1 @@
+"""Is a suite complete, unaltered, one chain from step 0?"""

@@ -1,0 +1,90 @@
+"""Whether the suite holds what the study's schedule asks for, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePath
+
+from scripts.audit.integrity.found import Folder, step_in
+from scripts.audit.verdict import Check, judged
+from scripts.common import manifest
+from scripts.study import targets
+from scripts.study.fingerprints import fingerprint, run_settings
+from scripts.study.stages import MEASURE, ONCE, STAGES, TRAIN, Stage
+from scripts.study.study import Study
+
+OF_DATA = ("*/tokens.idx", "*/order-*/*_idx.npy", "documents/*/part-*/documents.parquet")  # a corpus, order, its texts
+
+
+def expected(study: Study) -> list[str]:
+    """Every artefact of the study that describes itself, by path."""
+    read = [run.corpus for run in study.runs.values() if run.corpus in study.file.data.corpora]
+    corpora = [f"data/{corpus}/manifest.json" for corpus in read]
+    looked_at = (stage for stage in STAGES if stage is not MEASURE)  # the check "exported" looks for measurements
+    of_stages = [path for stage in looked_at for path in stage.files(study)]
+    return list(dict.fromkeys([*targets.data(study), *corpora, *targets.checkpoints(study), *of_stages]))
+
+
+def check_complete(study: Study, folder: Folder) -> Check:
+    """Every scheduled artefact is there."""
+    there = {*folder.manifests, *folder.evaluations, *folder.memorization}
+    asked = expected(study)
+    faults = [f"{path}: missing" for path in asked if path not in there]
+    return judged("complete", "Every artefact the study asks for is there", faults, f"{len(asked):,} artefacts")
+
+
+def check_known(study: Study, folder: Folder) -> Check:
+    """No run, step, task set, text or order that the study does not ask for, whether a manifest names it or not."""
+    faults = [*_unknown_runs(study), *_unknown_data(study, folder)]
+    # a finished run of which fewer steps are asked for keeps what it has
+    dropped = {run: set(run_settings(study, run)["steps"]) - set(study.steps(run)) for run in study.trained}
+    count = 0
+    for stage in STAGES:
+        steps = {run: set(stage.steps(study, run)) | dropped.get(run, set()) for run in _runs(study, stage)}
+        parts, place = set(stage.parts(study)), PurePath(stage.output.removesuffix(f"/{manifest.NAME}"))
+        for path in sorted(Path().glob(_glob(stage, place))):
+            names = dict(zip(place.parts, path.parts, strict=True))
+            run, step = names["{run}"], step_in(path.name)
+            if run not in steps:
+                continue  # told once of all its steps
+            count += 1
+            if step not in steps[run]:
+                faults.append(f"{path.as_posix()}: the study's schedule has no such step")
+            elif names.get("{part}", ONCE[0]) not in parts:
+                faults.append(f"{path.as_posix()}: the study has no task set {names['{part}']}")
+    what = "There is no run, step, task set, text or order beyond the study's"
+    return judged("known", what, faults, f"{count:,} are the study's")
+
+
+def _runs(study: Study, stage: Stage) -> Iterable[str]:
+    return study.trained if stage is TRAIN else study.runs
+
+
+def _glob(stage: Stage, place: PurePath) -> str:
+    """Of what lies where a stage's steps do; among checkpoints lie legs and states to resume from too."""
+    any_name = stage is not TRAIN and place != PurePath(stage.output)
+    return re.sub(r"\{\w+\}", "*", f"{place.parent}/[!.]*/" if any_name else place.as_posix())
+
+
+def _unknown_runs(study: Study) -> Iterator[str]:
+    for stage in STAGES:
+        for path in sorted(Path(stage.output.partition("/{run}")[0]).glob("[!.]*/")):
+            if path.name not in _runs(study, stage) and any(path.glob("*")):  # a disk's lost+found is no run
+                yield f"{path.as_posix()}: the study has no run {path.name}"
+
+
+def _unknown_data(study: Study, folder: Folder) -> Iterator[str]:
+    """What lies below data/ unasked. Raw texts may lie there too, and the folder of a link may serve others."""
+    if Path("data").is_symlink():
+        return
+    yield from (
+        f"{path}: the study asks for no such data"
+        for path in folder.manifests
+        if path.startswith("data/") and fingerprint(study, path) is None
+    )
+    for pattern in OF_DATA:
+        for path in sorted(Path("data").glob(pattern)):
+            made = path.parent / manifest.NAME
+            if made.as_posix() not in folder.manifests and fingerprint(study, made.as_posix()) is None:
+                yield f"{path.as_posix()}: the study asks for no such data, and nothing says what it is"

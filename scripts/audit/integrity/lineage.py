@@ -1,0 +1,89 @@
+"""Whether every artefact descends, by hashes, from what it says it was made from: down to each run's step 0."""
+
+from __future__ import annotations
+
+from scripts.audit.integrity.found import Folder, Found, checkpoint_path, model_path
+from scripts.audit.integrity.identity import at
+from scripts.audit.verdict import Check, judged
+from scripts.common.files import digest_of
+from scripts.study.study import Study
+
+TOKENIZER = "data/tokenizer/manifest.json"
+
+
+def check_whole(folder: Folder) -> Check:
+    """Manifests are complete, and their fingerprints those of the settings beside them."""
+    faults = []
+    for found in folder.manifests.values():
+        if found.content.get("complete") is not True:
+            faults.append(f"{found.path}: not complete")
+        elif found.content.get("fingerprint") != digest_of(found.content.get("science")):
+            faults.append(f"{found.path}: its fingerprint is not that of the settings in it")
+    return judged("manifests", "Every manifest is whole", faults, f"{len(folder.manifests):,} manifests")
+
+
+def check_parents(folder: Folder) -> Check:
+    """The parents a manifest names are there and have the hashes it names."""
+    faults, count = [], 0
+    for found in folder.manifests.values():
+        for parent, said in found.content.get("parents", {}).items():
+            count += 1
+            there = folder.sha256(parent)
+            if there is None:
+                faults.append(f"{found.path}: made from {parent}, which is missing")
+            elif there != said:
+                faults.append(f"{found.path}: made from another {parent}: sha256 {said}, there is {there}")
+    return judged("parents", "Every artefact was made from the artefacts that are there", faults, f"{count:,} edges")
+
+
+def check_chain(study: Study, folder: Folder) -> Check:
+    """Each run is one chain of scheduled checkpoints, from its corpus, its order and what it goes on from."""
+    faults: list[str] = []
+    length = 0
+    for name in study.trained:
+        before = first_parents(study, name)
+        for step in study.steps(name):
+            found = folder.checkpoint(name, step)
+            if found is not None:
+                faults += _other_parents(found, before)
+                length += 1
+            before = [checkpoint_path(name, step)]
+        run = folder.manifests.get(f"checkpoints/{name}/manifest.json")
+        if run is not None:
+            faults += _other_parents(run, first_parents(study, name))
+            listed = {f"global_step{step}/manifest.json" for step in study.steps(name)}
+            unlike = listed ^ {file for file in run.content.get("files", {}) if file.endswith("manifest.json")}
+            faults += [f"{run.path}: {file} is named, or scheduled, and not both" for file in sorted(unlike)]
+    for model in folder.of_kind("model"):
+        subject = at(model.path)
+        if model.path == model_path(subject["run"], subject.get("step", -1)):
+            native = [] if subject["run"] in study.published else [checkpoint_path(subject["run"], subject["step"])]
+            faults += _other_parents(model, [*native, TOKENIZER])
+    what = "Each run is one chain from its data and step 0, and each model hangs on its own checkpoint"
+    return judged("chain", what, faults, f"{len(study.trained)} chains, {length:,} checkpoints")
+
+
+def first_parents(study: Study, name: str) -> list[str]:
+    """What a run's first checkpoint is made from (scripts/train/train.py): corpus, order, an intervention's parent."""
+    run = study.run(name)
+    corpus = f"data/{run.corpus}"
+    parents = [f"{corpus}/manifest.json", f"{corpus}/order-{run.data_seed}/manifest.json"]
+    if run.origin is None:
+        return parents
+    if run.origin.over_text:
+        parents.append(TOKENIZER)
+    of = (
+        checkpoint_path(run.origin.run, run.origin.step)
+        if run.origin.run
+        else f"checkpoints/{name}/adopted/manifest.json"
+    )
+    return [*parents, of]
+
+
+def _other_parents(found: Found, asked: list[str]) -> list[str]:
+    said = found.content.get("parents", {})
+    if set(said) == set(asked):
+        return []
+    return [
+        f"{found.path}: descends from {', '.join(sorted(said)) or 'nothing'}; it should from {', '.join(sorted(asked))}"
+    ]

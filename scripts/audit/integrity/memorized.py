@@ -1,0 +1,195 @@
+"""Memorization against the rows that the study draws, and its scores against each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from scripts.audit.integrity.found import Folder
+from scripts.audit.integrity.identity import at
+from scripts.audit.verdict import Check, judged
+from scripts.common.errors import UserError
+from scripts.common.untrusted import read_parquet, reading
+from scripts.data.changes import change_of
+from scripts.data.rows import Rows
+from scripts.memorize.pieces import Scores
+from scripts.memorize.read import NOWHERE, Read, read_rows
+from scripts.memorize.rows import KINDS, counts_in, row_hashes, sampled
+from scripts.memorize.score import in_reach, table
+from scripts.study.runs import Run
+from scripts.study.study import Study
+
+COLUMNS = {"place": "whole", "step_seen": "whole", "seen": "truth", "chosen": "text", "count": "whole",
+           "planted": "whole", "component": "text", "first_miss": "whole", "score": "float",
+           "memorized": "truth"}  # fmt: skip
+MOST_TOKENS = 1 << 28  # of corpus and rows that are read again: some ten seconds
+MOST_ROWS = 1 << 28
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The rows a run is scored on, without tokens, and a number that equal texts share, uint64 [n]."""
+
+    read: Read
+    text: NDArray[np.uint64]
+
+
+def check_scored_rows(study: Study, folder: Folder) -> Check:
+    """Memorization files hold the rows the study draws, with all that is known of them, and scores that agree."""
+    by_order: dict[str, list[str]] = {}
+    for path in sorted(folder.memorization):
+        if (name := str(at(path)["run"])) in study.runs:
+            run = study.run(name)  # runs of any size read the same rows
+            by_order.setdefault(f"{run.corpus} {run.data_seed} {run.rows} {run.origin}", []).append(path)
+    told = [_of_one_order(study, paths) for paths in by_order.values()]
+    what = "Memorization was scored on the rows that the study draws, each once, and its scores agree with each other"
+    if not folder.memorization:
+        return Check("scored_rows", what, "not applicable", ("nothing was scored",))
+    rows, again = sum(rows for _, rows, _ in told), sum(again for *_, again in told)
+    sound = f"{rows:,} rows in {len(folder.memorization):,} files, of {again:,} files drawn and counted again"
+    return judged("scored_rows", what, [fault for faults, *_ in told for fault in faults], sound)
+
+
+def _of_one_order(study: Study, paths: list[str]) -> tuple[list[str], int, int]:
+    """Sentences on the files of runs that read the same rows, how many these hold, in how many files drawn again."""
+    run, faults, rows = study.run(at(paths[0])["run"]), list[str](), 0
+    drawn = None
+    try:
+        with reading(f"data/{run.corpus}/order-{run.data_seed}"):
+            drawn = draw(study, run)
+    except UserError as error:
+        faults.append(str(error))
+    first: Any = None
+    for path in paths:
+        try:
+            held = read_parquet(Path(path), COLUMNS, MOST_ROWS)
+            rows += held.num_rows
+            with reading(path):
+                faults += unlike(study, study.run(at(path)["run"]), path, held, drawn)
+                chosen = held.filter(pc.not_equal(held["chosen"], "rest"))["place"].combine_chunks()
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        first = chosen if first is None else first
+        if drawn is None and not first.equals(chosen):
+            faults.append(f"{path}: other rows than {paths[0]}")
+    return faults, rows, 0 if drawn is None else len(paths)
+
+
+def draw(study: Study, run: Run) -> Drawn | None:
+    """The rows of a run, drawn and counted again; None where that would be to read more than MOST_TOKENS."""
+    asked = study.file.memorization
+    order = Rows.open(Path("data") / run.corpus, run.data_seed, change_of(run), run.rows)
+    if len(order.tokens.flat) + run.rows * (asked.prompt + asked.continuation) > MOST_TOKENS:
+        return None
+    planted = study.planted_components(run.corpus)
+    with TemporaryDirectory() as folder:
+        read = read_rows(order, asked, run.rows, planted, Path(folder), counted)
+        text = row_hashes(read.tokens)
+        return Drawn(replace(read, tokens=read.tokens[:0].copy()), text)
+
+
+def counted(order: Rows, hashes: NDArray[np.uint64], width: int) -> NDArray[np.int64]:
+    """How often rows occur, counted here: what lies in data/counts/ may be anybody's."""
+    return counts_in(order.tokens.flat, hashes, width)
+
+
+def unlike(study: Study, run: Run, path: str, held: pa.Table, drawn: Drawn | None) -> Iterator[str]:
+    """Sentences on a file whose rows are not those the study draws, or whose scores contradict each other."""
+    asked, step = study.file.memorization, int(at(path)["step"])
+    batch = run.training.batch_size
+    if drawn is None:
+        yield from _unlike_sample(study, run, path, held)
+        told, text = _of_file(held), None
+    else:
+        reach = in_reach(drawn.read, step, batch)
+        told, text = drawn.read.described(reach), drawn.text[reach]
+    if len(told.place) != held.num_rows:
+        yield f"{path}: {held.num_rows:,} rows, the study draws {len(told.place):,}"
+        return
+    if any(held[name].null_count for name in COLUMNS if name not in ("place", "step_seen", "score")):
+        yield f"{path}: a row without value"
+        return
+    scores = _scores(held, asked.continuation, asked.mode == "score")
+    made = table(told, scores, asked.continuation, step, batch)
+    for name in COLUMNS:
+        if count := _differing(held[name], made[name]):
+            yield f"{path}: other {name} than {_MADE.get(name, 'of the rows that the study draws')}, {count:,} rows"
+    yield from (f"{path}: {line}" for line in impossible(scores, asked.continuation, text))
+
+
+_MADE = {"score": "as many of the continuation's tokens", "memorized": "its first misses tell"}
+
+
+def _scores(held: pa.Table, continuation: int, with_hits: bool) -> Scores:
+    """The file's first misses, and the hits that its scores stand for."""
+    least, most = np.iinfo(np.int16).min, np.iinfo(np.int16).max
+    misses = np.clip(held["first_miss"].to_numpy(), least, most).astype(np.int16)
+    shares = pc.fill_null(held["score"].cast(pa.float64()), math.nan).to_numpy()
+    hits = np.clip(np.nan_to_num(np.rint(shares * continuation), nan=-1), least, most).astype(np.int16)
+    return Scores(misses, hits if with_hits else None)
+
+
+def _differing(held: pa.ChunkedArray, made: pa.ChunkedArray) -> int:
+    """How many values are not the same; nulls are alike."""
+    made = made.cast(pa.large_string() if pa.types.is_string(made.type) else made.type)
+    held = held.cast(made.type)
+    other = pc.fill_null(pc.not_equal(held, made), False)
+    return int(pc.sum(pc.or_(other, pc.xor(held.is_null(), made.is_null()))).as_py() or 0)
+
+
+def impossible(scores: Scores, continuation: int, text: NDArray[np.uint64] | None) -> Iterator[str]:
+    """Sentences on first misses and hits that no model can have."""
+    misses = scores.first_miss.astype(np.int64)
+    if count := int(((misses < 0) | (misses > continuation)).sum()):
+        yield f"{count:,} first misses are not from 0 to {continuation}"
+    columns = {"first miss": misses}
+    if scores.hits is not None:
+        hits = columns["score"] = scores.hits.astype(np.int64)
+        if count := int(((hits < misses) | (hits > continuation - (misses < continuation))).sum()):
+            yield f"{count:,} scores contradict their first misses"
+    if text is None or not len(text):
+        return
+    by_text = np.argsort(text, kind="stable")
+    same = text[by_text][1:] == text[by_text][:-1]
+    for name, column in columns.items():
+        if count := int((same & (np.diff(column[by_text]) != 0)).sum()):
+            yield f"{count:,} rows of equal text have another {name}"
+
+
+def _of_file(held: pa.Table) -> Read:
+    """What a file says of its rows, where they can't be drawn again."""
+    components = held["component"].combine_chunks().dictionary_encode()
+    kinds = pc.index_in(held["chosen"], pa.array(KINDS, held["chosen"].type))
+    return Read(
+        tokens=np.zeros((0, 0)),
+        place=pc.fill_null(held["place"].cast(pa.int64()), NOWHERE).to_numpy(),
+        kind=pc.fill_null(kinds, 0).to_numpy(),
+        count=held["count"].to_numpy(),
+        component=components.indices.to_numpy(),
+        planted=held["planted"].to_numpy(),
+        names=components.dictionary.to_pylist(),
+    )
+
+
+def _unlike_sample(study: Study, run: Run, path: str, held: pa.Table) -> Iterator[str]:
+    """Sentences on a file whose sampled rows are not those the study draws, or with rows twice or beyond the run."""
+    asked = study.file.memorization
+    of_order = held.filter(pc.not_equal(held["chosen"], "planted"))
+    places, every = of_order["place"], held["place"].drop_null()
+    if len(places.unique()) != len(places):
+        yield f"{path}: a row is scored twice"
+    if len(every) and not (pc.min(every).as_py() >= 0 and pc.max(every).as_py() < run.rows):
+        yield f"{path}: scores a row that {run.name} never reads"
+    chosen: Any = held.filter(pc.equal(held["chosen"], "sample"))["place"].drop_null().to_numpy()
+    if not np.array_equal(chosen, np.sort(sampled(run.rows, asked.sample_rows, asked.seed))):
+        yield f"{path}: other sampled rows than the study draws"

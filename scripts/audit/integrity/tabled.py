@@ -1,0 +1,215 @@
+"""Tables, findings and figures against what analysis makes of the results that are here.
+
+Numbers may differ in their last digits, as of another processor. Words, drawings and the choice of columns belong to
+the code: they are held against a suite's only where this revision of it made the suite.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as is_of
+
+from scripts.audit.integrity import hashed
+from scripts.audit.integrity.found import Folder
+from scripts.audit.verdict import Check, judged
+from scripts.common import manifest
+from scripts.common.errors import UserError
+from scripts.common.untrusted import read_json, read_parquet, read_text, reading, regular
+from scripts.study.stages import GGUF
+from scripts.study.study import Study
+
+TABLES, FIGURES, FINDINGS = Path("results/tables"), Path("results/figures"), Path("results/findings.json")
+MOST = 1 << 30  # bytes of results, unpacked, that tables are made of again
+CLOSE = {"rel_tol": 1e-6, "abs_tol": 1e-9}
+LINES = 5  # of a table that are told
+HASHED = re.compile(r"data-[0-9a-f]{32}")  # altair names data after its digits
+KINDS: dict[str, Callable[[Any], bool]] = {
+    "text": lambda kind: is_of.is_string(kind) or is_of.is_large_string(kind),
+    "whole": is_of.is_integer,
+    "float": is_of.is_floating,
+    "truth": is_of.is_boolean,
+}
+ELSEWHERE = "words, drawings and columns were not compared: other code made this suite, or it is not known which"
+
+
+def check_tables(study: Study, folder: Folder) -> Check:
+    """Tables hold what analysis makes of the results, in every cell."""
+    what = "Tables hold what analysis makes of the results that are here"
+    there = [path for pattern in ("*.csv", "*.parquet") for path in sorted(TABLES.glob(pattern))]
+    if not there:
+        return Check("tables", what, "not applicable", ("there is no table",))
+    strict = this_code_made(folder)
+    try:
+        if (size := sum(map(_unpacked, _sources(study)))) > MOST:
+            how = "make them again in a copy: python -m scripts.analyze tables --study results/study.json"
+            return Check("tables", what, "not applicable", (f"they are made of {size / 1e9:.1f} GB of results; {how}",))
+        with reading("what they are made of"):
+            made = _made(study)
+    except UserError as error:
+        return judged("tables", what, [f"{TABLES}: can't be made again: {error}"], "")
+    faults = [f"{path}: the study has no such table" for path in there if strict and path.stem not in made]
+    compared = [path for path in there if made.get(path.stem) is not None]
+    for path in compared:
+        try:
+            faults += _unlike_table(path, made[path.stem], strict)
+        except UserError as error:
+            faults.append(str(error))
+    return judged("tables", what, faults, _told(f"{len(compared)} files made again", strict))
+
+
+def check_findings(study: Study, folder: Folder, tables: Check) -> Check:
+    """Findings and figures say what analysis makes of the tables."""
+    what = "Findings and figures show what is in the tables"
+    drawn = sorted(FIGURES.glob("*.json"))
+    if not study.trained or not (drawn or FINDINGS.exists()):
+        return Check("findings", what, "not applicable", ("there are no findings and figures",))
+    unsound = tables.status != "pass" and any(TABLES.glob("*"))  # without any, they rest on nothing: `load` says so
+    if unsound or study.file.evaluation.published:
+        why = "tables that did not pass" if unsound else "published scores, which are no part of the suite"
+        return Check("findings", what, "not applicable", (f"they rest on {why}",))
+    from scripts.report.figures.figures import figures
+    from scripts.report.figures.theme import finish
+    from scripts.report.findings.findings import findings
+    from scripts.report.results import load
+
+    strict, results, faults = this_code_made(folder), load(study), list[str]()
+    if FINDINGS.exists():
+        said = [finding.plain() for finding in findings(results)]
+        faults += _unlike_json(FINDINGS, said, (lambda found: found) if strict else _numbers)
+    for name, figure in figures(results, None).items():
+        if name != "timings" and (path := FIGURES / f"{name}.json") in drawn:
+            specification = finish(figure.chart, figure.title, figure.subtitle)
+            faults += _unlike_json(path, specification, _named if strict else lambda found: _named(found)["datasets"])
+    return judged("findings", what, faults, _told(f"findings and {len(drawn)} figures", strict))
+
+
+def this_code_made(folder: Folder) -> bool:
+    """Whether the suite's records name the revision of the code at hand, and no other."""
+    revision = manifest.code_revision()
+    if revision is None or revision.endswith("-dirty"):
+        return False
+    return {read_json(path).get("code") for path in hashed.records(folder).values()} == {revision}
+
+
+def _told(count: str, strict: bool) -> str:
+    return count if strict else f"{count}; {ELSEWHERE}"
+
+
+def _sources(study: Study) -> Iterator[Path]:
+    """What tables are made of, where it is there."""
+    yield from (path for run in study.trained for path in Path("checkpoints", run).glob("*.jsonl"))
+    yield from Path("results/evals").glob("*/*/step*.json")
+    yield from Path("results/memorization").glob("*/step*.parquet")
+
+
+def _unpacked(path: Path) -> int:
+    with regular(path) as handle, reading(path):  # analysis would read a device for ever
+        if path.suffix != ".parquet":
+            return os.fstat(handle.fileno()).st_size
+        footer = pq.ParquetFile(handle).metadata
+        groups = sum(footer.row_group(number).total_byte_size for number in range(footer.num_row_groups))
+        total: int = groups + 8 * footer.num_rows * footer.num_columns
+        return total
+
+
+def _made(study: Study) -> dict[str, Any]:
+    """Tables by name; None of those that are not of the suite alone: measured, or of scores published elsewhere."""
+    from scripts.analyze import export_table
+    from scripts.analyze.tables import made
+
+    found: dict[str, Any] = dict(made(study))
+    if GGUF.asked(study):
+        found["export"] = export_table.text([*export_table.IDENTITY, *export_table.SCORES], export_table.rows(study))
+    return {**found, **({"published": None} if study.file.evaluation.published else {})}
+
+
+def _unlike_table(path: Path, made: Any, strict: bool) -> Iterator[str]:
+    """Lines in which a table, CSV or parquet, is not the one made again."""
+    text = made if isinstance(made, str) else made.to_csv(index=False, lineterminator="\n")
+    if path.suffix == ".csv":
+        found = read_text(path, 2 * len(text.encode()) + MOST // 1024)
+    else:
+        kinds = {
+            field.name: kind
+            for field in pa.Schema.from_pandas(made, preserve_index=False)
+            for kind, of_kind in KINDS.items()
+            if of_kind(field.type)
+        }
+        with regular(path) as handle, reading(path):
+            names = pq.read_schema(handle).names
+        kinds = {name: kind for name, kind in kinds.items() if strict or name in names}
+        export_table = read_parquet(path, kinds, len(made) + 1)
+        found = export_table.select(list(kinds)).replace_schema_metadata(None).to_pandas().to_csv(index=False)
+        text = made[list(kinds)].to_csv(index=False)
+    if found != text:
+        with reading(path):
+            yield from _unlike_lines(path, text, found, strict)
+
+
+def _unlike_lines(path: Path, text: str, found: str, strict: bool) -> Iterator[str]:
+    asked, there = (list(csv.DictReader(io.StringIO(each), strict=True)) for each in (text, found))
+    columns, own = (next(csv.reader(io.StringIO(each)), []) for each in (text, found))
+    if columns != own and strict:
+        yield f"{path}: columns {', '.join(own)}; analysis makes {', '.join(columns)}"
+    elif len(asked) != len(there):
+        yield f"{path}: {len(there):,} rows, analysis makes {len(asked):,}"
+    else:
+        shared, told = [name for name in columns if name in own], 0
+        for line, (right, row) in enumerate(zip(asked, there, strict=True), start=2):
+            for name in shared:
+                if not _same(right[name], row[name]) and (told := told + 1) <= LINES:
+                    yield f"{path}: line {line}: {name} is {row[name]!r}, analysis makes {right[name]!r}"
+
+
+def _same(one: Any, other: Any) -> bool:
+    if one == other:
+        return True
+    try:
+        return math.isclose(float(one), float(other), **CLOSE)
+    except (TypeError, ValueError):
+        return False
+
+
+def _unlike_json(path: Path, made: Any, part: Callable[[Any], Any]) -> Iterator[str]:
+    """Where the JSON of a file is not the one made again, in the part that is compared."""
+    try:
+        with reading(path):
+            yield from _differing(part(json.loads(json.dumps(made))), part(read_json(path)), str(path))
+    except UserError as error:
+        yield str(error)
+
+
+def _differing(made: Any, found: Any, where: str) -> Iterator[str]:
+    if isinstance(made, dict) and isinstance(found, dict) and made.keys() == found.keys():
+        for key in made:
+            yield from _differing(made[key], found[key], f"{where}: {key}")
+    elif isinstance(made, list) and isinstance(found, list) and len(made) == len(found):
+        for number, (one, other) in enumerate(zip(made, found, strict=True)):
+            yield from _differing(one, other, f"{where} [{number}]")
+    elif made != found and (isinstance(made, bool | str) or isinstance(found, bool | str) or not _same(made, found)):
+        yield f"{where}: {found!r:.200}, made again {made!r:.200}"
+
+
+def _numbers(findings: Any) -> Any:
+    """Of findings what no other wording changes: the numbers of each, and whether it holds."""
+    return {found["id"]: {"numbers": found["numbers"], "holds": found.get("holds")} for found in findings}
+
+
+def _named(specification: Any) -> Any:
+    """A figure with its data in the order in which it names them, whatever their names."""
+    rest = json.dumps({key: value for key, value in specification.items() if key != "datasets"}, sort_keys=True)
+    names = list(dict.fromkeys(HASHED.findall(rest)))
+    for number, name in enumerate(names):
+        rest = rest.replace(name, f"data-{number}")
+    return {**json.loads(rest), "datasets": [specification["datasets"][name] for name in names]}

@@ -1,0 +1,116 @@
+"""The updates of every run: none missing, as the manifests tell them, and on the rows they should have read."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from scripts.audit.integrity.found import Folder
+from scripts.audit.integrity.history import History
+from scripts.audit.verdict import Check, judged
+from scripts.common.errors import UserError
+from scripts.common.untrusted import reading
+from scripts.study.runs import Run
+from scripts.study.study import Study
+
+SAMPLED = 16  # updates of a run whose rows are read again
+
+
+def check_updates(study: Study, folder: Folder, histories: dict[str, History], unreadable: list[str]) -> Check:
+    """metrics.jsonl holds each update once, and checkpoints tell of their updates what it tells."""
+    faults = list(unreadable)
+    count = 0
+    for name, history in histories.items():
+        run = study.run(name)
+        count += len(history.step)
+        before = run.first_step
+        for step in study.steps(name):
+            found = folder.checkpoint(name, step)
+            if found is not None:
+                batch = run.training.batch_size
+                asked = {"places": [before * batch, step * batch], **history.facts(before, step)}
+                for key, value in asked.items():
+                    if found.facts.get(key) != value:
+                        told = f"{found.facts.get(key)}, by metrics.jsonl it is {value}"
+                        faults.append(f"{found.path}: {key} is {told}")
+            before = step
+    what = "No update is missing, and every checkpoint tells of the updates that metrics.jsonl holds"
+    return judged("updates", what, faults, f"{count:,} updates of {len(histories)} runs")
+
+
+def check_orders(study: Study, folder: Folder, histories: dict[str, History]) -> Check:
+    """One order for all runs of a corpus and data seed, other orders for other data seeds."""
+    faults = []
+    digests = {
+        place: found.facts.get("digest")
+        for place in {(run.corpus, run.data_seed) for run in study.trained.values()}
+        if (found := folder.manifests.get(f"data/{place[0]}/order-{place[1]}/manifest.json"))
+    }
+    for (one, first), (two, second) in combinations(sorted(digests.items()), 2):
+        if one[0] == two[0] and first == second:
+            faults.append(f"data/{one[0]}: orders {one[1]} and {two[1]} have the same digest {first}")
+    pairs = 0
+    for one_name, two_name in combinations(histories, 2):
+        a, b = study.run(one_name), study.run(two_name)
+        if a.corpus != b.corpus or _shape(a) != _shape(b):
+            continue
+        pairs += 1
+        alike, steps = _alike(a, histories[one_name], b, histories[two_name])
+        if a.data_seed == b.data_seed and not alike.all():
+            step = int(steps[~alike][0])
+            faults.append(f"{one_name} and {two_name}: one data seed, and update {step} read other rows")
+        elif a.data_seed != b.data_seed and alike.any():
+            step = int(steps[alike][0])
+            faults.append(f"{one_name} and {two_name}: data seeds differ, and update {step} read the same rows")
+    what = "Runs of one data seed read the same rows in the same order, whatever their size; of two seeds, other rows"
+    return judged("orders", what, faults, f"{len(digests)} orders, {pairs:,} pairs of runs")
+
+
+def _shape(run: Run) -> tuple[int, int]:
+    return run.training.batch_size, run.training.sequence_length
+
+
+def _alike(a: Run, one: History, b: Run, two: History) -> tuple[np.ndarray, np.ndarray]:
+    """Which updates that both runs made read the same rows, and their steps; those with changed rows are left out."""
+    steps, ours, theirs = np.intersect1d(one.step, two.step, assume_unique=True, return_indices=True)
+    plain = np.ones(len(steps), bool)
+    for run in (a, b):
+        if run.origin and run.origin.transform:
+            first, last = run.origin.between
+            plain &= ~((steps > first) & (steps <= last))
+    return (one.rows[ours] == two.rows[theirs])[plain], steps[plain]
+
+
+def check_rows(study: Study, histories: dict[str, History]) -> Check:
+    """The digest of the rows of some updates of each run, read again from tokens and order.
+
+    Evenly spread, the first and the last among them. All rows, from raw text on, are the replay's.
+    """
+    from scripts.data.changes import change_of
+    from scripts.data.rows import Rows
+
+    faults, count = [], 0
+    for name, history in histories.items():
+        run = study.run(name)
+        batch, path = run.training.batch_size, f"checkpoints/{name}/metrics.jsonl"
+        order = f"data/{run.corpus}/order-{run.data_seed}"
+        try:
+            with reading(order):
+                rows = Rows.open(Path("data") / run.corpus, run.data_seed, change_of(run))
+            if rows.sequence_length != run.training.sequence_length:
+                raise UserError(f"{order}: rows of {rows.sequence_length} tokens, the study's have another length")
+            for index in np.unique(np.linspace(0, len(history.step) - 1, SAMPLED).astype(int)).tolist():
+                step = int(history.step[index])
+                with reading(order):
+                    block = np.ascontiguousarray(rows.rows((step - 1) * batch, step * batch), dtype="<i4")
+                count += 1
+                if hashlib.sha256(block.tobytes()).hexdigest()[:16] != history.rows[index]:
+                    faults.append(f"{path}: update {step} read other rows than those in {order}")
+                    break
+        except UserError as error:
+            faults.append(str(error))
+    what = "Updates read the rows that tokens and order give (some of each run, evenly spread)"
+    return judged("rows", what, faults, f"{count:,} updates of {len(histories)} runs")

@@ -1,0 +1,60 @@
+"""Draw results/figures/recency.json and .svg: what each checkpoint knows of the rows that each of them just saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from scripts.audit.recency.signal import TABLE, VERDICT
+from scripts.common.command import Parser
+from scripts.common.untrusted import read_json, reading
+from scripts.report.figures import theme
+from scripts.report.figures.figures import write
+
+NAME = "recency"
+
+
+def chart(data: pd.DataFrame) -> Any:
+    """A panel a run: a line a window of rows, its corrected loss by checkpoint; a dot where it was just seen."""
+    if data.empty:  # a facet over no rows would have no end
+        return theme.empty("No run was shown the rows it just saw.")
+    windows = sorted(set(data["window"].tolist()))
+    base = alt.Chart().encode(
+        x=alt.X("step:O", title="checkpoint"),
+        y=alt.Y("corrected:Q", title="loss beyond row and checkpoint (nats a token)"),
+        color=alt.Color("window:O", title="rows just before step", scale=theme.sequence(windows)),
+        tooltip=["run:N", "step:O", "window:O", "rows:Q", alt.Tooltip("corrected:Q", format=".3f")],
+    )
+    own = base.mark_point(filled=True, size=80, opacity=1).transform_filter("datum.step == datum.window")
+    panel = alt.layer(base.mark_line(opacity=0.6), own, data=data).properties(width=320, height=220)
+    return panel.facet(facet=alt.Facet("run:N", title=None), columns=2)
+
+
+def title(verdict: str, runs: int) -> str:
+    """What the figure shows."""
+    if not runs:
+        return "No run saves enough steps to be asked for the rows it just saw"
+    if verdict == "fail":
+        return "A checkpoint does not know the rows just before it best"
+    return "Each checkpoint knows the rows just before it better than the run's others do"
+
+
+def specification(data: pd.DataFrame, verdict: str) -> dict[str, Any]:
+    """The figure's Vega-Lite from the table and the verdict on it."""
+    how = "Dots: rows the checkpoint had just been trained on. Losses less the mean of each row and of each checkpoint."
+    drawn: dict[str, Any] = theme.finish(chart(data), title(verdict, data["run"].nunique()), how)
+    return drawn
+
+
+def main() -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser.parse_args()
+    with reading(VERDICT):
+        verdict = str(read_json(VERDICT)["verdict"])
+    with reading(TABLE):
+        drawn = specification(pd.read_csv(TABLE), verdict)
+    write(NAME, drawn)

@@ -1,0 +1,1 @@
+"""Make sampled parts a second time and compare them."""

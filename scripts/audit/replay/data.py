@@ -1,0 +1,210 @@
+"""Rebuild the rows of sampled updates from raw text, tokenizer and seed; compare them with what is stored and read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scripts.audit.replay import scratch
+from scripts.audit.replay.pieces import PIECES, write_piece
+from scripts.audit.state import looked_at
+from scripts.audit.verdict import Check, judged
+from scripts.common import manifest
+from scripts.common.command import Parser
+from scripts.common.errors import UserError
+from scripts.data.changes import change_of
+from scripts.data.documents import documents_of, files_fetched, members
+from scripts.data.megatron.index_maps import build_maps
+from scripts.data.megatron.indexed import Tokens, open_tokens
+from scripts.data.placement import Mapped, Placement
+from scripts.data.rows import Entry, Rows, placed
+from scripts.data.tokenize import encode
+from scripts.data.tokenizer import FOLDER as TOKENIZER
+from scripts.study.sampling import Point, data_points
+from scripts.study.study import Study, load
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+NAME = "data"
+
+
+@dataclass
+class Found:
+    """What the sampled updates of one corpus and data seed turned up: counts, and faults by the check they fail."""
+
+    rows: int = 0
+    documents: int = 0
+    updates: int = 0
+    order: list[str] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
+    read: list[str] = field(default_factory=list)
+    without_text: set[str] = field(default_factory=set)
+
+
+def order_anew(study: Study, corpus: str, data_seed: int, tokens: Tokens) -> Placement:
+    """The placement that the data seed gives, from the documents' sizes and nothing else that is stored."""
+    folder = Path("data") / corpus / f"order-{data_seed}"
+    facts = manifest.read(folder / manifest.NAME, "order")["facts"]
+    length = study.order_science(corpus, data_seed)["sequence_length"]
+    if facts["layout"] == "neox":
+        rows = study.order_rows(corpus, data_seed)
+        return Mapped(tokens, *build_maps(np.asarray(tokens.sizes), length, rows, data_seed), length)
+    return placed(facts["layout"], tokens, folder, length, data_seed, facts["epochs"])
+
+
+def texts(study: Study, corpus: str, wanted: Iterable[Entry]) -> dict[str, str]:
+    """Text by id of the documents asked for, read again from archives and files; those that are not found are left out.
+
+    Only members that a document's origin begins with are parsed.
+    """
+    entries = list(wanted)
+    missing = {entry.id for entry in entries}
+    found: dict[str, str] = {}
+    for name in study.file.data.corpora[corpus].components or []:
+        component = study.file.data.components[name]
+        files = [] if component.archive else files_fetched(name)
+        parts = (
+            (member, stream)
+            for member, stream in members(name, component, files)
+            if any(entry.origin.startswith(member) for entry in entries)
+        )
+        for document in documents_of(name, component, parts):
+            if document.id in missing:
+                found[document.id] = document.text
+        missing -= found.keys()
+        if not missing:
+            break
+    return found
+
+
+def token_faults(
+    folder: Path, tokens: Tokens, numbers: np.ndarray, entries: list[Entry], encoded: dict[str, list[int]]
+) -> list[str]:
+    """Documents (by number in the corpus) whose stored tokens are not those of their text."""
+    faults = []
+    for number, entry in zip(numbers.tolist(), entries, strict=True):
+        where = f"{folder}/tokens.bin: document {number} ({entry.origin})"
+        if entry.id not in encoded:
+            faults.append(f"{where}: no text of its id {entry.id} is in its source")
+        elif not np.array_equal(np.asarray(encoded[entry.id]), tokens[number]):
+            faults.append(f"{where}: its tokens are not those of its text")
+    return faults
+
+
+def digest(rows: np.ndarray) -> str:
+    """What the trainer logs of an update's rows [batch, sequence_length + 1]: first 16 hex digits of their sha256."""
+    return hashlib.sha256(np.ascontiguousarray(rows, dtype="<i4").tobytes()).hexdigest()[:16]
+
+
+def look(study: Study, points: list[Point], tokenizer: Tokenizer) -> Found:
+    """Rebuild the updates of runs that share a corpus and data seed."""
+    first = study.run(points[0].run)
+    folder, found = Path("data") / first.corpus, Found()
+    tokens = open_tokens(folder / "tokens")
+    anew = order_anew(study, first.corpus, first.data_seed, tokens)
+    stored = Rows.open(folder, first.data_seed)
+    batches = {point: _places(study, point) for point in points}
+    places = np.unique(np.concatenate(list(batches.values())))
+    rebuilt = anew.at(places)
+    for place in places[np.any(rebuilt != stored.at(places), axis=1)].tolist():
+        found.order.append(f"{folder}/order-{first.data_seed}: the row at place {place} is not the one its seed gives")
+    if study.file.data.corpora[first.corpus].components:
+        numbers = np.unique(anew.pieces(places).documents)
+        entries = stored.documents(numbers.tolist())
+        known = texts(study, first.corpus, entries)
+        ids = encode(tokenizer, list(known.values()), study.file.data.append_eod)
+        found.tokens += token_faults(folder, tokens, numbers, entries, dict(zip(known, ids, strict=True)))
+        found.documents += len(numbers)
+    else:
+        found.without_text.add(first.corpus)
+    for point, batch in batches.items():
+        change = change_of(study.run(point.run))
+        rows = rebuilt[np.searchsorted(places, batch)]
+        rows = rows if change is None else change.applied(batch, rows)
+        if fault := _read_fault(point, digest(rows)):
+            found.read.append(fault)
+    found.rows, found.updates = len(places), len(points)
+    return found
+
+
+def _places(study: Study, point: Point) -> np.ndarray:
+    batch = study.run(point.run).training.batch_size
+    return np.arange((point.step - 1) * batch, point.step * batch)
+
+
+def _read_fault(point: Point, rebuilt: str) -> str | None:
+    path = Path("checkpoints") / point.run / "metrics.jsonl"
+    logged = next((told.get("rows") for _, told in scratch.logged(path) if told["step"] == point.step), None)
+    if logged == rebuilt:
+        return None
+    return f"{path}: update {point.step} read rows of digest {logged}, rebuilt from text and seed {rebuilt}"
+
+
+def checks(study: Study, points: list[Point]) -> list[Check]:
+    """The verdict on the sampled updates."""
+    from tokenizers import Tokenizer
+
+    alike: dict[tuple[str, int], list[Point]] = {}
+    for point in points:
+        spec = study.run(point.run)
+        alike.setdefault((spec.corpus, spec.data_seed), []).append(point)
+    tokenizer = Tokenizer.from_file(str(TOKENIZER / "tokenizer.json"))
+    every = [look(study, group, tokenizer) for group in alike.values()]
+    rows, updates = sum(found.rows for found in every), sum(found.updates for found in every)
+    documents, unread = sum(found.documents for found in every), set().union(*(found.without_text for found in every))
+    what = "the stored tokens of sampled documents are those of their text, read again from its source"
+    tokens = [fault for found in every for fault in found.tokens]
+    if documents:
+        as_text = judged("replay-data-tokens", what, tokens, f"{documents} documents of {rows} rows")
+    else:
+        why = f"published as tokens, so there is no text: {', '.join(sorted(unread))}"
+        as_text = Check("replay-data-tokens", what, "not applicable", (why,))
+    return [
+        as_text,
+        judged(
+            "replay-data-order",
+            "the rows at sampled places are those that the data seed gives",
+            [fault for found in every for fault in found.order],
+            f"{rows} places, the order made anew",
+        ),
+        judged(
+            "replay-data-read",
+            "sampled updates read the rows rebuilt for them",
+            [fault for found in every for fault in found.read],
+            f"{updates} updates: " + ", ".join(f"{point.run} {point.step}" for point in points),
+        ),
+    ]
+
+
+def replay(study: Study, name: str = NAME) -> dict[str, Any]:
+    """Rebuild the study's sample and write its verdict, under this name."""
+    started = time.time()
+    points = data_points(study)
+    what = "rows of sampled updates are rebuilt from raw text"
+    of = [path for point in points for path in looked_at(study, point.run)]
+    if not points:
+        why = ("audit.replay.data_steps is 0",)
+        return write_piece(name, None, [Check("replay-data", what, "not applicable", why)], started, of)
+    try:
+        found = checks(study, points)
+    except UserError as error:  # what is stored can't even be read
+        found = [Check("replay-data", what, "fail", (str(error),))]
+    return write_piece(name, None, found, started, of, {"updates": len(points)})
+
+
+def main() -> None:
+    parser = Parser(description=f"{__doc__} Writes {PIECES}/{NAME}.json.")
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    arguments = parser.parse_args()
+    study = load(arguments.study)
+    os.environ["RAYON_NUM_THREADS"] = str(study.file.runtime.threads)  # read when tokenizers is first used
+    piece = replay(study)
+    print("\n".join(line for check in piece["checks"] for line in check["evidence"]))

@@ -1,0 +1,1 @@
+"""Publication of models as revisions: on the hub, in its cache, in folders."""

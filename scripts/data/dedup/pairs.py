@@ -1,0 +1,60 @@
+"""Second stage of deduplication: pairs of documents that share a band, of one group of bands: data/pairs/group-<n>/."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+from scripts.common import manifest
+from scripts.common.command import Parser
+from scripts.common.errors import UserError
+from scripts.common.files import read_json
+from scripts.common.folders import made
+from scripts.data.dedup import signatures
+from scripts.data.dedup.minhash import Hashing, write_pairs
+from scripts.study import fingerprints
+from scripts.study.study import load
+
+
+def folder_of(group: int) -> Path:
+    """Where a group's pairs lie until the clusters are known."""
+    return Path("data/pairs") / f"group-{group}"
+
+
+def main() -> None:
+    parser = Parser(
+        description="Find the pairs of documents whose signatures agree in one of a group of bands. "
+        "There are as many groups as runtime.data_parts; group g has every so many-th band from g on."
+    )
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser.add_argument("--group", type=int, default=0, help="which group of bands (default: 0)")
+    arguments = parser.parse_args()
+    started = time.time()
+    study = load(arguments.study)
+    groups, hashing = study.part_count, Hashing.of(study.file.data.deduplication)
+    if not 0 <= arguments.group < groups:
+        raise UserError(f"--group: there are groups 0 to {groups - 1}")
+    fingerprints.require(study, *(block.folder / manifest.NAME for block in study.blocks()))
+    parts = [signatures.folder_of(part) for part in range(groups)]
+    too_short = Counter[str]()
+    for part in parts:
+        if not part.is_dir():
+            raise UserError(f"{part}: no such folder; the job that writes it has not finished")
+        manifest.same_science(part, read_json(part / signatures.SCIENCE), study.hashing_science())
+        too_short.update(read_json(part / signatures.TOO_SHORT))
+    folder = folder_of(arguments.group)
+    bands = range(arguments.group, hashing.bands, groups)
+    with made(folder) as draft:
+        write_pairs(parts, draft, bands, hashing)
+        manifest.write(
+            draft / manifest.NAME,
+            kind="pairs",
+            subject={"group": arguments.group},
+            science=study.hashing_science(),
+            files=sorted(draft.glob("*.dups")),
+            parents=[block.folder / manifest.NAME for block in study.blocks()],
+            facts={"bands": list(bands), "too_short": dict(sorted(too_short.items()))},
+            started=started,
+        )
+    print(f"{folder}: pairs of bands {', '.join(map(str, bands)) or 'none'}")

@@ -1,0 +1,1 @@
+"""Megatron's token files and index maps, whole and in shards."""

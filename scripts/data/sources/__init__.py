@@ -1,0 +1,1 @@
+"""Where texts come from: packages, files, published shards, planted strings."""

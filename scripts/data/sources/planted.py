@@ -1,0 +1,45 @@
+"""Planted strings: texts that stand in a corpus a known number of times (config: data.components.<x>.planted)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from scripts.study.config.data import Planted
+
+# everyday words, so that a tokenizer trained with them learns nothing odd
+WORDS = Path(__file__).with_name("planted_words.txt").read_text(encoding="utf-8").split()
+ORIGIN = re.compile(r"planted-(\d+)-(\d+)#\d+")
+
+
+@dataclass(frozen=True)
+class String:
+    """A text, how often it is planted, and the number of it among those with that count."""
+
+    text: str
+    count: int
+    number: int
+
+    @property
+    def origins(self) -> Iterator[str]:
+        """The origin of each copy: planted-<count>-<number>#<copy>."""
+        return (f"planted-{self.count}-{self.number}#{copy}" for copy in range(self.count))
+
+
+def strings(planted: Planted) -> Iterator[String]:
+    """All strings; each depends on the seed, its count and its number alone."""
+    for count in planted.counts:
+        for number in range(planted.strings):
+            random = np.random.default_rng([planted.seed, count, number])
+            chosen = random.integers(0, len(WORDS), planted.words)
+            yield String(" ".join(WORDS[word] for word in chosen) + "\n", count, number)
+
+
+def planted_count(origin: str) -> int:
+    """How often the string of a document of this origin was planted; 0 of any other origin."""
+    found = ORIGIN.fullmatch(origin)
+    return int(found[1]) if found else 0

@@ -1,0 +1,1 @@
+"""Where a text stands in a corpus, and which steps saw it."""

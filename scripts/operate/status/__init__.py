@@ -1,0 +1,1 @@
+"""What is done, running, failed and missing."""

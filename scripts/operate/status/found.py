@@ -1,0 +1,149 @@
+"""What lies in a study's folder: finished steps, and what the logs of the jobs say.
+
+Made for shared file systems: each folder is listed once, and no expected file is asked for on its own but the
+manifest of a step's folder that is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from scripts.common import lock, manifest
+from scripts.common.files import read_json
+from scripts.common.words import brief
+from scripts.operate.watch import FRESH, last_progress
+from scripts.study.fingerprints import Inventory
+from scripts.study.study import Study
+
+SAVED = "asked to end; saved at step"  # a training job that a signal ended: nothing is wrong
+TAIL = 1 << 16  # bytes of a log that are read
+RAISED = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b.*")
+FAILED_JOB = re.compile(  # in Snakemake's log file, whose form does not depend on what the terminal shows
+    r"^Error in rule .+:\n(?: {4,}.*\n)*? {4}log: (?P<logs>.+?)(?: \(check log file.*)?$", re.MULTILINE
+)
+
+
+def names(folder: Path) -> set[str]:
+    """Names in a folder; none if it is not there."""
+    try:
+        return {path.name for path in folder.iterdir()}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def steps_among(found: set[str], before: str, after: str = "") -> set[int]:
+    """Steps in names such as step512.json."""
+    pattern = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
+    return {int(match[1]) for match in map(pattern.fullmatch, found) if match}
+
+
+def whole_steps(folder: Path, before: str) -> set[int]:
+    """Steps whose folder `before`<N> holds a manifest, which is written last."""
+    steps = steps_among(names(folder), before)
+    return {step for step in steps if (folder / f"{before}{step}" / manifest.NAME).exists()}
+
+
+def content(path: Path) -> dict[str, Any] | None:
+    """A small JSON file, or None if it is not there or not JSON."""
+    try:
+        read: dict[str, Any] = read_json(path)
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+    return read
+
+
+def tail(path: Path) -> str:
+    """The end of a log; empty if there is none."""
+    try:
+        with path.open("rb") as handle:
+            handle.seek(max(0, handle.seek(0, os.SEEK_END) - TAIL))
+            return handle.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def error_line(text: str) -> str | None:
+    """The line of a job's log that says why it failed: a refusal (scripts/common/errors.py), or what was raised."""
+    raised = "Traceback (most recent call last)" in text
+    for line in reversed(text.splitlines()):
+        if line.startswith("error: ") or (raised and RAISED.fullmatch(line)):
+            return line.removeprefix("error: ")
+    return None
+
+
+def failed_jobs(text: str) -> set[str]:
+    """Logs of the jobs that a Snakemake log names as failed."""
+    return {log for match in FAILED_JOB.finditer(text) for log in match["logs"].split(", ")}
+
+
+class Folder:
+    """A study's folder at one moment; hashes and lists of logs are looked up once. A job's log is named as
+    "convert/<name>.log"."""
+
+    def __init__(self, study: Study, root: Path, now: float) -> None:
+        self.root, self.now = root, now
+        self.inventory = Inventory(study, root)
+        self.logs = cache(lambda stage: names(root / "logs" / stage))
+        own = root / ".snakemake/log"
+        latest = max(names(own), default=None)  # named by the moment Snakemake began
+        self.failed = failed_jobs((own / latest).read_text(errors="replace")) if latest else set()
+
+    def stale(self, pattern: str, run: str = "") -> Callable[[int], str | None]:
+        """A test of a step's artefact, by a pattern of its path: why it is not the study's, in a few words, which begin
+        with the run if given."""
+
+        def test(step: int) -> str | None:
+            why = self.inventory.wrong(pattern.format(step=step))
+            return f"{run} step {step}: {'; '.join(brief(why))}".lstrip() if why else None
+
+        return test
+
+    def locked(self, folder: str) -> bool:
+        """Whether a living process writes there; one on another host touches its lock every few seconds, so that Slurm
+        is asked only about a silent one."""
+        path = self.root / folder / ".lock"
+        try:
+            fresh = self.now - path.stat().st_mtime < lock.SILENCE
+        except FileNotFoundError:
+            return False
+        owner = content(path)
+        return owner is not None and ((fresh and owner["host"] != socket.gethostname()) or lock.alive(owner))
+
+    def log(self, log: str) -> Path | None:
+        """Where a log lies, or None if it is not there."""
+        stage, _, name = log.rpartition("/")
+        return self.root / "logs" / log if name in self.logs(stage) else None
+
+    def progress(self, log: str) -> str | None:
+        """Where a job stands by the last line of progress in its log, or None if it told none."""
+        path = self.log(log)
+        if path is None or not (told := last_progress(tail(path))):
+            return None
+        left = "" if told["done"] == told["total"] else f", about {told['left']} left"
+        return f"{told['done']} of {told['total']} {told['unit']}{left}"
+
+    def at_work(self, log: str) -> bool:
+        """Whether a job tells of progress: it wrote a moment ago and was not at its end."""
+        path = self.log(log)
+        if path is None:
+            return False
+        told = last_progress(tail(path)) if self.now - path.stat().st_mtime < FRESH else None
+        return told is not None and told["done"] != told["total"] and error_line(tail(path)) is None
+
+    def failure(self, log: str) -> str | None:
+        """Why the job of this log failed, or None if it did not."""
+        path = self.log(log)
+        if path is None:
+            return None
+        text = tail(path)
+        if line := error_line(text):
+            return line
+        died = f"logs/{log}" in self.failed and SAVED not in text
+        return "ended without a word; killed, or out of memory or time" if died else None

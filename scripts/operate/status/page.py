@@ -1,0 +1,30 @@
+"""The page on what is done, results/page.html: a grid of sizes and seeds a corpus, and every run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from scripts.operate.status.states import STAGES, State, Status, count, grids, in_words, totals
+from scripts.report.pages.data import STYLE
+
+PAGE = Path(__file__).with_name("page.html")
+
+
+def status_page(status: Status, moment: str) -> str:
+    """The page's HTML, in one file that opens without a network; `moment` is when the study was looked at."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    text: str = environment.from_string(PAGE.read_text(encoding="utf-8")).render(
+        style=Markup(STYLE.read_text(encoding="utf-8")),
+        status=status,
+        moment=moment,
+        words=in_words(status),
+        grids=grids(status),
+        totals=totals(status),
+        stages=[stage.name for stage in STAGES],
+        states=list(State),
+        count=count,
+    )
+    return text

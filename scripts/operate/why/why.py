@@ -1,0 +1,90 @@
+"""Tell in words what would run for a target and why: what is missing, which settings changed, what follows from that.
+
+A target is a file of the study, a phase (train, evaluate ..) or, if none is given, the whole study. Asks Snakemake's
+dry run; changes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+
+from scripts.common.command import seen
+from scripts.common.environment import ROOT
+from scripts.common.errors import UserError, explain, near
+from scripts.common.files import read_yaml
+from scripts.operate.trained import check_orders, check_training
+from scripts.operate.why.dry_run import ASKING, NOTHING, read_dry_run, told
+from scripts.study import targets
+from scripts.study.fingerprints import Inventory, everything
+from scripts.study.stages import CONVERT, OF_MODELS, PHASES
+from scripts.study.study import Study, load
+
+LAST_LINES = 15  # of a dry run that failed
+
+
+def snakemake(study: Path, directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Call Snakemake with the local profile's triggers, without its progress bars, which would hide the reasons."""
+    triggers = read_yaml(ROOT / "profiles/local/profile.yaml")["rerun-triggers"]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(study)]
+    command += ["--directory", str(directory), "--profile", "none", "--cores", "1", "--scheduler", "greedy", "--nolock"]
+    command += ["--rerun-incomplete", "--rerun-triggers", *triggers, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, ASKING: "1"})
+
+
+def known_targets(study: Study) -> list[str]:
+    """Targets that a mistyped one may have meant."""
+    made = [targets.data(study), targets.checkpoints(study), targets.export_tables(study)]
+    files = chain(*made, *(stage.files(study) for stage in (CONVERT, *OF_MODELS)))
+    return [*PHASES, *dict.fromkeys([*files, *targets.tables(study), *targets.RESULTS])]
+
+
+def unknown(target: str, known: list[str]) -> UserError:
+    """The refusal of a target that no rule makes."""
+    return UserError(
+        explain("TARGET", target, f"a phase ({', '.join(PHASES)}) or a file of the study", near(target, known))
+    )
+
+
+def dry_run(study: Path, directory: Path, target: str | None, known: list[str]) -> str:
+    """The text of the dry run; raises UserError if no rule makes the target, or if Snakemake refuses."""
+    asked = [target] if target else []
+    done = snakemake(study, directory, "--dry-run", "--", *asked)
+    text = done.stdout + done.stderr
+    if target and f"No rule to produce {target} " in text:
+        raise unknown(target, known)
+    if done.returncode:
+        raise UserError("Snakemake's dry run failed:\n" + "\n".join(text.splitlines()[-LAST_LINES:]))
+    if target and NOTHING in text and target not in known:  # Snakemake also says so of a file that no rule makes
+        outputs = snakemake(study, directory, "--summary", "--", target).stdout.splitlines()
+        if target not in {line.split("\t")[0] for line in outputs}:
+            raise unknown(target, known)
+    return text
+
+
+def refusal(study: Study, directory: Path) -> list[str]:
+    """What the workflow's start would refuse, if checkpoints or orders there are of other settings."""
+    try:
+        check_training(study, directory)
+        check_orders(study, directory)
+    except UserError as error:
+        return ["", "Started like this, the workflow would refuse before its first job:", str(error)]
+    return []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", nargs="?", metavar="TARGET", help="file or phase (default: the whole study)")
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser.add_argument("--directory", type=Path, default=Path(), help="where the study is made (default: here)")
+    given = parser.parse_args()
+    given.study = seen(given.study, given.directory)
+    study = load(given.study)
+    text = dry_run(given.study, given.directory, given.target, known_targets(study))
+    other = Inventory(study, given.directory, texts=True).stale(everything(study))
+    lines = told(given.target or f"the {study.file.study} study", read_dry_run(text, other))
+    print("\n".join([*lines, *refusal(study, given.directory)]))

@@ -1,0 +1,214 @@
+"""One function a figure: from results to an Altair chart; none of them decides what is true."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from scripts.report.figures import aggregate, theme
+from scripts.report.results import Results
+
+NATS = "loss (nats a token)"
+KINDS = {"sample": "sampled rows", "repeated": "rows chosen because they repeat"}
+
+
+def loss(results: Results, width: int = 760, height: int = 360, *, legend: bool = True) -> Any:
+    """Training loss by step: a line a size and corpus, a band over seeds."""
+    if results.losses.empty:
+        return theme.empty("No update was logged.")
+    data = aggregate.loss_curves(results)
+    base = alt.Chart(data).encode(
+        x=theme.step_axis(int(data["x"].max()), zero=False), color=theme.size_colour(results.sizes, legend=legend)
+    )
+    band = base.mark_area(opacity=0.18).encode(
+        y=alt.Y("lowest:Q", title=NATS, scale=alt.Scale(zero=False)), y2="highest:Q", detail="corpus:N"
+    )
+    dash = theme.corpus_dash(results.corpus_names)
+    tooltip = [
+        "size:N",
+        "corpus:N",
+        alt.Tooltip("x:Q", title="step"),
+        alt.Tooltip("mean:Q", title="loss", format=".3f"),
+    ]
+    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("mean:Q", title=NATS), strokeDash=dash)
+    touch = base.mark_point(opacity=0, size=80).encode(y="mean:Q", tooltip=[*tooltip, "runs:Q"])
+    return (band + line + touch).properties(width=width, height=height)
+
+
+def held_out_size(results: Results, width: int = 640, height: int = 360, *, legend: bool = True) -> Any:
+    """Final held-out loss against non-embedding parameters: a point a run, a line and band over seeds."""
+    columns = ["run", "size", "non_embedding", "corpus", "init_seed", "data_seed", "held_out_loss"]
+    runs = results.runs[columns].copy()
+    means = aggregate.spread(runs, ["corpus", "non_embedding", "size"], "held_out_loss")
+    x = theme.parameter_axis(sorted({int(n) for n in runs["non_embedding"]}))
+    colour = theme.corpus_colour(results.corpus_names, legend=legend)
+    y_title = "held-out loss at the end (nats a token)"
+    base = alt.Chart(means).encode(x=x, color=colour)
+    band = base.mark_area(opacity=0.18).encode(y=alt.Y("lowest:Q", title=y_title), y2="highest:Q")
+    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("mean:Q", title=y_title, scale=alt.Scale(zero=False)))
+    points = alt.Chart(runs).mark_point(filled=True, size=70, opacity=0.9).encode(
+        x=x, y="held_out_loss:Q", color=colour,
+        tooltip=["run:N", alt.Tooltip("non_embedding:Q", format=","), "init_seed:Q", "data_seed:Q",
+                 alt.Tooltip("held_out_loss:Q", format=".4f")],
+    )  # fmt: skip
+    return (band + line + points).properties(width=width, height=height)
+
+
+def held_out_component(results: Results) -> Any:
+    """Final held-out loss by kind of text: a dot a size, a panel a corpus, hardest text first."""
+    data = aggregate.component_losses(results)
+    if data.empty:
+        return theme.empty("No held-out loss by kind of text.")
+    order = data.groupby("component")["mean"].mean().sort_values(ascending=False, kind="stable").index.tolist()
+    domain = [float(data["lowest"].min()) - 0.1, float(data["highest"].max()) + 0.1]
+    x = alt.X("mean:Q", title="held-out loss at the end (nats a token)", scale=alt.Scale(domain=domain, nice=False))
+    y = alt.Y("component:N", sort=order, title=None)
+    panels = []
+    for corpus in results.corpus_names:
+        base = alt.Chart(data[data["corpus"] == corpus]).encode(x=x, y=y)
+        rule = base.mark_line(color="#7d8590").encode(detail="component:N")
+        dots = base.mark_point(filled=True, size=110, opacity=1).encode(
+            color=theme.size_colour(results.sizes),
+            tooltip=["component:N", "size:N", "corpus:N", alt.Tooltip("mean:Q", format=".3f"), "runs:Q"],
+        )
+        height = max(120, 38 * len(order))
+        panels.append((rule + dots).properties(width=330, height=height, title=theme.panel(f"trained on {corpus}")))
+    return alt.concat(*panels, columns=2)
+
+
+def memorization_step(results: Results) -> Any:
+    """Memorized share of seen rows by step: columns corpora, a row of panels a kind of row, colour size."""
+    data = aggregate.memorized_shares(results, final=False)
+    if data.empty:
+        return theme.empty("No checkpoint had seen enough scored rows.")
+    largest = int(data["step"].max())
+    rows = []
+    for kind in (kind for kind in KINDS if kind in set(data["chosen"])):
+        of_kind = data[data["chosen"] == kind]
+        top = max(0.01, float(of_kind["highest"].max()))
+        panels = [
+            _share_panel(results, of_kind[of_kind["corpus"] == corpus], largest, top, f"{corpus}: {KINDS[kind]}")
+            for corpus in results.corpus_names
+        ]
+        rows.append(alt.hconcat(*panels))
+    return alt.vconcat(*rows).resolve_scale(color="shared")
+
+
+def _share_panel(results: Results, rows: pd.DataFrame, largest: int, top: float, title: str, width: int = 370) -> Any:
+    base = alt.Chart(rows).encode(x=theme.step_axis(largest), color=theme.size_colour(results.sizes))
+    scale = alt.Scale(domain=[0, top], nice=True)
+    axis = alt.Axis(format="~%", tickCount=5)
+    y_title = "memorized share of seen rows"
+    band = base.mark_area(opacity=0.09).encode(
+        y=alt.Y("lowest:Q", title=y_title, scale=scale, axis=axis), y2="highest:Q"
+    )
+    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("share:Q", title=y_title, scale=scale, axis=axis))
+    tooltip = ["size:N", "corpus:N", "step:Q", alt.Tooltip("share:Q", format=".2%"), "memorized:Q", "rows:Q"]
+    points = base.mark_point(filled=True, size=34).encode(y=alt.Y("share:Q", scale=scale), tooltip=tooltip)
+    return alt.layer(band, line, points).properties(width=width, height=220, title=theme.panel(title))
+
+
+def memorization_size(results: Results) -> Any:
+    """Memorized share at the end against non-embedding parameters: a panel a kind of row, colour corpus."""
+    data = aggregate.memorized_shares(results, final=True)
+    if data.empty:
+        return theme.empty("No checkpoint had seen enough scored rows.")
+    kinds = [kind for kind in KINDS if kind in set(data["chosen"])]
+    panels = [_size_panel(results, data[data["chosen"] == kind], KINDS[kind]) for kind in kinds]
+    return alt.hconcat(*panels).resolve_scale(color="shared")
+
+
+def _size_panel(
+    results: Results, rows: pd.DataFrame, title: str, width: int = 370, height: int = 260, *, legend: bool = True
+) -> Any:
+    x = theme.parameter_axis(sorted({int(n) for n in rows["non_embedding"]}))
+    base = alt.Chart(rows).encode(x=x, color=theme.corpus_colour(results.corpus_names, legend=legend))
+    y_title = "memorized share at the end"
+    axis = alt.Axis(format="~%", tickCount=5)
+    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("share:Q", title=y_title, axis=axis))
+    error = base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("lowest:Q", title=y_title), y2="highest:Q")
+    tooltip = ["size:N", "corpus:N", alt.Tooltip("share:Q", format=".2%"), "memorized:Q", "rows:Q"]
+    points = base.mark_point(filled=True, size=80, opacity=1).encode(y="share:Q", tooltip=tooltip)
+    return (line + error + points).properties(width=width, height=height, title=theme.panel(title))
+
+
+def corpora(results: Results) -> Any:
+    """Tokens by component, a bar a corpus."""
+    data = results.corpora[["corpus", "component", "documents", "tokens", "documents_removed"]].copy()
+    names = results.corpus_names + sorted(set(data["corpus"]) - set(results.corpus_names))
+    order = data.groupby("component")["tokens"].max().sort_values(ascending=False, kind="stable").index.tolist()
+    return (
+        alt.Chart(data)
+        .mark_bar()
+        .encode(
+            x=alt.X("tokens:Q", title="tokens", axis=alt.Axis(format="~s", tickCount=6)),
+            y=alt.Y("component:N", sort=order, title=None),
+            yOffset=alt.YOffset("corpus:N", sort=names),
+            color=theme.corpus_colour(names),
+            tooltip=[
+                "corpus:N",
+                "component:N",
+                alt.Tooltip("tokens:Q", format=","),
+                "documents:Q",
+                "documents_removed:Q",
+            ],
+        )
+        .properties(width=620, height=max(120, 26 * len(order) * len(names)))
+    )
+
+
+def timings(measured: pd.DataFrame | None) -> Any:
+    """Seconds by stage, all its jobs together."""
+    if measured is None or measured.empty:
+        return theme.empty("No timings were measured.")
+    data = aggregate.stage_times(measured)
+    base = alt.Chart(data).encode(
+        y=alt.Y("rule:N", sort=data["rule"].tolist(), title=None),
+        x=alt.X("seconds:Q", title="seconds, all jobs of the stage together", axis=alt.Axis(tickCount=6)),
+    )
+    tooltip = [
+        "rule:N",
+        "jobs:Q",
+        alt.Tooltip("seconds:Q", format=",.1f"),
+        alt.Tooltip("memory:Q", title="most MB", format=",.0f"),
+    ]
+    bars = base.mark_bar(color="#4b7bbf").encode(tooltip=tooltip)
+    text = base.mark_text(align="left", dx=5, color="#555d68").encode(text=alt.Text("seconds:Q", format=",.0f"))
+    return (bars + text).properties(width=620, height=max(80, 26 * len(data)))
+
+
+def overview(results: Results) -> Any:
+    """Three panels for the README: training loss, held-out loss against size, memorized share against size."""
+    left = loss(results, 330, 270).properties(title=theme.panel("Training loss"))
+    middle = held_out_size(results, 260, 270, legend=True).properties(title=theme.panel("Held-out loss at the end"))
+    data = aggregate.memorized_shares(results, final=True)
+    if data.empty:
+        right = theme.empty("No rows were scored.")
+    else:
+        kind = "sample"
+        right = _size_panel(results, data[data["chosen"] == kind], "Memorized share of sampled rows", 260, 270)
+    return alt.hconcat(left, middle, right).resolve_scale(color="independent", strokeDash="independent")
+
+
+def interventions(differences: pd.DataFrame, width: int = 360, height: int = 220) -> Any:
+    """Held-out loss less the parent's by step: a panel a run, a line a kind of text, a thick one for all of it."""
+    parts = differences[differences["component"] != "all"]
+    axes = {
+        "x": alt.X("step:Q", title="step", scale=alt.Scale(zero=False)),
+        "y": alt.Y("difference:Q", title="difference (nats a token)"),
+        "tooltip": ["run:N", "component:N", "step:Q", alt.Tooltip("difference:Q", format="+.4f")],
+    }
+    panels = []
+    for run in dict.fromkeys(differences["run"]):
+        kinds = (
+            alt.Chart(parts[parts["run"] == run])
+            .mark_line(point=True, strokeWidth=1.2)
+            .encode(**axes, color=alt.Color("component:N", title="text"))
+        )
+        whole = alt.Chart(differences[(differences["run"] == run) & (differences["component"] == "all")])
+        line = whole.mark_line(strokeWidth=3, color="#15181d", point=True).encode(**axes)
+        rule = alt.Chart(pd.DataFrame({"y": [0]})).mark_rule(strokeDash=[2, 3]).encode(y="y:Q")
+        panels.append((rule + kinds + line).properties(width=width, height=height, title=theme.panel(run)))
+    return alt.concat(*panels, columns=2)

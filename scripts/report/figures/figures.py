@@ -1,0 +1,204 @@
+"""Draw the figures: results/figures/<name>.json (Vega-Lite) and .svg, and overview.png.
+
+The specifications hold their small aggregated data, so they can be opened, restyled and reused alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from scripts.common.command import Parser
+from scripts.common.files import atomic, write_json, write_text
+from scripts.report.figures import charts, scores, theme
+from scripts.report.figures import memorization as analyses
+from scripts.report.findings.finding import Finding, percent
+from scripts.report.findings.interventions import against_parents
+from scripts.report.findings.learning import loss_and_size
+from scripts.report.findings.memorization import memorization_and_size, memorization_and_training
+from scripts.report.results import Results, load
+from scripts.study.study import load as load_study
+
+FIGURES = Path("results/figures")
+TIMINGS = Path("results/timings.csv")
+SHARES = "Bands and bars: Wilson intervals of two standard errors, seeds pooled."
+
+
+class Figure(NamedTuple):
+    """A chart, a title that says what it shows, computed from the numbers, and how to read it."""
+
+    chart: Any
+    title: str
+    subtitle: str
+
+
+def figures(results: Results, timings: pd.DataFrame | None) -> dict[str, Figure]:
+    """Every figure by name."""
+    makers: dict[str, Callable[[Results], Figure]] = {
+        "loss": _loss,
+        "held_out_size": _held_out_size,
+        "held_out_component": _held_out_component,
+        "evals": _evals,
+        "evals_size": _evals_size,
+        "evals_heat": _evals_heat,
+        "memorization_step": _memorization_step,
+        "memorization_size": _memorization_size,
+        "corpora": _corpora,
+    }
+    makers |= {f"memorization_{name}": partial(_analysis, name) for name in ANALYSES}
+    if results.study.file.interventions:
+        makers["interventions"] = _interventions
+    return {**{name: make(results) for name, make in makers.items()}, "timings": _timings(timings)}
+
+
+def of_run(results: Results) -> dict[str, Figure]:
+    """The figures of a model card by name, of results that are one run's."""
+    makers = {"loss": _loss, "evals": _evals, "memorization_step": _memorization_step}
+    return {name: make(results) for name, make in makers.items()}
+
+
+def _loss(results: Results) -> Figure:
+    runs = results.runs[results.runs["corpus"] == results.main_corpus]
+    ends = runs.groupby("size")["training_loss"].mean()
+    known = [size for size in results.sizes if size in ends.index]
+    told = ", ".join(f"{ends[size]:.2f} ({size})" for size in dict.fromkeys((*known[:1], *known[-1:])))
+    how = f"Means over log-spaced steps; band: lowest to highest seed. Ends: last twentieth, {results.main_corpus}."
+    title = f"Training loss ends at {told} nats a token" if told else "Training loss"
+    return Figure(charts.loss(results), title, how)
+
+
+def _held_out_size(results: Results) -> Figure:
+    how = "A point a run; line and band: mean, lowest and highest seed."
+    return Figure(charts.held_out_size(results), _claim(loss_and_size(results)), how)
+
+
+def _held_out_component(results: Results) -> Figure:
+    means = results.final(results.held_out)
+    parts = means[means["component"] != "all"].groupby("component")["loss"].mean()
+    title = f"Hardest kind of text: {parts.idxmax()}; easiest: {parts.idxmin()}" if len(parts) > 1 else ""
+    return Figure(charts.held_out_component(results), title or "Held-out loss by kind of text", "Mean over seeds.")
+
+
+def _evals(results: Results) -> Figure:
+    hidden = results.spoken[["task_set", "task"]].drop_duplicates().shape[0] - scores.TASKS_AT_MOST
+    how = "Thin: each run; bands: two standard errors over its items; thick: mean over seeds, where there are several."
+    if hidden > 0:
+        how += f" {hidden} more tasks are in results/tables/evals.csv."
+    if not results.published.empty:
+        how += " Diamonds: published."
+    return Figure(scores.evals(results), "Task scores in training, with floor and ceiling", how)
+
+
+def _evals_size(results: Results) -> Figure:
+    how = "A point a run; bar: two standard errors over its items; line and band: mean, lowest and highest seed."
+    if not results.published.empty:
+        how += " Diamonds: published, last step."
+    return Figure(scores.evals_size(results), "Task scores at the end, by size", how)
+
+
+def _evals_heat(results: Results) -> Figure:
+    how = f"Per cent, {results.main_corpus}, mean over seeds. = marks models that answer nearly all items alike."
+    return Figure(scores.evals_heat(results), "Task scores at the end, task by size", how)
+
+
+def _memorization_step(results: Results) -> Figure:
+    holds = memorization_and_training(results).holds
+    title = {
+        True: "The memorized share of what was seen grows in training",
+        False: "The memorized share of what was seen does not grow in training",
+        None: "Memorized share of what was seen, by step",
+    }[holds]
+    return Figure(charts.memorization_step(results), title, SHARES)
+
+
+def _memorization_size(results: Results) -> Figure:
+    last = memorization_and_size(results)
+    title = {
+        True: "Larger models end with more of the text memorized",
+        False: "Larger models do not end with more of the text memorized",
+        None: "Memorized share at the end, by size",
+    }[last.holds]
+    return Figure(charts.memorization_size(results), title, SHARES)
+
+
+ANALYSES: dict[str, tuple[Callable[[Results], Any], str, str]] = {  # chart, title, how to read it
+    "planted": (analyses.planted, "Planted strings memorized at the end", SHARES),
+    "groups": (analyses.groups, "Memorized share by repetition and by kind of text", SHARES),
+    "predict": (analyses.predict, "What predicts memorization", "A point a pair of checkpoints on the same rows."),
+    "correlation": (analyses.correlations, "Which rows are memorized, step against step",
+                    "Correlation of memorized flags (phi), rows that both steps have seen."),
+    "histogram": (analyses.histogram, "Right tokens of greedy continuations at the end", "Seen rows, seeds pooled."),
+    "order": (analyses.order, "Memorized rows in training order against a Poisson process",
+              "Windows of training; on the line if a Poisson process of the same mean made them."),
+    "seen": (analyses.seen, "Memorized share by checkpoint and by when the rows were seen",
+             "Of rows seen after the saved step before, up to the one named."),
+}  # fmt: skip
+
+
+def _analysis(name: str, results: Results) -> Figure:
+    chart, title, how = ANALYSES[name]
+    return Figure(chart(results), title, how)
+
+
+def _corpora(results: Results) -> Figure:
+    table = results.corpora
+    kept, removed = int(table["tokens"].sum()), 0
+    if results.deduplicated_pair:
+        whole, reduced = (int(table[table["corpus"] == name]["tokens"].sum()) for name in results.deduplicated_pair)
+        kept, removed = whole, whole - reduced
+    taken = removed > 0 and kept > 0
+    title = f"Deduplication takes away {percent(removed / kept)} of the tokens" if taken else "Tokens by kind of text"
+    return Figure(charts.corpora(results), title, "Tokens in each corpus; held-out text is in none of them.")
+
+
+def _interventions(results: Results) -> Figure:
+    how = "Held-out loss less the parent's at the same step. Thick: all text; thin: each kind of text."
+    return Figure(charts.interventions(against_parents(results)), "What interventions change", how)
+
+
+def _timings(timings: pd.DataFrame | None) -> Figure:
+    chart = charts.timings(timings)
+    if timings is None or timings.empty:
+        return Figure(chart, "Time by stage", "")
+    by_rule = timings.groupby("rule")["seconds"].sum()
+    share = by_rule.max() / by_rule.sum() if by_rule.sum() else 0.0
+    return Figure(chart, f"{by_rule.idxmax()} takes {percent(share)} of the jobs' time", "Jobs ran side by side.")
+
+
+def _claim(finding: Finding) -> str:
+    """A headline's short line up to its numbers."""
+    return (finding.short or finding.text).partition(":")[0]
+
+
+def write(name: str, specification: dict[str, Any]) -> None:
+    """Write a figure's specification and its picture."""
+    write_json(FIGURES / f"{name}.json", specification)
+    write_text(FIGURES / f"{name}.svg", theme.picture(specification))
+
+
+def write_png(name: str, specification: dict[str, Any]) -> None:
+    """Write a figure as a picture at twice its size."""
+    import vl_convert
+
+    picture = vl_convert.vegalite_to_png(specification, vl_version=theme.grammar(), scale=2)
+    with atomic(FIGURES / f"{name}.png") as path:
+        path.write_bytes(picture)
+
+
+def main() -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    study = load_study(parser.parse_args().study)
+    results = load(study)
+    measured = pd.read_csv(TIMINGS) if TIMINGS.exists() else None
+    made = figures(results, measured)
+    for name, figure in made.items():
+        write(name, theme.finish(figure.chart, figure.title, figure.subtitle))
+    main_title = f"The {study.file.study} study: {len(results.runs)} runs of sizes {', '.join(results.sizes)}"
+    how = "Lines: means over seeds. Bands: lowest to highest seed. Bars: two standard errors."
+    write_png("overview", theme.finish(charts.overview(results), main_title, how))
+    print(f"{len(made)} figures")

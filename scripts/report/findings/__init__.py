@@ -1,0 +1,1 @@
+"""Findings: sentences with the numbers they rest on."""

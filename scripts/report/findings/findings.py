@@ -1,0 +1,65 @@
+"""Say in words what came out: results/findings.json.
+
+A list of sentences, each with the numbers it rests on, whether it is an expectation from the Pythia
+papers, and whether that holds here. Everything is computed from results/tables.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scripts.common.command import Parser
+from scripts.common.files import write_json
+from scripts.report.findings.finding import Finding
+from scripts.report.findings.floors import all_floors
+from scripts.report.findings.interventions import all_interventions
+from scripts.report.findings.learning import all_learning
+from scripts.report.findings.memorization import all_memorization
+from scripts.report.findings.memorized import all_analyses
+from scripts.report.findings.scores import all_scores
+from scripts.report.results import Results, load
+from scripts.study.study import load as load_study
+
+
+def findings(results: Results) -> list[Finding]:
+    """All findings, the summary of what did not come out as in Pythia last."""
+    found = [
+        *all_learning(results),
+        *all_scores(results),
+        *all_floors(results),
+        *all_memorization(results),
+        *all_analyses(results),
+        *all_interventions(results),
+    ]
+    return [*found, summary(found)]
+
+
+def summary(found: list[Finding]) -> Finding:
+    """What came out as in Pythia, what did not, and what the numbers can't tell."""
+    expected = [finding for finding in found if finding.expectation is not None]
+    against = [finding for finding in expected if finding.holds is False]
+    open_ = [finding for finding in expected if finding.holds is None]
+    came = len(expected) - len(against) - len(open_)
+    parts = [f"{came} of {len(expected)} expectations from Pythia came out here."]
+    for title, group in (("Did not come out", against), ("Could not be told from these numbers", open_)):
+        parts += [f"{title}: " + " ".join(str(finding.expectation) for finding in group)] if group else []
+    return Finding(
+        id="not_as_in_pythia",
+        text=" ".join(parts),
+        numbers={
+            "expectations": len(expected),
+            "came_out": came,
+            "did_not": [finding.id for finding in against],
+            "could_not_be_told": [finding.id for finding in open_],
+        },
+    )
+
+
+def main() -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    found = findings(load(load_study(parser.parse_args().study)))
+    write_json(Path("results/findings.json"), [finding.plain() for finding in found])
+    for finding in found:
+        mark = {True: "holds", False: "DOES NOT HOLD", None: "-"}[finding.holds]
+        print(f"{finding.id}: {mark}")

@@ -1,0 +1,227 @@
+"""Findings about memorization: size, training step, repetition, deduplication.
+
+Shares are of rows the checkpoint has seen, pooled over seeds; a difference counts from two standard
+errors of a difference of shares on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from scripts.report.findings.finding import Finding, listed, percent, shares_differ
+from scripts.report.results import Results, records
+
+NOT_SCORED = "Memorization was not scored on rows that a checkpoint had seen."
+ENOUGH_ROWS = 30
+
+
+def all_memorization(results: Results) -> list[Finding]:
+    """Every finding of this module."""
+    first = [memorization_and_size(results), memorization_and_training(results), seen_and_unseen(results)]
+    return [*first, memorization_and_repetition(results), memorization_and_deduplication(results)]
+
+
+def pooled(frame: pd.DataFrame, keys: list[str]) -> list[dict[str, Any]]:
+    """Seen rows and memorized ones summed over seeds, by `keys`, sizes from small to large."""
+    seen = frame[frame["seen"]]
+    if seen.empty:
+        return []
+    sums = seen.assign(score=seen["mean_score"] * seen["rows"])
+    sums = sums.groupby([*keys, "non_embedding"], as_index=False)[["rows", "memorized", "score"]].sum()
+    sums = sums.sort_values(["non_embedding", *keys], kind="stable", ignore_index=True)
+    sums["share"] = sums["memorized"] / sums["rows"]
+    sums["mean_score"] = sums["score"] / sums["rows"]
+    return records(sums.drop(columns=["non_embedding", "score"]))
+
+
+def clear_difference(more: dict[str, Any], less: dict[str, Any]) -> bool | None:
+    """Whether the first share is clearly above (True) or below (False) the second; None if neither."""
+    return shares_differ((more["memorized"], less["memorized"]), (more["rows"], less["rows"]))
+
+
+def memorization_and_size(results: Results) -> Finding:
+    """Final memorized share of the sample: largest against smallest size over the corpora and seeds both have.
+
+    Their rows are the same, so the test, which takes them as independent, is careful.
+    """
+    expectation = "Larger models memorize a larger share of what they have seen."
+    identifier = "memorization_grows_with_size"
+    last = results.final(results.memorization)
+    rows = pooled(last[last["chosen"] == "sample"], ["corpus", "size"]) if not last.empty else []
+    main = [row for row in rows if row["corpus"] == results.main_corpus]
+    if not main:
+        return Finding(id=identifier, text=NOT_SCORED, expectation=expectation, headline=True, short=NOT_SCORED)
+    by_corpus = [
+        f"{corpus}: " + ", ".join(f"{percent(r['share'])} ({r['size']})" for r in rows if r["corpus"] == corpus)
+        for corpus in results.corpus_names
+    ]
+    small, large = (_matched_total(results, last, size) for size in (results.sizes[0], results.sizes[-1]))
+    clear = clear_difference(large, small) if small["rows"] and large["rows"] else None
+    told = f"{percent(small['share'])} to {percent(large['share'])} of {large['rows']} rows over all runs"
+    said = {
+        True: f"grows from {results.sizes[0]} to {results.sizes[-1]}, {told}",
+        False: f"falls from {results.sizes[0]} to {results.sizes[-1]}, {told}",
+        None: f"does not differ clearly between {results.sizes[0]} and {results.sizes[-1]}, {told}",
+    }[clear]
+    nothing = not any(row["memorized"] for row in rows)
+    if nothing:
+        said = "is zero for every size: no sampled row is memorized"
+    if len(results.sizes) == 1:
+        said, clear = "is known for one size", None
+    shares = ", ".join(
+        f"{percent(row['share'])} ({row['size']})" for row in (main if len(main) < 5 else main[:: len(main) - 1])
+    )
+    return Finding(
+        id=identifier,
+        text=f"The memorized share of sampled training rows at the end {said}. By corpus: {'; '.join(by_corpus)}.",
+        numbers={"final": rows},
+        expectation=expectation,
+        holds=False if nothing and len(results.sizes) > 1 else clear,
+        headline=True,
+        short=f"Memorized share of sampled rows: {shares}",
+    )
+
+
+def memorization_and_training(results: Results) -> Finding:
+    """Memorized share of seen rows over all runs: the first checkpoint that has seen enough of them against the last.
+
+    Only steps that every run saves are compared.
+    """
+    expectation = "The memorized share of what was seen grows in training."
+    identifier = "memorization_grows_in_training"
+    frame = results.memorization
+    if frame.empty:
+        return Finding(id=identifier, text=NOT_SCORED, expectation=expectation)
+    shared = set.intersection(*(set(steps) for _, steps in frame.groupby("run")["step"]))
+    chosen = frame[frame["step"].isin(shared) & (frame["chosen"] == "sample") & frame["seen"]]
+    sums = chosen.groupby("step")[["rows", "memorized"]].sum().reset_index()
+    # the first checkpoints have seen a handful of the rows, whose share says nothing
+    sums = sums[sums["rows"] >= sums["rows"].max() / 10].assign(share=lambda kept: kept["memorized"] / kept["rows"])
+    rows = records(sums)
+    if len(rows) < 2:
+        return Finding(id=identifier, text=NOT_SCORED, expectation=expectation)
+    early, end = rows[0], rows[-1]
+    told = ", ".join(f"{percent(row['share'])} of {row['rows']:.0f} (step {row['step']:.0f})" for row in rows)
+    clear = clear_difference(end, early)
+    verb = {True: "grows", False: "falls", None: "does not change clearly"}[clear]
+    return Finding(
+        id=identifier,
+        text=f"Over all runs the memorized share of the sampled rows seen so far {verb} in training: {told}.",
+        numbers={"by_step": rows},
+        expectation=expectation,
+        holds=False if not end["memorized"] else clear,
+    )
+
+
+def seen_and_unseen(results: Results) -> Finding:
+    """The control: rows that a checkpoint has not seen yet, at the last step that leaves enough of them."""
+    frame, size = results.memorization, results.sizes[-1]
+    identifier = "unseen_rows"
+    text = "No checkpoint has both seen and unseen sampled rows enough to compare them."
+    if frame.empty:
+        return Finding(id=identifier, text=text)
+    chosen = frame[(frame["size"] == size) & (frame["corpus"] == results.main_corpus) & (frame["chosen"] == "sample")]
+    both = [chosen[chosen["seen"] == kind].set_index("step")[["run", "rows", "memorized"]] for kind in (True, False)]
+    sums = pd.concat([part.groupby("step")[["rows", "memorized"]].sum() for part in both], axis=1, join="inner")
+    sums.columns = pd.Index(["seen_rows", "seen", "unseen_rows", "unseen"])
+    enough = records(sums[sums[["seen_rows", "unseen_rows"]].min(axis=1) >= ENOUGH_ROWS].reset_index())
+    if not enough:
+        return Finding(id=identifier, text=text)
+    last = enough[-1]
+    step, seen, unseen = (last["step"], last["seen"] / last["seen_rows"], last["unseen"] / last["unseen_rows"])
+    return Finding(
+        id=identifier,
+        text=(
+            f"A control: at step {step}, {size} completes {percent(seen)} of the {last['seen_rows']} sampled rows it "
+            f"has seen and {percent(unseen)} of the {last['unseen_rows']} it has not seen yet; text that repeats "
+            "can be completed without having been seen in that place."
+        ),
+        numbers={"step": step, "seen": seen, "unseen": unseen},
+    )
+
+
+def memorization_and_repetition(results: Results) -> Finding:
+    """Rows whose text stands often in the corpus against the sample, by corpus."""
+    expectation = "Text that is repeated in the corpus is memorized more than the rest (the reason to deduplicate)."
+    identifier = "repeated_text_is_memorized_more"
+    last = results.final(results.memorization)
+    size = results.sizes[-1]
+    chosen = last[(last["size"] == size) & (last["corpus"] == results.main_corpus)]
+    rows = {row["chosen"]: row for row in (pooled(chosen, ["chosen"]) if not last.empty else [])}
+    if not {"sample", "repeated"} <= set(rows):
+        text = "The corpus has no repeated rows that were scored."
+        return Finding(id=identifier, text=text, expectation=expectation)
+    repeated, sample = rows["repeated"], rows["sample"]
+    return Finding(
+        id=identifier,
+        text=(
+            f"At the end, {size} on {results.main_corpus} has memorized {percent(repeated['share'])} of "
+            f"{repeated['rows']} rows chosen because they repeat, and {percent(sample['share'])} of "
+            f"{sample['rows']} sampled rows."
+        ),
+        numbers=rows,
+        expectation=expectation,
+        holds=clear_difference(repeated, sample),
+    )
+
+
+def memorization_and_deduplication(results: Results) -> Finding:
+    """Memorized share of the sample on a corpus and its deduplicated form, same sizes and seeds."""
+    expectation = "Models trained on deduplicated text memorize a smaller share of it."
+    identifier = "deduplication_reduces_memorization"
+    last = results.final(results.memorization)
+    if results.deduplicated_pair is None or last.empty:
+        text = "The study does not compare a corpus with its deduplicated form."
+        return Finding(id=identifier, text=text, expectation=expectation)
+    whole, reduced = results.deduplicated_pair
+    keys = ["size", "init_seed", "data_seed"]
+    on = {name: last[(last["corpus"] == name) & (last["chosen"] == "sample")] for name in (whole, reduced)}
+    matched = on[whole][keys].drop_duplicates().merge(on[reduced][keys].drop_duplicates(), on=keys)
+    sides = {name: pooled(frame.merge(matched, on=keys), ["size"]) for name, frame in on.items()}
+    if not sides[whole] or not sides[reduced]:
+        return Finding(id=identifier, text=f"No run on {whole} matches one on {reduced}.", expectation=expectation)
+    told = [
+        f"{percent(a['share'])} to {percent(b['share'])} ({a['size']})"
+        for a, b in zip(sides[whole], sides[reduced], strict=True)
+    ]
+    totals = [_total(sides[name]) for name in (whole, reduced)]
+    clear = clear_difference(*totals)
+    verb = {True: "reduces", False: "increases", None: "does not clearly change"}[clear]
+    return Finding(
+        id=identifier,
+        text=(
+            f"Deduplication {verb} the memorized share of sampled rows, same size and seeds, {whole} to {reduced}: "
+            f"{listed(told)}. {_passes(results, whole, reduced)}"
+        ),
+        numbers=sides,
+        expectation=expectation,
+        holds=clear,
+    )
+
+
+def _matched_total(results: Results, last: pd.DataFrame, size: str) -> dict[str, Any]:
+    """Seen sampled rows of a size, over the corpora and seeds that the smallest and the largest size both have."""
+    keys = ["corpus", "init_seed", "data_seed"]
+    sample = last[(last["chosen"] == "sample") & last["seen"]]
+    ends = [sample[sample["size"] == end][keys].drop_duplicates() for end in (results.sizes[0], results.sizes[-1])]
+    both = ends[0].merge(ends[1], on=keys)
+    rows = sample[sample["size"] == size].merge(both, on=keys)
+    count, memorized = int(rows["rows"].sum()), int(rows["memorized"].sum())
+    return {"rows": count, "memorized": memorized, "share": memorized / count if count else 0.0}
+
+
+def _total(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    count, memorized = sum(row["rows"] for row in rows), sum(row["memorized"] for row in rows)
+    return {"rows": count, "memorized": memorized, "share": memorized / count}
+
+
+def _passes(results: Results, whole: str, reduced: str) -> str:
+    """How often the runs read each corpus: a smaller corpus is read more often, which works against it."""
+    said = []
+    for name in (whole, reduced):
+        tokens = int(results.corpora.loc[results.corpora["corpus"] == name, "tokens"].sum())
+        read = int(results.runs.loc[results.runs["corpus"] == name, "tokens"].max())
+        said.append(f"{name} {read / tokens:.2f} times")
+    return f"The runs read {' and '.join(said)}."

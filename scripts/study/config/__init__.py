@@ -1,0 +1,1 @@
+"""Models of the study file, a module a top-level key."""

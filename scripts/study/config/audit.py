@@ -1,0 +1,45 @@
+"""Models of the study file's `audit`: what is done again to see that it comes out the same, and how much of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from scripts.study.config.data import Count, Positive, Seed, Strict
+
+
+class Replay(Strict):
+    """What the audit makes a second time and compares byte for byte."""
+
+    seed: Seed = 1234
+    """Draws the sample; to be announced, or thrown, after the suite is finished."""
+    legs: Count = 1
+    """Stretches of training from one stored optimizer state to the next; 0: none."""
+    most_updates: Positive | None = None
+    """Cut such a stretch at the last saved step within so many updates, or else at the first; null: never."""
+    models: Count = 1
+    """Checkpoints that are converted, evaluated and scored for memorization again."""
+    data_steps: Count = 8
+    """Updates whose rows are rebuilt from raw text, tokenizer and seed."""
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.002
+    """On another kind of device or other versions: largest distance between replayed and stored weights, as a share of
+    the distance the weights went in that stretch. On the same kind bytes have to be equal."""
+
+
+class Signal(Strict):
+    """Loss of checkpoints on rows they just saw (Choi et al. 2023)."""
+
+    runs: Count = 3
+    """Runs that are looked at, drawn with audit.replay.seed; 0: none."""
+    rows: Annotated[int, Field(ge=8)] = 64
+    """Most rows just before each of their checkpoints."""
+    checkpoints: Annotated[int, Field(ge=3)] = 16
+    """Most checkpoints of a run, evenly taken from those it saves after its warm-up, the last one always."""
+
+
+class Audit(Strict):
+    """What the audit looks at beside what is there."""
+
+    replay: Replay = Replay()
+    signal: Signal = Signal()

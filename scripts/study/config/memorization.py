@@ -1,0 +1,35 @@
+"""Model of the study file's `memorization`: which rows are scored, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from scripts.study.config.data import Count, Positive, Seed, Small, Strict
+
+
+class Memorization(Strict):
+    """Greedy continuation of training rows, compared token by token."""
+
+    mode: Literal["exact", "score"] = "score"
+    """exact: is the row memorized, and where is its first miss; score: also the share of right tokens, for several
+    times the work."""
+    prompt: Small
+    """Leading tokens of a row given to the model."""
+    continuation: Annotated[int, Field(gt=0, lt=1 << 15)]
+    """Tokens generated and compared."""
+    rows: Literal["chosen", "all"] = "chosen"
+    """chosen: the sample, the most repeated rows, and planted strings if the corpus has any; all: beside them every
+    row that the checkpoint has seen."""
+    sample_rows: Positive
+    """Rows drawn with `seed` from all rows of the run."""
+    repeated_rows: Count
+    """Rows whose scored tokens occur most often in the corpus, added to the sample."""
+    seed: Seed
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What the weights are rounded to. Close decisions are taken again in closer arithmetic (docs/memorization.md)."""
+    steps: list[Count] | None = None
+    """Steps to score; null: every saved step."""
+    batch_size: Small
+    """Rows computed together; changes no result."""

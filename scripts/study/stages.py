@@ -1,0 +1,195 @@
+"""The stages that go step by step through a run, each declared once; whatever lists stages iterates over STAGES.
+
+A stage makes one small file a step (and part, where it is done several times a step) that says what was made: a
+manifest, or a result that is its own. Targets, fingerprints, job counts, status, the audit's completeness, its replay
+and the closing counts follow from the declaration; a new stage is one more here, with a rule file and a package.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from scripts.study.study import Batch, Study
+
+Settings = dict[str, Any]
+ONCE = ("",)  # the parts of a stage that is done once a step
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run.
+
+    `name` begins the names of its rules, logs and benchmarks; `phase` is the target that makes it, `noun` what a
+    step of it is called, in the plural. `output` is the
+    pattern of {run}, {step} and, where it is done for several `parts`, {part} of the file that says what was made.
+    `steps` are those of a run it is asked of, `settings` what determines a part's numbers. `replayed`: the audit
+    makes drawn steps of it again, and evidence names what it makes.
+    """
+
+    name: str
+    phase: str
+    noun: str
+    command: tuple[str, str]
+    output: str
+    steps: Callable[[Study, str], list[int]]
+    settings: Callable[[Study, str, str], Settings]
+    parts: Callable[[Study], Iterable[str]] = lambda _: ONCE
+    batched: bool = True
+    """Whether one job goes through a batch of steps."""
+    replayed: bool = True
+
+    def file(self, run: str, step: int, part: str = "") -> str:
+        """Its output, below the study's folder."""
+        return self.output.format(run=run, step=step, part=part)
+
+    def files(self, study: Study) -> list[str]:
+        """All that the study asks for: parts, in each runs, in each steps."""
+        return [path for part in self.parts(study) for run in study.runs for path in self.of_run(study, run, part)]
+
+    def of_run(self, study: Study, run: str, part: str = "") -> list[str]:
+        """Those of a run's part."""
+        return [self.file(run, step, part) for step in self.steps(study, run)]
+
+    def of_step(self, study: Study, run: str, step: int) -> list[str]:
+        """What it makes of one step, nothing if it is not asked of it."""
+        asked = step in self.steps(study, run)
+        return [self.file(run, step, part) for part in self.parts(study)] if asked else []
+
+    def batches(self, study: Study) -> list[Batch]:
+        """Batches of steps that one of its jobs goes through."""
+        return study.batches(lambda run: self.steps(study, run))
+
+    def log(self, run: str, part: str, label: str) -> str:
+        """The name, without ending, of the log and of the benchmark of a batch's job."""
+        return f"{self.name}/{run}_{part}_{label}" if part else f"{self.name}/{run}_{label}"
+
+    def asked(self, study: Study) -> bool:
+        """Whether the study asks it of any step."""
+        return any(self.steps(study, run) for run in study.runs)
+
+    def match(self, path: str) -> dict[str, str] | None:
+        """{run}, {step} and {part} of a path that is one of its outputs, else None."""
+        return found.groupdict() if (found := PATTERNS[self.name].fullmatch(path)) else None
+
+
+def _model_settings(study: Study, run: str, _: str) -> Settings:
+    if run in study.published:
+        return study.published_science(run)
+    return {"size": study.size_science(run), "precision": study.run(run).training.precision}
+
+
+TRAIN = Stage(
+    "train",
+    "train",
+    "checkpoints",
+    ("scripts.train", "train"),
+    "checkpoints/{run}/global_step{step}/manifest.json",
+    steps=lambda study, run: study.steps(run) if run in study.trained else [],
+    settings=lambda study, run, _: study.train_science(run),
+    batched=False,
+)
+CONVERT = Stage(
+    "convert",
+    "convert",
+    "models",
+    ("scripts.convert", "convert"),
+    "models/{run}/step{step}/manifest.json",
+    steps=Study.steps,
+    settings=_model_settings,
+)
+GGUF = Stage(
+    "gguf",
+    "export",
+    "GGUF files",
+    ("scripts.export", "write"),
+    "exports/{run}/step{step}/manifest.json",
+    steps=Study.export_steps,
+    settings=lambda study, *_: study.gguf_science(),
+    replayed=False,
+)
+MEASURE = Stage(
+    "measure",
+    "export",
+    "measurements",
+    ("scripts.export", "measure"),
+    "results/export/{run}/step{step}.json",
+    steps=Study.export_steps,
+    settings=lambda study, run, _: study.export_science(run),
+    replayed=False,
+)
+EVALUATE = Stage(
+    "evaluate",
+    "evaluate",
+    "evaluations",
+    ("scripts.evaluate", "evaluate"),
+    "results/evals/{run}/{part}/step{step}.json",
+    steps=Study.evaluation_steps,
+    settings=lambda study, _, part: study.evaluation_science(part),
+    parts=lambda study: study.file.evaluation.task_sets,
+)
+MEMORIZE = Stage(
+    "memorize",
+    "memorize",
+    "memorization scorings",
+    ("scripts.memorize", "score"),
+    "results/memorization/{run}/step{step}.parquet",
+    steps=Study.memorization_steps,
+    settings=lambda study, *_: study.memorization_science(),
+)
+STAGES = (TRAIN, CONVERT, GGUF, MEASURE, EVALUATE, MEMORIZE)
+OF_MODELS = (GGUF, MEASURE, EVALUATE, MEMORIZE)
+NEEDS_NO_MODEL = ("data", "train", "deduplicate", "data/", "checkpoints/")  # phases, and where files lie
+PHASES = ("all", "deduplicate", "data", *dict.fromkeys(stage.phase for stage in STAGES), "analyze", "report")
+
+
+def _pattern(output: str) -> re.Pattern[str]:
+    kinds = {"run": r"[^/]+", "part": r"[^/]+", "step": r"\d+"}
+    pieces = re.split(r"\{(\w+)\}", output)
+    return re.compile("".join(f"(?P<{p}>{kinds[p]})" if n % 2 else re.escape(p) for n, p in enumerate(pieces)))
+
+
+PATTERNS = {stage.name: _pattern(stage.output) for stage in STAGES}
+
+
+def at(path: str) -> tuple[Stage, dict[str, str]] | None:
+    """The stage that a path is an output of, with its {run}, {step} and {part}; None if it is none's."""
+    return next(((stage, names) for stage in STAGES if (names := stage.match(path)) is not None), None)
+
+
+def of_step(study: Study, run: str, step: int) -> Iterator[str]:
+    """The model of a saved step, and what the study asks to be made of it, of stages that are replayed."""
+    for stage in (CONVERT, *OF_MODELS):
+        if stage.replayed:
+            yield from stage.of_step(study, run, step)
+
+
+def steps_asked(names: Iterable[str]) -> dict[str, list[int]] | None:
+    """Steps by run, if files of single steps are asked for, by path from the study's folder, and no more of models:
+    the others of a batch are then nobody's wish. None: all."""
+    asked: dict[str, list[int]] = {}
+    for path in map(os.path.normpath, names):
+        found = at(re.sub(r"\.record\.json$", ".json", path))
+        if found and found[0] is not TRAIN:
+            asked.setdefault(found[1]["run"], []).append(int(found[1]["step"]))
+        elif path not in NEEDS_NO_MODEL and not path.startswith(NEEDS_NO_MODEL[-2:]):
+            return None
+    return asked or None
+
+
+def alone(batches: Iterable[Batch], asked: dict[str, list[int]]) -> list[Batch]:
+    """What is asked for of each batch, by run. It keeps the label, so that log and benchmark are the batch's; runs of
+    which other steps are asked get one of their own."""
+    found = []
+    for batch in batches:
+        alike: dict[tuple[int, ...], list[str]] = {}
+        for run in batch.runs:
+            steps = tuple(step for step in batch.steps if step in asked.get(run, []))
+            if steps:
+                alike.setdefault(steps, []).append(run)
+        for number, (steps, runs) in enumerate(alike.items()):
+            found.append(Batch(runs, list(steps), batch.label + (f"_asked{number}" if number else "")))
+    return found

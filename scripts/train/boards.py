@@ -1,0 +1,45 @@
+"""Show finished runs in TensorBoard: write their event files again from the lines they logged.
+
+For runs that were trained before the study asked for it (runtime.tensorboard); what stands there is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from scripts.common.command import Parser
+from scripts.common.errors import UserError
+from scripts.study.study import load
+from scripts.train.board import FOLDER, Boards
+from scripts.train.logbook import EXACT, TIMING
+
+
+def write(root: Path, boards: Boards) -> int:
+    """Write every line that a run logged, and say how many; raises UserError if it has logged none."""
+    lines = 0
+    if not (root / EXACT[0]).exists():
+        raise UserError(f"{root / EXACT[0]}: missing; the run has logged nothing")
+    shutil.rmtree(root / FOLDER, ignore_errors=True)
+    boards.open(root, last=-1)
+    for name in (*EXACT, TIMING):
+        for text in (root / name).read_text().splitlines() if (root / name).exists() else []:
+            boards.write(name, json.loads(text))
+            lines += 1
+    boards.close()
+    return lines
+
+
+def main() -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser.add_argument("--run", help="one run (default: all that have logged something)")
+    given = parser.parse_args()
+    study = load(given.study)
+    runtime = study.file.runtime.model_copy(update={"tensorboard": True, "wandb": None})
+    names = [study.run(given.run).name] if given.run else list(study.trained)
+    for name in names:
+        root = Path("checkpoints") / name
+        if given.run or (root / EXACT[0]).exists():
+            print(f"{root / FOLDER}: {write(root, Boards(runtime, name, {}))} lines")
