@@ -149,8 +149,8 @@ def _unlike_table(path: Path, made: Any, strict: bool) -> Iterator[str]:
         with regular(path) as handle, reading(path):
             names = pq.read_schema(handle).names
         kinds = {name: kind for name, kind in kinds.items() if strict or name in names}
-        export_table = read_parquet(path, kinds, len(made) + 1)
-        found = export_table.select(list(kinds)).replace_schema_metadata(None).to_pandas().to_csv(index=False)
+        table = read_parquet(path, kinds, len(made) + 1)
+        found = table.select(list(kinds)).replace_schema_metadata(None).to_pandas().to_csv(index=False)
         text = made[list(kinds)].to_csv(index=False)
     if found != text:
         with reading(path):
