@@ -36,8 +36,7 @@ rule all:
     # every phase, so that a deleted model comes back even though the report made from it is still there
     input:
         DATA,
-        later(CHECKPOINTS, MODELS, EVALS, MEMORIZATION),
-        GGUFS,
+        later(CHECKPOINTS, *OF_STAGES.values()),
         EXPORT_TABLES,
         TABLES,
         RESULTS,

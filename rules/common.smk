@@ -169,11 +169,9 @@ def later(*lists):
 FETCHED = targets.fetched(STUDY)
 DATA = targets.data(STUDY)
 CHECKPOINTS = targets.checkpoints(STUDY)
-MODELS = CONVERT.files(STUDY)
+OF_STAGES = {stage.name: stage.files(STUDY) for stage in (CONVERT, *OF_MODELS)}
+MODELS, EVALS, MEMORIZATION = (OF_STAGES[stage.name] for stage in (CONVERT, EVALUATE, MEMORIZE))
 LAST_MODELS = targets.last_models(STUDY)
-EVALS = EVALUATE.files(STUDY)
-MEMORIZATION = MEMORIZE.files(STUDY)
-GGUFS = GGUF.files(STUDY)
 EXPORT_TABLES = targets.export_tables(STUDY)
 TABLES = targets.tables(STUDY)
 RESULTS = targets.results(STUDY)

@@ -34,37 +34,17 @@ rule train:
         "Every run of {STUDY.file.study} is trained"
 
 
-rule convert:
-    input:
-        later(MODELS),
-    localrule: True
-    message:
-        "Every checkpoint of {STUDY.file.study} is a Transformers model"
+for phase in dict.fromkeys(stage.phase for stage in (CONVERT, *OF_MODELS)):
 
-
-rule evaluate:
-    input:
-        later(EVALS),
-    localrule: True
-    message:
-        "Every model of {STUDY.file.study} is evaluated"
-
-
-rule memorize:
-    input:
-        later(MEMORIZATION),
-    localrule: True
-    message:
-        "Every model of {STUDY.file.study} is scored for memorization"
-
-
-rule export:
-    input:
-        GGUFS,
-        EXPORT_TABLES,
-    localrule: True
-    message:
-        "GGUF files of {STUDY.file.study} are in exports, their table in results/export_memory.csv"
+    rule:
+        name:
+            phase
+        input:
+            later(*(OF_STAGES[stage.name] for stage in (CONVERT, *OF_MODELS) if stage.phase == phase)),
+            EXPORT_TABLES if phase == "export" else [],
+        localrule: True
+        message:
+            "All that {rule} makes of {STUDY.file.study} is there"
 
 
 rule analyze:
