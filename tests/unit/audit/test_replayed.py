@@ -18,12 +18,12 @@ from scripts.audit.replay import leg as replay_leg
 from scripts.audit.replay.compare import other_kind
 from scripts.audit.replay.pieces import read_pieces
 from scripts.audit.verdict import judged, plain
+from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_json
 from scripts.study.sampling import Interval, signal_runs
 from scripts.study.study import Study, load
 
-ROOT = Path(__file__).resolve().parents[2]
 SOUND = plain([judged("a", "all is well", [], "looked at")])
 RECORD = {"finished": "2026", "platform": "x", "python": "3", "processor": "p", "packages": {"torch": "1"}}
 ODD = [

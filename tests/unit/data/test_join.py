@@ -289,7 +289,8 @@ def raising_killed(*_: Any) -> NoReturn:
 CHILD = """
 import sys, time
 from scripts.common.errors import run
-from scripts.data import lanes, onepass, unshard
+from scripts.data.megatron import lanes, onepass
+from scripts.data.tools import unshard
 lanes.BLOCK, onepass.COMMIT_BYTES = 1 << 16, 1 << 20
 if sys.argv.pop(1) == "slowly":
     lanes.Lanes.give = lambda self, *work, give=lanes.Lanes.give: (time.sleep(0.002), give(self, *work))

@@ -17,7 +17,8 @@ from scripts.common import manifest
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, read_yaml, sha256_file, write_json
-from scripts.data.megatron import joined, onepass
+from scripts.data import join
+from scripts.data.megatron import onepass
 from scripts.data.megatron.hashes import NAME
 from scripts.data.megatron.indexed import open_tokens, write_tokens
 from scripts.data.sources import published
@@ -81,7 +82,7 @@ def test_a_folder_of_shards_becomes_a_corpus(monkeypatch: pytest.MonkeyPatch) ->
         return sha256_file(path)
 
     monkeypatch.setattr(manifest, "sha256_file", noted)
-    command(joined, asked, monkeypatch)
+    command(join, asked, monkeypatch)
     assert hashed == [FOLDER / manifest.NAME]  # tokens are not read again for their hash
     content = manifest.verify(Path("data/standard/manifest.json"), "corpus")
     assert content["parents"] == {f"{FOLDER}/manifest.json": sha256_file(FOLDER / manifest.NAME)}
@@ -106,7 +107,7 @@ def test_a_preshuffled_file_and_end_of_document_tokens_are_told(monkeypatch: pyt
     write_tokens(Path("one/document"), [[0, 5, 6, 7], [8, 9, 10, 0]], 2048)
     asked = study(folder="one", shards="document.bin")
     command(published, asked, monkeypatch)
-    command(joined, asked, monkeypatch)
+    command(join, asked, monkeypatch)
     facts = manifest.read(Path("data/standard/manifest.json"), "corpus")["facts"]
     assert (facts["rows_of"], facts["end_of_document_tokens"], facts["largest_token"]) == (4, 2, 10)
 
@@ -118,7 +119,7 @@ def joined_is_refused(asked: Study, fact: str, monkeypatch: pytest.MonkeyPatch) 
     write_json(Path("data/standard/manifest.json"), "older")
     command(published, asked, monkeypatch)
     with pytest.raises(UserError, match=fact):
-        command(joined, asked, monkeypatch)
+        command(join, asked, monkeypatch)
     assert Path("data/standard/tokens.bin").read_bytes() == b"older"
     assert read_json(Path("data/standard/manifest.json")) == "older"
 
@@ -151,7 +152,7 @@ def test_files_found_for_other_settings_are_not_joined(monkeypatch: pytest.Monke
     with pytest.raises(
         UserError, match=r"not made with the study's settings\n  published.sha256: None there, '0+' asked"
     ):
-        command(joined, study(sha256="0" * 64), monkeypatch)
+        command(join, study(sha256="0" * 64), monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_files_that_are_not_there_are_named(entry: dict[str, str], fact: str, mo
     assert not FOLDER.exists()
 
 
-@pytest.mark.parametrize("module", [published, joined])
+@pytest.mark.parametrize("module", [published, join])
 def test_an_unknown_corpus_is_refused(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         UserError, match=r"corpus: 'standart' is not allowed\n  allowed: standard.*\n  write:   standard"
@@ -232,7 +233,7 @@ def test_the_hub_s_files_and_their_hashes_are_taken(monkeypatch: pytest.MonkeyPa
     hashes = {shard["name"]: shard["sha256"] for shard in facts["shards"]}
     assert hashes == {name: sha256_file(hub.folder / name) for name in hub.asked[0]["allow_patterns"][:4]}
     assert facts["folder"] == str(FOLDER) and facts["index"]["sha256"] is None
-    command(joined, asked, monkeypatch)
+    command(join, asked, monkeypatch)
     assert sha256_file(Path("data/standard/tokens.bin")) == whole()
 
 
@@ -243,10 +244,10 @@ def test_a_shard_that_differs_from_the_hub_s_is_named(monkeypatch: pytest.Monkey
     path = FOLDER / "set/document-00001-of-00003.bin"
     path.write_bytes(b"\x02" + path.read_bytes()[1:])
     with pytest.raises(UserError, match=r"document-00001-of-00003\.bin: sha256"):
-        command(joined, asked, monkeypatch)
+        command(join, asked, monkeypatch)
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(UserError, match=r"document-00001-of-00003\.bin: 58 bytes, expected 60"):
-        command(joined, asked, monkeypatch)
+        command(join, asked, monkeypatch)
 
 
 def test_gaps_and_wrong_names_on_the_hub_are_seen_before_the_download(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +288,7 @@ def test_files_put_there_by_hand_are_taken_if_the_study_knows_their_hash(monkeyp
         command(published, hub_study(), monkeypatch)
     asked = hub_study(hashes="sums.txt")
     command(published, asked, monkeypatch)
-    command(joined, asked, monkeypatch)
+    command(join, asked, monkeypatch)
     assert sha256_file(Path("data/standard/tokens.bin")) == whole()
     (FOLDER / "document-00001-of-00003.bin").unlink()
     with pytest.raises(UserError, match=r"could not be downloaded\n.*\n  and: document-00001-of-00003\.bin: missing"):

@@ -15,8 +15,8 @@ from scripts.study import schema
 from scripts.study.catalogue import CATALOGUE, padded_vocabulary
 from scripts.study.runs import run_name
 from scripts.study.schedule import in_batches, scheduled_steps
+from scripts.study.stages import alone, steps_asked
 from scripts.study.study import load, parse
-from scripts.study.targets import alone, steps_asked
 
 STUDIES = [*sorted(ROOT.glob("studies/*.yaml")), ROOT / "config.yaml"]
 
