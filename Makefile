@@ -90,7 +90,7 @@ format: $(READY) ## format Python and Snakemake files
 docs: $(READY) ## write config.schema.json and docs/config.md from the models
 	@$(RUN) python -m scripts.study schema
 
-bench: $(READY) ## measure the numbers the README states (BENCH=--study: the whole study too; BENCH="--only gpu")
+bench: $(READY) ## measure the numbers of docs/performance.md (BENCH=--study: the whole study too; BENCH="--only gpu")
 	@$(RUN) python -m tests.benchmarks.run $(BENCH)
 
 clean-env: ## remove .venv

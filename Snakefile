@@ -59,7 +59,7 @@ onsuccess:
     forget(ALONE)  # by the next start their job may be that of their batch
     # a target that is no phase is a file
     person = os.environ.get("PWD", ".")  # where the shell is; Snakemake itself is in the study's folder
-    closing = ["python", "-m", "scripts.operate.closing", "--study", STUDY_FILE, "--person", person]
+    closing = ["python", "-m", "scripts.operate", "closing", "--study", STUDY_FILE, "--person", person]
     asked = sorted(set(map(str, workflow.dag_settings.targets)) - {"all"})
     subprocess.run([*closing, *(["--targets", *asked] if asked else [])], check=False)
 

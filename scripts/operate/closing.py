@@ -11,7 +11,7 @@ from rich.text import Text
 from scripts.common.command import Parser
 from scripts.common.files import read_json
 from scripts.report.made import Made, count, listed, thousands
-from scripts.study.stages import CONVERT, OF_MODELS
+from scripts.study.stages import OF_EVERY_RUN
 from scripts.study.study import Study, load
 
 FINDINGS = Path("results/findings.json")
@@ -25,7 +25,7 @@ def lines(study: Study, made: Made, found: list[dict[str, Any]], here: str = "")
         Text(""),
         Text(f"Castalia: the {study.file.study} study", style="bold"),
         Text(f"  {made.trained} of {len(study.trained)} runs trained on {thousands(made.tokens)} tokens in all"),
-        Text(f"  {listed(made, [stage for stage in (CONVERT, *OF_MODELS) if stage.asked(study)])}"),
+        Text(f"  {listed(made, [stage for stage in OF_EVERY_RUN[1:] if stage.asked(study)])}"),
     ]  # fmt: skip
     if made.seconds is not None and made.longest is not None:
         stage, seconds = made.longest

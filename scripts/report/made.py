@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.study.runs import Run
-from scripts.study.stages import CONVERT, OF_MODELS, Stage
+from scripts.study.stages import CONVERT, OF_EVERY_RUN, OF_MODELS, Stage
 from scripts.study.study import Study
 
 TIMINGS = Path("results/timings.csv")
@@ -65,7 +65,7 @@ def in_words(study: Study, made: Made) -> str:
         f"{len(study.runs)} runs: {_counted(len(sizes), 'size')} ({', '.join(size.name for size in sizes)}), "
         f"{_counted(len(corpora), 'corpus', 'corpora')} ({', '.join(corpora)}), {_counted(len(seeds), 'seed')}. "
         f"{thousands(made.outputs[CONVERT.name])} checkpoints became models; of them were made "
-        f"{listed(made, [stage for stage in OF_MODELS if stage.asked(study)])}."
+        f"{listed(made, [stage for stage in OF_EVERY_RUN[2:] if stage.asked(study)])}."
     )
 
 

@@ -142,6 +142,7 @@ MEMORIZE = Stage(
 )
 STAGES = (TRAIN, CONVERT, GGUF, MEASURE, EVALUATE, MEMORIZE)
 OF_MODELS = (GGUF, MEASURE, EVALUATE, MEMORIZE)
+OF_EVERY_RUN = tuple(stage for stage in STAGES if stage.phase != "export")  # the others are asked of some runs only
 NEEDS_NO_MODEL = ("data", "train", "deduplicate", "data/", "checkpoints/")  # phases, and where files lie
 PHASES = ("all", "deduplicate", "data", *dict.fromkeys(stage.phase for stage in STAGES), "analyze", "report")
 

@@ -1,4 +1,4 @@
-"""`make bench`: the numbers the README states, measured side by side on this machine.
+"""`make bench`: the numbers of docs/performance.md, measured side by side on this machine.
 
 python -m tests.benchmarks.run                 all but the GPU's, Slurm's and the whole study (a quarter of an hour)
 python -m tests.benchmarks.run --only train    one part

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -39,16 +40,32 @@ def test_a_dry_run_loads_nothing_heavy() -> None:
     assert done.stdout.split() == []
 
 
+def commands() -> dict[str, dict[str, str]]:
+    """Modules by command, by package."""
+    found = {}
+    for path in sorted((ROOT / "scripts").glob("*/__main__.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        (table,) = (ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign))
+        found[path.parent.name] = table
+    return found
+
+
 def test_every_command_of_a_package_is_there() -> None:
-    for package in sorted(path.parent for path in (ROOT / "scripts").glob("*/__main__.py")):
-        (table,) = (
-            ast.literal_eval(node.value)
-            for node in ast.parse((package / "__main__.py").read_text()).body
-            if isinstance(node, ast.Assign)
-        )
-        for name, module in table.items():
-            tree = TREES[package / f"{module.replace('.', '/')}.py"]
-            assert any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body), name
+    for package, table in commands().items():
+        for module in table.values():
+            tree = TREES[ROOT / "scripts" / package / f"{module.replace('.', '/')}.py"]
+            assert any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body), module
+
+
+def test_whatever_calls_a_command_calls_one_that_is_there() -> None:
+    called, known = set(), commands()
+    for path in [ROOT / "Snakefile", ROOT / "Makefile", *(ROOT / "rules").glob("*.smk"), *MODULES]:
+        text = path.read_text(encoding="utf-8")
+        called |= set(re.findall(r"-m scripts\.([a-z]+) ([a-z-]+)", text))
+        called |= set(re.findall(r'"scripts\.([a-z]+)",\s+"([a-z-]+)"', text))
+        assert not re.findall(r"-m scripts\.[a-z]+\.|\"-m\", \"scripts\.[a-z]+\.", text), path
+    assert len(called) > 40
+    assert [each for each in sorted(called) if each[1] not in known[each[0]]] == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT / "scripts").as_posix())

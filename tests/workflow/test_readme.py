@@ -130,7 +130,7 @@ def test_documented_make_commands_exist(command: str) -> None:
 @pytest.mark.parametrize("command", [c for c in documented() if c.startswith("python -m scripts")])
 def test_documented_python_commands_have_their_options(command: str) -> None:
     words = shlex.split(command, comments=True)
-    done = execute([sys.executable, *words[1:3], "--help"])
+    done = execute([sys.executable, *words[1:4], "--help"])
     assert done.returncode == 0, done.stderr
-    options = {word.partition("=")[0] for word in words[3:] if word.startswith("--") and len(word) > 2}
+    options = {word.partition("=")[0] for word in words[4:] if word.startswith("--") and len(word) > 2}
     assert options <= set(re.findall(r"--[\w-]+", done.stdout))

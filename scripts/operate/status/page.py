@@ -1,4 +1,4 @@
-"""The page on what is done, results/page.html: a grid of sizes and seeds a corpus, and every run."""
+"""The page on what is done, results/status.html: a grid of sizes and seeds a corpus, and every run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from scripts.operate.status.states import STAGES, State, Status, count, grids, in_words, totals
+from scripts.operate.status.states import State, Status, count, grids, in_words, totals
 from scripts.report.pages.data import STYLE
+from scripts.study.stages import OF_EVERY_RUN
 
 PAGE = Path(__file__).with_name("page.html")
 
@@ -23,7 +24,7 @@ def status_page(status: Status, moment: str) -> str:
         words=in_words(status),
         grids=grids(status),
         totals=totals(status),
-        stages=[stage.name for stage in STAGES],
+        stages=[stage.name for stage in OF_EVERY_RUN],
         states=list(State),
         count=count,
     )

@@ -6,9 +6,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from scripts.study.stages import CONVERT, OF_MODELS, TRAIN
-
-STAGES = (TRAIN, CONVERT, *(stage for stage in OF_MODELS if stage.phase != "export"))  # that every run has
+from scripts.study.stages import OF_EVERY_RUN
 
 
 class State(StrEnum):
@@ -120,7 +118,7 @@ def total(status: Status, name: str) -> StageStatus:
 
 def totals(status: Status) -> list[StageStatus]:
     """Every stage of the study, in the order of the work."""
-    return [status.data, *(total(status, stage.name) for stage in STAGES), *status.chosen, status.results]
+    return [status.data, *(total(status, stage.name) for stage in OF_EVERY_RUN), *status.chosen, status.results]
 
 
 def count(stage: StageStatus) -> str:

@@ -21,11 +21,12 @@ from scripts.operate.status.chosen import chosen
 from scripts.operate.status.found import Folder
 from scripts.operate.status.page import status_page
 from scripts.operate.status.stages import Batches, labels, of_stage, train
-from scripts.operate.status.states import STAGES, RunStatus, StageStatus, State, Status, by_count
+from scripts.operate.status.states import RunStatus, StageStatus, State, Status, by_count
 from scripts.operate.status.text import show
 from scripts.study import targets
 from scripts.study.fingerprints import of_data
 from scripts.study.runs import BASE_SEED, Run, run_name
+from scripts.study.stages import OF_EVERY_RUN
 from scripts.study.study import Study, load
 
 PASSING = ("sources", "documents", "pairs", "published")  # below data/: what corpora are made of, and may be deleted
@@ -36,7 +37,7 @@ READERS = 8  # threads; on a shared file system a look-up mostly waits
 def gather(study: Study, root: Path, now: float) -> Status:
     """The state of everything the study asks for in `root`; `now` in seconds since the epoch."""
     folder = Folder(study, root, now)
-    batches = {stage.name: labels(study, stage) for stage in STAGES if stage.batched}
+    batches = {stage.name: labels(study, stage) for stage in OF_EVERY_RUN if stage.batched}
     by_size = sorted(study.runs.values(), key=lambda run: run.size.non_embedding_parameters)
     with ThreadPoolExecutor(READERS) as pool:
         runs = list(pool.map(lambda run: run_status(study, run, folder, batches), by_size))
@@ -46,7 +47,7 @@ def gather(study: Study, root: Path, now: float) -> Status:
 def run_status(study: Study, run: Run, folder: Folder, batches: dict[str, Batches]) -> RunStatus:
     """All stages of one run; `batches` by stage."""
     name = run.name
-    later = [of_stage(study, stage, name, folder, batches[stage.name]) for stage in STAGES if stage.batched]
+    later = [of_stage(study, stage, name, folder, batches[stage.name]) for stage in OF_EVERY_RUN if stage.batched]
     stages = [train(study, name, folder), *later]
     row, column = place(study, run)
     return RunStatus(name, run.corpus, row, column, follow(stages))

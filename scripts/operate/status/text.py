@@ -9,7 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from scripts.operate.status.states import STAGES, RunStatus, StageStatus, State, Status, count, grids, in_words, totals
+from scripts.operate.status.states import RunStatus, StageStatus, State, Status, count, grids, in_words, totals
+from scripts.study.stages import OF_EVERY_RUN
 
 WIDTH = 128  # of output that no terminal limits
 MARKS = {
@@ -32,7 +33,7 @@ def show(status: Status) -> None:
     for corpus, rows, columns, cells in grids(status):
         console.print(_grid(corpus, rows, columns, cells))
         console.print()
-    legend = Text("each cell: " + ", ".join(stage.name for stage in STAGES) + "   ")
+    legend = Text("each cell: " + ", ".join(stage.name for stage in OF_EVERY_RUN) + "   ")
     for state, (mark, colour) in MARKS.items():
         legend.append(mark, colour).append(f" {state}  ")
     console.print(legend)
@@ -79,7 +80,7 @@ def _totals(status: Status) -> Table:
 def _runs(runs: list[RunStatus]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("run", no_wrap=True)
-    for name in (stage.name for stage in STAGES):
+    for name in (stage.name for stage in OF_EVERY_RUN):
         table.add_column(name, justify="right", no_wrap=True)
     for run in runs:
         cells = [Text(f"{stage.found}/{stage.expected} ").append(*MARKS[stage.state]) for stage in run.stages]

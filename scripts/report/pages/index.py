@@ -23,7 +23,7 @@ from scripts.report.made import Made, count, in_words, thousands
 from scripts.report.pages.data import STYLE, data_page
 from scripts.report.pages.memory import section as memory_section
 from scripts.study.sampling import signal_runs
-from scripts.study.stages import CONVERT, OF_MODELS
+from scripts.study.stages import CONVERT, OF_EVERY_RUN
 from scripts.study.study import Study, load
 
 PAGE = Path(__file__).with_name("page.html")
@@ -118,7 +118,7 @@ def tiles(study: Study, made: Made) -> list[tuple[str, str]]:
         (str(len(study.runs)), "runs"),
         (thousands(made.outputs[CONVERT.name]), "models, one a saved step"),
         (short(made.tokens), "tokens trained on"),
-        *((thousands(made.outputs[stage.name]), stage.noun) for stage in OF_MODELS if stage.asked(study)),
+        *((thousands(made.outputs[stage.name]), stage.noun) for stage in OF_EVERY_RUN[2:] if stage.asked(study)),
     ]
     if made.seconds is not None:
         shown.append((f"{made.seconds / 60:,.1f} min", "of jobs, side by side"))
