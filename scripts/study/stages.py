@@ -71,6 +71,11 @@ class Stage:
         """Whether the study asks it of any step."""
         return any(self.steps(study, run) for run in study.runs)
 
+    @property
+    def glob(self) -> str:
+        """A pattern of its outputs."""
+        return re.sub(r"\{\w+\}", "*", self.output)
+
     def match(self, path: str) -> dict[str, str] | None:
         """{run}, {step} and {part} of a path that is one of its outputs, else None."""
         return found.groupdict() if (found := PATTERNS[self.name].fullmatch(path)) else None

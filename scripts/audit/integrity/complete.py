@@ -28,7 +28,7 @@ def expected(study: Study) -> list[str]:
 
 def check_complete(study: Study, folder: Folder) -> Check:
     """Every scheduled artefact is there."""
-    there = {*folder.manifests, *folder.evaluations, *folder.memorization}
+    there = {*folder.manifests, *folder.results}
     asked = expected(study)
     faults = [f"{path}: missing" for path in asked if path not in there]
     return judged("complete", "Every artefact the study asks for is there", faults, f"{len(asked):,} artefacts")

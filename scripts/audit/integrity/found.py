@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -16,6 +16,7 @@ from scripts.audit.suite_lock import PLAIN
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.untrusted import parquet_metadata, parse_json, read_bytes
+from scripts.study.stages import EVALUATE, MEMORIZE, OF_EVERY_RUN
 
 MANIFESTS = {  # pattern of a manifest's place: the kind that belongs there
     "checkpoints/*/manifest.json": "run",
@@ -27,9 +28,8 @@ MANIFESTS = {  # pattern of a manifest's place: the kind that belongs there
     "exports/*/step*/manifest.json": "gguf",
 }
 DATA = "data/**/manifest.json"  # of several kinds
-EVALUATIONS = "results/evals/*/*/step*.json"
 SAMPLES = "results/evals/*/*/step*.samples.parquet"
-MEMORIZATION = "results/memorization/*/step*.parquet"
+RESULTS = tuple(stage for stage in OF_EVERY_RUN if not stage.output.endswith(manifest.NAME))  # their own manifests
 RECORD = "record.json"
 VERSION = re.compile(r"\d+(?:\.\d+)*[\w.+-]*", re.ASCII)  # of a package
 LARGEST = 1e300  # of a score, so that nothing computed from it leaves the floats
@@ -59,12 +59,26 @@ class Found:
 
 @dataclass
 class Folder:
-    """All of them by path, and sentences on those that can't be read."""
+    """All of them by path, results by their stage, and sentences on those that can't be read."""
 
     manifests: dict[str, Found] = field(default_factory=dict)
-    evaluations: dict[str, Found] = field(default_factory=dict)
-    memorization: dict[str, Found] = field(default_factory=dict)
+    of_stages: dict[str, dict[str, Found]] = field(default_factory=lambda: {stage.name: {} for stage in RESULTS})
     unreadable: list[str] = field(default_factory=list)
+
+    @property
+    def results(self) -> dict[str, Found]:
+        """Of all stages."""
+        return {path: found for of_stage in self.of_stages.values() for path, found in of_stage.items()}
+
+    @property
+    def evaluations(self) -> dict[str, Found]:
+        """Scores."""
+        return self.of_stages[EVALUATE.name]
+
+    @property
+    def memorization(self) -> dict[str, Found]:
+        """Tables of scored rows."""
+        return self.of_stages[MEMORIZE.name]
 
     def of_kind(self, kind: str) -> Iterator[Found]:
         """Manifests of one kind."""
@@ -106,14 +120,15 @@ def look() -> Folder:
     for pattern in (DATA, *MANIFESTS):
         for path in sorted(Path().glob(pattern)):
             _take(path, folder.manifests, folder.unreadable)
-    for path in sorted(Path().glob(EVALUATIONS)):
-        _take(path, folder.evaluations, folder.unreadable)
-    for path in sorted(Path().glob(MEMORIZATION)):
-        facts = parquet_facts(path) if PLAIN.fullmatch(path.as_posix()) else None
-        if facts is None:
-            folder.unreadable.append(f"{path.as_posix()}: no parquet that says what it is")
-        else:
-            folder.memorization[path.as_posix()] = Found(path.as_posix(), None, facts)
+    for stage in RESULTS:
+        into = folder.of_stages[stage.name]
+        for path in sorted(Path().glob(stage.glob)):
+            if path.suffix != ".parquet":
+                _take(path, into, folder.unreadable)
+            elif PLAIN.fullmatch(path.as_posix()) and (facts := parquet_facts(path)) is not None:
+                into[path.as_posix()] = Found(path.as_posix(), None, facts)
+            else:
+                folder.unreadable.append(f"{path.as_posix()}: no parquet that says what it is")
     return folder
 
 
@@ -128,10 +143,20 @@ def _take(path: Path, into: dict[str, Found], unreadable: list[str]) -> None:
     except UserError as error:
         unreadable.append(str(error))
         return
-    if fault := (manifest.malformed if path.name == manifest.NAME else malformed_scores)(content):
+    if fault := _form(path)(content):
         unreadable.append(f"{name}: {fault}")
         return
     into[name] = Found(name, hashlib.sha256(raw).hexdigest(), content)
+
+
+def _form(path: Path) -> Callable[[Any], str | None]:
+    if path.name == manifest.NAME:
+        return manifest.malformed
+    return malformed_scores if EVALUATE.match(path.as_posix()) else _no_mapping
+
+
+def _no_mapping(content: Any) -> str | None:
+    return None if isinstance(content, dict) else "no mapping"
 
 
 def malformed_scores(content: Any) -> str | None:

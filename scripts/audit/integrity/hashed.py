@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.audit.integrity.found import MEMORIZATION, RECORD, SAMPLES, Folder
+from scripts.audit.integrity.found import RECORD, RESULTS, SAMPLES, Folder
 from scripts.audit.suite_lock import PLAIN
 from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
@@ -18,7 +18,7 @@ LOADED = ("checkpoints/*/global_step*", "models/*/step*", "exports/*/step*", "da
 CARD = ("README.md", "figures")  # in a folder that a published revision was downloaded to
 EXPORTS = "results/export/*/step*[0-9].json"  # not the records beside them
 TABLES = ("results/tables/*.csv", "results/tables/*.parquet")
-RESULTS = ("results/evals/*/*/step*.json", SAMPLES, MEMORIZATION, EXPORTS, *TABLES, "results/study.json")
+FILES = (*(stage.glob for stage in RESULTS), SAMPLES, EXPORTS, *TABLES, "results/study.json")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def artefacts(folder: Folder) -> list[str]:
     """
     kept = {path for path, found in folder.manifests.items() if found.content.get("kind") != "resume"}
     named = {path for path, said in named_files(folder).items() if said.by in kept}
-    results = {path.as_posix() for pattern in RESULTS for path in Path().glob(pattern)}
+    results = {path.as_posix() for pattern in FILES for path in Path().glob(pattern)}
     return sorted(path for path in kept | named | results if PLAIN.fullmatch(path) and Path(path).is_file())
 
 
@@ -134,7 +134,7 @@ def check_links(folder: Folder) -> Check:
     A scheduled checkpoint shares its files with the state to resume from of the same run and step, and no others.
     """
     owners = {path: said.by for path, said in named_files(folder).items()}
-    owners |= {path: path for path in (*folder.manifests, *folder.evaluations, *folder.memorization)}
+    owners |= {path: path for path in (*folder.manifests, *folder.results)}
     places: dict[tuple[int, int], list[str]] = {}
     for path in owners:
         if Path(path).exists():

@@ -28,14 +28,14 @@ def check_names(folder: Folder) -> Check:
             asked := at(found.path)
         ):
             faults.append(f"{found.path}: its manifest is of {said}, its path of {asked}")
-    for path, found in {**folder.evaluations, **folder.memorization}.items():
+    for path, found in folder.results.items():
         said, asked = {key: found.content.get(key) for key in ("run", "step")}, at(path)
         if said != asked:
             faults.append(f"{path}: holds {said}, its path says {asked}")
         elif path in folder.evaluations and found.content.get("task_set") != path.split("/")[3]:
             faults.append(f"{path}: holds the task set {found.content.get('task_set')!r}")
     faults += _other_latest(folder)
-    count = len(folder.manifests) + len(folder.evaluations) + len(folder.memorization)
+    count = len(folder.manifests) + len(folder.results)
     return judged(
         "names", "Run and step of each path are those its manifest or result names", faults, f"{count:,} files"
     )

@@ -21,15 +21,17 @@ TASKS = "data/tasks/manifest.json"
 def check_models_named(study: Study, folder: Folder) -> Check:
     """Every result names the hash of the model that is there, and tasks and sequences those that are there."""
     faults: list[str] = []
-    for path, found in {**folder.evaluations, **folder.memorization}.items():
+    for path, found in folder.results.items():
         subject = at(path)
         model = model_path(subject["run"], subject.get("step", -1))
         if folder.sha256(model) is None:
             faults.append(f"{path}: there is no {model}")
         elif found.content.get("model") != folder.sha256(model):
             faults.append(f"{path}: belongs to another model than {model}")
-        of_kind = _other_tasks if path in folder.evaluations else _other_sequences
-        faults += of_kind(study, folder, found)
+        if path in folder.evaluations:
+            faults += _other_tasks(study, folder, found)
+        if path in folder.memorization:
+            faults += _other_sequences(study, folder, found)
     count = len(folder.evaluations), len(folder.memorization)
     sound = f"{count[0]:,} evaluations, {count[1]:,} memorization files"
     return judged("results", "Scores and memorization belong to the models and tasks that are there", faults, sound)

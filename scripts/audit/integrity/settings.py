@@ -27,7 +27,7 @@ OPTIMIZER = re.compile(r"(?:bf16_)?zero_pp_rank_\d+_mp_rank_\d+_?optim_states\.p
 def check_settings(study: Study, folder: Folder) -> Check:
     """Every artefact was made with the study's settings."""
     faults, count = [], 0
-    for path, found in {**folder.manifests, **folder.evaluations, **folder.memorization}.items():
+    for path, found in {**folder.manifests, **folder.results}.items():
         if fingerprint(study, path) is None:
             continue
         count += 1
