@@ -1,25 +1,7 @@
 # Figures, findings in words, the first page, and Snakemake's own report.
 
 # Snakemake's report shows pictures, so it gets the SVG; the Vega-Lite of the same figure is on the first page.
-FIGURES = {  # name: category in the report
-    "loss": "Learning",
-    "held_out_size": "Learning",
-    "held_out_component": "Learning",
-    "evals": "Evaluation",
-    "evals_size": "Evaluation",
-    "evals_heat": "Evaluation",
-    "memorization_step": "Memorization",
-    "memorization_size": "Memorization",
-    "memorization_planted": "Memorization",
-    "memorization_groups": "Memorization",
-    "memorization_predict": "Memorization",
-    "memorization_correlation": "Memorization",
-    "memorization_histogram": "Memorization",
-    "memorization_order": "Memorization",
-    "memorization_seen": "Memorization",
-    "corpora": "Data",
-    "timings": "Cost",
-} | ({"interventions": "Learning"} if STUDY.file.interventions else {})
+FIGURES = targets.figures(STUDY)
 
 
 rule findings:

@@ -4,6 +4,7 @@ and memorization that name their model's."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from scripts.common import manifest
 from scripts.common.files import canonical, sha256_file
 from scripts.study import sampling, targets
 from scripts.study.fingerprints import fingerprint
+from scripts.study.stages import CONVERT, EVALUATE, MEMORIZE, OF_EVERY_RUN, TRAIN
 from scripts.study.study import HELD_OUT, Study
 
 
@@ -34,6 +36,11 @@ class Fakes:
                 self.scores(run, task_set)
             self.memorization(run)
             self.exports(run)
+            for stage in set(OF_EVERY_RUN) - {TRAIN, CONVERT, EVALUATE, MEMORIZE}:
+                for step, part in product(stage.steps(self.study, run), stage.parts(self.study)):
+                    self.write(
+                        stage.file(run, step, part), self.facts(run, step, stage.settings(self.study, run, part))
+                    )
         self.verdicts()
         for made in (targets.tables, targets.results, targets.cards, targets.export_tables, targets.evidence):
             for path in made(self.study):

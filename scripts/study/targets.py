@@ -24,6 +24,27 @@ PAGES = [f"results/{page}.html" for page in ("index", "data", "memorization", "a
 RESULTS = [*PAGES, "results/timings.csv"]
 
 
+FIGURES = {  # name: category in Snakemake's report
+    "loss": "Learning",
+    "held_out_size": "Learning",
+    "held_out_component": "Learning",
+    "evals": "Evaluation",
+    "evals_size": "Evaluation",
+    "evals_heat": "Evaluation",
+    "memorization_step": "Memorization",
+    "memorization_size": "Memorization",
+    "memorization_planted": "Memorization",
+    "memorization_groups": "Memorization",
+    "memorization_predict": "Memorization",
+    "memorization_correlation": "Memorization",
+    "memorization_histogram": "Memorization",
+    "memorization_order": "Memorization",
+    "memorization_seen": "Memorization",
+    "corpora": "Data",
+    "timings": "Cost",
+}
+
+
 def orders(study: Study) -> list[str]:
     """The row orders that runs read."""
     read = [run for run in study.runs.values() if run.corpus in study.file.data.corpora]
@@ -81,6 +102,11 @@ def tables(study: Study) -> list[str]:
 def results(study: Study) -> list[str]:
     """Pages of the report, which tells of training; none of a study that trains nothing."""
     return RESULTS if study.trained else []
+
+
+def figures(study: Study) -> dict[str, str]:
+    """The figures of a study that trains, name: category in Snakemake's report."""
+    return FIGURES | ({"interventions": "Learning"} if study.file.interventions else {})
 
 
 def cards(study: Study) -> list[str]:

@@ -22,6 +22,7 @@ from scripts.report.figures.theme import grammar
 from scripts.report.made import Made, count, in_words, thousands
 from scripts.report.pages.data import STYLE, data_page
 from scripts.report.pages.memory import section as memory_section
+from scripts.study import targets
 from scripts.study.sampling import signal_runs
 from scripts.study.stages import CONVERT, OF_EVERY_RUN
 from scripts.study.study import Study, load
@@ -78,9 +79,9 @@ def page(study: Study, made: Made) -> str:
 
 
 def shown(study: Study) -> list[str]:
-    """Figures of the page, in order."""
-    asked = {"interventions": bool(study.file.interventions), "recency": bool(signal_runs(study))}
-    return [*FIGURES, *(name for name, there in asked.items() if there)]
+    """Figures of the page, in order: those listed, then any other that has no page of its own."""
+    others = [name for name in targets.figures(study) if name not in (*FIGURES, *MEMORIZATION_FIGURES)]
+    return [*FIGURES, *others, *(["recency"] if signal_runs(study) else [])]
 
 
 def memorization_page(study: Study) -> str:

@@ -20,6 +20,7 @@ from scripts.operate.status.found import error_line, failed_jobs
 from scripts.operate.status.page import status_page
 from scripts.operate.status.states import StageStatus, State, Status, grids, totals
 from scripts.operate.status.status import gather, place
+from scripts.study.stages import OF_EVERY_RUN
 from scripts.study.study import Study, load, parse
 from tests.fakes import Fakes
 
@@ -71,7 +72,7 @@ def test_a_finished_study_is_complete(fakes: Fakes) -> None:
     assert status.complete
     assert {(one.name, one.state, one.found) for one in totals(status)} == {
         ("data", State.COMPLETE, 8),
-        *((name, State.COMPLETE, 15) for name in ("train", "convert", "evaluate", "memorize")),
+        *((name, State.COMPLETE, 15) for name in (stage.name for stage in OF_EVERY_RUN)),
         ("export", State.COMPLETE, 4),  # GGUF files and numbers of one step, two tables
         ("replay", State.COMPLETE, 3),  # a stretch of training, the rows, both together
         ("signal", State.COMPLETE, 2),
@@ -222,7 +223,7 @@ def test_a_job_killed_without_a_word_is_told_by_snakemakes_log(fakes: Fakes) -> 
 def test_checkpoints_of_other_settings_are_stale_and_so_is_what_was_made_of_them(fakes: Fakes) -> None:
     other = changed("training", "optimizer", "weight_decay", value=0.2)
     found = look(fakes, other)
-    assert {stage(found, name).state for name in ("train", "convert", "evaluate", "memorize")} == {State.STALE}
+    assert {stage(found, name).state for name in (stage.name for stage in OF_EVERY_RUN)} == {State.STALE}
     assert stage(found, "train").notes == ["training.optimizer.weight_decay: 0.1 there, 0.2 asked"]
 
 
