@@ -4,8 +4,9 @@ from functools import cache
 
 from snakemake.io import IOFile
 
+from scripts.common.files import write_json
 from scripts.operate import remembered
-from scripts.operate.why import dry_run as why_words
+from scripts.operate.why.dry_run import ASKING, of_graph
 
 ALONE = remembered.of_steps(STUDY, STEPS_ASKED or {})  # artefacts asked for by path, made by jobs of their own
 
@@ -22,16 +23,6 @@ def correct(graph):
     stale, moved = remembered.corrections(STUDY, Path(STUDY_FILE))
     graph.forcefiles.update(stale)
     forget([*moved, *ALONE])
-    if why_words.ASKING in os.environ:
-        atexit.register(tell_stale, graph, set(stale))
-
-
-def tell_stale(graph, stale):
-    """Print for `make why`, of each job that would run, its message and those of its artefacts that are not the study's:
-    Snakemake gives no reasons of their own to jobs that follow from others."""
-    for job in graph.needrun_jobs(exclude_finished=False):  # as a dry run ends, all count as finished
-        if stale & set(job.output):
-            print(why_words.STALE, json.dumps([job.message, sorted(stale & set(job.output))]), flush=True)
 
 
 def corrected(wildcards):
@@ -39,3 +30,13 @@ def corrected(wildcards):
     if workflow.is_main_process:
         correct(workflow.dag)
     return []
+
+
+def tell_jobs():
+    """Write for `make why` what the dry run came to; where the graph could not be made there is none."""
+    if workflow.dag is not None:
+        write_json(Path(os.environ[ASKING]), of_graph(workflow.dag))
+
+
+if ASKING in os.environ:
+    atexit.register(tell_jobs)  # as a dry run has no onsuccess

@@ -1,11 +1,17 @@
-"""Progress of long work: a rich bar in a terminal, a line a minute in a log file."""
+"""Progress of long work: a rich bar in a terminal; in a log file, once a minute, a line for people and one of JSON.
+
+The JSON stands in the log, not in a file beside it, which would outlive a rerun, and which a process that srun started
+could not name: its stderr is a pipe.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from rich.console import Console
@@ -20,6 +26,35 @@ from rich.progress import (
 from rich.table import Column
 
 SOON, MINUTE = 5.0, 60.0  # seconds before the first line of a log file, and between the later ones
+MARK = '{"progress": '  # how the lines of JSON begin
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far some work is; times in seconds."""
+
+    title: str
+    done: int
+    total: int
+    unit: str
+    spent: int
+    left: int
+    note: str = ""
+
+    def __str__(self) -> str:
+        """Its two lines in a log."""
+        text = f"{self.title}: {self.done}/{self.total} {self.unit}, {duration(self.spent)}"
+        words = filter(None, [text, f"about {duration(self.left)} left", self.note])
+        return f"{', '.join(words)}\n{json.dumps({'progress': asdict(self)})}"
+
+
+def last_standing(log: str) -> Standing | None:
+    """The newest that a log, or the end of one, tells whole; None if it tells none."""
+    for line in reversed(log.splitlines()):
+        if line.startswith(MARK):
+            with suppress(json.JSONDecodeError):  # cut short by a kill, or half written
+                return Standing(**json.loads(line)["progress"])
+    return None
 
 
 class Tell(Protocol):
@@ -60,8 +95,8 @@ def _bar(title: str, total: int, unit: str, done: int) -> Iterator[Tell]:
 
 
 def _lines(title: str, total: int, unit: str, done: int, clock: Callable[[], float] = time.monotonic) -> Tell:
-    """A line when the work is done, one soon after it began, so that short jobs are seen, then later ones ever
-    further apart, up to a minute."""
+    """Tell when the work is done, soon after it began, so that short jobs are seen, then ever further apart, up to a
+    minute."""
     start = clock()
     wait, due = SOON, start + SOON
 
@@ -72,16 +107,12 @@ def _lines(title: str, total: int, unit: str, done: int, clock: Callable[[], flo
             return
         wait = min(2 * wait, MINUTE)
         due = moment + wait
-        left = (moment - start) * (total - now) / max(1, now - done)
-        print(line(title, now, total, unit, moment - start, left, note), file=sys.stderr, flush=True)
+        spent = moment - start
+        left = spent * (total - now) / max(1, now - done)
+        standing = Standing(title, int(now), int(total), unit, round(spent), round(left), note)
+        print(f"{standing}\n", end="", file=sys.stderr, flush=True)  # in one write, as others may write there too
 
     return tell
-
-
-def line(title: str, now: int, total: int, unit: str, spent: float, left: float, note: str = "") -> str:
-    """One line of progress, which scripts/operate/watch.py reads; `spent` and `left` in seconds."""
-    text = f"{title}: {now}/{total} {unit}, {duration(spent)}, about {duration(left)} left"
-    return f"{text}, {note}" if note else text
 
 
 def duration(seconds: float) -> str:

@@ -1,11 +1,10 @@
-"""Show what each running job of a study is doing: its last line of progress, steps and time left.
+"""Show what each running job of a study is doing: steps, time left and a few words on the newest.
 
 Run it in a second terminal beside the workflow; it reads the jobs' logs and changes nothing.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -15,33 +14,23 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from scripts.common.command import Parser
-from scripts.common.progress import MINUTE
+from scripts.common.progress import MINUTE, Standing, duration, last_standing
 from scripts.operate.start import OWNER
 
-LINE = re.compile(
-    r"(?P<title>.+): (?P<done>\d+)/(?P<total>\d+) (?P<unit>\w+), (?P<spent>[^,]+), about (?P<left>[^,]+) left"
-    r"(?:, (?P<note>.+))?"
-)
 QUIET = 15 * MINUTE  # jobs tell a line a minute; one that can't is over sooner
 FRESH = 2.5 * MINUTE  # a job that wrote nothing for longer is not shown
 
 
-def last_progress(text: str) -> dict[str, str] | None:
-    """The newest progress line of a log (scripts/common/progress.py writes them), or None."""
-    for line in reversed(text.splitlines()):
-        if match := LINE.fullmatch(line.strip()):
-            return match.groupdict("")
-    return None
+def standing(path: Path, log: str, now: float) -> Standing | None:
+    """How far a job is by its log, or the end of it; None if nothing was written there for minutes, or all is done."""
+    told = last_standing(log) if now - path.stat().st_mtime < FRESH else None
+    return told if told and told.done != told.total else None
 
 
-def running(logs: Path, now: float) -> list[dict[str, str]]:
-    """Progress of every log touched within the last minutes that has not reached its end."""
-    found = []
-    for path in sorted(logs.glob("**/*.log")):
-        progress = last_progress(path.read_text(errors="replace")) if now - path.stat().st_mtime < FRESH else None
-        if progress and progress["done"] != progress["total"]:
-            found.append(progress)
-    return found
+def running(logs: Path, now: float) -> list[Standing]:
+    """How far each job is that is at work."""
+    paths = sorted(logs.glob("**/*.log"))
+    return [told for path in paths if (told := standing(path, path.read_text(errors="replace"), now))]
 
 
 def silent(logs: Path, now: float, started: Path = OWNER) -> bool:
@@ -51,14 +40,14 @@ def silent(logs: Path, now: float, started: Path = OWNER) -> bool:
     return all(now - path.stat().st_mtime > QUIET for path in signs)
 
 
-def table(jobs: list[dict[str, str]]) -> Table:
+def table(jobs: list[Standing]) -> Table:
     """One line a job."""
     view = Table(
         "job", "", "done", "left", "", title="Running jobs" if jobs else "No job has reported yet", expand=True
     )
     for job in jobs:
-        bar = ProgressBar(total=int(job["total"]), completed=int(job["done"]))
-        view.add_row(job["title"], bar, f"{job['done']}/{job['total']} {job['unit']}", job["left"], job["note"])
+        bar = ProgressBar(total=job.total, completed=job.done)
+        view.add_row(job.title, bar, f"{job.done}/{job.total} {job.unit}", duration(job.left), job.note)
     return view
 
 

@@ -17,8 +17,9 @@ from typing import Any
 
 from scripts.common import lock, manifest
 from scripts.common.files import read_json
+from scripts.common.progress import duration
 from scripts.common.words import brief
-from scripts.operate.watch import FRESH, last_progress
+from scripts.operate.watch import standing
 from scripts.study.fingerprints import Inventory
 from scripts.study.study import Study
 
@@ -121,21 +122,15 @@ class Folder:
         stage, _, name = log.rpartition("/")
         return self.root / "logs" / log if name in self.logs(stage) else None
 
-    def progress(self, log: str) -> str | None:
-        """Where a job stands by the last line of progress in its log, or None if it told none."""
-        path = self.log(log)
-        if path is None or not (told := last_progress(tail(path))):
-            return None
-        left = "" if told["done"] == told["total"] else f", about {told['left']} left"
-        return f"{told['done']} of {told['total']} {told['unit']}{left}"
-
-    def at_work(self, log: str) -> bool:
-        """Whether a job tells of progress: it wrote a moment ago and was not at its end."""
+    def at_work(self, log: str) -> str | None:
+        """How far a job is that wrote a moment ago, is not at its end and has told no error; None for any other."""
         path = self.log(log)
         if path is None:
-            return False
-        told = last_progress(tail(path)) if self.now - path.stat().st_mtime < FRESH else None
-        return told is not None and told["done"] != told["total"] and error_line(tail(path)) is None
+            return None
+        text = tail(path)
+        if error_line(text) or not (told := standing(path, text, self.now)):
+            return None
+        return f"{told.done} of {told.total} {told.unit}, about {duration(told.left)} left"
 
     def failure(self, log: str) -> str | None:
         """Why the job of this log failed, or None if it did not."""

@@ -31,10 +31,10 @@ def status_of(name: str, jobs: list[Job], folder: Folder) -> StageStatus:
     """One stage of a run or of all from its jobs. A job that works or failed counts only where something is missing."""
     found, expected = sum(len(job.made) for job in jobs), sum(len(job.steps) for job in jobs)
     open_jobs = [job for job in jobs if len(job.made) < len(job.steps)]
-    at_work = [job for job in open_jobs if folder.at_work(job.log)]
-    running = [told for job in at_work if (told := folder.progress(job.log))]
+    at_work = {job.log: told for job in open_jobs if (told := folder.at_work(job.log))}
+    running = list(at_work.values())
     failed = [
-        f"{told} (logs/{job.log})" for job in open_jobs if job not in at_work and (told := folder.failure(job.log))
+        f"{told} (logs/{job.log})" for job in open_jobs if job.log not in at_work and (told := folder.failure(job.log))
     ]
     stale = [why for job in jobs if job.made and (why := job.stale(max(job.made)))]
     if running:
@@ -64,8 +64,8 @@ def train(study: Study, run: str, folder: Folder) -> StageStatus:
         return StageStatus("train", state, made, len(asked), list(notes))
 
     if whole is None and folder.locked(f"checkpoints/{run}"):
-        told = next((log for log in logs if folder.at_work(log)), None)
-        return stage(State.RUNNING, (told and folder.progress(told)) or "has told no step yet")
+        told = next(filter(None, map(folder.at_work, logs)), "has told no step yet")
+        return stage(State.RUNNING, told)
     failures = [f"{why} (logs/{log})" for log in logs if (why := folder.failure(log))]
     if whole is None and failures:
         return stage(State.FAILED, failures[0])

@@ -12,13 +12,14 @@ import subprocess
 import sys
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from scripts.common.command import seen
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError, explain, near
-from scripts.common.files import read_yaml
+from scripts.common.files import read_json, read_yaml
 from scripts.operate.trained import check_orders, check_training
-from scripts.operate.why.dry_run import ASKING, NOTHING, read_dry_run, told
+from scripts.operate.why.dry_run import ASKING, Job, told, with_artefacts
 from scripts.study import targets
 from scripts.study.fingerprints import Inventory, everything
 from scripts.study.stages import CONVERT, OF_MODELS, PHASES
@@ -27,13 +28,14 @@ from scripts.study.study import Study, load
 LAST_LINES = 15  # of a dry run that failed
 
 
-def snakemake(study: Path, directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Call Snakemake with the local profile's triggers, without its progress bars, which would hide the reasons."""
+def snakemake(study: Path, directory: Path, target: str | None, out: Path) -> subprocess.CompletedProcess[str]:
+    """A dry run with the local profile's triggers, which writes the jobs that would run to `out`."""
     triggers = read_yaml(ROOT / "profiles/local/profile.yaml")["rerun-triggers"]
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(study)]
     command += ["--directory", str(directory), "--profile", "none", "--cores", "1", "--scheduler", "greedy", "--nolock"]
-    command += ["--rerun-incomplete", "--rerun-triggers", *triggers, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, ASKING: "1"})
+    command += ["--rerun-incomplete", "--rerun-triggers", *triggers, "--dry-run", "--quiet", "rules", "progress"]
+    command += ["--", *([target] if target else [])]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, ASKING: str(out)})
 
 
 def known_targets(study: Study) -> list[str]:
@@ -50,20 +52,20 @@ def unknown(target: str, known: list[str]) -> UserError:
     )
 
 
-def dry_run(study: Path, directory: Path, target: str | None, known: list[str]) -> str:
-    """The text of the dry run; raises UserError if no rule makes the target, or if Snakemake refuses."""
-    asked = [target] if target else []
-    done = snakemake(study, directory, "--dry-run", "--", *asked)
-    text = done.stdout + done.stderr
-    if target and f"No rule to produce {target} " in text:
+def dry_run(study: Path, directory: Path, target: str | None, known: list[str]) -> list[Job]:
+    """The jobs that would run; raises UserError if no rule makes the target, or if Snakemake refuses."""
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / "jobs.json"
+        done = snakemake(study, directory, target, out)
+        text = done.stdout + done.stderr
+        found = read_json(out) if out.exists() else None
+    if target and "MissingRuleException" in text:
         raise unknown(target, known)
-    if done.returncode:
+    if done.returncode or found is None:
         raise UserError("Snakemake's dry run failed:\n" + "\n".join(text.splitlines()[-LAST_LINES:]))
-    if target and NOTHING in text and target not in known:  # Snakemake also says so of a file that no rule makes
-        outputs = snakemake(study, directory, "--summary", "--", target).stdout.splitlines()
-        if target not in {line.split("\t")[0] for line in outputs}:
-            raise unknown(target, known)
-    return text
+    if target and not found["graph"]:  # a file that is there and that no rule makes
+        raise unknown(target, known)
+    return [Job(**job) for job in found["jobs"]]
 
 
 def refusal(study: Study, directory: Path) -> list[str]:
@@ -84,7 +86,7 @@ def main() -> None:
     given = parser.parse_args()
     given.study = seen(given.study, given.directory)
     study = load(given.study)
-    text = dry_run(given.study, given.directory, given.target, known_targets(study))
+    jobs = dry_run(given.study, given.directory, given.target, known_targets(study))
     other = Inventory(study, given.directory, texts=True).stale(everything(study))
-    lines = told(given.target or f"the {study.file.study} study", read_dry_run(text, other))
+    lines = told(given.target or f"the {study.file.study} study", [with_artefacts(job, other) for job in jobs])
     print("\n".join([*lines, *refusal(study, given.directory)]))

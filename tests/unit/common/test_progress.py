@@ -9,7 +9,6 @@ from itertools import pairwise
 import pytest
 
 from scripts.common import progress as shown
-from scripts.operate.watch import last_progress
 
 
 class Terminal(io.StringIO):
@@ -36,19 +35,27 @@ def test_a_line_says_how_far_how_long_and_how_well(capsys: pytest.CaptureFixture
     tell = shown._lines("train pythia-70m", 143000, "steps", 100000, clock=lambda: now)
     now = 3600.0
     tell(110000, "loss 2.7183, lr 0.0002, 163340 tokens/s")
-    line = capsys.readouterr().err
-    assert line == (
-        "train pythia-70m: 110000/143000 steps, 1 h, about 3 h 18 min left, loss 2.7183, lr 0.0002, 163340 tokens/s\n"
+    log = capsys.readouterr().err
+    assert log.splitlines()[0] == (
+        "train pythia-70m: 110000/143000 steps, 1 h, about 3 h 18 min left, loss 2.7183, lr 0.0002, 163340 tokens/s"
     )
-    assert last_progress("something else\n" + line) == {
-        "title": "train pythia-70m",
-        "done": "110000",
-        "total": "143000",
-        "unit": "steps",
-        "spent": "1 h",
-        "left": "3 h 18 min",
-        "note": "loss 2.7183, lr 0.0002, 163340 tokens/s",
-    }
+    assert shown.last_standing("something else\n" + log + "and more\n") == shown.Standing(
+        title="train pythia-70m",
+        done=110000,
+        total=143000,
+        unit="steps",
+        spent=3600,
+        left=11880,
+        note="loss 2.7183, lr 0.0002, 163340 tokens/s",
+    )
+
+
+def test_what_a_kill_cut_short_is_not_read() -> None:
+    """Neither a line's end that is lost, nor its beginning, where only the end of a log is read."""
+    first, second = (f"{shown.Standing('train a: b, about c', step, 10, 'steps', 3, 4)}\n" for step in (5, 6))
+    assert shown.last_standing(first + second[:-10]) == shown.Standing("train a: b, about c", 5, 10, "steps", 3, 4)
+    assert shown.last_standing(first.partition("\n")[2][3:]) is None
+    assert shown.last_standing("train a: 5/10 steps, 3 s, about 4 s left\n") is None
 
 
 @pytest.mark.parametrize(

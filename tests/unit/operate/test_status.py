@@ -15,7 +15,7 @@ import pytest
 from scripts.common import lock
 from scripts.common.environment import ROOT
 from scripts.common.files import read_yaml
-from scripts.common.progress import line
+from scripts.common.progress import Standing
 from scripts.operate.status.found import error_line, failed_jobs
 from scripts.operate.status.page import status_page
 from scripts.operate.status.states import StageStatus, State, Status, grids, totals
@@ -150,7 +150,7 @@ def test_a_locked_run_is_running_with_step_and_time_left(study: Study, tmp_path:
     fakes = Fakes(study, tmp_path)
     fakes.data()
     fakes.checkpoints(TINY, [0, 1])
-    log(fakes, f"train/{TINY}.log", line(f"train {TINY}", 3, 8, "steps", 30.0, 50.0, "loss 2.1") + "\n")
+    log(fakes, f"train/{TINY}.log", f"{Standing(f'train {TINY}', 3, 8, 'steps', 30, 50, 'loss 2.1')}\n")
     with lock.hold(tmp_path / "checkpoints" / TINY):
         found = stage(look(fakes), "train")
     assert found.state is State.RUNNING and found.notes == ["3 of 8 steps, about 50 s left"]
@@ -172,7 +172,7 @@ def test_a_fresh_lock_of_another_host_is_believed_without_asking_slurm(
 def test_a_job_that_tells_progress_is_running_until_it_is_silent(fakes: Fakes) -> None:
     shutil.rmtree(fakes.root / "models" / TINY)
     fakes.models(TINY, [0, 1])
-    text = line(f"convert {TINY}", 2, 5, "checkpoints", 4.0, 6.0)
+    text = f"{Standing(f'convert {TINY}', 2, 5, 'checkpoints', 4, 6)}\n"
     log(fakes, f"convert/{TINY}_0_8.log", text)
     found = stage(look(fakes), "convert")
     assert (found.state, found.found, found.notes) == (State.RUNNING, 2, ["2 of 5 checkpoints, about 6 s left"])

@@ -9,28 +9,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from scripts.common import progress as shown
+from scripts.common.progress import Standing
 from scripts.operate.start import record
-from scripts.operate.watch import last_progress, running, silent, table
-
-
-def test_it_reads_the_lines_that_jobs_write() -> None:
-    written = shown.line("train pythia-70m-seed3", 5, 10, "steps", 61.0, 125.0, "loss 3.2, 40 tokens/s")
-    found = last_progress("DeepSpeed said something\n" + written + "\nand more\n")
-    assert found is not None
-    assert (found["title"], found["done"], found["total"], found["unit"], found["left"], found["note"]) == (
-        "train pythia-70m-seed3",
-        "5",
-        "10",
-        "steps",
-        "2 min 5 s",
-        "loss 3.2, 40 tokens/s",
-    )
+from scripts.operate.watch import running, silent, table
 
 
 def test_what_it_shows_of_a_job() -> None:
-    job = last_progress("train a: 5/10 steps, 3 s, about 1 h 4 min left, loss 3.2")
-    assert job is not None
+    job = Standing("train a", 5, 10, "steps", 3, 3840, "loss 3.2")
     console = Console(width=120, file=io.StringIO())
     console.print(table([job]))
     text = console.file.getvalue()  # type: ignore[attr-defined]
@@ -38,13 +23,12 @@ def test_what_it_shows_of_a_job() -> None:
 
 
 def test_only_unfinished_recent_jobs_are_shown(tmp_path: Path) -> None:
-    line = "train {}: {}/10 steps, 3 s, about 4 s left\n"
     (tmp_path / "train").mkdir()
-    (tmp_path / "train/a.log").write_text(line.format("a", 5))
-    (tmp_path / "train/b.log").write_text(line.format("b", 10))
+    (tmp_path / "train/a.log").write_text(f"{Standing('train a', 5, 10, 'steps', 3, 4)}\nDeepSpeed said something\n")
+    (tmp_path / "train/b.log").write_text(f"{Standing('train b', 10, 10, 'steps', 3, 0)}\n")
     (tmp_path / "c.log").write_text("no progress here\n")
-    assert [job["title"] for job in running(tmp_path, time.time())] == ["train a"]
-    assert [job["title"] for job in running(tmp_path, time.time() + 61)] == ["train a"], "a line a minute"
+    assert [job.title for job in running(tmp_path, time.time())] == ["train a"]
+    assert [job.title for job in running(tmp_path, time.time() + 61)] == ["train a"], "told once a minute"
     assert running(tmp_path, time.time() + 200) == []
 
 
