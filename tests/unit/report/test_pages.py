@@ -31,6 +31,7 @@ from scripts.report.findings.findings import findings
 from scripts.report.made import count
 from scripts.report.pages import index
 from scripts.report.results import load
+from scripts.study import targets
 from scripts.study.study import Study, parse
 from tests.unit import synthetic
 from tests.unit.export_numbers import write_numbers
@@ -84,6 +85,7 @@ def test_every_figure_is_valid_has_a_caption_and_fetches_nothing(study: Study) -
         == set(index.shown(study)) | set(index.MEMORIZATION_FIGURES)
         == {path.stem for path in index.CAPTIONS.glob("*.rst")} - {"workflow", "interventions", "export", "audit"}
     )
+    assert names - {"recency"} == set(targets.figures(study))
     for name in sorted(names):
         specification = read_json(Path(f"results/figures/{name}.json"))
         without = {**specification, "config": {}}  # the configuration uses Vega's own legend.layout
