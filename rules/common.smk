@@ -9,14 +9,14 @@ from scripts.common.errors import UserError
 from scripts.evaluate.names import task_files
 from scripts.operate.preflight import begin, rehearse
 from scripts.operate.start import record
-from scripts.study import sampling, targets
+from scripts.study import paths, sampling, targets
 from scripts.study.config.study_file import APACHE
 from scripts.study.fingerprints import run_settings
 from scripts.study.stages import CONVERT, EVALUATE, GGUF, MEASURE, MEMORIZE, OF_MODELS, alone, of_step, steps_asked
 from scripts.study.study import merged, parse as parse_study
 from scripts.study.texts import holdable, matching, within
 
-STUDY_FILE = "results/study.json"  # written by onstart; what every command reads
+STUDY_FILE = str(paths.STUDY)  # written by onstart; what every command reads
 
 try:
     # A study stands alone: --configfile replaces config.yaml. It is read here, not by Snakemake, which lets pass a key
@@ -47,7 +47,7 @@ GPUS = int(RUNTIME.device == "cuda")
 
 wildcard_constraints:
     run="|".join(map(re.escape, RUNS)),
-    corpus="|".join(map(re.escape, [*CORPORA, "held-out"])),
+    corpus="|".join(map(re.escape, [*CORPORA, paths.HELD_OUT.name])),
     component="|".join(map(re.escape, COMPONENTS)),
     task_set="|".join(map(re.escape, TASK_SETS)),
     seed=r"\d+",
@@ -80,9 +80,9 @@ def corpus_sources(wildcards):
     """What a corpus is joined from: published files, or the pieces of its parts and what they were made from."""
     corpus = STUDY.file.data.corpora.get(wildcards.corpus)  # the held-out split is none of them
     if corpus and corpus.published:
-        return [f"data/published/{wildcards.corpus}/manifest.json"]
-    pieces = expand("data/{corpus}/pieces/part-{part}", corpus=wildcards.corpus, part=PARTS)
-    return [*pieces, *DOCUMENTS, "data/clusters/manifest.json", "data/tokenizer/manifest.json"]
+        return [f"{paths.published(wildcards.corpus)}/manifest.json"]
+    pieces = [str(paths.pieces(wildcards.corpus, part)) for part in PARTS]
+    return [*pieces, *DOCUMENTS, f"{paths.CLUSTERS}/manifest.json", f"{paths.TOKENIZER}/manifest.json"]
 
 
 def published_files(wildcards):
@@ -132,24 +132,24 @@ def published_scores(wildcards):
 
 
 def corpus_manifest(wildcards):
-    return f"data/{STUDY.run(wildcards.run).corpus}/manifest.json"
+    return f"{paths.corpus(STUDY.run(wildcards.run).corpus)}/manifest.json"
 
 
 def order_manifest(wildcards):
     run = STUDY.run(wildcards.run)
-    return f"data/{run.corpus}/order-{run.data_seed}/manifest.json"
+    return f"{paths.order(run.corpus, run.data_seed)}/manifest.json"
 
 
 def leg_before(run, leg):
     """What a leg goes on from: the leg before, or the parent of an intervention's run; nothing for a run's first."""
     if leg > 1:
-        return [f"checkpoints/{run}/legs/leg-{leg - 1}/manifest.json"]
+        return [f"{paths.leg(run, leg - 1)}/manifest.json"]
     return STUDY.ancestors(run)
 
 
 def replayed_files(wildcards):
     """A step's checkpoint's run, its model, and what was made of that where the step was looked at."""
-    return [f"checkpoints/{wildcards.run}/manifest.json", *of_step(STUDY, wildcards.run, int(wildcards.step))]
+    return [f"{paths.checkpoints(wildcards.run)}/manifest.json", *of_step(STUDY, wildcards.run, int(wildcards.step))]
 
 
 def largest_first(wildcards):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -19,13 +18,14 @@ from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.files import canonical, read_json, sha256_file
 from scripts.common.words import brief
-from scripts.study import targets
+from scripts.study import paths, targets
 from scripts.study.config.data import Component
-from scripts.study.stages import CONVERT, OF_MODELS, at
+from scripts.study.stages import CONVERT, OF_MODELS, at, pattern
 from scripts.study.study import HELD_OUT, Study
 from scripts.study.texts import changed, distinct, matching
 
 MADE_FROM = "made from"  # begins a reason that lies in another artefact
+SOURCE = pattern(f"{paths.source('{component}')}/{manifest.NAME}")
 Settings = dict[str, Any]
 SAVED = ("steps", "optimizer_steps")  # of a run's settings: which of its states are kept, not what is in them
 
@@ -37,7 +37,7 @@ def run_settings(study: Study, run: str, root: Path = Path()) -> Settings:
     """
     asked = study.train_science(run)
     try:
-        made = read_json(root / "checkpoints" / run / manifest.NAME)["science"]
+        made = read_json(root / paths.checkpoints(run) / manifest.NAME)["science"]
         whole = {key: made[key] for key in SAVED}
         fits = all(set(asked[key]) <= set(whole[key]) for key in SAVED)
     except (OSError, ValueError, KeyError, TypeError):
@@ -59,23 +59,28 @@ def _order(study: Study, corpus: str, seed: str) -> Settings | None:
     return study.order_science(corpus, int(seed)) if read and corpus in study.file.data.corpora else None
 
 
-SETTINGS: dict[str, Callable[..., Settings | None]] = {  # by a pattern of the path of what is no stage's output
-    r"data/sources/([^/]+)/manifest\.json": lambda study, name: (
+def _run(study: Study, run: str) -> Settings | None:
+    return study.train_science(run) if run in study.trained else None
+
+
+SETTINGS: dict[Path, Callable[..., Settings | None]] = {  # by the folder, with {names}, of what is no stage's output
+    paths.source("{component}"): lambda study, name: (
         study.component_science(name) if name in study.file.data.components else None
     ),
-    r"data/documents/([^/]+)/part-\d+/manifest\.json": _documents,
-    r"data/pairs/group-\d+/manifest\.json": Study.hashing_science,
-    r"data/clusters/manifest\.json": Study.cluster_science,
-    r"data/tokenizer/manifest\.json": Study.tokenizer_science,
-    r"data/tasks/manifest\.json": Study.task_science,
-    r"data/published/([^/]+)/manifest\.json": _corpus,
-    r"data/([^/]+)/manifest\.json": _corpus,
-    r"data/([^/]+)/order-(\d+)/manifest\.json": _order,
-    r"checkpoints/([^/]+)/(?:(?:resume/)?global_step\d+/|legs/leg-\d+/)?manifest\.json": lambda study, run: (
-        study.train_science(run) if run in study.trained else None
-    ),
+    paths.documents("{component}", "*"): _documents,
+    paths.pairs("*"): Study.hashing_science,
+    paths.CLUSTERS: Study.cluster_science,
+    paths.TOKENIZER: Study.tokenizer_science,
+    paths.TASKS: Study.task_science,
+    paths.published("{corpus}"): _corpus,
+    paths.corpus("{corpus}"): _corpus,
+    paths.order("{corpus}", "{seed}"): _order,
+    paths.checkpoints("{run}"): _run,
+    paths.checkpoint("{run}", "*"): _run,
+    paths.resume("{run}", "*"): _run,
+    paths.leg("{run}", "*"): _run,
 }
-PATTERNS = {re.compile(pattern): settings for pattern, settings in SETTINGS.items()}
+PATTERNS = {pattern(f"{folder}/{manifest.NAME}"): settings for folder, settings in SETTINGS.items()}
 
 
 @lru_cache(maxsize=1 << 14)
@@ -87,8 +92,8 @@ def _asked(study: Study, settings: Callable[..., Settings | None], names: tuple[
 def fingerprint(study: Study, path: str) -> Settings | None:
     """The settings, not to be changed, that the artefact at a path of the study's folder should have been made with;
     None of what the study doesn't ask for."""
-    for pattern, settings in PATTERNS.items():
-        if match := pattern.fullmatch(path):
+    for known, settings in PATTERNS.items():
+        if match := known.fullmatch(path):
             return _asked(study, settings, match.groups())
     if found := at(path):
         stage, names = found
@@ -101,21 +106,21 @@ def fingerprint(study: Study, path: str) -> Settings | None:
 def said(path: str, content: Settings) -> Any:
     """The settings that an artefact says it was made with."""
     science = content.get("science")
-    if path.startswith("checkpoints/") and isinstance(science, dict):
+    if paths.below(path, paths.CHECKPOINTS) and isinstance(science, dict):
         return {key: value for key, value in science.items() if key != "parents"}
-    if path.startswith("data/documents/") and isinstance(science, dict):
+    if paths.below(path, paths.DOCUMENTS) and isinstance(science, dict):
         return {**science, "parts": (content.get("subject") or {}).get("parts")}
     return science
 
 
 def parents(path: str, content: Settings) -> dict[str, str]:
     """sha256 of the manifests an artefact was made from, by path; of a checkpoint, those of its run."""
-    if path.startswith("checkpoints/"):
+    if paths.below(path, paths.CHECKPOINTS):
         return dict((content.get("science") or {}).get("parents") or {})
-    if path.startswith("results/"):
-        model = f"models/{content.get('run')}/step{content.get('step')}/{manifest.NAME}"
-        named = {model: content.get("model"), f"data/tasks/{manifest.NAME}": content.get("tasks"),
-                 f"data/{HELD_OUT}/{manifest.NAME}": content.get("held_out")}  # fmt: skip
+    if paths.below(path, paths.RESULTS):
+        model = CONVERT.file(content.get("run", ""), content.get("step", ""))
+        named = {model: content.get("model"), f"{paths.TASKS}/{manifest.NAME}": content.get("tasks"),
+                 f"{paths.HELD_OUT}/{manifest.NAME}": content.get("held_out")}  # fmt: skip
         return {parent: sha for parent, sha in {**named, **content.get("sequences", {})}.items() if sha}
     return dict(content.get("parents") or {})
 
@@ -125,7 +130,7 @@ def differences(study: Study, path: str, content: Settings, root: Path = Path())
     asked, made = fingerprint(study, path), said(path, content)
     if asked is None or asked == made:
         return []
-    if path.startswith("checkpoints/"):
+    if paths.below(path, paths.CHECKPOINTS):
         asked = json.loads(canonical(run_settings(study, asked["run"], root)))
     return manifest.differing(made, asked)
 
@@ -196,8 +201,8 @@ class Inventory:
         return []
 
     def _texts_changed(self, path: str, content: Settings) -> list[str]:
-        name = path.removeprefix("data/sources/").removesuffix(f"/{manifest.NAME}")
-        if not self.texts or name == path or "/" in name or not (component := self._component(name)):
+        named = SOURCE.fullmatch(path)
+        if not self.texts or not named or not (component := self._component(named[1])):
             return []
         files = distinct(file for pattern in component.files or [] for file in matching(pattern))
         since = (self.root / path).stat().st_mtime
@@ -208,9 +213,9 @@ class Inventory:
         component = self.study.file.data.components.get(name)
         return component if component and component.files else None
 
-    def stale(self, paths: Iterable[str]) -> dict[str, list[str]]:
+    def stale(self, asked: Iterable[str]) -> dict[str, list[str]]:
         """Those of these artefacts that are there and not the study's, with the reasons."""
-        return {path: why for path in dict.fromkeys(paths) if (why := self.wrong(path))}
+        return {path: why for path in dict.fromkeys(asked) if (why := self.wrong(path))}
 
 
 def everything(study: Study) -> Iterator[str]:
@@ -231,23 +236,24 @@ def parquet_facts(path: Path) -> Settings:
 def of_data(study: Study) -> Iterator[str]:
     """Artefacts below data/, what they are made from first."""
     text = study.file.data
-    yield from (f"data/sources/{name}/{manifest.NAME}" for name in text.components)
-    yield from (f"{block.folder.as_posix()}/{manifest.NAME}" for block in study.blocks())
-    yield from (f"data/pairs/group-{group}/{manifest.NAME}" for group in range(study.part_count))
-    yield from (f"data/{name}/{manifest.NAME}" for name in ("clusters", "tokenizer", "tasks", HELD_OUT))
+    yield from (f"{paths.source(name)}/{manifest.NAME}" for name in text.components)
+    yield from (f"{block.folder}/{manifest.NAME}" for block in study.blocks())
+    yield from (f"{paths.pairs(group)}/{manifest.NAME}" for group in range(study.part_count))
+    fixed = (paths.CLUSTERS, paths.TOKENIZER, paths.TASKS, paths.HELD_OUT)
+    yield from (f"{folder}/{manifest.NAME}" for folder in fixed)
     for name, corpus in text.corpora.items():
         if corpus.published:
-            yield f"data/published/{name}/{manifest.NAME}"
+            yield f"{paths.published(name)}/{manifest.NAME}"
         if any(run.corpus == name for run in study.runs.values()):
-            yield f"data/{name}/{manifest.NAME}"
+            yield f"{paths.corpus(name)}/{manifest.NAME}"
     yield from dict.fromkeys(targets.orders(study))
 
 
 def of_training(study: Study) -> Iterator[str]:
     """The manifests that rules of training make."""
     for run in study.trained:
-        yield from (f"checkpoints/{run}/legs/leg-{leg}/{manifest.NAME}" for leg in range(1, study.file.runtime.legs))
-        yield f"checkpoints/{run}/{manifest.NAME}"
+        yield from (f"{paths.leg(run, leg)}/{manifest.NAME}" for leg in range(1, study.file.runtime.legs))
+        yield f"{paths.checkpoints(run)}/{manifest.NAME}"
 
 
 def of_models(study: Study) -> Iterator[str]:
@@ -256,10 +262,10 @@ def of_models(study: Study) -> Iterator[str]:
         yield from stage.files(study)
 
 
-def require(study: Study, *paths: Path) -> None:
+def require(study: Study, *asked: Path) -> None:
     """Refuse to use artefacts, seen from the working directory, that are not the study's; raises UserError."""
     there = Inventory(study)
-    if stale := there.stale(path.as_posix() for path in paths):
+    if stale := there.stale(path.as_posix() for path in asked):
         raise UserError("\n".join(told(stale)))
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from scripts.common.errors import UserError, explain, near
+from scripts.study import paths
 from scripts.study.catalogue import Size
 from scripts.study.config.interventions import Intervention
 from scripts.study.config.published import PublishedRun
@@ -259,7 +260,7 @@ def native_folder(run: Run) -> Path:
     named, key = Path(origin.folder or ""), origin.key
     if not named.is_dir():
         raise UserError(f"{key}: {named} does not exist (seen from {Path.cwd()})")
-    for folder in (named / f"global_step{origin.step}", named):
+    for folder in (named / paths.global_step(origin.step), named):
         if any(folder.glob("*_model_states.pt")):
             return folder
     raise UserError(f"{key}: {named} holds no NeoX checkpoint of step {origin.step} (*_model_states.pt)")

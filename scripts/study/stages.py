@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from scripts.common import manifest
+from scripts.study import paths
 from scripts.study.study import Batch, Study
 
 Settings = dict[str, Any]
@@ -92,7 +94,7 @@ TRAIN = Stage(
     "train",
     "checkpoints",
     ("scripts.train", "train"),
-    "checkpoints/{run}/global_step{step}/manifest.json",
+    f"{paths.checkpoint('{run}', '{step}')}/{manifest.NAME}",
     steps=lambda study, run: study.steps(run) if run in study.trained else [],
     settings=lambda study, run, _: study.train_science(run),
     batched=False,
@@ -102,7 +104,7 @@ CONVERT = Stage(
     "convert",
     "models",
     ("scripts.convert", "convert"),
-    "models/{run}/step{step}/manifest.json",
+    f"{paths.model('{run}', '{step}')}/{manifest.NAME}",
     steps=Study.steps,
     settings=_model_settings,
 )
@@ -111,7 +113,7 @@ GGUF = Stage(
     "export",
     "GGUF files",
     ("scripts.export", "write"),
-    "exports/{run}/step{step}/manifest.json",
+    f"{paths.exported('{run}', '{step}')}/{manifest.NAME}",
     steps=Study.export_steps,
     settings=lambda study, *_: study.gguf_science(),
     replayed=False,
@@ -121,7 +123,7 @@ MEASURE = Stage(
     "export",
     "measurements",
     ("scripts.export", "measure"),
-    "results/export/{run}/step{step}.json",
+    str(paths.measurement("{run}", "{step}")),
     steps=Study.export_steps,
     settings=lambda study, run, _: study.export_science(run),
     replayed=False,
@@ -131,7 +133,7 @@ EVALUATE = Stage(
     "evaluate",
     "evaluations",
     ("scripts.evaluate", "evaluate"),
-    "results/evals/{run}/{part}/step{step}.json",
+    str(paths.evaluation("{run}", "{part}", "{step}")),
     steps=Study.evaluation_steps,
     settings=lambda study, _, part: study.evaluation_science(part),
     parts=lambda study: study.file.evaluation.task_sets,
@@ -141,24 +143,28 @@ MEMORIZE = Stage(
     "memorize",
     "memorization scorings",
     ("scripts.memorize", "score"),
-    "results/memorization/{run}/step{step}.parquet",
+    str(paths.memorization("{run}", "{step}")),
     steps=Study.memorization_steps,
     settings=lambda study, *_: study.memorization_science(),
 )
 STAGES = (TRAIN, CONVERT, GGUF, MEASURE, EVALUATE, MEMORIZE)
 OF_MODELS = (GGUF, MEASURE, EVALUATE, MEMORIZE)
 OF_EVERY_RUN = tuple(stage for stage in STAGES if stage.phase != "export")  # the others are asked of some runs only
-NEEDS_NO_MODEL = ("data", "train", "deduplicate", "data/", "checkpoints/")  # phases, and where files lie
+NEEDS_NO_MODEL = ("data", "train", "deduplicate")  # phases
 PHASES = ("all", "deduplicate", "data", *dict.fromkeys(stage.phase for stage in STAGES), "analyze", "report")
 
 
-def _pattern(output: str) -> re.Pattern[str]:
-    kinds = {"run": r"[^/]+", "part": r"[^/]+", "step": r"\d+"}
-    pieces = re.split(r"\{(\w+)\}", output)
-    return re.compile("".join(f"(?P<{p}>{kinds[p]})" if n % 2 else re.escape(p) for n, p in enumerate(pieces)))
+def pattern(path: str) -> re.Pattern[str]:
+    """What a path with {names} in it matches; a step's and a seed's are numbers, as is what a * stands for."""
+
+    def group(found: re.Match[str]) -> str:
+        kind = r"\d+" if found[1] in ("step", "seed") else "[^/]+"
+        return f"(?P<{found[1]}>{kind})"
+
+    return re.compile(re.sub(r"\\\{(\w+)\\\}", group, re.escape(path)).replace(r"\*", r"\d+"))
 
 
-PATTERNS = {stage.name: _pattern(stage.output) for stage in STAGES}
+PATTERNS = {stage.name: pattern(stage.output) for stage in STAGES}
 
 
 def at(path: str) -> tuple[Stage, dict[str, str]] | None:
@@ -181,7 +187,7 @@ def steps_asked(names: Iterable[str]) -> dict[str, list[int]] | None:
         found = at(re.sub(r"\.record\.json$", ".json", path))
         if found and found[0] is not TRAIN:
             asked.setdefault(found[1]["run"], []).append(int(found[1]["step"]))
-        elif path not in NEEDS_NO_MODEL and not path.startswith(NEEDS_NO_MODEL[-2:]):
+        elif not (path in NEEDS_NO_MODEL or paths.below(path, paths.DATA) or paths.below(path, paths.CHECKPOINTS)):
             return None
     return asked or None
 

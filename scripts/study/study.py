@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from scripts.common.errors import UserError, explain, near
 from scripts.common.files import read_yaml
 from scripts.common.untrusted import read_json
+from scripts.study import paths
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
 from scripts.study.config.study_file import StudyFile
 from scripts.study.engine_rules import check_recipe, micro_batch
@@ -27,7 +28,7 @@ from scripts.study.runs import Run, run_table
 from scripts.study.schedule import check_count, check_saved, in_batches, in_schedule, scheduled_steps
 from scripts.study.texts import Block
 
-HELD_OUT = "held-out"
+HELD_OUT = paths.HELD_OUT.name  # the corpus that the others lack
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ class Study:
         origin = self.run(run).origin
         if origin is None:
             return []
-        tokenizer = ["data/tokenizer/manifest.json"] if origin.over_text else []
-        return [*tokenizer, f"checkpoints/{origin.run}/manifest.json"] if origin.run else tokenizer
+        tokenizer = [f"{paths.TOKENIZER}/manifest.json"] if origin.over_text else []
+        return [*tokenizer, f"{paths.checkpoints(origin.run)}/manifest.json"] if origin.run else tokenizer
 
     def leg_ends(self, run: str) -> list[int]:
         """Last step of each leg, as even in length as can be; that of the last leg is the run's."""

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from scripts.study import sampling
+from scripts.study import paths, sampling
 from scripts.study.stages import CONVERT, GGUF, MEASURE, MEMORIZE
-from scripts.study.study import HELD_OUT, Study
+from scripts.study.study import Study
 
-EXPORT_TABLES = ["results/tables/export.csv", "results/export_memory.csv"]  # the second is measured, so not repeatable
+EXPORT_TABLES = [str(paths.table("export")), str(paths.EXPORT_MEMORY)]
 CARD_FIGURES = ("loss", "evals", "memorization_step")  # of the report's, what a model card shows
 
 
 def _both(*tables: str) -> list[str]:
-    return [f"results/tables/{table}.{form}" for table in tables for form in ("parquet", "csv")]
+    return [str(paths.table(table, form)) for table in tables for form in ("parquet", "csv")]
 
 
 ANALYSES = ["pairs", "histogram", "order", "windows", "seen", "groups", "fits"]  # of memorization
 TABLES = [
     *_both("runs", "losses", "held_out", "evals", "memorization", *(f"memorization_{table}" for table in ANALYSES)),
-    "results/tables/corpora.csv",
+    str(paths.table("corpora")),
 ]
-PUBLISHED = ["results/tables/published.parquet", "results/tables/published.csv"]
-PAGES = [f"results/{page}.html" for page in ("index", "data", "memorization", "audit", "report")]
-RESULTS = [*PAGES, "results/timings.csv"]
+PUBLISHED = _both("published")
+PAGES = [str(paths.page(page)) for page in ("index", "data", "memorization", "audit", "report")]
+RESULTS = [*PAGES, str(paths.TIMINGS)]
 
 
 FIGURES = {  # name: category in Snakemake's report
@@ -48,15 +48,15 @@ FIGURES = {  # name: category in Snakemake's report
 def orders(study: Study) -> list[str]:
     """The row orders that runs read."""
     read = [run for run in study.runs.values() if run.corpus in study.file.data.corpora]
-    return [f"data/{run.corpus}/order-{run.data_seed}/manifest.json" for run in read]
+    return [f"{paths.order(run.corpus, run.data_seed)}/manifest.json" for run in read]
 
 
 def fetched(study: Study) -> list[str]:
     """What is downloaded: archives, published tokens, a tokenizer and models of the hub."""
     text = study.file.data
-    archives = [f"data/sources/{name}/manifest.json" for name, part in text.components.items() if part.archive]
-    tokens = [f"data/published/{name}/manifest.json" for name, corpus in text.corpora.items() if corpus.published]
-    tokenizer = ["data/tokenizer/manifest.json"] if text.tokenizer.repo else []
+    archives = [f"{paths.source(name)}/manifest.json" for name, part in text.components.items() if part.archive]
+    tokens = [f"{paths.published(name)}/manifest.json" for name, corpus in text.corpora.items() if corpus.published]
+    tokenizer = [f"{paths.TOKENIZER}/manifest.json"] if text.tokenizer.repo else []
     hub = {run for run in study.published if (source := study.run(run).published) and source.repo}
     models = [path for run in sorted(hub) for path in CONVERT.of_run(study, run)]
     return [*archives, *tokens, *tokenizer, *models]
@@ -64,12 +64,12 @@ def fetched(study: Study) -> list[str]:
 
 def data(study: Study) -> list[str]:
     """Row orders, for which the corpora are made, the held-out text and the tokenizer."""
-    return [*orders(study), f"data/{HELD_OUT}/manifest.json", "data/tokenizer/manifest.json"]
+    return [*orders(study), f"{paths.HELD_OUT}/manifest.json", f"{paths.TOKENIZER}/manifest.json"]
 
 
 def checkpoints(study: Study) -> list[str]:
     """A manifest a run that is trained here."""
-    return [f"checkpoints/{run}/manifest.json" for run in study.trained]
+    return [f"{paths.checkpoints(run)}/manifest.json" for run in study.trained]
 
 
 def last_models(study: Study) -> list[str]:
@@ -111,7 +111,7 @@ def figures(study: Study) -> dict[str, str]:
 
 def cards(study: Study) -> list[str]:
     """A model card a run."""
-    return [f"results/cards/{run}/README.md" for run in study.runs]
+    return [f"{paths.card(run)}/README.md" for run in study.runs]
 
 
 def replayed(study: Study) -> list[str]:
@@ -122,17 +122,17 @@ def replayed(study: Study) -> list[str]:
     if not study.trained:
         return []
     names = [leg.name for leg in sampling.legs(study)] + [point.name for point in sampling.models(study)]
-    return [f"results/audit/replay/{name}.json" for name in [*names, "data"]]
+    return [str(paths.replayed(name)) for name in [*names, "data"]]
 
 
 def signals(study: Study) -> list[str]:
     """What checkpoints know of the rows they just saw, a file a run that is drawn."""
-    return [f"results/audit/signal/{run}.json" for run in sampling.signal_runs(study)]
+    return [str(paths.signal(run)) for run in sampling.signal_runs(study)]
 
 
 EVIDENCE = [
-    "ro-crate-metadata.json",
-    *(f"results/evidence/{name}" for name in ("statement.json", "checklist.md", "artifact.md")),
+    str(paths.CRATE),
+    *(f"{paths.EVIDENCE}/{name}" for name in ("statement.json", "checklist.md", "artifact.md")),
 ]
 
 
@@ -145,4 +145,4 @@ def audit(study: Study) -> list[str]:
     """The verdicts that the audit's page is made of, beside the integrity of what is there."""
     if not study.trained:
         return []
-    return ["results/audit/replay.json", *(["results/audit/signal.json"] if sampling.signal_runs(study) else [])]
+    return [str(paths.REPLAY), *([str(paths.SIGNAL)] if sampling.signal_runs(study) else [])]

@@ -11,6 +11,7 @@ from typing import Any
 
 from scripts.common.errors import UserError, explain
 from scripts.common.files import sha256_file
+from scripts.study import paths
 from scripts.study.config.data import Component
 
 BY_ENDING = {  # `reader: text`: what an ending says, before .gz or .zst and in small letters
@@ -34,7 +35,7 @@ class Block:
     @property
     def folder(self) -> Path:
         """Where its documents lie."""
-        return Path("data/documents") / self.source / f"part-{self.part}"
+        return paths.documents(self.source, self.part)
 
 
 def share(files: list[Path], part: int, parts: int) -> list[Path]:
@@ -63,15 +64,15 @@ def files_of(name: str, component: Component) -> list[Path]:
         if not matching(pattern):
             fix = f"; a folder is of that name\n  write:   {pattern}/*" if Path(pattern).is_dir() else ""
             raise UserError(f"data.components.{name}.files: no file matches {pattern!r} (seen from {Path.cwd()}){fix}")
-    paths = distinct(path for pattern in component.files or [] for path in matching(pattern))
-    check_braces(f"data.components.{name}.files", paths)
-    for path in paths:
+    files = distinct(path for pattern in component.files or [] for path in matching(pattern))
+    check_braces(f"data.components.{name}.files", files)
+    for path in files:
         reader_for(name, path.as_posix(), component)
     if component.files and component.sha256:
-        if len(paths) != 1:
-            raise UserError(f"data.components.{name}.sha256: is for a single file, but `files` names {len(paths)}")
-        check_hash(f"data.components.{name}.files", paths[0], component.sha256)
-    return paths
+        if len(files) != 1:
+            raise UserError(f"data.components.{name}.sha256: is for a single file, but `files` names {len(files)}")
+        check_hash(f"data.components.{name}.files", files[0], component.sha256)
+    return files
 
 
 def reader_for(source: str, name: str, component: Component) -> str:
@@ -95,15 +96,15 @@ def reader_for(source: str, name: str, component: Component) -> str:
     return found
 
 
-def holdable(paths: Iterable[Path | str]) -> list[str]:
+def holdable(files: Iterable[Path | str]) -> list[str]:
     """Names of files as inputs of a rule, sorted; without those that Snakemake would take for patterns, which the start
     refuses."""
-    return sorted({str(path) for path in paths if not BRACED.search(str(path))})
+    return sorted({str(path) for path in files if not BRACED.search(str(path))})
 
 
-def check_braces(key: str, paths: Iterable[Path | str]) -> None:
+def check_braces(key: str, files: Iterable[Path | str]) -> None:
     """Refuse a file whose name Snakemake would take for a pattern with wildcards; raises UserError."""
-    for path in paths:
+    for path in files:
         if found := BRACED.search(str(path)):
             raise UserError(
                 f"{key}: {path}: Snakemake takes {found[0]} in a file's name for a wildcard\n"
@@ -111,10 +112,10 @@ def check_braces(key: str, paths: Iterable[Path | str]) -> None:
             )
 
 
-def distinct(paths: Iterable[Path]) -> list[Path]:
+def distinct(files: Iterable[Path]) -> list[Path]:
     """The paths sorted, without second names of a file already named."""
     named: dict[Path, Path] = {}
-    for path in sorted(set(paths)):
+    for path in sorted(set(files)):
         named.setdefault(path.resolve(), path)
     return list(named.values())
 
