@@ -11,9 +11,8 @@ from scripts.analyze.sources import require
 from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_text
-from scripts.export.measure import record_path, result_path
+from scripts.study import paths
 from scripts.study.study import Study, load
-from scripts.study.targets import EXPORT_TABLES
 
 SCORES = ["bytes", "parameters", "bits_per_weight", "tokens", "perplexity", "float_perplexity", "perplexity_ratio",
           "top1_agreement", "logit_difference"]  # fmt: skip
@@ -27,13 +26,13 @@ COLUMNS = [*IDENTITY, *SCORES, *MEASURED]
 def rows(study: Study) -> list[dict[str, Any]]:
     """A row a run, step and quantization, in the study's order; raises UserError that names a missing or other file."""
     asked = [(name, step) for name in study.runs for step in study.export_steps(name)]
-    require(path(name, step) for name, step in asked for path in (result_path, record_path))
+    require(path(name, step) for name, step in asked for path in (paths.measurement, paths.record))
     found = []
     for name, step in asked:
-        spec, result = study.run(name), read_json(result_path(name, step))
-        measured = read_json(record_path(name, step))["files"]
+        spec, result = study.run(name), read_json(paths.measurement(name, step))
+        measured = read_json(paths.record(name, step))["files"]
         if (result["run"], result["step"]) != (name, step) or set(measured) != set(result["files"]):
-            raise UserError(f"{result_path(name, step)}: does not belong to {name} step {step} and its record; "
+            raise UserError(f"{paths.measurement(name, step)}: does not belong to {name} step {step} and its record; "
                             "measure it again")  # fmt: skip
         identity = {
             "run": name, "size": spec.size.name, "non_embedding": spec.size.non_embedding_parameters,
@@ -60,7 +59,7 @@ def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     found = rows(load(parser.parse_args().study))
-    repeatable, measured = map(Path, EXPORT_TABLES)
+    repeatable, measured = paths.table("export"), paths.EXPORT_MEMORY
     write_text(repeatable, text([*IDENTITY, *SCORES], found))
     write_text(measured, text(COLUMNS, found))
     print(f"{len(found)} files")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.files import parse_json, read_json
+from scripts.study import paths
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,9 +23,9 @@ NAMED_AT_MOST = 5
 WHY = "the study names these runs and steps, so run them first"
 
 
-def require(paths: Iterable[Path], why: str = WHY) -> None:
+def require(asked: Iterable[Path], why: str = WHY) -> None:
     """Raise one UserError that names the files that are missing, and why they are needed."""
-    missing = [path for path in paths if not path.exists()]
+    missing = [path for path in asked if not path.exists()]
     if not missing:
         return
     named = ", ".join(map(str, missing[:NAMED_AT_MOST]))
@@ -46,7 +47,7 @@ def json_lines(path: Path) -> list[dict[str, Any]]:
 
 def training_losses(run: str, steps: int, after: int = 0) -> list[dict[str, Any]]:
     """checkpoints/<run>/metrics.jsonl, which must hold the steps past `after` up to `steps` once each, in order."""
-    path = Path("checkpoints") / run / "metrics.jsonl"
+    path = paths.checkpoints(run) / paths.METRICS
     require([path.with_name(manifest.NAME), path])
     manifest.read(path.with_name(manifest.NAME), "run")
     lines = json_lines(path)
@@ -61,7 +62,7 @@ def training_losses(run: str, steps: int, after: int = 0) -> list[dict[str, Any]
 
 def held_out_losses(run: str, steps: list[int]) -> list[dict[str, Any]]:
     """checkpoints/<run>/held_out.jsonl, one line for each saved step, in order."""
-    path = Path("checkpoints") / run / "held_out.jsonl"
+    path = paths.checkpoints(run) / paths.HELD_OUT_LOSSES
     require([path])
     lines = {line["step"]: line for line in json_lines(path)}
     if absent := [step for step in steps if step not in lines]:
@@ -71,7 +72,7 @@ def held_out_losses(run: str, steps: list[int]) -> list[dict[str, Any]]:
 
 def scores(run: str, task_set: str, step: int) -> dict[str, Any]:
     """results/evals/<run>/<task set>/step<N>.json, checked to be of that run, task set and step."""
-    path = Path("results/evals") / run / task_set / f"step{step}.json"
+    path = paths.evaluation(run, task_set, step)
     content: dict[str, Any] = _read_json(path)
     found = (content.get("run"), content.get("task_set"), content.get("step"))
     if found != (run, task_set, step):
@@ -81,17 +82,12 @@ def scores(run: str, task_set: str, step: int) -> dict[str, Any]:
     return content
 
 
-def memorization_path(run: str, step: int) -> Path:
-    """Where a checkpoint's memorization scores lie."""
-    return Path("results/memorization") / run / f"step{step}.parquet"
-
-
 def scored_rows(run: str, step: int) -> pa.Table:
     """A checkpoint's memorization scores; raises UserError if the file is damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = memorization_path(run, step)
+    path = paths.memorization(run, step)
     try:
         return pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:

@@ -21,7 +21,7 @@ from scripts.analyze.published import twins
 from scripts.analyze.published.names import model_of
 from scripts.common.command import Parser
 from scripts.common.files import atomic
-from scripts.study import targets
+from scripts.study import paths, targets
 from scripts.study.runs import Run
 from scripts.study.study import Study, load
 
@@ -29,7 +29,6 @@ IDENTITY = ["run", "size", "non_embedding", "corpus", "init_seed", "data_seed", 
 EVALS = [*IDENTITY, "step", "tokens", "task_set", "shots", "task", "metric", "value", "stderr", "n", "commonest_answer"]
 MEMORIZATION = [*IDENTITY, "step", "tokens", "chosen", "seen", "rows", "memorized", "share", "mean_score"]
 PUBLISHED = ["model", *IDENTITY, "step", "published_step", "shots", "task", "metric", "value", "stderr"]
-TABLES = Path("results/tables")
 
 
 def identity(spec: Run) -> dict[str, Any]:
@@ -53,7 +52,7 @@ def tokens_at(spec: Run, step: int) -> int:
 def losses(study: Study) -> pd.DataFrame:
     """A row a run and update: training loss (nats a token), learning rate, gradient norm."""
     parts = []
-    sources.require(Path("checkpoints") / name / "manifest.json" for name in study.trained)
+    sources.require(paths.checkpoints(name) / "manifest.json" for name in study.trained)
     for spec in study.trained.values():
         # one run at a time: a full Pythia suite has millions of lines
         lines = pd.DataFrame(sources.training_losses(spec.name, spec.training.steps, spec.first_step))
@@ -88,7 +87,7 @@ def evals(study: Study) -> pd.DataFrame:
         for name in study.file.evaluation.task_sets
         for step in study.evaluation_steps(spec.name)
     ]
-    sources.require(Path("results/evals") / spec.name / name / f"step{step}.json" for spec, name, step in asked)
+    sources.require(paths.evaluation(spec.name, name, step) for spec, name, step in asked)
     frame = _frame(
         {**identity(spec), "step": step, "tokens": tokens_at(spec, step), "task_set": name, **row}
         for spec, name, step in asked
@@ -145,7 +144,7 @@ def score_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
 def memorization(study: Study) -> pd.DataFrame:
     """A row a run, scored step, kind of row and whether the checkpoint had seen it."""
     asked = [(spec, step) for spec in study.runs.values() for step in study.memorization_steps(spec.name)]
-    sources.require(sources.memorization_path(spec.name, step) for spec, step in asked)
+    sources.require(paths.memorization(spec.name, step) for spec, step in asked)
     return _frame(
         {**identity(spec), "step": step, "tokens": tokens_at(spec, step), **row}
         for spec, step in asked
@@ -203,7 +202,7 @@ def corpora(study: Study) -> pd.DataFrame:
     another corpus of the study keeps them, else null.
     """
     counted = {
-        name: sources.manifest_facts(Path("data") / name / "manifest.json", "corpus")["components"]
+        name: sources.manifest_facts(paths.corpus(name) / "manifest.json", "corpus")["components"]
         for name in study.file.data.corpora
     }
     duplicates = _duplicates(study)
@@ -238,16 +237,16 @@ def names(study: Study) -> list[str]:
 
 def write(name: str, frame: pd.DataFrame, *, parquet: bool = True) -> None:
     """Write results/tables/<name>.csv, and .parquet beside it, without an index."""
-    with atomic(TABLES / f"{name}.csv") as path:
+    with atomic(paths.table(name)) as path:
         frame.to_csv(path, index=False, lineterminator="\n")
     if parquet:
-        with atomic(TABLES / f"{name}.parquet") as path:
+        with atomic(paths.table(name, "parquet")) as path:
             pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path, compression="zstd")
 
 
 def read(name: str) -> pd.DataFrame:
     """One of the tables written here; raises UserError if it is missing."""
-    path = TABLES / f"{name}.parquet"
+    path = paths.table(name, "parquet")
     path = path if path.exists() else path.with_suffix(".csv")
     sources.require([path], "scripts.analyze.tables writes it")
     return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
@@ -257,7 +256,7 @@ def _duplicates(study: Study) -> dict[str, int]:
     """Held-in documents by component that are not the first of their cluster."""
     if not any(corpus.deduplicated for corpus in study.file.data.corpora.values()):
         return {}
-    facts = sources.manifest_facts(Path("data/clusters/manifest.json"), "clusters")
+    facts = sources.manifest_facts(paths.CLUSTERS / "manifest.json", "clusters")
     return {name: counts["removed_documents"] for name, counts in facts["components"].items()}
 
 

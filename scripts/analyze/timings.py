@@ -14,6 +14,7 @@ from scripts.analyze.sources import json_lines
 from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic
+from scripts.study import paths
 
 COLUMNS = ["rule", "job", "seconds", "cpu_seconds", "max_rss_mb"]
 
@@ -53,9 +54,9 @@ def _total(values: list[float | None]) -> float | None:
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--benchmarks", type=Path, default=Path("benchmarks"), help="folder of the benchmark files")
+    parser.add_argument("--benchmarks", type=Path, default=paths.BENCHMARKS, help="folder of the benchmark files")
     rows = gather(parser.parse_args().benchmarks)
-    with atomic(Path("results/timings.csv")) as path, path.open("w", newline="", encoding="utf-8") as handle:
+    with atomic(paths.TIMINGS) as path, path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

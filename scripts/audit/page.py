@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from rich.console import Console
 
-from scripts.audit.integrity.audit import DISTANCES, LOCK, OUT, STUDY
+from scripts.audit.integrity.audit import OUT
 from scripts.audit.show import summary
 from scripts.audit.state import outdated
 from scripts.audit.verdict import Check, damaged, plain, read_part
@@ -24,12 +24,9 @@ from scripts.common.errors import UserError, told_last
 from scripts.common.files import write_json, write_text
 from scripts.common.untrusted import read_json
 from scripts.report.pages.data import STYLE
+from scripts.study import paths
 from scripts.study.study import Study, load
 
-AUDIT = Path("results/audit")
-VERDICT = AUDIT / "verdict.json"
-PAGE = Path("results/audit.html")
-FIGURE = Path("results/figures/distances.svg")
 TEMPLATE = Path(__file__).with_name("page.html")
 SHOWN = 50  # lines of evidence of a check on the page; the JSON holds all
 MARKS = {"pass": ("yes", "passes"), "fail": ("no", "fails"), "not applicable": ("open", "not applicable")}
@@ -41,7 +38,7 @@ def parts(folder: Path, *, required: bool = True) -> Parts:
     none and one is required."""
     found: Parts = {}
     for path in sorted(folder.glob("*.json")):
-        if path.name == VERDICT.name:
+        if path.name == paths.VERDICT.name:
             continue
         try:
             content, checks = read_part(path)
@@ -65,7 +62,7 @@ def page(study: Study, found: Parts, figure: str | None) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     checks = [check for part in found.values() for check in part]
     statuses = [check.status for check in checks]
-    root = read_json(LOCK)["root"] if LOCK.exists() else None
+    root = read_json(paths.LOCK)["root"] if paths.LOCK.exists() else None
     text: str = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         style=Markup(STYLE.read_text(encoding="utf-8")),
         study=study.file.study,
@@ -77,14 +74,14 @@ def page(study: Study, found: Parts, figure: str | None) -> str:
         shown=SHOWN,
         figure=Markup(figure) if figure else None,
         root=root,
-        files=sorted(path.name for path in AUDIT.iterdir() if path.is_file() and not path.name.startswith(".")),
+        files=sorted(path.name for path in paths.AUDIT.iterdir() if path.is_file() and not path.name.startswith(".")),
     )
     return text
 
 
 def draw(study: Study) -> str | None:
     """The figure of distances as SVG, written as the report's figures are; None if nothing was measured."""
-    if not DISTANCES.exists():
+    if not paths.DISTANCES.exists():
         return None
     import pandas as pd
 
@@ -93,9 +90,9 @@ def draw(study: Study) -> str | None:
     from scripts.report.figures.figures import write
 
     how = "Euclidean lengths over all parameters; a line a run."
-    measured = pd.read_csv(DISTANCES)
-    write(FIGURE.stem, theme.finish(chart(measured, study), "How far weights moved", how))
-    return None if measured.empty else FIGURE.read_text(encoding="utf-8")
+    measured = pd.read_csv(paths.DISTANCES)
+    write("distances", theme.finish(chart(measured, study), "How far weights moved", how))
+    return None if measured.empty else paths.figure("distances", "svg").read_text(encoding="utf-8")
 
 
 def main() -> None:
@@ -104,15 +101,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder to write results/ in, as audit.audit's (default: the suite's)")
     parser.add_argument("--only-report", action="store_true", help="end with 0 whatever the verdict")
     given = parser.parse_args()
-    study, found = load(given.study or STUDY), parts(AUDIT, required=not given.out)
+    study, found = load(given.study or paths.STUDY), parts(paths.AUDIT, required=not given.out)
     if given.out:
-        found |= parts(given.out / AUDIT)  # seen from the suite, whose state they are held against
+        found |= parts(given.out / paths.AUDIT)  # seen from the suite, whose state they are held against
         os.chdir(given.out)
     content = verdict(found)
     checks = [check for part in found.values() for check in part]
     Console(highlight=False, soft_wrap=True).print(summary(f"{study.file.study}, {', '.join(found)}", checks))
     with told_last(OUT):
-        write_json(VERDICT, {"study": study.file.study, **content})
-        write_text(PAGE, page(study, found, draw(study)))
-    print(f"The page: {(given.out or given.directory) / PAGE}")
+        write_json(paths.VERDICT, {"study": study.file.study, **content})
+        write_text(paths.page("audit"), page(study, found, draw(study)))
+    print(f"The page: {(given.out or given.directory) / paths.page('audit')}")
     raise SystemExit(1 if content["verdict"] == "fail" and not given.only_report else 0)

@@ -13,6 +13,7 @@ from scripts.audit.verdict import Check, Status
 from scripts.common import manifest
 from scripts.common.files import sha256_file
 from scripts.common.words import brief
+from scripts.study import paths
 from scripts.study.study import Study
 
 State = dict[str, str | None]  # sha256 by path; None: not there
@@ -21,8 +22,7 @@ State = dict[str, str | None]  # sha256 by path; None: not there
 def looked_at(study: Study, run: str) -> list[Path]:
     """Manifests that name all a trained run read and left: its own, its corpus's and its order's."""
     spec = study.run(run)
-    data = Path("data") / spec.corpus
-    folders = Path("checkpoints") / run, data, data / f"order-{spec.data_seed}"
+    folders = paths.checkpoints(run), paths.corpus(spec.corpus), paths.order(spec.corpus, spec.data_seed)
     return [folder / manifest.NAME for folder in folders]
 
 

@@ -11,11 +11,10 @@ from rich.text import Text
 from scripts.common.command import Parser
 from scripts.common.files import read_json
 from scripts.report.made import Made, count, listed, thousands
+from scripts.study import paths
 from scripts.study.stages import OF_EVERY_RUN
 from scripts.study.study import Study, load
 
-FINDINGS = Path("results/findings.json")
-VERDICT = Path("results/audit/verdict.json")
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "yellow")}
 
 
@@ -39,13 +38,15 @@ def lines(study: Study, made: Made, found: list[dict[str, Any]], here: str = "")
             shown.append(
                 Text(f"  {against['came_out']} of {against['expectations']} expectations from Pythia came out")
             )
-    if VERDICT.exists():
-        sound = read_json(VERDICT)["verdict"] == "pass"
+    if paths.VERDICT.exists():
+        sound = read_json(paths.VERDICT)["verdict"] == "pass"
         sign, colour = MARKS[sound]
-        told = "the audit finds it sound" if sound else f"the audit finds faults: {here}results/audit.html names them"
+        told = (
+            "the audit finds it sound" if sound else f"the audit finds faults: {here}{paths.page('audit')} names them"
+        )
         shown += [Text(""), Text.assemble("  ", (sign, colour), f" {told}")]
-    if paths := to_open(study):
-        shown += [Text(""), Text("Open", style="bold"), *(Text(f"  {here}{path}") for path in paths)]
+    if opened := to_open(study):
+        shown += [Text(""), Text("Open", style="bold"), *(Text(f"  {here}{path}") for path in opened)]
     return shown
 
 
@@ -67,11 +68,11 @@ def seen_from(person: Path | None) -> str:
 def to_open(study: Study) -> list[str]:
     """What exists and is worth opening: pages first, then the last model of the largest size."""
     largest = max(study.runs.values(), key=lambda spec: spec.size.non_embedding_parameters)
-    model = Path("models") / largest.name / f"step{study.steps(largest.name)[-1]}"
+    model = paths.model(largest.name, study.steps(largest.name)[-1])
     asked = {
-        Path("results/index.html"): "the study's first page",
-        Path("results/audit.html"): "the verdict on the suite, check by check",
-        Path("results/report.html"): "every job, its software and time",
+        paths.page("index"): "the study's first page",
+        paths.page("audit"): "the verdict on the suite, check by check",
+        paths.page("report"): "every job, its software and time",
         model: "a Transformers model",
     }
     return [f"{path}  {what}" for path, what in asked.items() if path.exists()]
@@ -93,7 +94,7 @@ def main() -> None:
     parser.add_argument("--targets", nargs="*", default=[], help="files or phases, if only those were asked for")
     given = parser.parse_args()
     study, here = load(given.study), seen_from(given.person)
-    found = read_json(FINDINGS) if FINDINGS.exists() else []
+    found = read_json(paths.FINDINGS) if paths.FINDINGS.exists() else []
     console = Console(highlight=False)
     shown = of_targets(study, given.targets, here) if given.targets else lines(study, count(study), found, here)
     for line in shown:

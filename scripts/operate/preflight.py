@@ -16,6 +16,7 @@ from scripts.common.errors import UserError, explain
 from scripts.common.files import read_json, write_json
 from scripts.evaluate.names import WITH_EXAMPLES
 from scripts.operate.trained import check_orders, check_shared, check_training
+from scripts.study import paths
 from scripts.study.config.data import Published
 from scripts.study.engine_rules import check_compiler
 from scripts.study.resources import placement
@@ -64,7 +65,7 @@ def check_room(study: Study, root: Path, free: Callable[[Path], int] = free_byte
 
 def check_writable(root: Path) -> None:
     """Refuse an output folder that can't be written to."""
-    for folder in (root, *(root / name for name in ("data", "checkpoints", "models", "exports", "results"))):
+    for folder in (root, *(root / folder for folder in paths.FOLDERS)):
         if folder.is_symlink() and not folder.exists():
             raise UserError(
                 f"{folder}: a link to {folder.readlink()}, which is not there; mount it, or remove the link"

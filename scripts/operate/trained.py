@@ -12,8 +12,9 @@ from typing import Any
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.words import brief
+from scripts.study import paths
 from scripts.study.fingerprints import Inventory, differences, of_data, parents
-from scripts.study.study import HELD_OUT, Study
+from scripts.study.study import Study
 
 SHARED = ("sources", "documents", "pairs", "clusters", "tokenizer")  # below data/: what every corpus is made from
 WAYS = "  give the study the old settings back, or make the changed one beside it: --directory with another folder"
@@ -27,7 +28,7 @@ def check_training(study: Study, root: Path) -> None:
     for run, path in states.items():
         content = there.content(path) or {}
         if lines := differences(study, path, content, root):
-            refusals.append(f"{root / 'checkpoints' / run} holds checkpoints of another science config:")
+            refusals.append(f"{root / paths.checkpoints(run)} holds checkpoints of another science config:")
             refusals += [f"  {line}" for line in lines] + other_ways(study, run, content.get("science") or {}, there)
             drop.append(run)
     reasons: dict[str, list[str]] = {}
@@ -38,7 +39,7 @@ def check_training(study: Study, root: Path) -> None:
         refusals += [why, f"  under what was trained on it: {', '.join(brief(runs))}"]
         drop += runs
     if refusals:
-        folders = " ".join(f"checkpoints/{run}" for run in study.trained if run in drop)
+        folders = " ".join(str(paths.checkpoints(run)) for run in study.trained if run in drop)
         raise UserError(
             "\n".join([*refusals, WAYS, f"  or keep them under another name, or drop them: rm -r {folders}"])
         )
@@ -58,20 +59,21 @@ def check_shared(study: Study, root: Path) -> None:
 
 def newest_manifest(there: Inventory, run: str) -> str | None:
     """A manifest of what is trained of a run: its own, else of a checkpoint, else of a state to resume from."""
-    home = f"checkpoints/{run}"
+    home = str(paths.checkpoints(run))
     if there.there(f"{home}/{manifest.NAME}"):
         return f"{home}/{manifest.NAME}"
-    for folder in (home, f"{home}/resume"):
+    for folder in (home, f"{home}/{paths.RESUME}"):
         for name in sorted(there.names(folder)):
-            if name.startswith("global_step") and there.there(path := f"{folder}/{name}/{manifest.NAME}"):
+            if name.startswith(paths.global_step("")) and there.there(path := f"{folder}/{name}/{manifest.NAME}"):
                 return path
     return None
 
 
 def changed_rows(there: Inventory, run: str, content: dict[str, Any]) -> Iterable[str]:
     """Why what a run was trained on is no longer that, a sentence each; checkpoints it went on from are other runs'."""
-    held_out = f"data/{HELD_OUT}/{manifest.NAME}"
-    rows = {path: sha for path, sha in parents(f"checkpoints/{run}/", content).items() if path.startswith("data/")}
+    held_out = f"{paths.HELD_OUT}/{manifest.NAME}"
+    made_from = parents(f"{paths.checkpoints(run)}/", content)
+    rows = {path: sha for path, sha in made_from.items() if paths.below(path, paths.DATA)}
     if not all(map(there.there, [*rows, held_out])):  # they would be made anew, from what is there
         for path in of_data(there.study):
             if path.split("/")[1] in SHARED:
@@ -99,7 +101,7 @@ def origins(there: Inventory, path: str) -> list[str]:
 
 def other_ways(study: Study, run: str, made: dict[str, Any], there: Inventory) -> list[str]:
     """What to ask for instead where a finished run is to be longer, or other steps of it to be kept."""
-    if not there.there(f"checkpoints/{run}/{manifest.NAME}"):
+    if not there.there(f"{paths.checkpoints(run)}/{manifest.NAME}"):
         return []
     before, after = (made.get("training") or {}).get("steps"), study.run(run).training.steps
     kept = [step for step in made.get("optimizer_steps") or [] if isinstance(step, int)]
@@ -125,7 +127,7 @@ def check_orders(study: Study, root: Path) -> None:
     """
     refusals = []
     for corpus, seed in sorted({(spec.corpus, spec.data_seed) for spec in study.runs.values()}):
-        path = root / "data" / corpus / f"order-{seed}" / manifest.NAME
+        path = root / paths.order(corpus, seed) / manifest.NAME
         if path.exists() and (there := manifest.read(path, "order")["facts"]["rows"]) < study.order_rows(corpus, seed):
             asked = study.order_rows(corpus, seed)
             refusals.append(

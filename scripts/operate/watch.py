@@ -16,6 +16,7 @@ from rich.table import Table
 from scripts.common.command import Parser
 from scripts.common.progress import MINUTE, Standing, duration, last_standing
 from scripts.operate.start import OWNER
+from scripts.study import paths
 
 QUIET = 15 * MINUTE  # jobs tell a line a minute; one that can't is over sooner
 FRESH = 2.5 * MINUTE  # a job that wrote nothing for longer is not shown
@@ -53,7 +54,7 @@ def table(jobs: list[Standing]) -> Table:
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--logs", type=Path, default=Path("logs"), help="the study's log folder (default: logs)")
+    parser.add_argument("--logs", type=Path, default=paths.LOGS, help="the study's log folder (default: logs)")
     parser.add_argument("--once", action="store_true", help="print once and end")
     arguments = parser.parse_args()
     if silent(arguments.logs, time.time()):

@@ -13,7 +13,7 @@ from scripts.analyze.timings import timing
 from scripts.common.files import read_json
 from scripts.plan.costs import Plan, RunPlan
 from scripts.plan.work import foreign_tasks
-from scripts.study import sampling
+from scripts.study import paths, sampling
 from scripts.study.flops import flops_per_token
 from scripts.study.sampling import Drawn
 from scripts.study.stages import STAGES
@@ -52,13 +52,13 @@ class Comparison:
 
 def compare(study: Study, plan: Plan, root: Path) -> Comparison:
     """Compare with the folder's finished runs of this study; nothing if it holds none, or another study's."""
-    written = root / "results/study.json"
+    written = root / paths.STUDY
     if not written.exists():
         return Comparison(why="nothing was run yet")
     mine, there = study.file.model_dump(exclude={"runtime"}), read_json(written)
     if {key: value for key, value in there.items() if key != "runtime"} != mine:
         return Comparison(why=f"{written} is of another study")
-    finished = [run for run in plan.runs if (root / "checkpoints" / run.run / "manifest.json").exists()]
+    finished = [run for run in plan.runs if (root / paths.checkpoints(run.run) / "manifest.json").exists()]
     if not finished:
         return Comparison(why="no run is finished yet")
     drawn = sampling.everything(study)
@@ -76,23 +76,24 @@ def compare(study: Study, plan: Plan, root: Path) -> Comparison:
 
 def rows_of(study: Study, plan: RunPlan, root: Path, start: float | None, drawn: Drawn) -> list[Row]:
     """What is known of one finished run, whose jobs start in `start` seconds; stages not run are left out."""
-    weights, optimizer = checkpoint_bytes(root / "checkpoints" / plan.run)
+    weights, optimizer = checkpoint_bytes(root / paths.checkpoints(plan.run))
     found = [
         Row(plan.run, "training, updates", HOURS, plan.hours.training, update_hours(study, plan.run, root)),
         Row(plan.run, "native weights", BYTES, plan.bytes.weights + plan.bytes.logs, weights),
         Row(plan.run, "optimizer state", BYTES, plan.bytes.optimizer, optimizer),
     ]
-    if models := folder_bytes(root / "models" / plan.run):
+    if models := folder_bytes(root / paths.models(plan.run)):
         found.append(Row(plan.run, "models", BYTES, plan.bytes.models, models))
-    if exported := folder_bytes(root / "exports" / plan.run):
+    if exported := folder_bytes(root / paths.exports(plan.run)):
         found.append(Row(plan.run, "GGUF files", BYTES, plan.bytes.exports, exported))
-    results = [root / "results/evals" / plan.run, root / "results/memorization" / plan.run]
+    results = [root / paths.EVALUATIONS / plan.run, root / paths.MEMORIZATION / plan.run]
     if all(folder.exists() for folder in results):
         found.append(Row(plan.run, "scores", BYTES, plan.results_bytes, sum(map(folder_bytes, results))))
-    for what, planned, paths in stages(study, plan, root / "benchmarks", drawn):
-        if planned is not None and paths and all(path.exists() for path in paths):
-            started = len(paths) * (start or 0.0) / 3600
-            found.append(Row(plan.run, what, HOURS, planned + started, job_seconds(paths, root / "benchmarks") / 3600))
+    for what, planned, jobs in stages(study, plan, root / paths.BENCHMARKS, drawn):
+        if planned is not None and jobs and all(path.exists() for path in jobs):
+            started = len(jobs) * (start or 0.0) / 3600
+            seconds = job_seconds(jobs, root / paths.BENCHMARKS)
+            found.append(Row(plan.run, what, HOURS, planned + started, seconds / 3600))
     return found
 
 
@@ -139,13 +140,13 @@ def _together(rows: Iterable[Row]) -> Iterable[Row]:
 
 def update_hours(study: Study, run: str, root: Path) -> float:
     """Device-hours of all updates of a run, those done twice after a kill included."""
-    lines = json_lines(root / "checkpoints" / run / "timing.jsonl")
+    lines = json_lines(root / paths.checkpoints(run) / paths.TIMING)
     return math.fsum(line["seconds"] for line in lines) * processes(study, run, root) / 3600
 
 
 def tokens_per_second(study: Study, run: str, root: Path) -> float:
     """Median over the updates, of one device."""
-    lines = json_lines(root / "checkpoints" / run / "timing.jsonl")
+    lines = json_lines(root / paths.checkpoints(run) / paths.TIMING)
     return float(median(line["tokens_per_second"] for line in lines)) / processes(study, run, root)
 
 
@@ -154,7 +155,7 @@ def processes(study: Study, run: str, root: Path) -> int:
     tell, which is below the digits logged."""
     spec = study.run(run)
     per_token = flops_per_token(spec, study.padded_vocabulary(run))
-    lines = json_lines(root / "checkpoints" / run / "timing.jsonl")
+    lines = json_lines(root / paths.checkpoints(run) / paths.TIMING)
     shares = [line["tokens_per_second"] * per_token / 1e12 / line["teraflops"] for line in lines if line["teraflops"]]
     return max(1, round(median(shares))) if shares else 1
 
@@ -180,6 +181,6 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def job_seconds(paths: list[Path], root: Path) -> float:
+def job_seconds(jobs: list[Path], root: Path) -> float:
     """Seconds of all executions that these benchmarks hold."""
-    return math.fsum(timing(path, root)["seconds"] or 0.0 for path in paths)
+    return math.fsum(timing(path, root)["seconds"] or 0.0 for path in jobs)

@@ -17,10 +17,9 @@ from scripts.plan.costs import make_plan
 from scripts.plan.measured import compare
 from scripts.plan.page import plan_page
 from scripts.plan.text import show
+from scripts.study import paths
 from scripts.study.devices import TABLE, choose, read_devices
 from scripts.study.study import load
-
-RESULTS = Path("results")
 
 
 def main() -> None:
@@ -40,7 +39,7 @@ def main() -> None:
     name = choose(table, given.device, study.file.runtime.device)
     plan = make_plan(study, name, table[name], given.gpus, given.price)
     comparison = compare(study, plan, given.directory)
-    folder = given.directory / RESULTS
+    folder = given.directory / paths.RESULTS
     write_json(folder / "plan.json", plan.as_json() | {"measured": [asdict(row) for row in comparison.rows]})
     write_text(folder / "plan.html", plan_page(plan, comparison))
     show(plan, comparison, folder / "plan.html")

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.study import paths
 from scripts.study.runs import Run
 from scripts.study.stages import CONVERT, OF_EVERY_RUN, OF_MODELS, Stage
 from scripts.study.study import Study
-
-TIMINGS = Path("results/timings.csv")
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,8 @@ class Made:
 
 def count(study: Study) -> Made:
     """Look for every artefact the study names."""
-    trained = [name for name in study.runs if Path("checkpoints", name, "manifest.json").exists()]
-    seconds = stage_seconds(TIMINGS)
+    trained = [name for name in study.runs if (paths.checkpoints(name) / "manifest.json").exists()]
+    seconds = stage_seconds(paths.TIMINGS)
     return Made(
         trained=len(trained),
         tokens=sum(map(_tokens, (study.run(name) for name in trained))),

@@ -19,6 +19,7 @@ from scripts.analyze.memorization.statistics import (
     training_order,
     windows,
 )
+from scripts.study import paths
 from scripts.study.runs import Run
 from scripts.study.study import Study
 
@@ -36,7 +37,7 @@ class Scored:
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        asked = [sources.memorization_path(name, step) for name in study.runs for step in self.steps(name)]
+        asked = [paths.memorization(name, step) for name in study.runs for step in self.steps(name)]
         sources.require(asked)
         self.kept: dict[tuple[str, int], pd.DataFrame] = {}
 

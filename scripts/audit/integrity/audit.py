@@ -23,12 +23,9 @@ from scripts.audit.show import show
 from scripts.audit.verdict import Check, plain
 from scripts.common.errors import UserError, told_last
 from scripts.common.files import write_json, write_text
+from scripts.study import paths
 from scripts.study.study import load
 
-STUDY = Path("results/study.json")
-REPORT = Path("results/audit/integrity.json")
-DISTANCES = Path("results/audit/distances.csv")
-LOCK = Path("results/suite.lock.json")
 OUT = "--out with a folder you own"  # what to write where the suite's folder can't be written to
 
 
@@ -43,14 +40,16 @@ def audit(study_file: Path, jobs: int, sample: int | None, out: Path = Path()) -
     study = load(study_file)
     found = integrity(study, jobs, sample)
     content = plain(found.checks)
-    of = {path: digest for path, digest in found.sums.items() if path.endswith(".json") and path != STUDY.as_posix()}
+    of = {
+        path: digest for path, digest in found.sums.items() if path.endswith(".json") and path != paths.STUDY.as_posix()
+    }
     show(f"{study.file.study}, integrity", found.checks)
     with told_last(OUT):
         out.mkdir(parents=True, exist_ok=True)
         os.chdir(out)
-        write_text(DISTANCES, csv_text(found.distances, COLUMNS))
-        write_json(LOCK, suite_lock.lock_of(study.file.study, content["verdict"], found.sums))
-        write_json(REPORT, {"part": "integrity", "study": study.file.study, **content, "of": of})
+        write_text(paths.DISTANCES, csv_text(found.distances, COLUMNS))
+        write_json(paths.LOCK, suite_lock.lock_of(study.file.study, content["verdict"], found.sums))
+        write_json(paths.INTEGRITY, {"part": "integrity", "study": study.file.study, **content, "of": of})
     return found.checks
 
 
@@ -62,7 +61,7 @@ def against(lock_file: Path, directory: Path, jobs: int) -> list[Check]:
     sums = sha256_files(there, jobs)
     if unread := [path for path in there if path not in sums]:
         raise UserError(f"{unread[0]}: can't be read; let it be read, or remove it to verify the rest")
-    places = (Path("models"), Path("exports"), *loaded())
+    places = (paths.MODELS, paths.EXPORTS, *loaded())
     extra = (path for place in places for path in beside(place, lock["files"]))
     checks = suite_lock.check_lock(lock, sums, sorted({*artefacts(look()), *extra}))
     show(f"{lock['study']} against {lock_file.name}", checks)
@@ -102,7 +101,7 @@ def main() -> None:
     if given.against:
         checks = against(given.against.resolve(), given.directory, given.jobs)
     else:
-        study_file = given.study.resolve() if given.study else STUDY
+        study_file = given.study.resolve() if given.study else paths.STUDY
         out = given.out.resolve() if given.out else Path()
         os.chdir(given.directory)
         checks = audit(study_file, given.jobs, given.sample, out)

@@ -27,6 +27,7 @@ from scripts.audit.verdict import Check, guarded
 from scripts.common.errors import UserError
 from scripts.common.progress import progress
 from scripts.common.untrusted import reading
+from scripts.study import paths
 from scripts.study.study import Study
 
 OF_TRAINING = ("retention", "updates", "orders", "rows", "held_out", "numbers", "path")
@@ -111,7 +112,7 @@ def _tensors(
     def measured(name: str) -> list[distances.Point]:
         found: list[distances.Point] = []
         try:
-            with reading(f"checkpoints/{name}"):
+            with reading(paths.checkpoints(name)):
                 found.extend(distances.points(study, name, histories.get(name)))
         except UserError as error:
             faults.append(str(error))

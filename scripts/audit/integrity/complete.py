@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from scripts.audit.integrity.found import Folder, step_in
 from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
-from scripts.study import targets
+from scripts.study import paths, targets
 from scripts.study.fingerprints import fingerprint, run_settings
 from scripts.study.stages import MEASURE, ONCE, STAGES, TRAIN, Stage
 from scripts.study.study import Study
@@ -20,7 +20,7 @@ OF_DATA = ("*/tokens.idx", "*/order-*/*_idx.npy", "documents/*/part-*/documents.
 def expected(study: Study) -> list[str]:
     """Every artefact of the study that describes itself, by path."""
     read = [run.corpus for run in study.runs.values() if run.corpus in study.file.data.corpora]
-    corpora = [f"data/{corpus}/manifest.json" for corpus in read]
+    corpora = [f"{paths.corpus(corpus)}/manifest.json" for corpus in read]
     looked_at = (stage for stage in STAGES if stage is not MEASURE)  # the check "exported" looks for measurements
     of_stages = [path for stage in looked_at for path in stage.files(study)]
     return list(dict.fromkeys([*targets.data(study), *corpora, *targets.checkpoints(study), *of_stages]))
@@ -76,15 +76,15 @@ def _unknown_runs(study: Study) -> Iterator[str]:
 
 def _unknown_data(study: Study, folder: Folder) -> Iterator[str]:
     """What lies below data/ unasked. Raw texts may lie there too, and the folder of a link may serve others."""
-    if Path("data").is_symlink():
+    if paths.DATA.is_symlink():
         return
     yield from (
         f"{path}: the study asks for no such data"
         for path in folder.manifests
-        if path.startswith("data/") and fingerprint(study, path) is None
+        if paths.below(path, paths.DATA) and fingerprint(study, path) is None
     )
     for pattern in OF_DATA:
-        for path in sorted(Path("data").glob(pattern)):
+        for path in sorted(paths.DATA.glob(pattern)):
             made = path.parent / manifest.NAME
             if made.as_posix() not in folder.manifests and fingerprint(study, made.as_posix()) is None:
                 yield f"{path.as_posix()}: the study asks for no such data, and nothing says what it is"

@@ -10,6 +10,7 @@ from scripts.audit.integrity.history import History, beginning, effective
 from scripts.audit.verdict import Check, judged
 from scripts.common.files import digest_of
 from scripts.common.words import brief
+from scripts.study import paths
 from scripts.study.study import Study
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def check_numbers(study: Study, histories: dict[str, History], found: Mapping[st
     names = {point.run for group in groups for point in group}
     keys = {name: effective(study, histories, name, study.steps(name)) for name in names}
     faults = [
-        f"checkpoints/{first.run}/global_step{first.step} and checkpoints/{other.run}/global_step{other.step}: equal"
+        f"{paths.checkpoint(first.run, first.step)} and {paths.checkpoint(other.run, other.step)}: equal"
         for first, *others in groups
         for other in others
         if keys[first.run].get(first.step) != keys[other.run].get(other.step)

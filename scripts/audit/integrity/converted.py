@@ -16,8 +16,8 @@ from scripts.common.errors import UserError
 from scripts.common.untrusted import reading, safetensors_header
 from scripts.neox.recorded import same_model
 from scripts.neox.weights import read_layers, to_transformers
+from scripts.study import paths
 from scripts.study.study import Study
-from scripts.train.checkpoint import step_folder
 
 IN_FILES = {"lm_head.weight": "embed_out.weight"}  # GPT-NeoX's published name, which Transformers writes
 
@@ -54,7 +54,7 @@ def compare(study: Study, found: Found) -> list[str]:
     subject, place = at(found.path), Path(found.folder)
     layers = study.run(subject["run"]).size.layers
     try:
-        source = step_folder(Path("checkpoints") / subject["run"], subject["step"])
+        source = paths.checkpoint(subject["run"], subject["step"])
         same_model(source, study.run(subject["run"]).size)
         checkpoint = {
             IN_FILES.get(name, name): tensor

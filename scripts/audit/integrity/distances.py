@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,9 +19,9 @@ from scripts.audit.integrity.history import History
 from scripts.audit.verdict import Check, judged
 from scripts.neox.tensor_parallel import Layers
 from scripts.neox.weights import read_layers
+from scripts.study import paths
 from scripts.study.runs import Run
 from scripts.study.study import Study
-from scripts.train.checkpoint import step_folder
 
 PARTS = ("all", "embedding", "output")
 DETOUR = 2.0  # default study: 1.38 at most if untouched, 2.34 or more where neighbours were swapped (docs/audit.md)
@@ -87,7 +86,7 @@ def points(study: Study, name: str, history: History | None) -> Iterator[Point]:
     run = study.run(name)
     before: list[tuple[int, Layers, Norms]] = []  # the last two
     for step in study.steps(name):
-        layers = read_layers(step_folder(Path("checkpoints") / name, step), run.size.layers)
+        layers = read_layers(paths.checkpoint(name, step), run.size.layers)
         own = norms(layers)
         embedding = layers[min(layers)]["word_embeddings.weight"].float()
         bound = None
@@ -167,7 +166,7 @@ def check_path(found: dict[str, list[Point]], faults: list[str]) -> Check:
                     words = (
                         f"the way by its {part if part != 'all' else 'weights'} is {value:.2f} times the way past it"
                     )
-                    listed.append(f"checkpoints/{middle.run}/global_step{middle.step}: {words}")
+                    listed.append(f"{paths.checkpoint(middle.run, middle.step)}: {words}")
                     break
     what = "Weights and embeddings move along one path: no checkpoint lies far off the way between its neighbours"
     count = sum(map(len, found.values()))
@@ -186,7 +185,7 @@ def check_bound(found: dict[str, list[Point]]) -> Check:
             closest = max(closest, moved / point.bound if point.bound else 0.0)
             if not moved <= point.bound:
                 told = f"{moved:.4g} from the saved step before; its learning rates allow {point.bound:.4g}"
-                faults.append(f"checkpoints/{point.run}/global_step{point.step}: {told}")
+                faults.append(f"{paths.checkpoint(point.run, point.step)}: {told}")
     what = "No checkpoint is further from the one before than Adam can move weights at the learning rates used"
     if not count:
         return Check("bound", what, "not applicable", ("no run's updates are known",))

@@ -17,13 +17,12 @@ from scripts.common.errors import UserError
 from scripts.common.files import sha256_file
 from scripts.common.untrusted import read_json, read_text, reading
 from scripts.export.gguf_file import write_gguf
-from scripts.export.measure import TOLERANCE, held_out_rows, record_path, result_path
+from scripts.export.measure import TOLERANCE, held_out_rows
 from scripts.export.source import open_model
 from scripts.export.vocabulary import read_vocabulary
-from scripts.study import targets
-from scripts.study.study import HELD_OUT, Study
+from scripts.study import paths
+from scripts.study.study import Study
 
-RECORDED = Path(targets.EXPORT_TABLES[1])
 MOST_PARAMETERS = 1 << 23  # of a model whose files are written again: some five seconds for six of them
 CLOSE = 1e-12  # relative, of a ratio
 
@@ -34,12 +33,12 @@ def check_exported(study: Study, folder: Folder) -> Check:
     what = "What was measured of GGUF files is of those that are there, whole, and agrees with itself"
     faults: list[str] = []
     for name, step in asked:
-        path = result_path(name, step)
+        path = paths.measurement(name, step)
         try:
             with reading(path):
                 faults += _unlike(study, folder, name, step, read_json(path))
-            with reading(record_path(name, step)):
-                faults += _unlike_record(study, record_path(name, step))
+            with reading(paths.record(name, step)):
+                faults += _unlike_record(study, paths.record(name, step))
         except UserError as error:
             faults.append(str(error))
     if asked and not faults:
@@ -53,13 +52,13 @@ def check_exported(study: Study, folder: Folder) -> Check:
 
 def _unlike(study: Study, folder: Folder, name: str, step: int, said: Any) -> Iterator[str]:
     """Sentences on a step's numbers; whatever its file holds may raise anything."""
-    path, science = result_path(name, step).as_posix(), study.export_science(name)
-    place = f"exports/{name}/step{step}/{manifest.NAME}"
+    path, science = paths.measurement(name, step).as_posix(), study.export_science(name)
+    place = f"{paths.exported(name, step)}/{manifest.NAME}"
     wanted = {
         "run": name,
         "step": step,
-        "model": folder.sha256(f"models/{name}/step{step}/{manifest.NAME}"),
-        "held_out": folder.sha256(f"data/{HELD_OUT}/{manifest.NAME}"),
+        "model": folder.sha256(f"{paths.model(name, step)}/{manifest.NAME}"),
+        "held_out": folder.sha256(f"{paths.HELD_OUT}/{manifest.NAME}"),
         "science": science,
         "tokens": held_out_rows(study, name)[:, 1:].size,
     }
@@ -85,7 +84,7 @@ def _unlike(study: Study, folder: Folder, name: str, step: int, said: Any) -> It
 def unlike_files(study: Study, folder: Folder, name: str, step: int) -> list[str]:
     """Sentences on GGUF files that are not what the model gives, where they are few enough to be written again, with
     the gguf package that their record names; others were no less right if they differed."""
-    place, model = f"exports/{name}/step{step}", Path("models") / name / f"step{step}"
+    place, model = str(paths.exported(name, step)), paths.model(name, step)
     made = folder.manifests.get(f"{place}/{manifest.NAME}")
     shape = study.run(name).size
     if made is None or shape.parameters(study.padded_vocabulary(name)) > MOST_PARAMETERS:
@@ -135,7 +134,7 @@ def _unlike_record(study: Study, path: Path) -> Iterator[str]:
 def _other_table(study: Study) -> list[str]:
     """A sentence on a table of memory that is not that of the numbers."""
     try:
-        same = read_text(RECORDED) == export_table.text(export_table.COLUMNS, export_table.rows(study))
+        same = read_text(paths.EXPORT_MEMORY) == export_table.text(export_table.COLUMNS, export_table.rows(study))
     except UserError as error:
         return [str(error)]
-    return [] if same else [f"{RECORDED}: not the table of the numbers in results/export/"]
+    return [] if same else [f"{paths.EXPORT_MEMORY}: not the table of the numbers in {paths.MEASUREMENTS}/"]

@@ -16,19 +16,20 @@ from scripts.audit.suite_lock import PLAIN
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.untrusted import parquet_metadata, parse_json, read_bytes
-from scripts.study.stages import EVALUATE, MEMORIZE, OF_EVERY_RUN
+from scripts.study import paths
+from scripts.study.stages import CONVERT, EVALUATE, MEMORIZE, OF_EVERY_RUN, TRAIN
 
 MANIFESTS = {  # pattern of a manifest's place: the kind that belongs there
-    "checkpoints/*/manifest.json": "run",
-    "checkpoints/*/global_step*/manifest.json": "checkpoint",
-    "checkpoints/*/resume/global_step*/manifest.json": "resume",
-    "checkpoints/*/legs/leg-*/manifest.json": "leg",
-    "checkpoints/*/adopted/manifest.json": "adopted",
-    "models/*/step*/manifest.json": "model",
-    "exports/*/step*/manifest.json": "gguf",
+    f"{paths.checkpoints('*')}/{manifest.NAME}": "run",
+    f"{paths.checkpoint('*', '*')}/{manifest.NAME}": "checkpoint",
+    f"{paths.resume('*', '*')}/{manifest.NAME}": "resume",
+    f"{paths.leg('*', '*')}/{manifest.NAME}": "leg",
+    f"{paths.adopted('*')}/{manifest.NAME}": "adopted",
+    f"{paths.model('*', '*')}/{manifest.NAME}": "model",
+    f"{paths.exported('*', '*')}/{manifest.NAME}": "gguf",
 }
-DATA = "data/**/manifest.json"  # of several kinds
-SAMPLES = "results/evals/*/*/step*.samples.parquet"
+DATA = f"{paths.DATA}/**/{manifest.NAME}"  # of several kinds
+SAMPLES = str(paths.evaluation("*", "*", "*").with_suffix(".samples.parquet"))
 RESULTS = tuple(stage for stage in OF_EVERY_RUN if not stage.output.endswith(manifest.NAME))  # their own manifests
 RECORD = "record.json"
 VERSION = re.compile(r"\d+(?:\.\d+)*[\w.+-]*", re.ASCII)  # of a package
@@ -86,26 +87,16 @@ class Folder:
 
     def checkpoint(self, run: str, step: int) -> Found | None:
         """A scheduled checkpoint's manifest."""
-        return self.manifests.get(checkpoint_path(run, step))
+        return self.manifests.get(TRAIN.file(run, step))
 
     def model(self, run: str, step: int) -> Found | None:
         """A model's manifest."""
-        return self.manifests.get(model_path(run, step))
+        return self.manifests.get(CONVERT.file(run, step))
 
     def sha256(self, path: str) -> str | None:
         """Of a manifest that is there."""
         found = self.manifests.get(path)
         return found.sha256 if found else None
-
-
-def checkpoint_path(run: str, step: int) -> str:
-    """Where a checkpoint's manifest lies."""
-    return f"checkpoints/{run}/global_step{step}/{manifest.NAME}"
-
-
-def model_path(run: str, step: int) -> str:
-    """Where a model's manifest lies."""
-    return f"models/{run}/step{step}/{manifest.NAME}"
 
 
 def step_in(name: str) -> int | None:

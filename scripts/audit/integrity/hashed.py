@@ -13,12 +13,13 @@ from scripts.audit.suite_lock import PLAIN
 from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
 from scripts.common.progress import progress
+from scripts.study import paths
 
-LOADED = ("checkpoints/*/global_step*", "models/*/step*", "exports/*/step*", "data/tokenizer")
+LOADED = (paths.checkpoint("*", "*"), paths.model("*", "*"), paths.exported("*", "*"), paths.TOKENIZER)
 CARD = ("README.md", "figures")  # in a folder that a published revision was downloaded to
-EXPORTS = "results/export/*/step*[0-9].json"  # not the records beside them
-TABLES = ("results/tables/*.csv", "results/tables/*.parquet")
-FILES = (*(stage.glob for stage in RESULTS), SAMPLES, EXPORTS, *TABLES, "results/study.json")
+EXPORTS = paths.measurement("*", "*[0-9]")  # not the records beside them
+TABLES = (paths.table("*"), paths.table("*", "parquet"))
+FILES = (*(stage.glob for stage in RESULTS), SAMPLES, EXPORTS, *TABLES, paths.STUDY)
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,18 @@ def artefacts(folder: Folder) -> list[str]:
     """
     kept = {path for path, found in folder.manifests.items() if found.content.get("kind") != "resume"}
     named = {path for path, said in named_files(folder).items() if said.by in kept}
-    results = {path.as_posix() for pattern in FILES for path in Path().glob(pattern)}
+    results = {path.as_posix() for pattern in FILES for path in Path().glob(str(pattern))}
     return sorted(path for path in kept | named | results if PLAIN.fullmatch(path) and Path(path).is_file())
 
 
-def sha256_files(paths: Iterable[str], jobs: int) -> dict[str, str]:
+def sha256_files(files: Iterable[str], jobs: int) -> dict[str, str]:
     """sha256 of every file, one read an inode, `jobs` threads; hashing a block leaves the interpreter's lock.
 
     A file that can't be read has none.
     """
     places: dict[tuple[int, int], list[str]] = {}
     sizes: dict[tuple[int, int], int] = {}
-    for path in paths:
+    for path in files:
         about = Path(path).stat()
         places.setdefault((about.st_dev, about.st_ino), []).append(path)
         sizes[about.st_dev, about.st_ino] = about.st_size
@@ -115,7 +116,7 @@ def check_unnamed(folder: Folder) -> Check:
 
 def loaded() -> Iterator[Path]:
     """The folders whose files others load."""
-    return (place for pattern in LOADED for place in Path().glob(pattern) if place.is_dir())
+    return (place for pattern in LOADED for place in Path().glob(str(pattern)) if place.is_dir())
 
 
 def beside(place: Path, known: Container[str]) -> Iterator[str]:
@@ -145,8 +146,8 @@ def check_links(folder: Folder) -> Check:
         for path, owner in owners.items()
         if _linked(path, owner.count("/"))
     ]
-    for paths in places.values():
-        alone = {path.replace("/resume/", "/", 1): path for path in sorted(paths, reverse=True)}
+    for names in places.values():
+        alone = {path.replace("/resume/", "/", 1): path for path in sorted(names, reverse=True)}
         if len(alone) > 1:
             links = [path for path in alone.values() if _linked(path)]
             how = f"{links[0]} is a symbolic link" if links else "hard links"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from scripts.common.errors import UserError
 from scripts.common.files import digest_of
 from scripts.common.untrusted import read_json_lines, reading
+from scripts.study import paths
 from scripts.study.runs import Run
 from scripts.study.study import Study
 
@@ -67,7 +67,7 @@ def read(study: Study) -> tuple[dict[str, History], list[str]]:
     """The history of each run that has one, and sentences on those that can't be read."""
     found, faults = {}, []
     for name in study.trained:
-        path, run = Path("checkpoints") / name / "metrics.jsonl", study.run(name)
+        path, run = paths.checkpoints(name) / paths.METRICS, study.run(name)
         wanted = np.arange(run.first_step + 1, run.training.steps + 1)
         try:
             with reading(path):

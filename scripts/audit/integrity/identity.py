@@ -11,6 +11,7 @@ from scripts.audit.integrity.found import MANIFESTS, Folder, Found, step_in
 from scripts.audit.verdict import Check, judged
 from scripts.common.errors import UserError
 from scripts.common.untrusted import read_json, read_text, reading
+from scripts.study import paths
 
 LEG = re.compile(r"leg-([0-9]{1,18})")
 LATEST = 64  # bytes
@@ -50,10 +51,10 @@ def _other_latest(folder: Folder) -> list[str]:
             last[subject["run"]] = max(subject["step"], last.get(subject["run"], 0))
     faults = []
     for run, step in sorted(last.items()):
-        path = Path("checkpoints") / run / "latest"
+        path = paths.checkpoints(run) / "latest"
         try:
-            if path.exists() and (said := read_text(path, LATEST)) != f"global_step{step}":
-                faults.append(f"{path.as_posix()}: names {said!r}, the last checkpoint is global_step{step}")
+            if path.exists() and (said := read_text(path, LATEST)) != (last_step := paths.global_step(step)):
+                faults.append(f"{path.as_posix()}: names {said!r}, the last checkpoint is {last_step}")
         except UserError as error:
             faults.append(str(error))
     return faults
@@ -62,7 +63,7 @@ def _other_latest(folder: Folder) -> list[str]:
 def at(path: str) -> dict[str, Any]:
     """Run, and step or leg, of a path: checkpoints/a/global_step8/manifest.json gives {"run": "a", "step": 8}."""
     parts = path.split("/")
-    subject: dict[str, Any] = {"run": parts[2 if parts[0] == "results" else 1]}
+    subject: dict[str, Any] = {"run": parts[2 if paths.below(path, paths.RESULTS) else 1]}
     steps = [step for step in map(step_in, parts[2:]) if step is not None]
     legs = [int(match[1]) for match in map(LEG.fullmatch, parts) if match]
     return subject | ({"step": steps[-1]} if steps else {}) | ({"leg": legs[-1]} if legs else {})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import combinations
-from pathlib import Path
 
 from scripts.audit.integrity.distances import FAR, relative
 from scripts.audit.verdict import Check, judged
@@ -11,9 +10,9 @@ from scripts.common.errors import UserError
 from scripts.common.untrusted import reading
 from scripts.neox.tensor_parallel import Layers
 from scripts.neox.weights import read_layers
+from scripts.study import paths
 from scripts.study.runs import Run
 from scripts.study.study import Study
-from scripts.train.checkpoint import step_folder
 
 
 def check_seeds(study: Study) -> Check:
@@ -103,8 +102,8 @@ def _between(one: Run, first: int, other: Run, second: int, faults: list[str]) -
 
 
 def _layers(run: Run, step: int) -> Layers:
-    return read_layers(step_folder(Path("checkpoints") / run.name, step), run.size.layers)
+    return read_layers(paths.checkpoint(run.name, step), run.size.layers)
 
 
 def _place(run: Run, step: int) -> str:
-    return f"checkpoints/{run.name}/global_step{step}"
+    return str(paths.checkpoint(run.name, step))

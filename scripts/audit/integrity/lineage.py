@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from scripts.audit.integrity.found import Folder, Found, checkpoint_path, model_path
+from scripts.audit.integrity.found import Folder, Found
 from scripts.audit.integrity.identity import at
 from scripts.audit.verdict import Check, judged
 from scripts.common.files import digest_of
+from scripts.study import paths
+from scripts.study.stages import CONVERT, TRAIN
 from scripts.study.study import Study
 
-TOKENIZER = "data/tokenizer/manifest.json"
+TOKENIZER = f"{paths.TOKENIZER}/manifest.json"
 
 
 def check_whole(folder: Folder) -> Check:
@@ -47,17 +49,17 @@ def check_chain(study: Study, folder: Folder) -> Check:
             if found is not None:
                 faults += _other_parents(found, before)
                 length += 1
-            before = [checkpoint_path(name, step)]
-        run = folder.manifests.get(f"checkpoints/{name}/manifest.json")
+            before = [TRAIN.file(name, step)]
+        run = folder.manifests.get(f"{paths.checkpoints(name)}/manifest.json")
         if run is not None:
             faults += _other_parents(run, first_parents(study, name))
-            listed = {f"global_step{step}/manifest.json" for step in study.steps(name)}
+            listed = {f"{paths.global_step(step)}/manifest.json" for step in study.steps(name)}
             unlike = listed ^ {file for file in run.content.get("files", {}) if file.endswith("manifest.json")}
             faults += [f"{run.path}: {file} is named, or scheduled, and not both" for file in sorted(unlike)]
     for model in folder.of_kind("model"):
         subject = at(model.path)
-        if model.path == model_path(subject["run"], subject.get("step", -1)):
-            native = [] if subject["run"] in study.published else [checkpoint_path(subject["run"], subject["step"])]
+        if model.path == CONVERT.file(subject["run"], subject.get("step", -1)):
+            native = [] if subject["run"] in study.published else [TRAIN.file(subject["run"], subject["step"])]
             faults += _other_parents(model, [*native, TOKENIZER])
     what = "Each run is one chain from its data and step 0, and each model hangs on its own checkpoint"
     return judged("chain", what, faults, f"{len(study.trained)} chains, {length:,} checkpoints")
@@ -66,17 +68,13 @@ def check_chain(study: Study, folder: Folder) -> Check:
 def first_parents(study: Study, name: str) -> list[str]:
     """What a run's first checkpoint is made from (scripts/train/train.py): corpus, order, an intervention's parent."""
     run = study.run(name)
-    corpus = f"data/{run.corpus}"
-    parents = [f"{corpus}/manifest.json", f"{corpus}/order-{run.data_seed}/manifest.json"]
+    read = paths.corpus(run.corpus), paths.order(run.corpus, run.data_seed)
+    parents = [f"{folder}/manifest.json" for folder in read]
     if run.origin is None:
         return parents
     if run.origin.over_text:
         parents.append(TOKENIZER)
-    of = (
-        checkpoint_path(run.origin.run, run.origin.step)
-        if run.origin.run
-        else f"checkpoints/{name}/adopted/manifest.json"
-    )
+    of = TRAIN.file(run.origin.run, run.origin.step) if run.origin.run else f"{paths.adopted(name)}/manifest.json"
     return [*parents, of]
 
 

@@ -25,6 +25,7 @@ from scripts.memorize.pieces import Scores
 from scripts.memorize.read import NOWHERE, Read, read_rows
 from scripts.memorize.rows import KINDS, counts_in, row_hashes, sampled
 from scripts.memorize.score import in_reach, table
+from scripts.study import paths
 from scripts.study.runs import Run
 from scripts.study.study import Study
 
@@ -50,7 +51,7 @@ def check_scored_rows(study: Study, folder: Folder) -> Check:
         if (name := str(at(path)["run"])) in study.runs:
             run = study.run(name)  # runs of any size read the same rows
             by_order.setdefault(f"{run.corpus} {run.data_seed} {run.rows} {run.origin}", []).append(path)
-    told = [_of_one_order(study, paths) for paths in by_order.values()]
+    told = [_of_one_order(study, files) for files in by_order.values()]
     what = "Memorization was scored on the rows that the study draws, each once, and its scores agree with each other"
     if not folder.memorization:
         return Check("scored_rows", what, "not applicable", ("nothing was scored",))
@@ -59,17 +60,17 @@ def check_scored_rows(study: Study, folder: Folder) -> Check:
     return judged("scored_rows", what, [fault for faults, *_ in told for fault in faults], sound)
 
 
-def _of_one_order(study: Study, paths: list[str]) -> tuple[list[str], int, int]:
+def _of_one_order(study: Study, files: list[str]) -> tuple[list[str], int, int]:
     """Sentences on the files of runs that read the same rows, how many these hold, in how many files drawn again."""
-    run, faults, rows = study.run(at(paths[0])["run"]), list[str](), 0
+    run, faults, rows = study.run(at(files[0])["run"]), list[str](), 0
     drawn = None
     try:
-        with reading(f"data/{run.corpus}/order-{run.data_seed}"):
+        with reading(paths.order(run.corpus, run.data_seed)):
             drawn = draw(study, run)
     except UserError as error:
         faults.append(str(error))
     first: Any = None
-    for path in paths:
+    for path in files:
         try:
             held = read_parquet(Path(path), COLUMNS, MOST_ROWS)
             rows += held.num_rows
@@ -81,14 +82,14 @@ def _of_one_order(study: Study, paths: list[str]) -> tuple[list[str], int, int]:
             continue
         first = chosen if first is None else first
         if drawn is None and not first.equals(chosen):
-            faults.append(f"{path}: other rows than {paths[0]}")
-    return faults, rows, 0 if drawn is None else len(paths)
+            faults.append(f"{path}: other rows than {files[0]}")
+    return faults, rows, 0 if drawn is None else len(files)
 
 
 def draw(study: Study, run: Run) -> Drawn | None:
     """The rows of a run, drawn and counted again; None where that would be to read more than MOST_TOKENS."""
     asked = study.file.memorization
-    order = Rows.open(Path("data") / run.corpus, run.data_seed, change_of(run), run.rows)
+    order = Rows.open(paths.corpus(run.corpus), run.data_seed, change_of(run), run.rows)
     if len(order.tokens.flat) + run.rows * (asked.prompt + asked.continuation) > MOST_TOKENS:
         return None
     planted = study.planted_components(run.corpus)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.audit.integrity.found import SAMPLES, Folder, Found, model_path
+from scripts.audit.integrity.found import SAMPLES, Folder, Found
 from scripts.audit.integrity.identity import at
 from scripts.audit.integrity.items import Samples, again, read_items, unlike_items
 from scripts.audit.integrity.task_sets import own_tasks, unlike_others, unlike_set, unlike_text
@@ -13,9 +13,11 @@ from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.evaluate.names import OWN_TASKS
+from scripts.study import paths
+from scripts.study.stages import CONVERT
 from scripts.study.study import Study
 
-TASKS = "data/tasks/manifest.json"
+TASKS = f"{paths.TASKS}/{manifest.NAME}"
 
 
 def check_models_named(study: Study, folder: Folder) -> Check:
@@ -23,7 +25,7 @@ def check_models_named(study: Study, folder: Folder) -> Check:
     faults: list[str] = []
     for path, found in folder.results.items():
         subject = at(path)
-        model = model_path(subject["run"], subject.get("step", -1))
+        model = CONVERT.file(subject["run"], subject.get("step", -1))
         if folder.sha256(model) is None:
             faults.append(f"{path}: there is no {model}")
         elif found.content.get("model") != folder.sha256(model):
@@ -51,10 +53,10 @@ def _other_sequences(study: Study, folder: Folder, found: Found) -> Iterator[str
     if name not in study.published:
         return
     run = study.run(name)
-    corpus = f"data/{run.corpus}"
-    paths = [f"{place}/{manifest.NAME}" for place in (corpus, f"{corpus}/order-{run.data_seed}")]
-    if found.content.get("sequences") != {path: folder.sha256(path) for path in paths}:
-        yield f"{found.path}: its rows are not those of {' and '.join(paths)}"
+    read = paths.corpus(run.corpus), paths.order(run.corpus, run.data_seed)
+    named = [f"{place}/{manifest.NAME}" for place in read]
+    if found.content.get("sequences") != {path: folder.sha256(path) for path in named}:
+        yield f"{found.path}: its rows are not those of {' and '.join(named)}"
 
 
 def check_items(study: Study, folder: Folder, sums: dict[str, str]) -> Check:

@@ -21,15 +21,15 @@ import pyarrow.parquet as pq
 import pyarrow.types as is_of
 
 from scripts.audit.integrity import hashed
-from scripts.audit.integrity.found import Folder
+from scripts.audit.integrity.found import RESULTS, Folder
 from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.untrusted import read_json, read_parquet, read_text, reading, regular
+from scripts.study import paths
 from scripts.study.stages import GGUF
 from scripts.study.study import Study
 
-TABLES, FIGURES, FINDINGS = Path("results/tables"), Path("results/figures"), Path("results/findings.json")
 MOST = 1 << 30  # bytes of results, unpacked, that tables are made of again
 CLOSE = {"rel_tol": 1e-6, "abs_tol": 1e-9}
 LINES = 5  # of a table that are told
@@ -46,7 +46,7 @@ ELSEWHERE = "words, drawings and columns were not compared: other code made this
 def check_tables(study: Study, folder: Folder) -> Check:
     """Tables hold what analysis makes of the results, in every cell."""
     what = "Tables hold what analysis makes of the results that are here"
-    there = [path for pattern in ("*.csv", "*.parquet") for path in sorted(TABLES.glob(pattern))]
+    there = [path for pattern in ("*.csv", "*.parquet") for path in sorted(paths.TABLES.glob(pattern))]
     if not there:
         return Check("tables", what, "not applicable", ("there is no table",))
     strict = this_code_made(folder)
@@ -57,7 +57,7 @@ def check_tables(study: Study, folder: Folder) -> Check:
         with reading("what they are made of"):
             made = _made(study)
     except UserError as error:
-        return judged("tables", what, [f"{TABLES}: can't be made again: {error}"], "")
+        return judged("tables", what, [f"{paths.TABLES}: can't be made again: {error}"], "")
     faults = [f"{path}: the study has no such table" for path in there if strict and path.stem not in made]
     compared = [path for path in there if made.get(path.stem) is not None]
     for path in compared:
@@ -71,10 +71,11 @@ def check_tables(study: Study, folder: Folder) -> Check:
 def check_findings(study: Study, folder: Folder, tables: Check) -> Check:
     """Findings and figures say what analysis makes of the tables."""
     what = "Findings and figures show what is in the tables"
-    drawn = sorted(FIGURES.glob("*.json"))
-    if not study.trained or not (drawn or FINDINGS.exists()):
+    drawn = sorted(paths.FIGURES.glob("*.json"))
+    if not study.trained or not (drawn or paths.FINDINGS.exists()):
         return Check("findings", what, "not applicable", ("there are no findings and figures",))
-    unsound = tables.status != "pass" and any(TABLES.glob("*"))  # without any, they rest on nothing: `load` says so
+    # without a table they rest on nothing: `load` says so
+    unsound = tables.status != "pass" and any(paths.TABLES.glob("*"))
     if unsound or study.file.evaluation.published:
         why = "tables that did not pass" if unsound else "published scores, which are no part of the suite"
         return Check("findings", what, "not applicable", (f"they rest on {why}",))
@@ -84,11 +85,11 @@ def check_findings(study: Study, folder: Folder, tables: Check) -> Check:
     from scripts.report.results import load
 
     strict, results, faults = this_code_made(folder), load(study), list[str]()
-    if FINDINGS.exists():
+    if paths.FINDINGS.exists():
         said = [finding.plain() for finding in findings(results)]
-        faults += _unlike_json(FINDINGS, said, (lambda found: found) if strict else _numbers)
+        faults += _unlike_json(paths.FINDINGS, said, (lambda found: found) if strict else _numbers)
     for name, figure in figures(results, None).items():
-        if name != "timings" and (path := FIGURES / f"{name}.json") in drawn:
+        if name != "timings" and (path := paths.figure(name)) in drawn:
             specification = finish(figure.chart, figure.title, figure.subtitle)
             faults += _unlike_json(path, specification, _named if strict else lambda found: _named(found)["datasets"])
     return judged("findings", what, faults, _told(f"findings and {len(drawn)} figures", strict))
@@ -108,9 +109,9 @@ def _told(count: str, strict: bool) -> str:
 
 def _sources(study: Study) -> Iterator[Path]:
     """What tables are made of, where it is there."""
-    yield from (path for run in study.trained for path in Path("checkpoints", run).glob("*.jsonl"))
-    yield from Path("results/evals").glob("*/*/step*.json")
-    yield from Path("results/memorization").glob("*/step*.parquet")
+    yield from (path for run in study.trained for path in paths.checkpoints(run).glob("*.jsonl"))
+    for stage in RESULTS:
+        yield from Path().glob(stage.glob)
 
 
 def _unpacked(path: Path) -> int:

@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,10 +22,10 @@ from scripts.common.untrusted import read_json_lines, reading
 from scripts.common.words import brief
 from scripts.data.store import read_documents
 from scripts.evaluate.names import OWN_TASKS
-from scripts.evaluate.tasks import DOCUMENTS, HELD_OUT, SHAPES, make
+from scripts.evaluate.tasks import DOCUMENTS, SHAPES, make
+from scripts.study import paths
 from scripts.study.study import Study
 
-FOLDER = Path("data/tasks")
 MOST_TEXT = 1 << 24  # bytes of compressed text that items are made of again
 MOST_BYTES = 1 << 28  # of a task's items
 WITH_ERRORS = ("mean", "perplexity")  # aggregations whose standard error lm-eval knows
@@ -58,12 +57,12 @@ class OwnTask:
 
 def own_task(name: str) -> OwnTask:
     """One of the study's own tasks as data/tasks/ has it; raises UserError."""
-    path = FOLDER / f"{name}.yaml"
+    path = paths.TASKS / f"{name}.yaml"
     with reading(path):
-        content, items = read_yaml(path), read_json_lines(FOLDER / f"{name}.jsonl", MOST_BYTES)
+        content, items = read_yaml(path), read_json_lines(paths.TASKS / f"{name}.jsonl", MOST_BYTES)
         metrics = {str(each["metric"]): str(each["aggregation"]) for each in content["metric_list"]}
         if not items or not all(isinstance(item, dict) for item in items):
-            raise UserError(f"{FOLDER / name}.jsonl: no items")
+            raise UserError(f"{paths.TASKS / name}.jsonl: no items")
         return OwnTask(metrics, content["metadata"]["version"], items)
 
 
@@ -86,7 +85,7 @@ def unlike_text(study: Study, own: Own) -> list[str]:
 
     Only of the versions that this code makes: another made other items of the same text.
     """
-    path, asked = HELD_OUT / DOCUMENTS, study.file.evaluation.own_tasks
+    path, asked = paths.HELD_OUT / DOCUMENTS, study.file.evaluation.own_tasks
     current = {name for name, task in own.items() if task.version == SHAPES[name]["metadata"]["version"]}
     if not current or not path.is_file() or path.stat().st_size > MOST_TEXT:
         return []
@@ -101,7 +100,7 @@ def unlike_text(study: Study, own: Own) -> list[str]:
     except UserError as error:
         return [str(error)]
     return [
-        f"{(FOLDER / name).as_posix()}.jsonl: not the items that {path.as_posix()} gives"
+        f"{(paths.TASKS / name).as_posix()}.jsonl: not the items that {path.as_posix()} gives"
         for name in sorted(current)
         if own[name].items != made[name]
     ]
@@ -129,7 +128,7 @@ def unlike_set(study: Study, found: Found, samples: Samples, own: Own) -> Iterat
     yield from _commonest(where, said, samples)
     for task in tasks & own.keys():
         try:
-            with reading(f"{FOLDER / task}.jsonl"):  # an item may hold anything
+            with reading(f"{paths.TASKS / task}.jsonl"):  # an item may hold anything
                 yield from list(_own(where, task, own[task], said, samples.get(task, {})))
         except UserError as error:
             yield str(error)
@@ -180,9 +179,9 @@ def _own(where: str, task: str, own: OwnTask, said: Mapping[str, Any], items: Ma
     if differing := set(scores) ^ own.scores:
         yield f"{where}: {task} {_against(set(scores), own.scores)}: {', '.join(brief(sorted(differing)))}"
     if said["n"].get(task) != count:
-        yield f"{where}: {said['n'].get(task)} items of {task}, {FOLDER / task}.jsonl has {count}"
+        yield f"{where}: {said['n'].get(task)} items of {task}, {paths.TASKS / task}.jsonl has {count}"
     if (version := said["versions"]["tasks"].get(task)) != own.version:
-        yield f"{where}: {task} of version {version}, {FOLDER / task}.yaml is of {own.version}"
+        yield f"{where}: {task} of version {version}, {paths.TASKS / task}.yaml is of {own.version}"
     if set(items) != own.of_items or any(not np.array_equal(v.item, np.arange(count)) for v in items.values()):
         yield f"{where}: the samples do not hold {', '.join(sorted(own.of_items))} of each item of {task}"
         return

@@ -20,6 +20,7 @@ from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.untrusted import read_json_lines, read_parquet, reading
+from scripts.study import paths
 from scripts.study.fingerprints import run_settings
 from scripts.study.study import HELD_OUT, Study
 
@@ -39,17 +40,17 @@ def check_texts(study: Study, folder: Folder) -> Check:
     there = [folder.manifests[path] for path in blocks.values() if path in folder.manifests]
     if not there:
         return Check("texts", what, "not applicable", ("no text is here",))
-    with reading("data/documents"):
+    with reading(paths.DOCUMENTS):
         count = sum(found.facts["documents"] for found in there)
     if count > MOST:
         return Check("texts", what, "not applicable", (f"{count:,} documents, more than the {MOST:,} looked at here",))
-    with reading("data/documents"):
+    with reading(paths.DOCUMENTS):
         described = pa.concat_tables(_block(block.folder / "documents.parquet", DESCRIBED) for block in blocks)
     faults = [*_unlike_split(study, described)]
     own = [name for name in corpora_read(study) if study.file.data.corpora[name].components]
     characters = dict(zip(described["id"].to_pylist(), described["characters"].to_pylist(), strict=True))
     for name in (HELD_OUT, *own):
-        path = f"data/{name}/{manifest.NAME}"
+        path = f"{paths.corpus(name)}/{manifest.NAME}"
         if path in folder.manifests:  # missing is told by `complete`
             faults += _unlike_corpus(study, name, folder.manifests[path].facts, characters)
     return judged("texts", what, faults, f"{count:,} documents; held-out and {len(own)} corpora")
@@ -66,13 +67,13 @@ def _unlike_split(study: Study, described: pa.Table) -> Iterator[str]:
     from scripts.data.tables import ids_to_numbers
 
     blocks, components = study.blocks(), study.file.data.components
-    with reading(clusters.FOLDER):
+    with reading(paths.CLUSTERS):
         tables = [_block(clusters.table_of(block), CLUSTERED) for block in blocks]
         clustered, lengths = pa.concat_tables(tables), [len(table) for table in tables]
     if len(clustered) != len(described):
-        yield f"{clusters.FOLDER}: {len(clustered):,} documents, data/documents holds {len(described):,}"
+        yield f"{paths.CLUSTERS}: {len(clustered):,} documents, data/documents holds {len(described):,}"
         return
-    with reading(clusters.FOLDER):
+    with reading(paths.CLUSTERS):
         cluster, names = ids_to_numbers(clustered["cluster"]), sorted(described["component"].unique().to_pylist())
         reserved, planted = (
             np.repeat([bool(getattr(components[block.source], key)) for block in blocks], lengths)
@@ -94,7 +95,7 @@ def _unlike_split(study: Study, described: pa.Table) -> Iterator[str]:
         told = {"cluster": cluster, **{key: clustered[key].to_numpy() for key in ("first", "held_out")}}
     for key, column in told.items():
         if other := int((column != getattr(made, key)).sum()):
-            yield f"{clusters.FOLDER}: `{key}` of {other:,} documents is not what the split rule gives"
+            yield f"{paths.CLUSTERS}: `{key}` of {other:,} documents is not what the split rule gives"
 
 
 def _unlike_corpus(study: Study, name: str, facts: dict[str, Any], characters: dict[str, int]) -> list[str]:
@@ -102,7 +103,7 @@ def _unlike_corpus(study: Study, name: str, facts: dict[str, Any], characters: d
     from scripts.data.megatron.indexed import open_tokens
     from scripts.data.tokenize import corpus_science, select
 
-    science, home = corpus_science(study, name), Path("data") / name
+    science, home = corpus_science(study, name), paths.corpus(name)
     try:
         with reading(home):
             table = read_parquet(home / "documents.parquet", TOKENIZED, MOST)
@@ -166,7 +167,7 @@ def check_held_out(study: Study) -> Check:
     """held_out.jsonl of each run holds every saved step once, and losses of kinds of text that make up the whole's."""
     faults, count = [], 0
     for name, run in study.trained.items():
-        path = Path("checkpoints") / name / "held_out.jsonl"
+        path = paths.checkpoints(name) / paths.HELD_OUT_LOSSES
         steps = run_settings(study, name)["steps"]
         try:
             shares = _shares(run.training.sequence_length)
@@ -185,7 +186,7 @@ def check_held_out(study: Study) -> Check:
 
 def _shares(sequence_length: int) -> dict[str, float]:
     """The share of the held-out targets by component, of whole rows (scripts/train/held_out.py)."""
-    table = read_parquet(Path("data") / HELD_OUT / "documents.parquet", TOKENIZED)
+    table = read_parquet(paths.HELD_OUT / "documents.parquet", TOKENIZED)
     ends = np.cumsum(table["tokens"].to_numpy().astype(np.int64))
     last = (int(ends[-1]) - 1) // sequence_length * sequence_length  # the targets are tokens 1 to this one
     begins = np.concatenate([[0], ends[:-1]])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from scripts.audit.integrity.history import History
 from scripts.audit.verdict import Check, judged
 from scripts.common.errors import UserError
 from scripts.common.untrusted import reading
+from scripts.study import paths
 from scripts.study.runs import Run
 from scripts.study.study import Study
 
@@ -47,11 +47,11 @@ def check_orders(study: Study, folder: Folder, histories: dict[str, History]) ->
     digests = {
         place: found.facts.get("digest")
         for place in {(run.corpus, run.data_seed) for run in study.trained.values()}
-        if (found := folder.manifests.get(f"data/{place[0]}/order-{place[1]}/manifest.json"))
+        if (found := folder.manifests.get(f"{paths.order(*place)}/manifest.json"))
     }
     for (one, first), (two, second) in combinations(sorted(digests.items()), 2):
         if one[0] == two[0] and first == second:
-            faults.append(f"data/{one[0]}: orders {one[1]} and {two[1]} have the same digest {first}")
+            faults.append(f"{paths.corpus(one[0])}: orders {one[1]} and {two[1]} have the same digest {first}")
     pairs = 0
     for one_name, two_name in combinations(histories, 2):
         a, b = study.run(one_name), study.run(two_name)
@@ -95,11 +95,11 @@ def check_rows(study: Study, histories: dict[str, History]) -> Check:
     faults, count = [], 0
     for name, history in histories.items():
         run = study.run(name)
-        batch, path = run.training.batch_size, f"checkpoints/{name}/metrics.jsonl"
-        order = f"data/{run.corpus}/order-{run.data_seed}"
+        batch, path = run.training.batch_size, f"{paths.checkpoints(name)}/{paths.METRICS}"
+        order = str(paths.order(run.corpus, run.data_seed))
         try:
             with reading(order):
-                rows = Rows.open(Path("data") / run.corpus, run.data_seed, change_of(run))
+                rows = Rows.open(paths.corpus(run.corpus), run.data_seed, change_of(run))
             if rows.sequence_length != run.training.sequence_length:
                 raise UserError(f"{order}: rows of {rows.sequence_length} tokens, the study's have another length")
             for index in np.unique(np.linspace(0, len(history.step) - 1, SAMPLED).astype(int)).tolist():

@@ -9,7 +9,7 @@ from typing import Any
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.untrusted import read_json, reading
-from scripts.study import targets
+from scripts.study import paths, targets
 from scripts.study.stages import STAGES, TRAIN
 from scripts.study.study import Study
 
@@ -29,7 +29,7 @@ class Artefact:
 
 def artefacts(study: Study) -> list[Artefact]:
     """What the study's stages made, in the order of the work; raises UserError if something is missing."""
-    corpora = [f"data/{name}/manifest.json" for name in corpora_read(study)]
+    corpora = [f"{paths.corpus(name)}/manifest.json" for name in corpora_read(study)]
     by_stage = {
         "data": [*corpora, *targets.data(study)],
         TRAIN.name: targets.checkpoints(study),

@@ -9,18 +9,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
-from pathlib import Path
 
 from scripts.audit.provenance.artefacts import Artefact, corpora_read, record
 from scripts.audit.provenance.statement import versions
 from scripts.audit.verdict import plain, read_part
 from scripts.common import manifest
 from scripts.common.untrusted import read_text, reading
+from scripts.study import paths
 from scripts.study.study import Study
 
-RUNS = Path("results/tables/runs.csv")
-TIMINGS = Path("results/timings.csv")
-VERDICTS = Path("results/audit")
 NOT_TOLD = "not told by the study's files; to be filled in"
 Row = tuple[str, str]
 
@@ -95,7 +92,7 @@ def _sources(study: Study) -> list[str]:
 def _corpora(study: Study) -> list[str]:
     lines = []
     for name in corpora_read(study):
-        path = Path("data") / name / manifest.NAME
+        path = paths.corpus(name) / manifest.NAME
         with reading(path):
             told = manifest.read(path, "corpus")["facts"]
             lines.append(f"{name}: {told['documents']:,} documents, {told['tokens']:,} tokens")
@@ -103,11 +100,11 @@ def _corpora(study: Study) -> list[str]:
 
 
 def _variation() -> str:
-    if not RUNS.exists():
+    if not paths.table("runs").exists():
         return NOT_TOLD
     by_kind: dict[tuple[str, str], list[float]] = {}
-    with reading(RUNS):
-        for row in csv.DictReader(io.StringIO(read_text(RUNS))):
+    with reading(paths.table("runs")):
+        for row in csv.DictReader(io.StringIO(read_text(paths.table("runs")))):
             by_kind.setdefault((row["size"], row["corpus"]), []).append(float(row["held_out_loss"]))
     told = [
         f"{size} {corpus}: {sum(values) / len(values):.3f} ({min(values):.3f} to {max(values):.3f}, n = {len(values)})"
@@ -123,16 +120,16 @@ def _machines(found: list[Artefact]) -> list[str]:
 
 
 def _time() -> str | None:
-    if not TIMINGS.exists():
+    if not paths.TIMINGS.exists():
         return None
-    with reading(TIMINGS):
-        rows = list(csv.DictReader(io.StringIO(read_text(TIMINGS))))
+    with reading(paths.TIMINGS):
+        rows = list(csv.DictReader(io.StringIO(read_text(paths.TIMINGS))))
         seconds, processor = (sum(float(row[of] or 0) for row in rows) for of in ("seconds", "cpu_seconds"))
     return f"{len(rows)} jobs, {seconds / 3600:.2f} h one after the other, {processor / 3600:.2f} h of processor"
 
 
 def _verdicts() -> Iterable[str]:
-    for path in sorted(VERDICTS.glob("*.json")):
+    for path in sorted(paths.AUDIT.glob("*.json")):
         _, checks = read_part(path)
         if checks:
             yield f"{path}: {plain(checks)['verdict']}, {len(checks)} checks"

@@ -15,6 +15,7 @@ from rocrate.rocrate import ROCrate
 from scripts.audit.provenance.artefacts import COMMANDS, Artefact, record
 from scripts.audit.provenance.statement import versions
 from scripts.common.files import sha256_file
+from scripts.study import paths
 from scripts.study.config.study_file import APACHE
 from scripts.study.study import Study
 
@@ -26,7 +27,6 @@ PROFILES = {
 }
 VERSION = "0.5"
 LICENCES = {APACHE: ("https://www.apache.org/licenses/LICENSE-2.0", "Apache License 2.0")}
-STUDY = "results/study.json"
 TERMS = {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}  # what RO-Crate's own context does not know
 
 
@@ -81,7 +81,7 @@ def _workflow(crate: ROCrate, path: Path, version: str | None) -> Any:
 
 def _given(crate: ROCrate, main: Any) -> Any:
     """The study file, as the input of the workflow."""
-    study = _file(crate, Path(STUDY))
+    study = _file(crate, paths.STUDY)
     parameter = _thing(crate, "#parameter-study", "FormalParameter", "study", additionalType="File")
     parameter["workExample"] = study
     parameter["conformsTo"] = _thing(
@@ -107,7 +107,7 @@ def _by_run(found: list[Artefact]) -> dict[str, list[Artefact]]:
     """Artefacts by the run, or for data the corpus, that they are of."""
     by_run: dict[str, list[Artefact]] = {}
     for artefact in found:
-        part = 2 if artefact.path.parts[0] == "results" else 1
+        part = 2 if artefact.path.is_relative_to(paths.RESULTS) else 1
         by_run.setdefault(artefact.path.parts[part], []).append(artefact)
     return by_run
 

@@ -11,12 +11,10 @@ from scripts.common.command import Parser
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import write_json, write_text
+from scripts.study import paths
 from scripts.study.study import Study, load
 
-FOLDER = Path("results/evidence")
-SIGNATURE = Path("results/evidence.sig")
-CRATE = Path("ro-crate-metadata.json")
-WORKFLOW = FOLDER / "Snakefile"
+WORKFLOW = paths.EVIDENCE / "Snakefile"
 SNAKEFILE = ROOT / "Snakefile"
 
 
@@ -25,14 +23,16 @@ def write(study: Study) -> None:
     from scripts.audit.provenance.crate import metadata
 
     found = artefacts(study)
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    paths.EVIDENCE.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(SNAKEFILE, WORKFLOW)
-    write_json(FOLDER / "statement.json", statement.statement(study, found))
+    write_json(paths.EVIDENCE / "statement.json", statement.statement(study, found))
     rows = checklist.checklist(study, found)
-    write_text(FOLDER / "checklist.md", checklist.markdown("Reproducibility checklist", ("item", "answer"), rows))
+    write_text(
+        paths.EVIDENCE / "checklist.md", checklist.markdown("Reproducibility checklist", ("item", "answer"), rows)
+    )
     table = checklist.artifact_table(len(study.runs), found)
-    write_text(FOLDER / "artifact.md", checklist.markdown("ACM artifact table", ("badge", "evidence"), table))
-    write_json(CRATE, metadata(study, found, WORKFLOW))
+    write_text(paths.EVIDENCE / "artifact.md", checklist.markdown("ACM artifact table", ("badge", "evidence"), table))
+    write_json(paths.CRATE, metadata(study, found, WORKFLOW))
 
 
 def checked_key(option: str, path: Path) -> Path:
@@ -44,21 +44,24 @@ def checked_key(option: str, path: Path) -> Path:
 
 def main() -> None:
     parser = Parser(
-        description=f"{__doc__} They lie in {FOLDER}/, the crate's {CRATE} at the top of the study's folder."
+        description=f"{__doc__} They lie in {paths.EVIDENCE}/, the crate's {paths.CRATE} at the top of the study's "
+        "folder."
     )
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
-    parser.add_argument("--sign-with", type=Path, help=f"private key (PEM, NIST curve): sign the folder, {SIGNATURE}")
+    parser.add_argument(
+        "--sign-with", type=Path, help=f"private key (PEM, NIST curve): sign the folder, {paths.SIGNATURE}"
+    )
     parser.add_argument("--verify-with", type=Path, help="public key (PEM): only check the folder's signature")
     arguments = parser.parse_args()
     study = load(arguments.study)
     if arguments.verify_with is not None:
         try:
-            statement.verify(FOLDER, SIGNATURE, checked_key("--verify-with", arguments.verify_with))
+            statement.verify(paths.EVIDENCE, paths.SIGNATURE, checked_key("--verify-with", arguments.verify_with))
         except ValueError as error:
-            raise UserError(f"{SIGNATURE}: does not fit {FOLDER}: {error}") from None
-        print(f"{SIGNATURE}: signed by this key, and nothing in {FOLDER} has changed since")
+            raise UserError(f"{paths.SIGNATURE}: does not fit {paths.EVIDENCE}: {error}") from None
+        print(f"{paths.SIGNATURE}: signed by this key, and nothing in {paths.EVIDENCE} has changed since")
         return
     write(study)
     if arguments.sign_with is not None:
-        statement.sign(FOLDER, SIGNATURE, checked_key("--sign-with", arguments.sign_with))
-    print(f"{FOLDER}, {CRATE}" + (f", {SIGNATURE}" if arguments.sign_with else ""))
+        statement.sign(paths.EVIDENCE, paths.SIGNATURE, checked_key("--sign-with", arguments.sign_with))
+    print(f"{paths.EVIDENCE}, {paths.CRATE}" + (f", {paths.SIGNATURE}" if arguments.sign_with else ""))

@@ -8,11 +8,11 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from scripts.audit.recency.signal import TABLE, VERDICT
 from scripts.common.command import Parser
 from scripts.common.untrusted import read_json, reading
 from scripts.report.figures import theme
 from scripts.report.figures.figures import write
+from scripts.study import paths
 
 NAME = "recency"
 
@@ -53,8 +53,8 @@ def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.parse_args()
-    with reading(VERDICT):
-        verdict = str(read_json(VERDICT)["verdict"])
-    with reading(TABLE):
-        drawn = specification(pd.read_csv(TABLE), verdict)
+    with reading(paths.SIGNAL):
+        verdict = str(read_json(paths.SIGNAL)["verdict"])
+    with reading(paths.SIGNALS):
+        drawn = specification(pd.read_csv(paths.SIGNALS), verdict)
     write(NAME, drawn)

@@ -18,12 +18,10 @@ from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.common.files import write_json, write_text
 from scripts.common.progress import progress
+from scripts.study import paths
 from scripts.study.sampling import LEAST_CHECKPOINTS, signal_runs, signal_steps, windows
 from scripts.study.study import Study, load
 
-PIECES = Path("results/audit/signal")
-VERDICT = Path("results/audit/signal.json")
-TABLE = Path("results/audit/signal.csv")
 TEXTS = ("run", "size")
 COLUMNS = (*TEXTS, "step", "window", "rows", "loss", "corrected")
 TOGETHER = 16  # rows in a forward pass
@@ -40,13 +38,13 @@ def losses(study: Study, name: str, steps: list[int], places: np.ndarray) -> np.
 
     runtime, spec = study.file.runtime, study.run(name)
     torch.set_num_threads(runtime.threads)
-    order = Rows.open(Path("data") / spec.corpus, spec.data_seed, change_of(spec))
+    order = Rows.open(paths.corpus(spec.corpus), spec.data_seed, change_of(spec))
     rows = torch.from_numpy(order.at(places).astype(np.int64))
     model = GPTNeoX(spec.size, study.padded_vocabulary(name), spec.training.sequence_length).to(runtime.device).eval()
     found = np.empty((len(steps), len(rows)))
     with progress(f"signal {name}", len(steps), "checkpoints") as tell, torch.no_grad():
         for number, step in enumerate(steps):
-            folder = Path("checkpoints") / name / f"global_step{step}"
+            folder = paths.checkpoint(name, step)
             manifest.read(folder / manifest.NAME, "checkpoint")
             layers = read_layers(folder, spec.size.layers)
             for layer, module in model.numbered().items():
@@ -75,8 +73,8 @@ def look(study: Study, name: str) -> dict[str, Any]:
 def check(name: str, steps: list[int], found: np.ndarray, window: np.ndarray) -> Check:
     """The verdict on a run's checkpoints from their losses [steps, rows]."""
     faults = [
-        f"checkpoints/{name}/global_step{steps[misfit.at]}: knows the rows just before step {steps[misfit.at]} less "
-        f"well than global_step{steps[misfit.better]} does, by {misfit.z:.1f} standard errors"
+        f"{paths.checkpoint(name, steps[misfit.at])}: knows the rows just before step {steps[misfit.at]} less well "
+        f"than {paths.global_step(steps[misfit.better])} does, by {misfit.z:.1f} standard errors"
         for misfit in recency.misfits(found, window)
     ]
     seen, pairs = recency.power(found, window)
@@ -115,17 +113,17 @@ def gather(study: Study) -> dict[str, Any]:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    contents, checks = read_pieces((PIECES / f"{name}.json" for name in signal_runs(study)), _lines)
+    contents, checks = read_pieces(map(paths.signal, signal_runs(study)), _lines)
     for content in contents:
         writer.writerows(_lines(content))
-    write_text(TABLE, text.getvalue())
+    write_text(paths.SIGNALS, text.getvalue())
     verdict = {**plain(checks), "of": together(contents)}
-    write_json(VERDICT, verdict)
+    write_json(paths.SIGNAL, verdict)
     return verdict
 
 
 def main() -> None:
-    parser = Parser(description=f"{__doc__} Writes {PIECES}/<run>.json, or {VERDICT} and {TABLE}.")
+    parser = Parser(description=f"{__doc__} Writes {paths.signal('<run>')}, or {paths.SIGNAL} and {paths.SIGNALS}.")
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", help="name of a run (default: gather what was found for the runs drawn)")
     arguments = parser.parse_args()
@@ -135,9 +133,9 @@ def main() -> None:
             print(f"{found['status']:15}{found['id']}: {found['evidence'][0]}")
         return
     study.run(arguments.run)
-    if not (Path("checkpoints") / arguments.run / manifest.NAME).exists():
-        raise UserError(f"checkpoints/{arguments.run}: the run is not finished")
+    if not (paths.checkpoints(arguments.run) / manifest.NAME).exists():
+        raise UserError(f"{paths.checkpoints(arguments.run)}: the run is not finished")
     content = look(study, arguments.run)
     of = state(looked_at(study, arguments.run))
     facts = {"run": arguments.run, "run_manifest": of_run(arguments.run), "of": of}
-    write_json(PIECES / f"{arguments.run}.json", {**content, **facts})
+    write_json(paths.signal(arguments.run), {**content, **facts})

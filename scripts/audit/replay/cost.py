@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from statistics import median
 
 from scripts.common.errors import UserError
 from scripts.common.units import duration
 from scripts.common.untrusted import read_json_lines, reading
+from scripts.study import paths
 from scripts.study.sampling import Interval
 from scripts.study.study import Study
 
-TIMING, TIMING_BYTES = "timing.jsonl", 1 << 30
+TIMING_BYTES = 1 << 30
 
 
 def seconds(study: Study, interval: Interval) -> float | None:
     """Seconds of the interval's updates at the median speed recorded for its run; None if there is no record."""
-    path = Path("checkpoints") / interval.run / TIMING
+    path = paths.checkpoints(interval.run) / paths.TIMING
     if not path.exists():
         return None
     try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scripts.audit.replay import scratch
-from scripts.audit.replay.pieces import PIECES, write_piece
+from scripts.audit.replay.pieces import write_piece
 from scripts.audit.state import looked_at
 from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
@@ -26,7 +26,7 @@ from scripts.data.megatron.indexed import Tokens, open_tokens
 from scripts.data.placement import Mapped, Placement
 from scripts.data.rows import Entry, Rows, placed
 from scripts.data.tokenize import encode
-from scripts.data.tokenizer import FOLDER as TOKENIZER
+from scripts.study import paths
 from scripts.study.sampling import Point, data_points
 from scripts.study.study import Study, load
 
@@ -51,7 +51,7 @@ class Found:
 
 def order_anew(study: Study, corpus: str, data_seed: int, tokens: Tokens) -> Placement:
     """The placement that the data seed gives, from the documents' sizes and nothing else that is stored."""
-    folder = Path("data") / corpus / f"order-{data_seed}"
+    folder = paths.order(corpus, data_seed)
     facts = manifest.read(folder / manifest.NAME, "order")["facts"]
     length = study.order_science(corpus, data_seed)["sequence_length"]
     if facts["layout"] == "neox":
@@ -107,7 +107,7 @@ def digest(rows: np.ndarray) -> str:
 def look(study: Study, points: list[Point], tokenizer: Tokenizer) -> Found:
     """Rebuild the updates of runs that share a corpus and data seed."""
     first = study.run(points[0].run)
-    folder, found = Path("data") / first.corpus, Found()
+    folder, found = paths.corpus(first.corpus), Found()
     tokens = open_tokens(folder / "tokens")
     anew = order_anew(study, first.corpus, first.data_seed, tokens)
     stored = Rows.open(folder, first.data_seed)
@@ -115,7 +115,8 @@ def look(study: Study, points: list[Point], tokenizer: Tokenizer) -> Found:
     places = np.unique(np.concatenate(list(batches.values())))
     rebuilt = anew.at(places)
     for place in places[np.any(rebuilt != stored.at(places), axis=1)].tolist():
-        found.order.append(f"{folder}/order-{first.data_seed}: the row at place {place} is not the one its seed gives")
+        order = paths.order(first.corpus, first.data_seed)
+        found.order.append(f"{order}: the row at place {place} is not the one its seed gives")
     if study.file.data.corpora[first.corpus].components:
         numbers = np.unique(anew.pieces(places).documents)
         entries = stored.documents(numbers.tolist())
@@ -141,7 +142,7 @@ def _places(study: Study, point: Point) -> np.ndarray:
 
 
 def _read_fault(point: Point, rebuilt: str) -> str | None:
-    path = Path("checkpoints") / point.run / "metrics.jsonl"
+    path = paths.checkpoints(point.run) / paths.METRICS
     logged = next((told.get("rows") for _, told in scratch.logged(path) if told["step"] == point.step), None)
     if logged == rebuilt:
         return None
@@ -156,7 +157,7 @@ def checks(study: Study, points: list[Point]) -> list[Check]:
     for point in points:
         spec = study.run(point.run)
         alike.setdefault((spec.corpus, spec.data_seed), []).append(point)
-    tokenizer = Tokenizer.from_file(str(TOKENIZER / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(paths.VOCABULARY))
     every = [look(study, group, tokenizer) for group in alike.values()]
     rows, updates = sum(found.rows for found in every), sum(found.updates for found in every)
     documents, unread = sum(found.documents for found in every), set().union(*(found.without_text for found in every))
@@ -201,7 +202,7 @@ def replay(study: Study, name: str = NAME) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = Parser(description=f"{__doc__} Writes {PIECES}/{NAME}.json.")
+    parser = Parser(description=f"{__doc__} Writes {paths.replayed(NAME)}.")
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     arguments = parser.parse_args()
     study = load(arguments.study)

@@ -12,12 +12,13 @@ from typing import Any
 
 from scripts.audit.replay import compare, scratch
 from scripts.audit.replay.cost import said
-from scripts.audit.replay.pieces import PIECES, write_piece
+from scripts.audit.replay.pieces import write_piece
 from scripts.audit.state import looked_at
 from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain
+from scripts.study import paths
 from scripts.study.resources import placement
 from scripts.study.sampling import Interval, intervals
 from scripts.study.study import Study, load, parse
@@ -30,11 +31,11 @@ SAME_ANYWHERE = ("rows", "learning_rate", "applied")  # of an update, on any mac
 
 def retrain(interval: Interval, work: Path) -> None:
     """Train the interval in the scratch folder; raises UserError if that fails, SystemExit(75) if asked to end."""
-    there = parse(json.loads((work / scratch.STUDY).read_text()))
+    there = parse(json.loads((work / paths.STUDY).read_text()))
     spread = placement(there.run(interval.run), there.file.runtime)
     alone = spread.processes == 1
     command = [sys.executable, "-m", *RETRAIN] if alone else launcher(spread, there.file.runtime.threads, RETRAIN)
-    arguments = ["--study", str(scratch.STUDY), "--run", interval.run, "--until", str(interval.end)]
+    arguments = ["--study", str(paths.STUDY), "--run", interval.run, "--until", str(interval.end)]
     code = scratch.call([*command, *arguments], work, ALONE if alone else {})
     if code == EXIT_SAVED:
         raise SystemExit(code)
@@ -71,7 +72,7 @@ def weight_faults(study: Study, interval: Interval, work: Path, tolerance: float
     layers = study.run(interval.run).size.layers
     equal = 0
     for step in steps_of(study, interval):
-        stored = scratch.checkpoint(interval.run, step)
+        stored = paths.checkpoint(interval.run, step)
         replayed = work / stored
         if not stored.is_dir():
             faults.append(f"{stored}: missing")
@@ -80,7 +81,7 @@ def weight_faults(study: Study, interval: Interval, work: Path, tolerance: float
         if not differing:
             equal += 1
             continue
-        begin = scratch.checkpoint(interval.run, interval.begin)
+        begin = paths.checkpoint(interval.run, interval.begin)
         try:
             apart = compare.distance(stored, replayed, begin if begin.is_dir() else None, layers)
         except UserError as error:
@@ -113,7 +114,7 @@ def in_words(apart: compare.Distance) -> str:
 def checks(study: Study, interval: Interval, work: Path) -> list[Check]:
     """What the replayed interval says of the stored one."""
     faults, told = weight_faults(study, interval, work, study.file.audit.replay.tolerance)
-    stored = Path("checkpoints") / interval.run / scratch.LOGS[0]
+    stored = paths.checkpoints(interval.run) / paths.METRICS
     rows = list(update_faults(stored, work / stored, interval))
     weights = Check(
         f"replay-weights-{interval.name}",
@@ -143,7 +144,7 @@ def replay(study: Study, interval: Interval) -> dict[str, Any]:
     """Replay an interval and write its verdict; the scratch folder is kept if something differs."""
     started, of = time.time(), looked_at(study, interval.run)
     print(said(study, [interval]), file=sys.stderr, flush=True)
-    manifest.read(Path("checkpoints") / interval.run / manifest.NAME, "run")
+    manifest.read(paths.checkpoints(interval.run) / manifest.NAME, "run")
     try:
         work = scratch.for_interval(study, interval)
     except UserError as error:
@@ -163,7 +164,9 @@ def replay(study: Study, interval: Interval) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = Parser(description=f"{__doc__} Writes {PIECES}/<run>_<begin>_<end>.json; exit code 0 whatever it says.")
+    parser = Parser(
+        description=f"{__doc__} Writes {paths.replayed('<run>_<begin>_<end>')}; exit code 0 whatever it says."
+    )
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", required=True, help="name of the run")
     parser.add_argument("--begin", type=int, required=True, help="step to start from, whose optimizer state is stored")

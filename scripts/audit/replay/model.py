@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.audit.replay import compare, scratch
-from scripts.audit.replay.pieces import PIECES, write_piece
+from scripts.audit.replay.pieces import write_piece
 from scripts.audit.state import looked_at
 from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
@@ -18,14 +18,14 @@ from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_file, write_json
 from scripts.evaluate.names import refuse_python
+from scripts.study import paths
 from scripts.study.sampling import Point
 from scripts.study.stages import CONVERT, EVALUATE, OF_MODELS, Stage
 from scripts.study.study import Study, load
 
 SAME = "the {noun} of {run} step {step}, made again, are those stored"
-MADE = ("data", "checkpoints", "models", "exports", "results", "logs", "benchmarks")
 TASK_CODE = "run Python that the study's own task files name (default: refused)"
-KEPT = ("requests", "counts")
+KEPT = (paths.REQUESTS, paths.COUNTS)
 REFUSED = 2  # exit code of a command that names a mistake or damage
 
 
@@ -63,9 +63,9 @@ def link_study(work: Path) -> None:
 
     Left out are what they make, and tokenized requests and counts of rows, which they keep and a replay makes again.
     """
-    for folder, without in ((Path(), MADE), (Path("data"), KEPT)):
+    for folder, without in ((Path(), paths.FOLDERS), (paths.DATA, KEPT)):
         for path in sorted(folder.iterdir()):
-            if path.name not in without and not path.name.startswith("."):
+            if path not in without and not path.name.startswith("."):
                 scratch.link(path, work)
 
 
@@ -78,20 +78,20 @@ def refuse_task_code(study: Study) -> None:
 def replay(study: Study, point: Point) -> dict[str, Any]:
     """Do every stage again and write the verdict; the scratch folder is kept if something differs."""
     started = time.time()
-    work = scratch.FOLDER / point.name
+    work = paths.SCRATCH / point.name
     scratch.emptied(work)
-    write_json(work / scratch.STUDY, study.file.model_dump())
+    write_json(work / paths.STUDY, study.file.model_dump())
     link_study(work)
-    scratch.link(Path("checkpoints") / point.run, work)
+    scratch.link(paths.checkpoints(point.run), work)
     seconds: dict[Stage, float] = {}
     checks: list[Check] = []
     for stage, command in commands(study, point):
         begun = time.time()
-        line = [sys.executable, "-m", *command[:2], "--study", str(scratch.STUDY), *command[2:]]
+        line = [sys.executable, "-m", *command[:2], "--study", str(paths.STUDY), *command[2:]]
         code, told_by = scratch.call(line, work), " ".join(command[:2])
         if code == REFUSED:  # what is stored is damaged; the other stages read what this one makes
             what = SAME.format(noun=stage.noun, run=point.run, step=point.step)
-            told = f"checkpoints/{point.run}/global_step{point.step}: refused by {told_by}, as its log says"
+            told = f"{paths.checkpoint(point.run, point.step)}: refused by {told_by}, as its log says"
             checks.append(Check(f"replay-{stage.name}-{point.name}", what, "fail", (told,)))
             break
         if code:
@@ -111,7 +111,7 @@ def replay(study: Study, point: Point) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = Parser(description=f"{__doc__} Writes {PIECES}/<run>_<step>.json.")
+    parser = Parser(description=f"{__doc__} Writes {paths.replayed('<run>_<step>')}.")
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", required=True, help="name of the run")
     parser.add_argument("--step", type=int, required=True, help="a saved step")
@@ -121,6 +121,6 @@ def main() -> None:
     if not arguments.task_code:
         refuse_task_code(study)
     study.check_steps(arguments.run, [arguments.step])
-    manifest.read(Path("checkpoints") / arguments.run / manifest.NAME, "run")
+    manifest.read(paths.checkpoints(arguments.run) / manifest.NAME, "run")
     piece = replay(study, Point(arguments.run, arguments.step))
     print("\n".join(line for check in piece["checks"] for line in check["evidence"]))

@@ -16,18 +16,12 @@ from scripts.common.environment import processor
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_file, write_json
 from scripts.common.untrusted import reading
-
-PIECES = Path("results/audit/replay")
-
-
-def piece_file(name: str) -> Path:
-    """Where a job's verdict lies."""
-    return PIECES / f"{name}.json"
+from scripts.study import paths
 
 
 def of_run(run: str) -> str:
     """sha256 of the run's manifest, which names all that a replay is held against."""
-    return sha256_file(Path("checkpoints") / run / manifest.NAME)
+    return sha256_file(paths.checkpoints(run) / manifest.NAME)
 
 
 def write_piece(
@@ -51,13 +45,13 @@ def write_piece(
         "code": manifest.code_revision(),
         **(facts or {}),
     }
-    write_json(PIECES / f"{name}.record.json", record)
-    write_json(piece_file(name), content)
+    write_json(paths.replayed(f"{name}.record"), record)
+    write_json(paths.replayed(name), content)
     return content
 
 
 def read_pieces(
-    paths: Iterable[Path], more: Callable[[dict[str, Any]], Any] | None = None
+    pieces: Iterable[Path], more: Callable[[dict[str, Any]], Any] | None = None
 ) -> tuple[list[dict[str, Any]], list[Check]]:
     """The verdicts of jobs that can be read, and the checks of all in order, of a damaged one a check that fails.
 
@@ -65,7 +59,7 @@ def read_pieces(
     """
     contents: list[dict[str, Any]] = []
     checks: list[Check] = []
-    for path in paths:
+    for path in pieces:
         try:
             content, own = read_part(path)
             if not own or {check.id for check in own} & {check.id for check in checks}:

@@ -14,11 +14,9 @@ from scripts.audit.state import together
 from scripts.audit.verdict import Check, plain
 from scripts.common.command import Parser
 from scripts.common.files import write_json
+from scripts.study import paths
 from scripts.study.sampling import chances, legs, models
 from scripts.study.study import Study, load, parse
-
-AUDIT = Path("results/audit")
-VERDICT = AUDIT / "replay.json"
 
 
 def with_sample(study: Study, count: int | None, seed: int | None) -> Study:
@@ -65,15 +63,15 @@ def verdict(study: Study, data: str) -> dict[str, Any]:
         "pass",
         chances(study),
     )
-    contents, checks = pieces.read_pieces(map(pieces.piece_file, names(study, data)))
+    contents, checks = pieces.read_pieces(map(paths.replayed, names(study, data)))
     return {**plain([sample, chance, *checks]), "of": together(contents)}
 
 
 def main() -> None:
     parser = Parser(
-        description=f"{__doc__} Writes {VERDICT}; a sample of your own is written beside it, as "
-        f"{VERDICT.stem}-seed<N>-legs<N>-models<N>.json, and is on the audit's page too. Exit code 1 if something is "
-        "not what was made again. The workflow runs the same parts as jobs of their own."
+        description=f"{__doc__} Writes {paths.REPLAY}; a sample of your own is written beside it, as "
+        f"{paths.REPLAY.stem}-seed<N>-legs<N>-models<N>.json, and is on the audit's page too. Exit code 1 if something "
+        "is not what was made again. The workflow runs the same parts as jobs of their own."
     )
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--legs", type=int, help="stretches and models to draw (default: audit.replay of the study)")
@@ -95,7 +93,7 @@ def main() -> None:
         print(cost.said(study, legs(study)), file=sys.stderr, flush=True)
         replay(study, data)
     content = verdict(study, data)
-    write_json(AUDIT / f"{VERDICT.stem}{suffix}.json", content)
+    write_json(paths.AUDIT / f"{paths.REPLAY.stem}{suffix}.json", content)
     for check in content["checks"]:
         print(f"{check['status']:15}{check['id']}: {check['evidence'][0]}")
     if content["verdict"] == "fail" and not arguments.gather:

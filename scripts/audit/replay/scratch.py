@@ -21,21 +21,14 @@ from scripts.common.environment import find_package
 from scripts.common.errors import UserError
 from scripts.common.files import digest_of, sha256_file, write_json, write_text
 from scripts.common.untrusted import read_text, reading
+from scripts.study import paths
 from scripts.study.sampling import Interval
 from scripts.study.study import Study
 from scripts.train.world import unlaunched
 
-FOLDER = Path("results/audit/scratch")
-STUDY = Path("results/study.json")
 STAMP = "of.json"
 LOG_BYTES = 1 << 30  # read of a run's log; Pythia's 143,000 updates are 60 MB
-LOGS = ("metrics.jsonl", "held_out.jsonl")
 HELD_BY = ("processes", "zero_stage")  # runtime keys that a stored optimizer state is cut up by
-
-
-def checkpoint(run: str, step: int) -> Path:
-    """Folder of a saved step, below the study's folder or a scratch one."""
-    return Path("checkpoints") / run / f"global_step{step}"
 
 
 def for_interval(study: Study, interval: Interval) -> Path:
@@ -45,25 +38,25 @@ def for_interval(study: Study, interval: Interval) -> Path:
     """
     from scripts.neox.files import refuse_code
 
-    work = FOLDER / interval.name
+    work = paths.SCRATCH / interval.name
     run, begin = study.run(interval.run), interval.begin
     fresh = begin == run.first_step and (run.origin is None or run.origin.folder is None)
-    source = None if fresh else checkpoint(run.name, begin) / manifest.NAME
+    source = None if fresh else paths.checkpoint(run.name, begin) / manifest.NAME
     if source is not None:
         refuse_code(source.parent)
     elif run.origin is not None and run.origin.run is not None:
-        refuse_code(checkpoint(run.origin.run, run.origin.step))
+        refuse_code(paths.checkpoint(run.origin.run, run.origin.step))
     content = study.file.model_dump()
     content["runtime"] |= {"legs": 1, "tensorboard": False, "wandb": None, **split(interval)}
     stamp = {"study": digest_of(content), "from": source and sha256_file(source)}
     if _mine(work, stamp):
         return work
     emptied(work)
-    link(Path("data"), work)
+    link(paths.DATA, work)
     for parent in study.ancestors(run.name):
-        if parent.startswith("checkpoints/"):
+        if paths.below(parent, paths.CHECKPOINTS):
             link(Path(parent).parent, work)
-    write_json(work / STUDY, content)
+    write_json(work / paths.STUDY, content)
     if source is not None:
         _lay_state(work, run.name, begin)
     write_json(work / STAMP, {**stamp, "inode": work.stat().st_ino})
@@ -96,7 +89,7 @@ def close(work: Path) -> None:
 def split(interval: Interval) -> dict[str, Any]:
     """Number of processes and ZeRO stage of the first stored state that the interval touches; {} if it touches none."""
     for step in (interval.begin, interval.end):
-        path = checkpoint(interval.run, step) / manifest.NAME
+        path = paths.checkpoint(interval.run, step) / manifest.NAME
         facts = manifest.read(path, "checkpoint")["facts"] if path.exists() else {}
         if all(key in facts for key in HELD_BY):
             return {key: facts[key] for key in HELD_BY}
@@ -105,14 +98,14 @@ def split(interval: Interval) -> dict[str, Any]:
 
 def _lay_state(work: Path, run: str, step: int) -> None:
     """Make a stored checkpoint the newest state a killed run would resume from, with the logs as they were then."""
-    source, own = checkpoint(run, step), work / "checkpoints" / run
+    source, own = paths.checkpoint(run, step), work / paths.checkpoints(run)
     stored = manifest.verify(source / manifest.NAME, "checkpoint")
     lengths = {}
-    for name in LOGS:
-        text = upto(Path("checkpoints") / run / name, step)
+    for name in (paths.METRICS, paths.HELD_OUT_LOSSES):
+        text = upto(paths.checkpoints(run) / name, step)
         write_text(own / name, text)
         lengths[name] = len(text.encode())
-    state = own / "resume" / source.name
+    state = own / paths.RESUME / source.name
     for name in stored["files"]:
         hard_link(source / name, state / name)
     manifest.write(
@@ -127,9 +120,9 @@ def _lay_state(work: Path, run: str, step: int) -> None:
     published = own / source.name
     published.mkdir()
     shutil.copyfile(source / manifest.NAME, published / manifest.NAME)  # the next checkpoint's parent
-    adopted = Path("checkpoints") / run / "adopted"
+    adopted = paths.adopted(run)
     if adopted.is_dir():
-        shutil.copytree(adopted, own / "adopted")
+        shutil.copytree(adopted, work / adopted)
 
 
 def upto(path: Path, step: int) -> str:

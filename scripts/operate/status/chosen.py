@@ -8,7 +8,7 @@ from scripts.common import manifest
 from scripts.operate.status.found import Folder, content
 from scripts.operate.status.stages import Job, jobs_of, labels, status_of
 from scripts.operate.status.states import StageStatus
-from scripts.study import sampling, targets
+from scripts.study import paths, sampling, targets
 from scripts.study.stages import STAGES
 from scripts.study.study import Study
 
@@ -38,18 +38,18 @@ def export(study: Study, folder: Folder) -> StageStatus:
 def replay(study: Study, folder: Folder) -> StageStatus:
     """Verdicts on what the audit makes a second time, and the one on all of them."""
     pieces: list[sampling.Interval | sampling.Point] = [*sampling.legs(study), *sampling.models(study)]
-    jobs = [_piece(folder, f"results/audit/replay/{piece.name}.json", f"replay/{piece.name}.log") for piece in pieces]
+    jobs = [_piece(folder, str(paths.replayed(piece.name)), f"replay/{piece.name}.log") for piece in pieces]
     if study.trained:
-        jobs.append(_file(folder, "results/audit/replay/data.json", "replay/data.log"))
-        jobs.append(_file(folder, "results/audit/replay.json", "replay/all.log"))
+        jobs.append(_file(folder, str(paths.replayed("data")), "replay/data.log"))
+        jobs.append(_file(folder, str(paths.REPLAY), "replay/all.log"))
     return status_of("replay", jobs, folder)
 
 
 def signal(study: Study, folder: Folder) -> StageStatus:
     """Verdicts on the runs that are shown the rows they just saw, and the one on all of them."""
     runs = sampling.signal_runs(study)
-    jobs = [_piece(folder, f"results/audit/signal/{run}.json", f"signal/{run}.log") for run in runs]
-    jobs += [_file(folder, "results/audit/signal.json", "signal/all.log")] if runs else []
+    jobs = [_piece(folder, str(paths.signal(run)), f"signal/{run}.log") for run in runs]
+    jobs += [_file(folder, str(paths.SIGNAL), "signal/all.log")] if runs else []
     return status_of("signal", jobs, folder)
 
 
@@ -58,7 +58,7 @@ def _piece(folder: Folder, path: str, log: str) -> Job:
 
     def stale(_: int) -> str | None:
         found = content(folder.root / path) or {}
-        run = f"checkpoints/{found['run']}/{manifest.NAME}" if "run_manifest" in found else None
+        run = f"{paths.checkpoints(found['run'])}/{manifest.NAME}" if "run_manifest" in found else None
         changed = run and folder.inventory.sha256(run) not in (found["run_manifest"], None)
         return f"{path}: of another {run}" if changed else None
 

@@ -20,6 +20,7 @@ from scripts.common.files import read_json
 from scripts.common.progress import duration
 from scripts.common.words import brief
 from scripts.operate.watch import standing
+from scripts.study import paths
 from scripts.study.fingerprints import Inventory
 from scripts.study.study import Study
 
@@ -91,7 +92,7 @@ class Folder:
     def __init__(self, study: Study, root: Path, now: float) -> None:
         self.root, self.now = root, now
         self.inventory = Inventory(study, root)
-        self.logs = cache(lambda stage: names(root / "logs" / stage))
+        self.logs = cache(lambda stage: names(root / paths.LOGS / stage))
         own = root / ".snakemake/log"
         latest = max(names(own), default=None)  # named by the moment Snakemake began
         self.failed = failed_jobs((own / latest).read_text(errors="replace")) if latest else set()
@@ -120,7 +121,7 @@ class Folder:
     def log(self, log: str) -> Path | None:
         """Where a log lies, or None if it is not there."""
         stage, _, name = log.rpartition("/")
-        return self.root / "logs" / log if name in self.logs(stage) else None
+        return self.root / paths.LOGS / log if name in self.logs(stage) else None
 
     def at_work(self, log: str) -> str | None:
         """How far a job is that wrote a moment ago, is not at its end and has told no error; None for any other."""
@@ -140,5 +141,5 @@ class Folder:
         text = tail(path)
         if line := error_line(text):
             return line
-        died = f"logs/{log}" in self.failed and SAVED not in text
+        died = f"{paths.LOGS}/{log}" in self.failed and SAVED not in text
         return "ended without a word; killed, or out of memory or time" if died else None

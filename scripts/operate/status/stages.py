@@ -10,7 +10,7 @@ from scripts.common import manifest
 from scripts.common.words import brief
 from scripts.operate.status.found import Folder, content, names, steps_among, whole_steps
 from scripts.operate.status.states import StageStatus, State, by_count
-from scripts.study import stages
+from scripts.study import paths, stages
 from scripts.study.study import Study
 
 Batches = dict[str, dict[str, list[int]]]
@@ -50,10 +50,11 @@ def train(study: Study, run: str, folder: Folder) -> StageStatus:
     """Checkpoints of a run; it is complete when the run's own manifest, written last, is there too."""
     if study.run(run).published:
         return StageStatus("train", State.COMPLETE, 0, 0, ["published, not trained here"])
-    home, asked, legs = folder.root / "checkpoints" / run, study.steps(run), study.file.runtime.legs
+    home, asked, legs = folder.root / paths.checkpoints(run), study.steps(run), study.file.runtime.legs
     whole = content(home / manifest.NAME)
     # a whole run's checkpoints had their manifests when its own was written, so their folders' names will do
-    steps = steps_among(names(home), "global_step") if whole else whole_steps(home, "global_step")
+    native = paths.global_step("")
+    steps = steps_among(names(home), native) if whole else whole_steps(home, native)
     made = len(steps & set(asked))
     logs = [
         f"train/{run}.log",
@@ -63,17 +64,17 @@ def train(study: Study, run: str, folder: Folder) -> StageStatus:
     def stage(state: State, *notes: str) -> StageStatus:
         return StageStatus("train", state, made, len(asked), list(notes))
 
-    if whole is None and folder.locked(f"checkpoints/{run}"):
+    if whole is None and folder.locked(str(paths.checkpoints(run))):
         told = next(filter(None, map(folder.at_work, logs)), "has told no step yet")
         return stage(State.RUNNING, told)
     failures = [f"{why} (logs/{log})" for log in logs if (why := folder.failure(log))]
     if whole is None and failures:
         return stage(State.FAILED, failures[0])
-    newest_path = manifest.NAME if whole else f"global_step{max(steps)}/{manifest.NAME}" if steps else None
-    if newest_path and (stale := folder.inventory.wrong(f"checkpoints/{run}/{newest_path}")):
+    newest_path = manifest.NAME if whole else f"{paths.global_step(max(steps))}/{manifest.NAME}" if steps else None
+    if newest_path and (stale := folder.inventory.wrong(f"{paths.checkpoints(run)}/{newest_path}")):
         return stage(State.STALE, "; ".join(brief(stale)))
     if whole is None and made:
-        trained = max(steps | whole_steps(home / "resume", "global_step"))
+        trained = max(steps | whole_steps(home / paths.RESUME, native))
         return stage(State.PARTIAL, f"step {trained} of {asked[-1]}")
     return stage(by_count(made, len(asked)))
 

@@ -23,14 +23,13 @@ from scripts.operate.status.page import status_page
 from scripts.operate.status.stages import Batches, labels, of_stage, train
 from scripts.operate.status.states import RunStatus, StageStatus, State, Status, by_count
 from scripts.operate.status.text import show
-from scripts.study import targets
+from scripts.study import paths, targets
 from scripts.study.fingerprints import of_data
 from scripts.study.runs import BASE_SEED, Run, run_name
 from scripts.study.stages import OF_EVERY_RUN
 from scripts.study.study import Study, load
 
 PASSING = ("sources", "documents", "pairs", "published")  # below data/: what corpora are made of, and may be deleted
-PAGE = Path("results/status.html")
 READERS = 8  # threads; on a shared file system a look-up mostly waits
 
 
@@ -99,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--directory", type=Path, default=Path(), help="where the study is made (default: here)")
-    parser.add_argument("--out", type=Path, help=f"where the page goes (default: {PAGE} there)")
+    parser.add_argument("--out", type=Path, help=f"where the page goes (default: {paths.page('status')} there)")
     parser.add_argument("--json", action="store_true", help="print JSON instead, and write no page")
     given = parser.parse_args()
     given.study = seen(given.study, given.directory)
@@ -109,7 +108,7 @@ def main() -> None:
         print(json.dumps(status.as_json(), indent=1))
     else:
         show(status)
-        page = given.out or given.directory / PAGE
+        page = given.out or given.directory / paths.page("status")
         try:
             with told_last("--out with a file in a folder you own"):
                 write_text(page, status_page(status, time.strftime("%Y-%m-%d %H:%M", time.localtime(now))))

@@ -15,11 +15,12 @@ from typing import Any
 
 from scripts.common.manifest import differing
 from scripts.common.words import brief
+from scripts.study import paths
 from scripts.study.fingerprints import MADE_FROM
 
 ASKING = "CASTALIA_WHY"  # variable of the environment that has Snakemake write its graph's jobs to the file it names
 DROPPED = "temporary, and read by a job that runs"  # temporary folders (docs/design.md 5.1)
-TEMPORARY = re.compile(r"data/(?:signatures|[^/]+/pieces)/.+")
+TEMPORARY = re.compile(f"{paths.signatures('.+')}|{paths.pieces('.+', '.+')}")
 SETTINGS = "settings changed"
 OTHERS = "made from what is another now"
 CHANGED = {

@@ -17,14 +17,13 @@ from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.environment import ROOT
 from scripts.common.files import read_yaml, write_text
-from scripts.convert.model_folder import folder_of
 from scripts.report.cards.text import Card, text
 from scripts.report.figures import theme
 from scripts.report.figures.figures import Figure, of_run
 from scripts.report.results import Results, records
+from scripts.study import paths
 from scripts.study.study import Study, load
 
-FOLDER = Path("results/cards")
 OLD_SUITE = ROOT / "studies/pythia-v0.yaml"
 
 
@@ -37,8 +36,8 @@ def card_of(
 ) -> Card:
     """Everything a run's card tells, from its tables, figures and manifests."""
     spec, last = study.run(name), study.steps(name)[-1]
-    model = manifest.read(folder_of(name, last) / manifest.NAME, "model")
-    corpus = Path("data") / spec.corpus / manifest.NAME
+    model = manifest.read(paths.model(name, last) / manifest.NAME, "model")
+    corpus = paths.corpus(spec.corpus) / manifest.NAME
     family = [(other, study.run(other), _parameters(study, other)) for other in study.runs]
     final = rows_of(made.get("runs"), name)
     return Card(
@@ -86,7 +85,7 @@ def figures_of(study: Study, name: str, made: Mapping[str, pd.DataFrame]) -> dic
 
 def write(card: Card, drawn: Mapping[str, Figure]) -> None:
     """Write a card and the figures it shows, the card last."""
-    folder = FOLDER / card.run.name
+    folder = paths.card(card.run.name)
     for name, figure in drawn.items():
         specification = theme.finish(figure.chart, figure.title, figure.subtitle)
         write_text(folder / "figures" / f"{name}.svg", theme.picture(specification))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scripts.neox.architecture import DTYPES
+from scripts.study import paths
 from scripts.study.catalogue import ROTARY_SHARE
 from scripts.study.runs import Run
 
@@ -110,7 +111,7 @@ def loading(card: Card) -> str:
         'inputs = tokenizer("Hello, I am", return_tensors="pt")\n'
         "print(tokenizer.decode(model.generate(**inputs)[0]))\n"
         "```\n\n"
-        f"In the folder of the study the same step is `models/{name}/step{step}`. "
+        f"In the folder of the study the same step is `{paths.model(name, step)}`. "
         f"Revisions: {', '.join(f'`step{step}`' for step in shortened(card.steps))}."
     )
 

@@ -21,10 +21,9 @@ from scripts.report.findings.interventions import against_parents
 from scripts.report.findings.learning import loss_and_size
 from scripts.report.findings.memorization import memorization_and_size, memorization_and_training
 from scripts.report.results import Results, load
+from scripts.study import paths
 from scripts.study.study import load as load_study
 
-FIGURES = Path("results/figures")
-TIMINGS = Path("results/timings.csv")
 SHARES = "Bands and bars: Wilson intervals of two standard errors, seeds pooled."
 
 
@@ -176,8 +175,8 @@ def _claim(finding: Finding) -> str:
 
 def write(name: str, specification: dict[str, Any]) -> None:
     """Write a figure's specification and its picture."""
-    write_json(FIGURES / f"{name}.json", specification)
-    write_text(FIGURES / f"{name}.svg", theme.picture(specification))
+    write_json(paths.figure(name), specification)
+    write_text(paths.figure(name, "svg"), theme.picture(specification))
 
 
 def write_png(name: str, specification: dict[str, Any]) -> None:
@@ -185,7 +184,7 @@ def write_png(name: str, specification: dict[str, Any]) -> None:
     import vl_convert
 
     picture = vl_convert.vegalite_to_png(specification, vl_version=theme.grammar(), scale=2)
-    with atomic(FIGURES / f"{name}.png") as path:
+    with atomic(paths.figure(name, "png")) as path:
         path.write_bytes(picture)
 
 
@@ -194,7 +193,7 @@ def main() -> None:
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     study = load_study(parser.parse_args().study)
     results = load(study)
-    measured = pd.read_csv(TIMINGS) if TIMINGS.exists() else None
+    measured = pd.read_csv(paths.TIMINGS) if paths.TIMINGS.exists() else None
     made = figures(results, measured)
     for name, figure in made.items():
         write(name, theme.finish(figure.chart, figure.title, figure.subtitle))

@@ -18,6 +18,7 @@ from scripts.report.findings.memorization import all_memorization
 from scripts.report.findings.memorized import all_analyses
 from scripts.report.findings.scores import all_scores
 from scripts.report.results import Results, load
+from scripts.study import paths
 from scripts.study.study import load as load_study
 
 
@@ -59,7 +60,7 @@ def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     found = findings(load(load_study(parser.parse_args().study)))
-    write_json(Path("results/findings.json"), [finding.plain() for finding in found])
+    write_json(paths.FINDINGS, [finding.plain() for finding in found])
     for finding in found:
         mark = {True: "holds", False: "DOES NOT HOLD", None: "-"}[finding.holds]
         print(f"{finding.id}: {mark}")

@@ -15,18 +15,18 @@ from scripts.analyze.sources import manifest_facts
 from scripts.common.files import read_json
 from scripts.data.dedup.minhash import UNSEPARATED
 from scripts.report.made import thousands
-from scripts.study.study import HELD_OUT, Study
+from scripts.study import paths
+from scripts.study.study import Study
 
 PAGE = Path(__file__).with_name("data.html")
 STYLE = Path(__file__).with_name("style.css")
-CLUSTERS = Path("data/clusters")
 
 
 def data_page(study: Study, corpora: Path, findings: list[dict[str, Any]]) -> str:
     """The page's HTML; raises UserError that names a missing manifest."""
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     template = environment.from_string(PAGE.read_text(encoding="utf-8"))
-    held_out = manifest_facts(Path("data") / HELD_OUT / "manifest.json", "corpus")
+    held_out = manifest_facts(paths.HELD_OUT / "manifest.json", "corpus")
     text: str = template.render(
         style=Markup(STYLE.read_text(encoding="utf-8")),
         study=study.file.study,
@@ -39,7 +39,7 @@ def data_page(study: Study, corpora: Path, findings: list[dict[str, Any]]) -> st
         same_order=next(finding["text"] for finding in findings if finding["id"] == "same_order"),
         deduplication=in_words(study),
         clusters=cluster_rows(),
-        pairs=[side_by_side(pair) for pair in read_json(CLUSTERS / "examples.json")],
+        pairs=[side_by_side(pair) for pair in read_json(paths.CLUSTERS / "examples.json")],
         snippet=snippet(study),
     )
     return text
@@ -71,7 +71,7 @@ def order_rows(study: Study) -> list[list[str]]:
         readers.setdefault((run.corpus, run.data_seed), []).append(run.name)
     rows = []
     for (corpus, seed), runs in readers.items():
-        facts = manifest_facts(Path("data") / corpus / f"order-{seed}" / "manifest.json", "order")
+        facts = manifest_facts(paths.order(corpus, seed) / "manifest.json", "order")
         counts = [thousands(number) for number in (study.order_rows(corpus, seed), facts["rows"], facts["epochs"])]
         rows.append([corpus, str(seed), facts["layout"], *counts, facts["digest"][:16], ", ".join(runs)])
     return rows
@@ -79,7 +79,7 @@ def order_rows(study: Study) -> list[list[str]]:
 
 def in_words(study: Study) -> str:
     """How duplicates were found and how much they were."""
-    facts = manifest_facts(CLUSTERS / "manifest.json", "clusters")
+    facts = manifest_facts(paths.CLUSTERS / "manifest.json", "clusters")
     wanted, components = study.file.data.deduplication, facts["components"].values()
     several = sum(counts["clusters_of_several"] for counts in components)
     documents = sum(counts["documents"] for counts in components)
@@ -99,7 +99,7 @@ def cluster_rows() -> list[list[str]]:
     """A row a component: what was clustered, held out and, keeping one document of each cluster, removed."""
     names = ["documents", "too_short_documents", "clusters", "clusters_of_several"]
     names += ["held_out_documents", "removed_documents"]
-    facts = manifest_facts(CLUSTERS / "manifest.json", "clusters")["components"]
+    facts = manifest_facts(paths.CLUSTERS / "manifest.json", "clusters")["components"]
     return [
         [component, *(_number(str(counts.get(name, ""))) for name in names), f"{counts['removed_share']:.1%}"]
         for component, counts in facts.items()

@@ -22,7 +22,7 @@ from scripts.report.figures.theme import grammar
 from scripts.report.made import Made, count, in_words, thousands
 from scripts.report.pages.data import STYLE, data_page
 from scripts.report.pages.memory import section as memory_section
-from scripts.study import targets
+from scripts.study import paths, targets
 from scripts.study.sampling import signal_runs
 from scripts.study.stages import CONVERT, OF_EVERY_RUN
 from scripts.study.study import Study, load
@@ -31,7 +31,6 @@ PAGE = Path(__file__).with_name("page.html")
 DRAW = Path(__file__).with_name("draw.js")
 MEMORIZATION = Path(__file__).with_name("memorization.html")
 CAPTIONS = ROOT / "rules/report"
-RESULTS = Path("results")
 FIGURES = ("held_out_size", "loss", "held_out_component", "evals", "evals_size", "evals_heat", "memorization_size",
            "memorization_step", "corpora", "timings")  # fmt: skip
 MEMORIZATION_FIGURES = ("memorization_step", "memorization_size", "memorization_planted", "memorization_groups",
@@ -51,7 +50,7 @@ MARKS = {True: ("yes", "holds"), False: ("no", "does not hold"), None: ("open", 
 
 def page(study: Study, made: Made) -> str:
     """The page's HTML; raises UserError that names a missing input."""
-    found: list[dict[str, Any]] = read_json(_present(RESULTS / "findings.json"))
+    found: list[dict[str, Any]] = read_json(_present(paths.FINDINGS))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
     template = environment.from_string(PAGE.read_text(encoding="utf-8"))
     run_name = _model_to_show(study)
@@ -66,7 +65,7 @@ def page(study: Study, made: Made) -> str:
         summary=next(finding["text"] for finding in found if finding["id"] == "not_as_in_pythia"),
         figures=[_figure(name) for name in shown(study)],
         columns=COLUMNS,
-        runs=run_rows(_present(RESULTS / "tables/runs.csv")),
+        runs=run_rows(_present(paths.table("runs"))),
         memory=memory_section(study),
         snippet=snippet(run_name, study.steps(run_name)[-1]),
         files=files(run_name, study.steps(run_name)[-1]),
@@ -86,7 +85,7 @@ def shown(study: Study) -> list[str]:
 
 def memorization_page(study: Study) -> str:
     """The page on memorization, with all its figures; raises UserError that names a missing input."""
-    found: list[dict[str, Any]] = read_json(_present(RESULTS / "findings.json"))
+    found: list[dict[str, Any]] = read_json(_present(paths.FINDINGS))
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     asked = study.file.memorization
     text: str = environment.from_string(MEMORIZATION.read_text(encoding="utf-8")).render(
@@ -142,7 +141,7 @@ def run_rows(path: Path) -> list[list[str]]:
 
 def snippet(name: str, step: int) -> str:
     """Three lines that load a model, and one that uses it."""
-    folder = f"models/{name}/step{step}"
+    folder = paths.model(name, step)
     return (
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         f'tokenizer = AutoTokenizer.from_pretrained("{folder}")\n'
@@ -154,16 +153,20 @@ def snippet(name: str, step: int) -> str:
 
 def files(name: str, step: int) -> list[tuple[str, str]]:
     """Paths of the study and what lies there."""
+    order = paths.order("<corpus>", "<seed>").name
     return [
-        (f"models/{name}/step{step}/", "a Transformers model; every run and saved step has one"),
-        (f"checkpoints/{name}/global_step{step}/", "the trainer's own checkpoint in GPT-NeoX layout, with a manifest"),
-        ("data/<corpus>/", "tokens in Megatron .bin/.idx, documents with their origin; order-<seed>/: the row order"),
-        ("results/tables/", "tidy tables, Parquet and CSV, every row with its run, size, corpus and seeds"),
-        ("results/figures/", "the figures as Vega-Lite with their data, as SVG, and overview.png"),
-        ("results/evals/, results/memorization/", "scores of each checkpoint, item by item and row by row"),
-        ("results/findings.json", "the sentences above with the numbers they rest on"),
-        ("results/report.html", "Snakemake's report: every job, its inputs, software and time"),
-        ("results/study.json", "the study as it was run"),
+        (f"{paths.model(name, step)}/", "a Transformers model; every run and saved step has one"),
+        (f"{paths.checkpoint(name, step)}/", "the trainer's own checkpoint in GPT-NeoX layout, with a manifest"),
+        (
+            f"{paths.corpus('<corpus>')}/",
+            f"tokens in Megatron .bin/.idx, documents with their origin; {order}/: the row order",
+        ),
+        (f"{paths.TABLES}/", "tidy tables, Parquet and CSV, every row with its run, size, corpus and seeds"),
+        (f"{paths.FIGURES}/", "the figures as Vega-Lite with their data, as SVG, and overview.png"),
+        (f"{paths.EVALUATIONS}/, {paths.MEMORIZATION}/", "scores of each checkpoint, item by item and row by row"),
+        (str(paths.FINDINGS), "the sentences above with the numbers they rest on"),
+        (str(paths.page("report")), "Snakemake's report: every job, its inputs, software and time"),
+        (str(paths.STUDY), "the study as it was run"),
     ]
 
 
@@ -177,7 +180,7 @@ def caption(name: str) -> Markup:
 
 
 def _figure(name: str) -> dict[str, Any]:
-    specification = read_json(_present(RESULTS / f"figures/{name}.json"))
+    specification = read_json(_present(paths.figure(name)))
     # "</" would end the script element that holds it
     text = json.dumps(specification, sort_keys=True, separators=(",", ":")).replace("</", "<\\/")
     return {"name": name, "caption": caption(name), "specification": Markup(text)}
@@ -206,8 +209,12 @@ def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     study = load(parser.parse_args().study)
-    found = read_json(_present(RESULTS / "findings.json"))
-    write_text(RESULTS / "data.html", data_page(study, _present(RESULTS / "tables/corpora.csv"), found))
-    write_text(RESULTS / "memorization.html", memorization_page(study))
-    write_text(RESULTS / "index.html", page(study, count(study)))
-    print("results/index.html, results/data.html, results/memorization.html")
+    found = read_json(_present(paths.FINDINGS))
+    pages = {
+        paths.page("index"): page(study, count(study)),
+        paths.page("data"): data_page(study, _present(paths.table("corpora")), found),
+        paths.page("memorization"): memorization_page(study),
+    }
+    for path, text in pages.items():
+        write_text(path, text)
+    print(", ".join(map(str, pages)))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 from typing import Any
 
 from scripts.analyze.sources import require
 from scripts.common.units import bytes_short
 from scripts.report.made import thousands
+from scripts.study import paths
 from scripts.study.catalogue import CATALOGUE, padded_vocabulary
 from scripts.study.stages import GGUF
 from scripts.study.study import Study
 
-TABLE = Path("results/export_memory.csv")
 COLUMNS = (
     ("run", False), ("step", True), ("file", False), ("size", True), ("bits a weight", True),
     ("MiB loaded", True), ("MiB after generating", True), ("tokens/s", True), ("perplexity", True),
@@ -40,8 +39,8 @@ def section(study: Study) -> dict[str, Any] | None:
     """Columns and cells of both tables, or None if the study exports nothing."""
     if not GGUF.asked(study):
         return None
-    require([TABLE], "scripts.analyze.export_table writes it")
-    with TABLE.open(newline="", encoding="utf-8") as handle:
+    require([paths.EXPORT_MEMORY], "scripts.analyze.export_table writes it")
+    with paths.EXPORT_MEMORY.open(newline="", encoding="utf-8") as handle:
         found = list(csv.DictReader(handle))
     before = sorted(float(row["before_mib"]) for row in found)
     return {

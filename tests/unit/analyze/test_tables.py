@@ -14,6 +14,7 @@ from scripts.analyze.chance import chance, speaking_metric
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
+from scripts.study import paths
 from scripts.study.study import Study, parse
 from tests.unit import synthetic
 
@@ -102,14 +103,14 @@ def test_runs_hold_final_losses(study: Study) -> None:
 def test_written_twice_gives_the_same_bytes_and_reads_back(study: Study) -> None:
     frame = tables.evals(study)
     tables.write("evals", frame)
-    first = [path.read_bytes() for path in sorted(tables.TABLES.iterdir())]
+    first = [path.read_bytes() for path in sorted(paths.TABLES.iterdir())]
     tables.write("evals", tables.evals(study))
-    assert [path.read_bytes() for path in sorted(tables.TABLES.iterdir())] == first
+    assert [path.read_bytes() for path in sorted(paths.TABLES.iterdir())] == first
     back = tables.read("evals")
     assert back["value"].tolist() == frame["value"].tolist()
     perplexity = back[back["metric"] == "bits_per_byte"]
     assert len(perplexity) and perplexity["stderr"].isna().all()
-    assert len(pd.read_csv(tables.TABLES / "evals.csv")) == len(frame)
+    assert len(pd.read_csv(paths.TABLES / "evals.csv")) == len(frame)
 
 
 def test_missing_results_are_named(study: Study) -> None:

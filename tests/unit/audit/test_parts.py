@@ -43,6 +43,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import write_json
 from scripts.evaluate.resampling import BOOTSTRAP, standard_error
 from scripts.memorize.pieces import Scores
+from scripts.study import paths
 from scripts.study.study import Study, load
 
 # Leaves and roots of the certificate-transparency project's reference tests of RFC 6962 (merkletree test vectors)
@@ -363,15 +364,15 @@ def part(status: str) -> dict[str, object]:
 
 def test_one_part_that_fails_fails_the_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: Study) -> None:
     monkeypatch.chdir(tmp_path)
-    write_json(page.AUDIT / "integrity.json", part("pass"))
-    write_json(page.AUDIT / "crate-metadata.json", {"@graph": []})  # evidence, and no part
-    assert page.verdict(page.parts(page.AUDIT))["verdict"] == "pass"
-    write_json(page.AUDIT / "replay.json", part("fail"))
-    found = page.parts(page.AUDIT)
+    write_json(paths.AUDIT / "integrity.json", part("pass"))
+    write_json(paths.AUDIT / "crate-metadata.json", {"@graph": []})  # evidence, and no part
+    assert page.verdict(page.parts(paths.AUDIT))["verdict"] == "pass"
+    write_json(paths.AUDIT / "replay.json", part("fail"))
+    found = page.parts(paths.AUDIT)
     content = page.verdict(found)
     assert content["verdict"] == "fail" and [check["id"] for check in content["checks"]] == ["integrity.a", "replay.a"]
-    write_json(page.VERDICT, content)
-    assert page.verdict(page.parts(page.AUDIT)) == content  # the verdict is no part of itself
+    write_json(paths.VERDICT, content)
+    assert page.verdict(page.parts(paths.AUDIT)) == content  # the verdict is no part of itself
     text = page.page(study, found, None)
     assert "is not what it says" in text and "&lt;script&gt;" in text and "<script>e" not in text
     assert "crate-metadata.json" in text
@@ -463,18 +464,18 @@ def test_a_verdict_of_an_earlier_state_never_shows_beside_a_changed_suite(
     read, absent = Path("checkpoints/a/manifest.json"), Path("checkpoints/b/manifest.json")
     write_json(read, {"weights": 1})
     sound = plain([judged("replay-weights", "it replays", [], "every byte equal")])
-    write_json(page.AUDIT / "replay.json", {**sound, "of": state([read, absent])})
-    assert [check.id for check in page.parts(page.AUDIT)["replay"]] == ["replay-weights"]
+    write_json(paths.AUDIT / "replay.json", {**sound, "of": state([read, absent])})
+    assert [check.id for check in page.parts(paths.AUDIT)["replay"]] == ["replay-weights"]
     write_json(read, {"weights": 2})
-    (told,) = page.parts(page.AUDIT)["replay"]
+    (told,) = page.parts(paths.AUDIT)["replay"]
     assert (told.id, told.status) == ("state", "not applicable") and f"{read}: another since" in told.evidence
-    write_json(page.AUDIT / "integrity.json", {**sound, "part": "integrity", "of": {read.as_posix(): "0" * 64}})
-    (told,) = page.parts(page.AUDIT)["integrity"]
+    write_json(paths.AUDIT / "integrity.json", {**sound, "part": "integrity", "of": {read.as_posix(): "0" * 64}})
+    (told,) = page.parts(paths.AUDIT)["integrity"]
     assert (told.id, told.status) == ("state", "fail")
     for of in ({}, {"of": {}}):  # taken away: it may be of any suite
-        write_json(page.AUDIT / "integrity.json", {**sound, "part": "integrity", **of})
-        (told,) = page.parts(page.AUDIT)["integrity"]
+        write_json(paths.AUDIT / "integrity.json", {**sound, "part": "integrity", **of})
+        (told,) = page.parts(paths.AUDIT)["integrity"]
         assert (told.id, told.status) == ("state", "fail") and "names no state of the suite" in told.evidence[0]
     write_json(read, {"weights": 1})
     write_json(absent, {})
-    assert [check.id for check in page.parts(page.AUDIT)["replay"]] == ["state"]
+    assert [check.id for check in page.parts(paths.AUDIT)["replay"]] == ["state"]

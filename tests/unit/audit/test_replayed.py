@@ -21,6 +21,7 @@ from scripts.audit.verdict import judged, plain
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_json
+from scripts.study import paths
 from scripts.study.sampling import Interval, signal_runs
 from scripts.study.study import Study, load
 
@@ -84,7 +85,7 @@ def test_a_job_that_repeats_anothers_checks_fails(tmp_path: Path) -> None:
 @pytest.mark.parametrize("table", [None, 7, [7], [{}], [{**dict.fromkeys(signal.COLUMNS, 1)}]])
 def test_a_damaged_table_of_a_run_fails_the_verdict(study: Study, table: Any) -> None:
     (name,) = signal_runs(study)
-    write_json(signal.PIECES / f"{name}.json", {**SOUND, "table": table})
+    write_json(paths.signal(name), {**SOUND, "table": table})
     verdict = signal.gather(study)
     assert verdict["verdict"] == "fail" and f"{name}.json" in verdict["checks"][0]["evidence"][0]
 
@@ -105,7 +106,7 @@ def test_nobody_is_excused_by_a_damaged_record(tmp_path: Path, content: bytes) -
 def test_a_damaged_log_is_told_by_name(study: Study, content: bytes) -> None:
     interval, name = Interval("pythia-tiny", 0, 4), "metrics.jsonl"
     stored, replayed = Path("stored") / name, Path("replayed") / name
-    for path in (stored, replayed, Path("checkpoints/pythia-tiny") / cost.TIMING):
+    for path in (stored, replayed, Path("checkpoints/pythia-tiny") / paths.TIMING):
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
     with pytest.raises(UserError, match=str(stored)):
@@ -135,7 +136,7 @@ def test_a_scratch_folder_that_came_with_a_suite_is_not_taken_for_work_done(stud
     assert not os.listdir("elsewhere")  # noqa: PTH208
 
 
-@pytest.mark.parametrize("path", [checklist.RUNS, checklist.TIMINGS], ids=str)
+@pytest.mark.parametrize("path", [paths.table("runs"), paths.TIMINGS], ids=str)
 @pytest.mark.parametrize("text", ["size,corpus,held_out_loss,seconds,cpu_seconds\na,b,x,x,x\n", None])
 def test_the_checklist_names_a_table_that_is_none(study: Study, path: Path, text: str | None) -> None:
     path.parent.mkdir(parents=True)
@@ -144,4 +145,4 @@ def test_the_checklist_names_a_table_that_is_none(study: Study, path: Path, text
     else:
         path.write_text(text)
     with pytest.raises(UserError, match=str(path)):
-        checklist._variation() if path == checklist.RUNS else checklist._time()
+        checklist._variation() if path == paths.table("runs") else checklist._time()
