@@ -11,13 +11,11 @@ from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.common.files import write_json
 from scripts.common.progress import progress
-from scripts.convert.model_folder import ORIGIN, content_files, folder_of, save, swapped_in
+from scripts.convert.model_folder import ORIGIN, content_files, save, swapped_in
 from scripts.convert.tokenizer_files import check_largest_token, copy_files, prove_same_ids
 from scripts.neox.architecture import DTYPES
-from scripts.study import fingerprints
+from scripts.study import fingerprints, paths
 from scripts.study.study import Study, load
-
-TOKENIZER = Path("data/tokenizer")
 
 
 class Converter:
@@ -31,8 +29,8 @@ class Converter:
         torch.set_num_threads(study.file.runtime.threads)
         self.study, self.name, self.spec, self.science = study, name, study.run(name), study.train_science(name)
         shape = Shape.of(self.science["size"], self.spec.training.sequence_length)
-        tokens = int(manifest.verify(TOKENIZER / manifest.NAME, "tokenizer")["facts"]["vocabulary"])
-        fingerprints.require(study, TOKENIZER / manifest.NAME)
+        tokens = int(manifest.verify(paths.TOKENIZER / manifest.NAME, "tokenizer")["facts"]["vocabulary"])
+        fingerprints.require(study, paths.TOKENIZER / manifest.NAME)
         check_tokens(self.spec.corpus, tokens)
         self.pair = Pair(shape, DTYPES[self.spec.training.precision], tokens)
         self.texts: int | None = None
@@ -40,10 +38,10 @@ class Converter:
     def is_done(self, step: int) -> bool:
         """Whether the step's model and checkpoint are whole and the model is of it; it is then made to look new, or
         Snakemake would ask for it again."""
-        path = folder_of(self.name, step) / manifest.NAME
+        path = paths.model(self.name, step) / manifest.NAME
         try:
             manifest.verify(path, "model")
-            manifest.verify(Path("checkpoints") / self.name / f"global_step{step}" / manifest.NAME, "checkpoint")
+            manifest.verify(paths.checkpoint(self.name, step) / manifest.NAME, "checkpoint")
         except UserError:
             return False
         if fingerprints.Inventory(self.study).wrong(path.as_posix()):
@@ -56,18 +54,18 @@ class Converter:
         from scripts.neox.weights import read_layers
 
         started = time.time()
-        source = Path("checkpoints") / self.name / f"global_step{step}"
+        source = paths.checkpoint(self.name, step)
         checked = manifest.verify(source / manifest.NAME, "checkpoint")
         fingerprints.require(self.study, source / manifest.NAME)
         if checked["subject"] != {"run": self.name, "step": step}:
             raise UserError(f"{source}: its manifest is of {checked['subject']}")
         proof = self.pair.prove(read_layers(source, self.science["size"]["layers"]), str(source))
-        target = folder_of(self.name, step)
+        target = paths.model(self.name, step)
         with swapped_in(target) as draft:
             save(self.pair.exported, draft)
-            copy_files(TOKENIZER, draft)
+            copy_files(paths.TOKENIZER, draft)
             if self.texts is None:  # the files are the same for every step
-                self.texts = prove_same_ids(draft, TOKENIZER / "tokenizer.json")
+                self.texts = prove_same_ids(draft, paths.VOCABULARY)
             write_json(draft / ORIGIN, origin(self.study, self.name, step))
         manifest.write(
             target / manifest.NAME,
@@ -75,7 +73,7 @@ class Converter:
             subject={"run": self.name, "step": step},
             science={"size": self.science["size"], "precision": self.spec.training.precision},
             files=content_files(target),
-            parents=[source / manifest.NAME, TOKENIZER / manifest.NAME],
+            parents=[source / manifest.NAME, paths.TOKENIZER / manifest.NAME],
             facts={
                 **proof.facts(),
                 "tokenizer_texts": self.texts,
@@ -94,7 +92,7 @@ def origin(study: Study, name: str, step: int) -> dict[str, Any]:
 
 def check_tokens(corpus: str, tokens: int) -> None:
     """Refuse a tokenizer with fewer ids than the corpus uses; a corpus that was deleted after training says nothing."""
-    path = Path("data") / corpus / manifest.NAME
+    path = paths.corpus(corpus) / manifest.NAME
     if path.exists():
         check_largest_token(manifest.read(path, "corpus")["facts"]["largest_token"], tokens, str(path.parent))
 

@@ -15,13 +15,13 @@ from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain, near
 from scripts.common.files import sha256_file, write_json
 from scripts.common.progress import progress
-from scripts.convert.convert import TOKENIZER, check_tokens, origin
-from scripts.convert.model_folder import ORIGIN, content_files, folder_of, swapped_in
+from scripts.convert.convert import check_tokens, origin
+from scripts.convert.model_folder import ORIGIN, content_files, swapped_in
 from scripts.convert.publish.revisions import duplicates
 from scripts.convert.published_source import Listed, source_of
 from scripts.convert.tokenizer_files import FILES, copy_files, prove_same_ids
 from scripts.neox import hf_files
-from scripts.study import fingerprints
+from scripts.study import fingerprints, paths
 from scripts.study.study import Study, load
 
 KNOWN = {1: "Pythia's first update has learning rate 0"}  # steps that may equal the one before
@@ -36,8 +36,8 @@ class Fetcher:
             known = list(study.published)
             raise UserError(explain("--run", name, ", ".join(known) or "none is published", near(name, known)))
         self.wanted = self.spec.published
-        self.tokens = int(manifest.verify(TOKENIZER / manifest.NAME, "tokenizer")["facts"]["vocabulary"])
-        fingerprints.require(study, TOKENIZER / manifest.NAME)
+        self.tokens = int(manifest.verify(paths.TOKENIZER / manifest.NAME, "tokenizer")["facts"]["vocabulary"])
+        fingerprints.require(study, paths.TOKENIZER / manifest.NAME)
         if self.spec.corpus in study.file.data.corpora:
             check_tokens(self.spec.corpus, self.tokens)
         self.proven: dict[str, int] = {}  # texts compared, by the sha256 of a tokenizer.json
@@ -49,7 +49,7 @@ class Fetcher:
             listed, problems = self._listed_native(steps)
             source = None
         else:
-            source = source_of(self.wanted, Path("models") / self.name / ".fetched")
+            source = source_of(self.wanted, paths.models(self.name) / ".fetched")
             listed, problems = source.listed(steps)
         self._refuse([*problems, *self._duplicated({step: found.digest for step, found in listed.items()})])
         problems = []
@@ -64,7 +64,7 @@ class Fetcher:
             self._refuse([*problems, *self._duplicated({})])
         except UserError:
             for step in steps:  # a job that ran beside may have taken the same weights for another step
-                (folder_of(self.name, step) / manifest.NAME).unlink(missing_ok=True)
+                (paths.model(self.name, step) / manifest.NAME).unlink(missing_ok=True)
             raise
 
     def _refuse(self, problems: list[str]) -> None:
@@ -76,7 +76,7 @@ class Fetcher:
         """Sentences on steps with equal weights, among these and those that were fetched before."""
         before = {}
         for step in self.wanted.steps:
-            path = folder_of(self.name, step) / manifest.NAME
+            path = paths.model(self.name, step) / manifest.NAME
             if path.exists():
                 before[step] = manifest.read(path, "model")["facts"]["source"]["weights"]
         return duplicates({**before, **found}, KNOWN if self.wanted.steps[:2] == [0, 1] else {}, self.name)
@@ -84,13 +84,13 @@ class Fetcher:
     # --- Transformers models ------------------------------------------------------------------
 
     def _fetch_model(self, step: int, listed: Listed, source: Any) -> None:
-        started, target, texts = time.time(), folder_of(self.name, step), None
+        started, target, texts = time.time(), paths.model(self.name, step), None
         with swapped_in(target) as draft:
             source.take(step, listed, draft)
             self._check(draft)
             if (draft / "tokenizer.json").exists():
                 texts = self._prove_tokenizer(draft)
-            copy_files(TOKENIZER, draft)
+            copy_files(paths.TOKENIZER, draft)
             _as_safetensors(draft)
             self._describe(draft, step, listed)
         self._write_manifest(target, step, listed, started, {"tokenizer_texts": texts})
@@ -106,7 +106,7 @@ class Fetcher:
         """Hold the model's own tokenizer against the study's, which takes its place."""
         sha256 = sha256_file(draft / "tokenizer.json")
         if sha256 not in self.proven:
-            self.proven[sha256] = prove_same_ids(draft, TOKENIZER / "tokenizer.json")
+            self.proven[sha256] = prove_same_ids(draft, paths.VOCABULARY)
         return self.proven[sha256]
 
     # --- native checkpoints -------------------------------------------------------------------
@@ -134,7 +134,7 @@ class Fetcher:
         from scripts.convert.from_neox import Native, write
         from scripts.neox.optimizer import read_progress
 
-        started, target, folder = time.time(), folder_of(self.name, step), self._native_folder(step)
+        started, target, folder = time.time(), paths.model(self.name, step), self._native_folder(step)
         native = Native(folder, [], self.spec.size, self.spec.training.sequence_length)
         told, vocabulary = read_progress(folder).iteration, self.study.padded_vocabulary(self.name)
         if told not in (None, step):
@@ -143,7 +143,7 @@ class Fetcher:
             raise UserError(f"{folder}: has {native.shape.padded_vocabulary} rows of embedding, expected {vocabulary}")
         with swapped_in(target) as draft:
             proof = write(native, draft, native.dtype, self.tokens)
-            copy_files(TOKENIZER, draft)
+            copy_files(paths.TOKENIZER, draft)
             self._describe(draft, step, listed)
         self._write_manifest(target, step, listed, started, proof.facts())
 
@@ -164,7 +164,7 @@ class Fetcher:
         }
 
     def _write_manifest(self, target: Path, step: int, listed: Listed, started: float, facts: dict[str, Any]) -> None:
-        before = folder_of(self.name, 0) / manifest.NAME
+        before = paths.model(self.name, 0) / manifest.NAME
         equal = step == 1 and before.exists() and (
             manifest.read(before, "model")["facts"]["source"]["weights"] == listed.digest
         )  # fmt: skip
@@ -177,7 +177,7 @@ class Fetcher:
             subject={"run": self.name, "step": step},
             science=self.study.published_science(self.name),
             files=files,
-            parents=[TOKENIZER / manifest.NAME],
+            parents=[paths.TOKENIZER / manifest.NAME],
             facts={**facts, "source": self._source(step, listed), "unchanged": KNOWN[1] if equal else None},
             started=started,
             known=theirs,

@@ -20,11 +20,6 @@ SETTINGS = ("config.json", "generation_config.json")
 ORIGIN = "castalia.json"
 
 
-def folder_of(run: str, step: int) -> Path:
-    """Where a step's model lies."""
-    return Path("models") / run / f"step{step}"
-
-
 def content_files(folder: Path) -> list[Path]:
     """Every file of a model but its manifest and record, sorted."""
     return sorted(path for path in folder.iterdir() if path.is_file() and path.name not in OWN_FILES)

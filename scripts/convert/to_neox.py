@@ -14,6 +14,7 @@ from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain
 from scripts.common.files import write_text
 from scripts.convert.model_folder import swapped_in
+from scripts.study import paths
 from scripts.study.catalogue import padded_vocabulary
 
 
@@ -33,7 +34,7 @@ def convert(given: argparse.Namespace) -> str:
     dtype = hf_files.dtype_of({name: held for name, held in state.items() if not is_buffer(name)})
     layers = neox_write.from_transformers(state, shape.layers)
     vocabulary = padded_vocabulary(shape.padded_vocabulary, given.tensor_parallel)
-    with swapped_in(given.to / f"global_step{given.step}") as draft:
+    with swapped_in(given.to / paths.global_step(given.step)) as draft:
         neox_write.write(
             draft,
             neox_write.padded(layers, given.tensor_parallel),
@@ -44,11 +45,11 @@ def convert(given: argparse.Namespace) -> str:
             later_names=given.later_names,
             fresh_optimizer=given.fresh_optimizer,
         )
-    write_text(given.to / "latest", f"global_step{given.step}")
+    write_text(given.to / "latest", paths.global_step(given.step))
     rows = vocabulary - shape.padded_vocabulary
     return (
-        f"{given.to}/global_step{given.step}: {dtype}, {given.tensor_parallel} tensor-parallel shards, vocabulary "
-        f"{vocabulary}" + (f", {rows} rows of zeros among them" if rows else "")
+        f"{given.to / paths.global_step(given.step)}: {dtype}, {given.tensor_parallel} tensor-parallel shards, "
+        f"vocabulary {vocabulary}" + (f", {rows} rows of zeros among them" if rows else "")
     )
 
 
@@ -64,6 +65,6 @@ def main() -> None:
     given = parser.parse_args()
     if given.tensor_parallel < 1:
         raise UserError(explain("--tensor-parallel", given.tensor_parallel, "1 or more", "--tensor-parallel 1"))
-    if (target := given.to / f"global_step{given.step}").exists():
+    if (target := given.to / paths.global_step(given.step)).exists():
         raise UserError(f"{target}: exists\n  write:   another --to, or remove it")
     print(convert(given))

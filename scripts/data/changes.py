@@ -6,19 +6,18 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scripts.common.errors import UserError
+from scripts.study import paths
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from scripts.study.runs import Run
 
-TOKENIZER = Path("data/tokenizer/tokenizer.json")
 PADDING = "<|padding|>"
 FEMININE = {"he": "she", "him": "her", "his": "her", "himself": "herself"}
 MASCULINE_WORD = re.compile(rf"\b({'|'.join(FEMININE)})\b", re.IGNORECASE)
@@ -94,7 +93,7 @@ def retold(rows: np.ndarray, tokenizer: Tokenizer, change: Callable[[str], str])
     result = np.array(rows)
     padding = tokenizer.token_to_id(PADDING)
     if padding is None:
-        raise UserError(f"{TOKENIZER}: has no token {PADDING}, which fills up a row whose text became shorter")
+        raise UserError(f"{paths.VOCABULARY}: has no token {PADDING}, which fills up a row whose text became shorter")
     spans = [_whole_characters(row.tolist(), tokenizer) for row in rows]
     texts = tokenizer.decode_batch(
         [row[a:b].tolist() for row, (a, b) in zip(rows, spans, strict=True)], skip_special_tokens=False
@@ -123,9 +122,10 @@ def _whole_characters(row: list[int], tokenizer: Tokenizer) -> tuple[int, int]:
 def _tokenizer() -> Tokenizer:
     from tokenizers import Tokenizer
 
-    if not TOKENIZER.exists():
-        raise UserError(f"{TOKENIZER}: missing; the transform of the run changes text, which takes the tokenizer")
-    return Tokenizer.from_file(str(TOKENIZER))
+    if not paths.VOCABULARY.exists():
+        told = "missing; the transform of the run changes text, which takes the tokenizer"
+        raise UserError(f"{paths.VOCABULARY}: {told}")
+    return Tokenizer.from_file(str(paths.VOCABULARY))
 
 
 TEXT: dict[str, Callable[[str], str]] = {"feminine-pronouns": feminine_pronouns}

@@ -16,13 +16,13 @@ from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.data.sources.archives import read_members
-from scripts.data.sources.fetch import chosen, source_folder
+from scripts.data.sources.fetch import chosen
 from scripts.data.sources.planted import strings
 from scripts.data.sources.readers import READERS
 from scripts.data.sources.sections import chosen_share, cut, tidy
 from scripts.data.store import NAME, Document, document_id, write_documents
 from scripts.data.tables import TableWriter
-from scripts.study import fingerprints
+from scripts.study import fingerprints, paths
 from scripts.study.config.data import Component
 from scripts.study.study import load
 from scripts.study.texts import Block, reader_for, share
@@ -39,7 +39,7 @@ def files_fetched(name: str) -> list[Path]:
 
     Not the glob again: a file that came meanwhile would shift what other parts, already read, left to this one.
     """
-    path = source_folder(name) / manifest.NAME
+    path = paths.source(name) / manifest.NAME
     files = []
     for file, known in manifest.read(path, "source")["facts"]["files"].items():
         found = Path(file).stat().st_size if Path(file).is_file() else None
@@ -53,7 +53,7 @@ def files_fetched(name: str) -> list[Path]:
 def members(name: str, component: Component, files: Sequence[Path]) -> Iterator[tuple[str, BinaryIO]]:
     """(name, bytes) of every member of the archive, sorted by name, or of every one of the files."""
     if component.archive:
-        for member, content in read_members(source_folder(name) / component.archive.file, component.members).items():
+        for member, content in read_members(paths.source(name) / component.archive.file, component.members).items():
             yield member, io.BytesIO(content)
     for path in files:
         with path.open("rb") as handle:
@@ -130,7 +130,7 @@ def main() -> None:
     if not 0 <= part < parts:
         raise UserError(f"--part: component {name} has parts 0 to {parts - 1}")
     folder = Block(name, part, parts).folder
-    fingerprints.require(study, source_folder(name) / manifest.NAME)
+    fingerprints.require(study, paths.source(name) / manifest.NAME)
     files = [] if component.archive else share(files_fetched(name), part, parts)
     facts = write_block(folder, taken(name, component, files))
     if parts == 1 and not facts["documents"]:
@@ -141,7 +141,7 @@ def main() -> None:
         subject={"component": name, "part": part, "parts": parts},
         science=study.component_science(name),
         files=[folder / NAME, folder / TABLE],
-        parents=[source_folder(name) / manifest.NAME],
+        parents=[paths.source(name) / manifest.NAME],
         facts=facts,
         started=started,
     )

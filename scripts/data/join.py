@@ -17,14 +17,13 @@ from scripts.common.errors import UserError, explain, near
 from scripts.common.files import atomic, read_json
 from scripts.common.growing import STATE
 from scripts.data import store, tokenize
-from scripts.data.dedup import clusters
 from scripts.data.documents import TABLE
 from scripts.data.megatron.indexed import index_blocks, token_dtype
 from scripts.data.megatron.joined import Piece, joined
 from scripts.data.sources.published import from_published
 from scripts.data.tables import ROW_GROUP, TableWriter
-from scripts.data.tokenizer import FOLDER as TOKENIZER
 from scripts.data.tokenizer import load_tokenizer
+from scripts.study import paths
 from scripts.study.study import HELD_OUT, Study, load
 from scripts.study.texts import Block
 
@@ -46,7 +45,7 @@ def pieces_of(study: Study, corpus: str) -> list[tuple[Block, Path]]:
     science = tokenize.corpus_science(study, corpus)
     found = []
     for block in study.blocks(science["components"]):
-        folder = tokenize.folder_of(corpus, block.part) / block.source
+        folder = paths.pieces(corpus, block.part) / block.source
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; the job that writes it has not finished")
         manifest.same_science(folder, read_json(folder / STATE)["subject"]["science"], science)
@@ -96,7 +95,7 @@ def from_pieces(study: Study, corpus: str) -> None:
     if not len(sizes):
         more = " or a larger data.held_out_share" if corpus == HELD_OUT else ""
         raise UserError(f"corpus {corpus}: no document has a token; give more text{more}")
-    vocabulary, folder = load_tokenizer(study).get_vocab_size(), Path("data") / corpus
+    vocabulary, folder = load_tokenizer(study).get_vocab_size(), paths.corpus(corpus)
     dtype, pieces = token_dtype(vocabulary), [Piece(folder / tokenize.TOKENS) for folder in folders]
     with joined(pieces, folder, "tokens.bin", dtype=dtype, limit=vocabulary) as (draft, result):
         with atomic(draft / "tokens.idx") as temporary, temporary.open("wb") as index:
@@ -113,8 +112,8 @@ def from_pieces(study: Study, corpus: str) -> None:
             science=science,
             files=files,
             parents=[
-                clusters.FOLDER / manifest.NAME,
-                TOKENIZER / manifest.NAME,
+                paths.CLUSTERS / manifest.NAME,
+                paths.TOKENIZER / manifest.NAME,
                 *(block.folder / manifest.NAME for block, _ in found),
             ],
             facts={

@@ -21,7 +21,7 @@ from scripts.common.progress import progress
 from scripts.data.megatron.index_maps import build_maps, epochs_needed, rows_to_build
 from scripts.data.megatron.indexed import Tokens, fixed_length, open_tokens
 from scripts.data.rows import MAPS, Rows, placed
-from scripts.study import fingerprints
+from scripts.study import fingerprints, paths
 from scripts.study.study import Study, load
 
 DIGEST_ROWS = 1024  # rows a block: a step of Pythia's
@@ -40,8 +40,9 @@ def layout_of(study: Study, corpus: str, tokens: Tokens, sequence_length: int) -
     if width == sequence_length + 1:
         return "preshuffled"
     raise UserError(
-        f"data/{corpus}/tokens.idx: a preshuffled file of rows of {width} tokens, which are for sequence_length "
-        f"{width - 1}\n" + explain("training.sequence_length", sequence_length, str(width - 1), f"{width - 1}")
+        f"{paths.corpus(corpus)}/tokens.idx: a preshuffled file of rows of {width} tokens, which are for "
+        f"sequence_length {width - 1}\n"
+        + explain("training.sequence_length", sequence_length, str(width - 1), f"{width - 1}")
     )
 
 
@@ -63,15 +64,15 @@ def check_rows(study: Study, corpus: str, layout: str, tokens: Tokens, length: i
     if layout == "preshuffled":
         if asked > len(tokens):
             raise UserError(
-                f"data/{corpus}/tokens.idx: a preshuffled file of {len(tokens)} rows, {longest} asks for {asked}; "
-                f"training.steps x training.batch_size may be at most {len(tokens)}"
+                f"{paths.corpus(corpus)}/tokens.idx: a preshuffled file of {len(tokens)} rows, {longest} asks for "
+                f"{asked}; training.steps x training.batch_size may be at most {len(tokens)}"
             )
         by_seed = {run.data_seed: name for name, run in readers.items()}
         if len(by_seed) > 1:
             (first, one), (second, other), *_ = by_seed.items()
             raise UserError(
-                f"data/{corpus}/tokens.idx: a preshuffled file has one order, so {one} (data seed {first}) and {other} "
-                f"(data seed {second}) would read the same rows; keep one data seed, or write: vary: weight"
+                f"{paths.corpus(corpus)}/tokens.idx: a preshuffled file has one order, so {one} (data seed {first}) "
+                f"and {other} (data seed {second}) would read the same rows; keep one data seed, or write: vary: weight"
             )
     elif most is not None and epochs > most:
         total = len(tokens.flat)
@@ -140,7 +141,7 @@ def write_order(study: Study, corpus: str, science: dict[str, Any], started: flo
     It holds whole epochs, as many as the longest run needs, and how many rows that run reads is not in it: a longer
     run beside finished ones finds its rows there, unless it needs one epoch more (scripts/operate/preflight.py).
     """
-    home, seed, length = Path("data") / corpus, science["data_seed"], science["sequence_length"]
+    home, seed, length = paths.corpus(corpus), science["data_seed"], science["sequence_length"]
     asked = study.order_rows(corpus, seed)
     manifest.read(home / manifest.NAME, "corpus")
     fingerprints.require(study, home / manifest.NAME)
@@ -149,7 +150,7 @@ def write_order(study: Study, corpus: str, science: dict[str, Any], started: flo
     epochs = epochs_of(layout, tokens, length, asked)
     check_rows(study, corpus, layout, tokens, length, asked, epochs)
     subject = {"science": science, "corpus": sha256_file(home / manifest.NAME)}
-    with made(home / f"order-{seed}", resume=True) as draft:
+    with made(paths.order(corpus, seed), resume=True) as draft:
         with Growing(draft / "digesting", ["digests"], subject, drop_foreign=True) as work:
             if "blocks" not in work.progress:
                 if layout == "neox":
@@ -202,6 +203,6 @@ def main() -> None:
     asked = study.order_rows(arguments.corpus, arguments.seed)
     used = asked * science["sequence_length"] / facts["tokens"]
     print(
-        f"data/{arguments.corpus}/order-{arguments.seed}: {facts['layout']}, {asked} of "
+        f"{paths.order(arguments.corpus, arguments.seed)}: {facts['layout']}, {asked} of "
         f"{facts['rows']} rows, {used:.2f} epochs of {facts['tokens']} tokens"
     )

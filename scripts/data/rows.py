@@ -17,6 +17,7 @@ from scripts.data.changes import Change
 from scripts.data.counter import Counter
 from scripts.data.megatron.indexed import Tokens, fixed_length, idx_path, open_tokens
 from scripts.data.placement import Cut, InFileOrder, Mapped, Placement
+from scripts.study import paths
 
 MAPS = ("doc_idx", "sample_idx", "shuffle_idx")
 TABLE = "documents.parquet"
@@ -80,7 +81,7 @@ class Rows:
 
         `change` is that of an intervention's run (scripts/data/changes.py), which reads other tokens at some places.
         """
-        folder = corpus / f"order-{data_seed}"
+        folder = corpus / paths.order(corpus.name, data_seed).name
         content = manifest.read(folder / manifest.NAME, "order")
         facts, length = content["facts"], content["science"]["sequence_length"]
         tokens = open_tokens(corpus / "tokens")

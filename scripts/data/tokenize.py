@@ -28,8 +28,8 @@ from scripts.data.dedup.signatures import documents_in
 from scripts.data.documents import TABLE
 from scripts.data.megatron.indexed import token_dtype
 from scripts.data.store import NAME, Document, read_documents, write_documents
-from scripts.data.tokenizer import FOLDER as TOKENIZER
 from scripts.data.tokenizer import load_tokenizer
+from scripts.study import paths
 from scripts.study.study import HELD_OUT, Study, load
 from scripts.study.texts import Block
 
@@ -40,11 +40,6 @@ END_OF_DOCUMENT = 0
 TOKENS, SIZES = "tokens", "sizes"
 BATCH_CHARACTERS = 1 << 21  # encoded together: enough for every core to have work until the last one is done
 COMMIT_SECONDS = 10.0  # a killed job loses at most about as much
-
-
-def folder_of(corpus: str, part: int) -> Path:
-    """Where the pieces of a part of a corpus lie until they are joined."""
-    return Path("data") / corpus / "pieces" / f"part-{part}"
 
 
 def select(study: Study, science: dict[str, Any], block: Block) -> np.ndarray:
@@ -153,7 +148,7 @@ def make_piece(study: Study, science: dict[str, Any], block: Block, tokenizer: T
 
 def made_from(block: Block) -> list[Path]:
     """The manifests a piece rests on."""
-    return [block.folder / manifest.NAME, clusters.FOLDER / manifest.NAME, TOKENIZER / manifest.NAME]
+    return [block.folder / manifest.NAME, paths.CLUSTERS / manifest.NAME, paths.TOKENIZER / manifest.NAME]
 
 
 def corpus_science(study: Study, corpus: str) -> dict[str, Any]:
@@ -181,7 +176,7 @@ def main() -> None:
     if not 0 <= arguments.part < study.part_count:
         raise UserError(f"--part: there are parts 0 to {study.part_count - 1}")
     tokenizer = load_tokenizer(study)
-    folder = folder_of(arguments.corpus, arguments.part)
+    folder = paths.pieces(arguments.corpus, arguments.part)
     with made(folder, resume=True) as draft:
         for block in blocks:
             make_piece(study, science, block, tokenizer, draft / block.source)

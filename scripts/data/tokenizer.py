@@ -14,14 +14,13 @@ from scripts.common.errors import UserError, explain
 from scripts.common.files import sha256_file, write_json, write_text
 from scripts.data.store import NAME, read_documents
 from scripts.data.symbols import BYTE_OF_SYMBOL, NOT_IN_UTF8
-from scripts.study import fingerprints
+from scripts.study import fingerprints, paths
 from scripts.study.config.data import Tokenizer as Wanted
 from scripts.study.study import Study, load
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-FOLDER = Path("data/tokenizer")
 END_OF_TEXT = "<|endoftext|>"
 PADDING = "<|padding|>"
 SPECIAL = [END_OF_TEXT, PADDING]
@@ -153,9 +152,9 @@ def load_tokenizer(study: Study) -> Tokenizer:
     """The study's tokenizer, for encoding; raises UserError if it is not there or was made with other settings."""
     from tokenizers import Tokenizer
 
-    manifest.verify(FOLDER / manifest.NAME, "tokenizer")
-    fingerprints.require(study, FOLDER / manifest.NAME)
-    return Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
+    manifest.verify(paths.TOKENIZER / manifest.NAME, "tokenizer")
+    fingerprints.require(study, paths.TOKENIZER / manifest.NAME)
+    return Tokenizer.from_file(str(paths.VOCABULARY))
 
 
 def settings(pads: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -208,11 +207,11 @@ def main() -> None:
     wanted = study.file.data.tokenizer
     given = bool(wanted.file or wanted.repo)
     tokenizer = take_file(wanted) if given else train(held_in_texts(study), wanted.vocabulary)
-    (FOLDER / manifest.NAME).unlink(missing_ok=True)  # it must not stand beside files that are being replaced
-    files = save(tokenizer, FOLDER)
+    (paths.TOKENIZER / manifest.NAME).unlink(missing_ok=True)  # it must not stand beside files that are being replaced
+    files = save(tokenizer, paths.TOKENIZER)
     merges = len(json.loads(tokenizer.to_str())["model"]["merges"])
     manifest.write(
-        FOLDER / manifest.NAME,
+        paths.TOKENIZER / manifest.NAME,
         kind="tokenizer",
         subject={"stage": "tokenizer"},
         science=study.tokenizer_science(),
@@ -221,10 +220,9 @@ def main() -> None:
         facts={"vocabulary": tokenizer.get_vocab_size(), "merges": merges},
         started=started,
     )
-    print(f"{FOLDER}: {tokenizer.get_vocab_size()} tokens")
+    print(f"{paths.TOKENIZER}: {tokenizer.get_vocab_size()} tokens")
 
 
 def _parents(study: Study) -> list[Path]:
-    from scripts.data.dedup import clusters
 
-    return [clusters.FOLDER / manifest.NAME, *(block.folder / manifest.NAME for block in study.blocks())]
+    return [paths.CLUSTERS / manifest.NAME, *(block.folder / manifest.NAME for block in study.blocks())]

@@ -9,9 +9,9 @@ from pathlib import Path
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
 from scripts.evaluate.names import OWN_TASKS, names_below
+from scripts.study import paths
 from scripts.study.study import Study
 
-HUB = Path("data/hub")
 RECORD = "fetched.json"
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE")
 
@@ -21,8 +21,8 @@ def use(*, offline: bool) -> None:
 
     Jobs are offline unless the environment says otherwise.
     """
-    if "HF_HOME" not in os.environ and (HUB.exists() or not offline):
-        os.environ["HF_HOME"] = str(HUB.resolve())
+    if "HF_HOME" not in os.environ and (paths.HUB.exists() or not offline):
+        os.environ["HF_HOME"] = str(paths.HUB.resolve())
     for name in OFFLINE:
         if offline:
             os.environ.setdefault(name, "1")
@@ -41,7 +41,7 @@ def hub_tasks(study: Study) -> list[str]:
 
 def fetched(root: Path) -> dict[str, int]:
     """{task, group or tag: items} in the record of `make fetch`, if it was made with the installed lm-eval."""
-    path = root / HUB / RECORD
+    path = root / paths.HUB / RECORD
     if not path.exists():
         return {}
     content = read_json(path)
@@ -55,6 +55,6 @@ def check_task_data(study: Study, root: Path) -> None:
     there = fetched(root)
     if missing := [name for name in hub_tasks(study) if name not in there]:
         raise UserError(
-            f"evaluation.task_sets: the data of {', '.join(missing)} are not in {root / HUB}\n"
+            f"evaluation.task_sets: the data of {', '.join(missing)} are not in {root / paths.HUB}\n"
             "  fix: make fetch STUDY=<this file>, where there is a network; jobs then need none"
         )

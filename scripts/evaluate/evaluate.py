@@ -15,8 +15,7 @@ from scripts.common.files import sha256_file
 from scripts.common.progress import progress
 from scripts.evaluate import cache, finished
 from scripts.evaluate.names import OWN_TASKS, check_tasks, task_hashes
-from scripts.evaluate.tasks import TASKS
-from scripts.study import fingerprints
+from scripts.study import fingerprints, paths
 from scripts.study.study import Study, load
 
 TOKENIZER = "tokenizer.json"
@@ -32,14 +31,9 @@ def prepare(threads: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
-def model_folder(name: str, step: int) -> Path:
-    """Where a step's model lies."""
-    return Path("models") / name / f"step{step}"
-
-
 def check_model(name: str, step: int) -> str:
     """Verify the files of a step's model against its manifest; returns the tokenizer's sha256."""
-    path = model_folder(name, step) / manifest.NAME
+    path = paths.model(name, step) / manifest.NAME
     content = manifest.verify(path, "model")
     if content["subject"] != {"run": name, "step": step}:
         raise UserError(f"{path}: this manifest is of {content['subject']}, not of {name} step {step}")
@@ -63,11 +57,11 @@ class Evaluation:
 
     def target(self, step: int) -> Path:
         """The step's JSON."""
-        return Path("results/evals") / self.name / self.task_set / f"step{step}.json"
+        return paths.evaluation(self.name, self.task_set, step)
 
     def known(self, step: int) -> dict[str, Any]:
         """The entries of the step's JSON that are known before it is scored; raises UserError without a model."""
-        model = model_folder(self.name, step) / manifest.NAME
+        model = paths.model(self.name, step) / manifest.NAME
         manifest.read(model, "model")
         fingerprints.require(self.study, model)
         return {
@@ -84,9 +78,9 @@ class Evaluation:
     def check_own_tasks(self) -> None:
         """Verify the study's own tasks, if the set has any."""
         if any(task in OWN_TASKS for task in self.asked.tasks):
-            manifest.verify(TASKS / manifest.NAME, "tasks")
-            fingerprints.require(self.study, TASKS / manifest.NAME)
-            self.made = sha256_file(TASKS / manifest.NAME)
+            manifest.verify(paths.TASKS / manifest.NAME, "tasks")
+            fingerprints.require(self.study, paths.TASKS / manifest.NAME)
+            self.made = sha256_file(paths.TASKS / manifest.NAME)
 
     def start(self, folder: Path, tokenizer_hash: str, subject: str) -> None:
         """Load the tasks, the first step's model and tokenizer; build and tokenize the requests."""
@@ -99,7 +93,7 @@ class Evaluation:
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         torch.set_num_threads(self.study.file.runtime.threads)
-        self.loaded = loading.load_tasks(self.asked, TASKS)
+        self.loaded = loading.load_tasks(self.asked, paths.TASKS)
         file = self.study.file
         model = weights.load_model(folder, file.evaluation.precision, file.runtime.device)
         self.scorer = scorer.Scorer(model, PreTrainedTokenizerFast.from_pretrained(folder), file.evaluation.batch_size)
@@ -113,7 +107,7 @@ class Evaluation:
 
     def take(self, step: int, subject: str) -> None:
         """Check the step's model and score its weights from now on."""
-        tokenizer, folder = check_model(self.name, step), model_folder(self.name, step)
+        tokenizer, folder = check_model(self.name, step), paths.model(self.name, step)
         if self.scorer is None:
             self.start(folder, tokenizer, subject)
             return

@@ -10,6 +10,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import write_json
 from scripts.evaluate import cache
 from scripts.evaluate.names import check_tasks
+from scripts.study import paths
 from scripts.study.config.evaluation import TaskSet
 from scripts.study.study import Study, load
 
@@ -20,10 +21,9 @@ def fetch(name: str, sets: list[TaskSet]) -> int:
     Raises UserError if lm-eval can't have the data.
     """
     from scripts.evaluate.loading import load_tasks
-    from scripts.evaluate.tasks import TASKS
 
     most = max(asked.shots for asked in sets)
-    loaded = load_tasks(TaskSet(shots=most, tasks=[name]), TASKS)
+    loaded = load_tasks(TaskSet(shots=most, tasks=[name]), paths.TASKS)
     return sum(len(task.eval_docs) for task in loaded["tasks"].values())
 
 
@@ -39,7 +39,7 @@ def fetch_all(study: Study) -> None:
         except UserError as error:
             done.pop(name, None)
             missing[name] = str(error).splitlines()[0]
-    write_json(cache.HUB / cache.RECORD, {"lm_eval": metadata.version("lm-eval"), "tasks": done})
+    write_json(paths.HUB / cache.RECORD, {"lm_eval": metadata.version("lm-eval"), "tasks": done})
     if missing:
         lines = "\n".join(f"  {reason}" for reason in missing.values())
         raise UserError(f"not fetched: {', '.join(missing)}; is there a network, and is HF_ENDPOINT right?\n{lines}")

@@ -25,8 +25,8 @@ from lm_eval.api.task import Task
 
 from scripts.common.errors import UserError
 from scripts.common.files import atomic, digest_of
+from scripts.study import paths
 
-FOLDER = Path("data/requests")
 FORMAT = 1  # of the file: raise it when its columns or their meaning change
 SCHEMA = pa.schema(
     [
@@ -83,7 +83,7 @@ def _named(value: Any) -> str:
 
 def prepare(scorer: Any, tasks: dict[str, Task], key: str) -> bool:
     """Give the tasks their requests and the scorer their tokens; returns whether they came out of the file."""
-    path = FOLDER / f"{key}.parquet"
+    path = paths.REQUESTS / f"{key}.parquet"
     there = _read(path) if path.exists() else None
     if there is None:
         for name, task in tasks.items():

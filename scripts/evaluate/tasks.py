@@ -18,11 +18,8 @@ from scripts.data.store import NAME as DOCUMENTS
 from scripts.data.store import Document, read_documents
 from scripts.evaluate import agreement, passages
 from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY
-from scripts.study import fingerprints
+from scripts.study import fingerprints, paths
 from scripts.study.study import load
-
-TASKS = Path("data/tasks")
-HELD_OUT = Path("data/held-out")
 
 
 def metric(name: str, aggregation: str, higher_is_better: bool) -> dict[str, Any]:
@@ -92,7 +89,7 @@ def make(documents: list[Document], items: int, seed: int) -> dict[str, list[dic
 
 def config(name: str) -> dict[str, Any]:
     """The task's YAML content; its data file is named from the study's folder, like every path here."""
-    data = {"test": (TASKS / f"{name}.jsonl").as_posix()}
+    data = {"test": (paths.TASKS / f"{name}.jsonl").as_posix()}
     shape = {"task": name, "dataset_path": "json", "dataset_kwargs": {"data_files": data}, "test_split": "test"}
     return {**shape, **SHAPES[name]}
 
@@ -131,23 +128,23 @@ def main() -> None:
     started = time.time()
     study = load(arguments.study)
     own = study.file.evaluation.own_tasks
-    manifest.read(HELD_OUT / manifest.NAME, "corpus")
-    fingerprints.require(study, HELD_OUT / manifest.NAME)
-    records = make(list(read_documents(HELD_OUT / DOCUMENTS)), own.items, own.seed)
+    manifest.read(paths.HELD_OUT / manifest.NAME, "corpus")
+    fingerprints.require(study, paths.HELD_OUT / manifest.NAME)
+    records = make(list(read_documents(paths.HELD_OUT / DOCUMENTS)), own.items, own.seed)
     asked = {task for tasks in study.file.evaluation.task_sets.values() for task in tasks.tasks}
     for name in OWN_TASKS:
         if name in asked and not records[name]:
             raise UserError(
-                f"{name}: the held-out split ({HELD_OUT}) is too small to make a single item of it\n"
+                f"{name}: the held-out split ({paths.HELD_OUT}) is too small to make a single item of it\n"
                 "  fix: a larger data.held_out_share, more text, or leave the task out of evaluation.task_sets"
             )
     manifest.write(
-        TASKS / manifest.NAME,
+        paths.TASKS / manifest.NAME,
         kind="tasks",
         subject={"tasks": [name for name in OWN_TASKS if records[name]]},
         science=study.task_science(),
-        files=write(TASKS, records),
-        parents=[HELD_OUT / manifest.NAME],
+        files=write(paths.TASKS, records),
+        parents=[paths.HELD_OUT / manifest.NAME],
         facts={name: {"items": len(found), "by": composition(found)} for name, found in records.items()},
         started=started,
     )

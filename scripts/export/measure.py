@@ -23,29 +23,17 @@ from scripts.common.progress import progress
 from scripts.data.megatron.indexed import open_tokens
 from scripts.export.llama import Llama, version
 from scripts.export.score import Comparison, Reference, spaced_rows
-from scripts.export.write import EXPORTS, gguf_path
-from scripts.study import fingerprints
-from scripts.study.study import HELD_OUT, Study, load
+from scripts.study import fingerprints, paths
+from scripts.study.study import Study, load
 
-RESULTS = Path("results/export")
 PROMPT, GENERATE = 256, 128  # tokens of the speed measurement, at most half a context each
 PATIENCE = 6 * 3600.0  # seconds for a file to be loaded and a few hundred tokens to be generated
 TOLERANCE = {"f32": 0.01, "f16": 0.02}  # largest logit difference, as a share of the largest logit (docs/export.md)
 
 
-def result_path(name: str, step: int) -> Path:
-    """Where a step's numbers lie; record_path has what was measured."""
-    return RESULTS / name / f"step{step}.json"
-
-
-def record_path(name: str, step: int) -> Path:
-    """Where a step's memory and speed lie."""
-    return RESULTS / name / f"step{step}.record.json"
-
-
 def held_out_rows(study: Study, name: str) -> np.ndarray:
     """The rows that are scored, int64 [rows, sequence length + 1]; raises UserError if there is not one."""
-    folder, science = Path("data") / HELD_OUT, study.export_science(name)
+    folder, science = paths.HELD_OUT, study.export_science(name)
     tokens = open_tokens(folder / "tokens").flat
     try:
         return spaced_rows(tokens, science["sequence_length"], science["held_out_rows"])
@@ -109,27 +97,27 @@ def check_difference(path: Path, quantization: str, difference: float) -> None:
 def measure(study: Study, name: str, step: int, rows: np.ndarray) -> None:
     """Write a step's two files; raises UserError if a GGUF file is damaged, or is not its model."""
     started, threads = time.time(), study.file.runtime.threads
-    exported, folder = EXPORTS / name / f"step{step}", Path("models") / name / f"step{step}"
+    exported, folder = paths.exported(name, step), paths.model(name, step)
     found = manifest.verify(exported / manifest.NAME, "gguf")
     fingerprints.require(study, exported / manifest.NAME)
     manifest.verify(folder / manifest.NAME, "model")
     expected = reference(folder, rows, study.file.runtime.device, threads)
     files, measured = {}, {}
     for quantization in found["science"]["quantizations"]:
-        path = gguf_path(name, step, quantization)
+        path = paths.gguf(name, step, quantization)
         scores = compare(path, rows, expected, threads)
         check_difference(path, quantization, scores["logit_difference"])
         files[quantization] = {**found["facts"][quantization], **found["files"][path.name], **scores}
         measured[quantization] = footprint(path, rows[0], threads)
     record = {"files": measured, "threads": threads, **manifest.execution(started)}
-    write_json(record_path(name, step), record)
+    write_json(paths.record(name, step), record)
     write_json(
-        result_path(name, step),
+        paths.measurement(name, step),
         {
             "run": name,
             "step": step,
             "model": sha256_file(folder / manifest.NAME),
-            "held_out": sha256_file(Path("data") / HELD_OUT / manifest.NAME),
+            "held_out": sha256_file(paths.HELD_OUT / manifest.NAME),
             "science": study.export_science(name),
             "tokens": expected.targets,
             "float_perplexity": expected.perplexity,
@@ -147,8 +135,8 @@ def main() -> None:
     arguments = parser.parse_args()
     study = load(arguments.study)
     study.check_steps(arguments.run, arguments.steps)
-    manifest.read(Path("data") / HELD_OUT / manifest.NAME, "corpus")
-    fingerprints.require(study, Path("data") / HELD_OUT / manifest.NAME)
+    manifest.read(paths.HELD_OUT / manifest.NAME, "corpus")
+    fingerprints.require(study, paths.HELD_OUT / manifest.NAME)
     rows = held_out_rows(study, arguments.run)
     with progress(f"measure {arguments.run}", len(arguments.steps), "checkpoints") as tell:
         for done, step in enumerate(arguments.steps, start=1):

@@ -10,15 +10,8 @@ from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic
 from scripts.common.progress import progress
-from scripts.study import fingerprints
+from scripts.study import fingerprints, paths
 from scripts.study.study import Study, load
-
-EXPORTS = Path("exports")
-
-
-def gguf_path(name: str, step: int, quantization: str) -> Path:
-    """Where a file lies."""
-    return EXPORTS / name / f"step{step}" / f"{quantization}.gguf"
 
 
 def export(study: Study, name: str, step: int) -> None:
@@ -28,7 +21,7 @@ def export(study: Study, name: str, step: int) -> None:
     from scripts.export.vocabulary import read_vocabulary
 
     started = time.time()
-    folder = Path("models") / name / f"step{step}"
+    folder = paths.model(name, step)
     checked = manifest.verify(folder / manifest.NAME, "model")
     fingerprints.require(study, folder / manifest.NAME)
     if checked["subject"] != {"run": name, "step": step}:
@@ -38,7 +31,7 @@ def export(study: Study, name: str, step: int) -> None:
     science = study.gguf_science()
     files, facts = [], {}
     for quantization in science["quantizations"]:
-        path = gguf_path(name, step, quantization)
+        path = paths.gguf(name, step, quantization)
         with atomic(path) as draft:
             written = write_gguf(draft, source, vocabulary, quantization, f"{name} step{step}")
         files.append(path)

@@ -18,8 +18,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import atomic, digest_of, sha256_file
 from scripts.data.rows import Rows
 from scripts.memorize.rows import counts_in
-
-FOLDER = Path("data/counts")
+from scripts.study import paths
 
 
 def occurrences(order: Rows, hashes: NDArray[np.uint64], width: int) -> NDArray[np.int64]:
@@ -27,7 +26,7 @@ def occurrences(order: Rows, hashes: NDArray[np.uint64], width: int) -> NDArray[
     if order.folder is None or not (corpus := order.folder / manifest.NAME).exists():
         raise UserError(f"{order.folder}: no {manifest.NAME}, so what these rows were counted in could not be told")
     rows = hashlib.sha256(hashes.tobytes()).hexdigest()
-    path = FOLDER / f"{digest_of({'corpus': sha256_file(corpus), 'rows': rows, 'width': width})[:32]}.npy"
+    path = paths.COUNTS / f"{digest_of({'corpus': sha256_file(corpus), 'rows': rows, 'width': width})[:32]}.npy"
     if (found := _kept(path, len(hashes))) is not None:
         return found
     found = counts_in(order.tokens.flat, hashes, width)

@@ -34,11 +34,10 @@ from scripts.memorize import pieces
 from scripts.memorize.pieces import Scores
 from scripts.memorize.read import NOWHERE, Read, read_rows
 from scripts.memorize.rows import KINDS
-from scripts.study import fingerprints
+from scripts.study import fingerprints, paths
 from scripts.study.fingerprints import parquet_facts
 from scripts.study.study import Study, load
 
-RESULTS = Path("results/memorization")
 GROUP = 1 << 20  # rows written at a time, a row group of the parquet
 
 
@@ -74,22 +73,21 @@ class Job:
 
     def __init__(self, study: Study, name: str, steps: list[int]) -> None:
         self.study, self.spec, self.asked = study, study.run(name), study.file.memorization
-        self.work = RESULTS / name / f"work-{steps[0]}-{steps[-1]}"
-        self.corpus = Path("data") / self.spec.corpus
+        self.work = paths.MEMORIZATION / name / f"work-{steps[0]}-{steps[-1]}"
         self.steps = [step for step in steps if not self.is_done(step)]
 
     def read(self) -> Read:
         """The rows, kept in the work folder; raises UserError if the run's order is not there."""
         spec, folder = self.spec, self.work / "rows"
         folder.mkdir(parents=True, exist_ok=True)
-        order = Rows.open(self.corpus, spec.data_seed, change_of(spec), spec.rows)
+        order = Rows.open(paths.corpus(spec.corpus), spec.data_seed, change_of(spec), spec.rows)
         read = read_rows(order, self.asked, spec.rows, self.study.planted_components(spec.corpus), folder)
         read.save(folder)
         return Read.load(folder)
 
     def model_folder(self, step: int) -> Path:
         """The step's model, whose manifest is looked at."""
-        folder = Path("models") / self.spec.name / f"step{step}"
+        folder = paths.model(self.spec.name, step)
         manifest.read(folder / manifest.NAME, "model")
         fingerprints.require(self.study, folder / manifest.NAME)
         return folder
@@ -107,7 +105,7 @@ class Job:
     def is_done(self, step: int) -> bool:
         """Whether the step's result is there, of the same model, settings and sequences; it is then made to look new,
         or Snakemake would ask for it again."""
-        path = RESULTS / self.spec.name / f"step{step}.parquet"
+        path = paths.memorization(self.spec.name, step)
         try:
             if canonical(parquet_facts(path)) != canonical(self.facts(step)):
                 return False
@@ -118,7 +116,7 @@ class Job:
 
     def sequences(self) -> dict[str, str]:
         """sha256 of the manifests of the rows that are scored, by path."""
-        folders = self.corpus, self.corpus / f"order-{self.spec.data_seed}"
+        folders = paths.corpus(self.spec.corpus), paths.order(self.spec.corpus, self.spec.data_seed)
         return {(folder / manifest.NAME).as_posix(): sha256_file(folder / manifest.NAME) for folder in folders}
 
     def subject(self, step: int) -> dict[str, Any]:
@@ -158,7 +156,7 @@ class Job:
             reach = in_reach(read, step, self.spec.training.batch_size)
             scores = pieces.gather(self.work / f"step{step}", len(reach), workers)
             facts = {"castalia": canonical(self.facts(step))}
-            with atomic(RESULTS / self.spec.name / f"step{step}.parquet") as path, ExitStack() as stack:
+            with atomic(paths.memorization(self.spec.name, step)) as path, ExitStack() as stack:
                 writer = None
                 for begin in range(0, len(reach), GROUP):
                     end = min(begin + GROUP, len(reach))

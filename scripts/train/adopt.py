@@ -17,13 +17,13 @@ from scripts.neox.optimizer import read_optimizer, read_progress
 from scripts.neox.recorded import same_model
 from scripts.neox.takeover import OptimizerState
 from scripts.neox.tensor_parallel import Name
+from scripts.study import paths
 from scripts.study.runs import Run
 from scripts.train.checkpoint import Checkpoints
 from scripts.train.engine import World
 from scripts.train.together import together
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-ADOPTED = "adopted"  # folder in the run's that tells where it came from
 REPORT = "report.json"
 RATE = "the state of the learning rate: the study's schedule decides, by the updates applied"
 IN_SCALE = ("position in the loss scale", "hysteresis of the loss scale")
@@ -112,7 +112,7 @@ def load(engine: Any, run: Run, folder: Path, checkpoints: Checkpoints) -> None:
     engine.global_steps, engine.skipped_steps = run.origin.step, skipped
     engine.global_samples = run.origin.step * run.training.batch_size
     if held:
-        _tell(run, held[0], checkpoints.root, check_model(run, folder))
+        _tell(run, held[0], check_model(run, folder))
 
 
 def _read(run: Run, folder: Path, shapes: dict[Name, tuple[int, ...]]) -> OptimizerState:
@@ -139,7 +139,7 @@ def _everywhere(
     return values
 
 
-def _tell(run: Run, state: OptimizerState, root: Path, notes: list[str]) -> None:
+def _tell(run: Run, state: OptimizerState, notes: list[str]) -> None:
     unused = ("state of the learning rate", "loss scale", "position in the window", "hysteresis")
     taken = [line for line in state.taken if not line.startswith(unused)]
     lost = [
@@ -148,7 +148,7 @@ def _tell(run: Run, state: OptimizerState, root: Path, notes: list[str]) -> None
     ]
     lost += [line for line in state.not_taken if not line.startswith(("state of the learning rate", *IN_SCALE))]
     lost += notes
-    write_json(root / ADOPTED / REPORT, {"taken": taken, "not_taken": lost})
+    write_json(paths.adopted(run.name) / REPORT, {"taken": taken, "not_taken": lost})
     print(f"{run.name}: goes on from another's step {state.progress.iteration}; taken over:", file=sys.stderr)
     print("\n".join(f"  {line}" for line in taken), file=sys.stderr)
     print("not taken over:\n" + "\n".join(f"  {line}" for line in lost), file=sys.stderr)

@@ -8,11 +8,11 @@ from typing import Any
 
 from scripts.common import manifest
 from scripts.common.errors import UserError
-from scripts.study import fingerprints
+from scripts.study import fingerprints, paths
 from scripts.study.runs import Run, native_folder
 from scripts.study.study import Study
 from scripts.train import adopt
-from scripts.train.checkpoint import Checkpoints, load, step_folder
+from scripts.train.checkpoint import SAVED, Checkpoints, load
 from scripts.train.engine import World
 from scripts.train.together import together
 
@@ -28,7 +28,7 @@ class Ancestor:
     @property
     def manifest(self) -> Path:
         """What says which bytes the run descends from."""
-        return step_folder(self.root, self.step) / manifest.NAME
+        return self.root / paths.global_step(self.step) / manifest.NAME
 
     def load(self, engine: Any, checkpoints: Checkpoints) -> None:
         """Weights, optimizer state and counts of updates into the engine; raises UserError if they don't fit."""
@@ -61,8 +61,8 @@ def origin_of(study: Study, run: Run, root: Path, world: World) -> Ancestor | Ad
     if run.origin is None:
         return None
     if run.origin.run is not None:
-        return Ancestor(study, Path("checkpoints") / run.origin.run, run.origin.step)
-    record = root / adopt.ADOPTED / manifest.NAME
-    if not any(together(lambda: any(root.glob(f"resume/global_step*/{manifest.NAME}")))):  # nothing was taken over yet
+        return Ancestor(study, paths.checkpoints(run.origin.run), run.origin.step)
+    record = paths.adopted(run.name) / manifest.NAME
+    if not any(together(lambda: any(root.glob(f"{paths.RESUME}/{SAVED}")))):  # nothing was taken over yet
         adopt.describe(run, native_folder(run), record, world)
     return Adopted(run, record)

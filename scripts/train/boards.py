@@ -11,9 +11,10 @@ from pathlib import Path
 
 from scripts.common.command import Parser
 from scripts.common.errors import UserError
+from scripts.study import paths
 from scripts.study.study import load
 from scripts.train.board import FOLDER, Boards
-from scripts.train.logbook import EXACT, TIMING
+from scripts.train.logbook import EXACT
 
 
 def write(root: Path, boards: Boards) -> int:
@@ -23,7 +24,7 @@ def write(root: Path, boards: Boards) -> int:
         raise UserError(f"{root / EXACT[0]}: missing; the run has logged nothing")
     shutil.rmtree(root / FOLDER, ignore_errors=True)
     boards.open(root, last=-1)
-    for name in (*EXACT, TIMING):
+    for name in (*EXACT, paths.TIMING):
         for text in (root / name).read_text().splitlines() if (root / name).exists() else []:
             boards.write(name, json.loads(text))
             lines += 1
@@ -40,6 +41,6 @@ def main() -> None:
     runtime = study.file.runtime.model_copy(update={"tensorboard": True, "wandb": None})
     names = [study.run(given.run).name] if given.run else list(study.trained)
     for name in names:
-        root = Path("checkpoints") / name
+        root = paths.checkpoints(name)
         if given.run or (root / EXACT[0]).exists():
             print(f"{root / FOLDER}: {write(root, Boards(runtime, name, {}))} lines")

@@ -21,6 +21,7 @@ from scripts.common import manifest
 from scripts.common.errors import FULL, UserError
 from scripts.common.files import sha256_file, write_text
 from scripts.neox.files import refuse_code
+from scripts.study import paths
 from scripts.study.catalogue import ROTARY_BASE, ROTARY_SHARE, VOCABULARY_MULTIPLE
 from scripts.study.runs import BASE_SEED, Run
 from scripts.train.engine import World
@@ -29,17 +30,12 @@ from scripts.train.together import together
 OPTIMIZER_FILES = "*zero_pp_rank_*"  # DeepSpeed puts "bf16_" before some
 MODEL_FILE = "mp_rank_00_model_states.pt"  # without ZeRO the optimizer state is in it
 SAVING = ".saving"
-TOKENIZER = "data/tokenizer/tokenizer.json"  # from the study's folder
+SAVED = f"{paths.global_step('*')}/{manifest.NAME}"  # whole states, below their folder
 
 
 def step_of(path: Path) -> int:
     """The step of a manifest in global_step<N>/."""
-    return int(path.parent.name.removeprefix("global_step"))
-
-
-def step_folder(root: Path, step: int) -> Path:
-    """global_step<N>, NeoX's name."""
-    return root / f"global_step{step}"
+    return int(path.parent.name.removeprefix(paths.global_step("")))
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ class Checkpoints:
     @property
     def resume(self) -> Path:
         """Folder of the rolling state."""
-        return self.root / "resume"
+        return self.root / paths.RESUME
 
     @property
     def split(self) -> dict[str, int]:
@@ -65,7 +61,7 @@ class Checkpoints:
 
     def newest_resume(self) -> tuple[int, dict[str, Any]] | None:
         """Step and manifest of the newest whole resume state, or None; damaged files raise UserError."""
-        found = sorted((step_of(path), path) for path in self.resume.glob(f"global_step*/{manifest.NAME}"))
+        found = sorted((step_of(path), path) for path in self.resume.glob(SAVED))
         if not found:
             return None
         step, path = found[-1]
@@ -104,7 +100,7 @@ class Checkpoints:
                 raise
             shutil.rmtree(self.resume / SAVING, ignore_errors=True)
             # the other ranks may wait in another exchange: nothing here may take part in one
-            last = max(map(step_of, self.resume.glob(f"global_step*/{manifest.NAME}")), default=None)
+            last = max(map(step_of, self.resume.glob(SAVED)), default=None)
             kept = "nothing is saved yet" if last is None else f"the state of step {last} is whole"
             raise UserError(
                 f"{self.resume}: the disk is full, step {step} could not be saved; {kept}\n  make room and run it again"
@@ -136,7 +132,7 @@ class Checkpoints:
         torch.distributed.barrier()
 
     def _seal(self, saving: Path, step: int, facts: dict[str, Any], sums: dict[Path, str]) -> None:
-        folder = step_folder(self.resume, step)
+        folder = self.resume / paths.global_step(step)
         shutil.rmtree(folder, ignore_errors=True)
         saving.rename(folder)
         known = {folder / path.relative_to(saving): digest for path, digest in sums.items()}
@@ -152,7 +148,7 @@ class Checkpoints:
 
     def publish(self, step: int, keep_optimizer: bool, facts: dict[str, Any]) -> None:
         """Link the resume state of `step` as the scheduled checkpoint global_step<N>, manifest last."""
-        source, target = step_folder(self.resume, step), step_folder(self.root, step)
+        source, target = self.resume / paths.global_step(step), self.root / paths.global_step(step)
         shutil.rmtree(target, ignore_errors=True)
         dropped = set() if keep_optimizer else set(source.glob(OPTIMIZER_FILES))
         files = {
@@ -174,27 +170,27 @@ class Checkpoints:
             parents=self.parents_of(step),
             facts={**facts, "optimizer_state": keep_optimizer, **(self.split if keep_optimizer else {})},
         )
-        write_text(self.root / "latest", f"global_step{step}")
+        write_text(self.root / "latest", paths.global_step(step))
 
     def parents_of(self, step: int) -> list[Path]:
         """The previous scheduled checkpoint; for step 0 the corpus and the order."""
         earlier = [other for other in self.science["steps"] if other < step]
-        return [step_folder(self.root, earlier[-1]) / manifest.NAME] if earlier else self.parents
+        return [self.root / paths.global_step(earlier[-1]) / manifest.NAME] if earlier else self.parents
 
     def published(self, step: int) -> bool:
         """Whether the scheduled checkpoint of `step` is complete."""
-        return (step_folder(self.root, step) / manifest.NAME).exists()
+        return (self.root / paths.global_step(step) / manifest.NAME).exists()
 
     def tidy(self, step: int) -> None:
         """What a kill after the last manifest may have left undone: `latest`, and older resume states."""
-        if saved := sorted(map(step_of, self.root.glob(f"global_step*/{manifest.NAME}"))):
-            write_text(self.root / "latest", f"global_step{saved[-1]}")
+        if saved := sorted(map(step_of, self.root.glob(SAVED))):
+            write_text(self.root / "latest", paths.global_step(saved[-1]))
         self.drop_resume_before(step)
 
     def drop_resume_before(self, step: int) -> None:
         """Delete resume states older than `step`."""
-        for folder in self.resume.glob("global_step*"):
-            if int(folder.name.removeprefix("global_step")) < step:
+        for folder in self.resume.glob(paths.global_step("*")):
+            if int(folder.name.removeprefix(paths.global_step(""))) < step:
                 shutil.rmtree(folder)
 
 
@@ -210,10 +206,10 @@ def load(engine: Any, folder: Path, step: int) -> None:
     Raises UserError if it holds another step, or anything but numbers: whose hashes are right may still be anybody's.
     """
     share = engine.global_rank, engine.dp_world_size
-    together(lambda: refuse_code(step_folder(folder, step), share))
-    engine.load_checkpoint(str(folder), tag=f"global_step{step}")
+    together(lambda: refuse_code(folder / paths.global_step(step), share))
+    engine.load_checkpoint(str(folder), tag=paths.global_step(step))
     if engine.global_steps != step:
-        raise UserError(f"{folder}/global_step{step}: holds step {engine.global_steps}")
+        raise UserError(f"{folder / paths.global_step(step)}: holds step {engine.global_steps}")
 
 
 def client_state(run: Run, science: dict[str, Any], step: int) -> dict[str, Any]:
@@ -270,7 +266,7 @@ def neox_yaml(run: Run, science: dict[str, Any]) -> str:
         "pipe-parallel-size": 1,
         "model-parallel-size": 1,
         "tokenizer-type": "HFTokenizer",
-        "vocab-file": TOKENIZER,
+        "vocab-file": str(paths.VOCABULARY),
         # for one rank; as many rows as Pythia's tensor-parallel ranks made of the same vocabulary
         "make-vocab-size-divisible-by": VOCABULARY_MULTIPLE * run.size.tensor_parallel,
         "castalia": {  # what NeoX has no key for

@@ -12,6 +12,7 @@ from pathlib import Path
 from scripts.common import lock
 from scripts.common.command import Parser
 from scripts.common.errors import UserError
+from scripts.study import paths
 from scripts.study.resources import Placement, placement
 from scripts.study.study import load
 from scripts.train.world import ALONE, unlaunched
@@ -56,7 +57,7 @@ def main() -> None:
             f"runtime.processes: {spread.processes} need {spread.nodes} nodes, and this is no Slurm job\n"
             f"  write:   snakemake --profile slurm, or processes: {study.file.runtime.processes_per_node}"
         )
-    with lock.hold(Path("checkpoints") / arguments.run):
+    with lock.hold(paths.checkpoints(arguments.run)):
         pass  # wait for another job's end here: processes that wait for their first one give up after minutes
     command = [*launcher(spread, study.file.runtime.threads), *sys.argv[1:]]
     os.execvpe(command[0], command, environment)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.errors import UserError
+from scripts.study import paths
 from scripts.train.board import Boards
 
-EXACT = ("metrics.jsonl", "held_out.jsonl")
-TIMING = "timing.jsonl"
+EXACT = (paths.METRICS, paths.HELD_OUT_LOSSES)
 
 
 class Logbook:
@@ -31,7 +31,7 @@ class Logbook:
             if path.stat().st_size < length:
                 raise UserError(f"{path}: {path.stat().st_size} bytes, the resume state was saved after {length}")
             os.truncate(path, length)
-        (self.root / TIMING).touch()
+        (self.root / paths.TIMING).touch()
         self.boards.open(self.root, max(last_step(self.root / name) for name in EXACT))
 
     def write(self, name: str, line: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import torch.distributed
 
 from scripts.common import lock
 from scripts.common.command import Parser
+from scripts.study import paths
 from scripts.study.study import load
 from scripts.train import engine
 from scripts.train.train import Trainer, refuse_foreign
@@ -23,7 +24,7 @@ def main() -> None:
     study = load(arguments.study)
     spec = study.run(arguments.run)
     study.check_steps(spec.name, [arguments.until])
-    root = Path("checkpoints") / spec.name
+    root = paths.checkpoints(spec.name)
     world = engine.join_world(study.file.runtime)
     minutes = study.file.runtime.save_minutes
     try:

@@ -21,13 +21,13 @@ from scripts.common.files import sha256_file
 from scripts.common.progress import progress
 from scripts.data.changes import change_of
 from scripts.data.rows import Rows
-from scripts.study import fingerprints
+from scripts.study import fingerprints, paths
 from scripts.study.engine_rules import micro_batch
 from scripts.study.runs import Run
 from scripts.study.study import Study, load
 from scripts.train import ancestry, checkpoint, engine, held_out, stop
 from scripts.train.board import Boards
-from scripts.train.logbook import EXACT, TIMING, Logbook
+from scripts.train.logbook import EXACT, Logbook
 from scripts.train.recipe import learning_rate
 from scripts.train.speed import Speed
 from scripts.train.together import together
@@ -66,15 +66,15 @@ class Trainer:
     def __init__(self, study: Study, spec: Run, world: engine.World, root: Path) -> None:
         runtime = study.file.runtime
         self.spec, self.world, self.root = spec, world, root
-        corpus = Path("data") / spec.corpus
-        parents = [corpus / manifest.NAME, corpus / f"order-{spec.data_seed}" / manifest.NAME]
-        held_out_manifest = Path("data/held-out") / manifest.NAME
+        corpus = paths.corpus(spec.corpus)
+        parents = [corpus / manifest.NAME, paths.order(spec.corpus, spec.data_seed) / manifest.NAME]
+        held_out_manifest = paths.HELD_OUT / manifest.NAME
         made = zip([*parents, held_out_manifest], ("corpus", "order", "corpus"), strict=True)
         share = world.rank, world.size
         together(lambda: [manifest.verify(path, kind, HASH_BELOW, share) for path, kind in made])
         together(lambda: fingerprints.require(study, *parents, held_out_manifest))
         if spec.origin and spec.origin.over_text:
-            parents.append(Path("data/tokenizer") / manifest.NAME)
+            parents.append(paths.TOKENIZER / manifest.NAME)
             together(lambda: manifest.verify(parents[-1], "tokenizer"))
         self.ancestor = ancestry.origin_of(study, spec, root, world)
         if self.ancestor:
@@ -88,7 +88,7 @@ class Trainer:
         self.checkpoints = checkpoint.Checkpoints(root, spec, self.science, parents, world, runtime.zero_stage)
         self.logbook = Logbook(root, world.rank == 0, Boards(runtime, spec.name, self.science))
         self.rows = Rows.open(corpus, spec.data_seed, change_of(spec), spec.rows)
-        self.held_out = held_out.read(Path("data/held-out"), spec.training.sequence_length)
+        self.held_out = held_out.read(paths.HELD_OUT, spec.training.sequence_length)
         self.optimizer_steps = set(self.science["optimizer_steps"])
         self.steps = set(self.science["steps"])
         self.engine = engine.build(spec, study.padded_vocabulary(spec.name), runtime, world)
@@ -143,7 +143,7 @@ class Trainer:
         }
         self.logbook.write(EXACT[0], line)
         speed = self.speed.of(time.monotonic() - begun)
-        self.logbook.write(TIMING, {"step": line["step"], **speed})
+        self.logbook.write(paths.TIMING, {"step": line["step"], **speed})
         return f"loss {loss:.4f}, lr {rate:.3g}, {speed['tokens_per_second']} tokens/s"
 
     def save(self, step: int) -> None:
@@ -203,7 +203,8 @@ class Trainer:
 
 def refuse_foreign(root: Path, science: dict[str, Any]) -> None:
     """Refuse a work folder that holds another run's checkpoints; raises UserError naming differing keys."""
-    for kind, pattern in (("resume", "resume/global_step*"), ("checkpoint", "global_step*")):
+    step = paths.global_step("*")
+    for kind, pattern in (("resume", f"{paths.RESUME}/{step}"), ("checkpoint", step)):
         for path in sorted(root.glob(f"{pattern}/{manifest.NAME}")):
             if lines := manifest.differing(manifest.read(path, kind)["science"], science):
                 listed = "\n  ".join(lines)
@@ -217,9 +218,9 @@ def finish_leg(trainer: Trainer, study: Study, leg: int, started: float) -> None
     """Write a leg's manifest: which steps it covers and the rows they read."""
     ends = study.leg_ends(trainer.spec.name)
     begin, end = (ends[leg - 2] if leg > 1 else trainer.spec.first_step), ends[leg - 1]
-    earlier = [leg_manifest(trainer.root, leg - 1)] if leg > 1 else trainer.checkpoints.parents
+    earlier = [paths.leg(trainer.spec.name, leg - 1) / manifest.NAME] if leg > 1 else trainer.checkpoints.parents
     manifest.write(
-        leg_manifest(trainer.root, leg),
+        paths.leg(trainer.spec.name, leg) / manifest.NAME,
         kind="leg",
         subject={"run": trainer.spec.name, "leg": leg},
         science=trainer.science,
@@ -230,15 +231,10 @@ def finish_leg(trainer: Trainer, study: Study, leg: int, started: float) -> None
     )
 
 
-def leg_manifest(root: Path, leg: int) -> Path:
-    """Where the manifest of a leg lies; the last leg's is the run's own."""
-    return root / "legs" / f"leg-{leg}" / manifest.NAME
-
-
 def finish(trainer: Trainer, started: float) -> None:
     """Write the run's manifest, last."""
     root, name = trainer.root, trainer.spec.name
-    steps = [checkpoint.step_folder(root, step) / manifest.NAME for step in trainer.science["steps"]]
+    steps = [root / paths.global_step(step) / manifest.NAME for step in trainer.science["steps"]]
     for path in steps:
         manifest.read(path, "checkpoint")
     manifest.write(
@@ -265,7 +261,7 @@ def main() -> None:
     leg = legs if arguments.leg is None else arguments.leg
     if not 1 <= leg <= legs:
         raise UserError(explain("--leg", leg, f"1 to {legs} (runtime.legs)"))
-    root = Path("checkpoints") / spec.name
+    root = paths.checkpoints(spec.name)
     world = engine.join_world(study.file.runtime)
     try:
         with lock.hold(root) if world.rank == 0 else nullcontext():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scripts.common.files import write_json
-from scripts.export.measure import record_path, result_path
+from scripts.study.paths import measurement, record
 from scripts.study.study import Study
 
 SCORES = {
@@ -23,5 +23,5 @@ def write_numbers(study: Study) -> None:
         for step in study.export_steps(name):
             files = dict.fromkeys(reversed(science["quantizations"]), SCORES)
             result = {"run": name, "step": step, "tokens": 64, "float_perplexity": 10.0, "science": science}
-            write_json(result_path(name, step), {**result, "files": files})
-            write_json(record_path(name, step), {"files": dict.fromkeys(science["quantizations"], SPEED)})
+            write_json(measurement(name, step), {**result, "files": files})
+            write_json(record(name, step), {"files": dict.fromkeys(science["quantizations"], SPEED)})

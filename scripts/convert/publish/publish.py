@@ -15,16 +15,16 @@ from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain
 from scripts.convert.publish.local import named, to_cache, to_folder
 from scripts.convert.publish.revisions import Revision, revisions
+from scripts.study import paths
 from scripts.study.study import Study, load
 
 OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,94}")
-CARDS = Path("results/cards")
 
 
 def publish(study: Study, name: str, given: argparse.Namespace) -> str:
     """Publish one run; where it is now. Raises UserError if it must not be."""
     steps = sorted(set(given.steps or study.steps(name)))
-    wanted = named(revisions(name, steps, CARDS / name), study.steps(name)[-1])
+    wanted = named(revisions(name, steps, paths.card(name)), study.steps(name)[-1])
     repo = f"{given.owner}/{name}"
     if given.to == "cache":
         return str(to_cache(given.out, repo, wanted, given.replace))
@@ -50,7 +50,7 @@ def _to_hub(repo: str, wanted: dict[str, Revision], given: argparse.Namespace) -
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--study", type=Path, default=Path("results/study.json"), help="default: results/study.json")
+    parser.add_argument("--study", type=Path, default=paths.STUDY, help="default: results/study.json")
     parser.add_argument("--run", nargs="+", help="names of runs (default: all of the study)")
     parser.add_argument("--steps", type=int, nargs="+", help="saved steps (default: all)")
     parser.add_argument("--to", choices=("cache", "folder", "hub"), required=True)

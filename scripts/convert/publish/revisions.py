@@ -14,7 +14,7 @@ from typing import Any
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.files import atomic, digest_of, read_json, sha256_file
-from scripts.convert.model_folder import folder_of
+from scripts.study import paths
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
 MAIN = "main"
@@ -60,7 +60,7 @@ def revisions(run: str, steps: list[int], card: Path) -> list[Revision]:
         raise UserError(
             f"{card / 'README.md'}: no such model card\n  write:   snakemake --profile profiles/local cards"
         )
-    contents = {step: manifest.read(folder_of(run, step) / manifest.NAME, "model") for step in steps}
+    contents = {step: manifest.read(paths.model(run, step) / manifest.NAME, "model") for step in steps}
     problems = []
     for step in steps:
         changed = changed_files(run, step, contents)
@@ -69,7 +69,8 @@ def revisions(run: str, steps: list[int], card: Path) -> list[Revision]:
     if problems:
         raise UserError(f"{run} is not published\n  " + "\n  ".join(dict.fromkeys(problems)))
     shared = {path.relative_to(card).as_posix(): _file(path) for path in sorted(card.rglob("*")) if path.is_file()}
-    return [Revision(f"step{step}", step, {**_files(folder_of(run, step), contents[step]), **shared}) for step in steps]
+    files = {step: {**_files(paths.model(run, step), contents[step]), **shared} for step in steps}
+    return [Revision(f"step{step}", step, files[step]) for step in steps]
 
 
 def _files(folder: Path, content: Mapping[str, Any]) -> dict[str, File]:
@@ -106,15 +107,15 @@ def _joined(one: int, other: int, steps: list[int], excused: set[tuple[int, int]
 
 def misplaced(run: str, step: int, contents: Mapping[int, Mapping[str, Any]]) -> list[str]:
     """Sentences on a manifest that is another step's, or was made from another checkpoint."""
-    folder, content = folder_of(run, step), contents[step]
+    folder, content = paths.model(run, step), contents[step]
     found = []
     if content["subject"] != {"run": run, "step": step}:
         subject = content["subject"]
         found.append(f"{folder}: holds step {subject.get('step')} of {subject.get('run')}, not step {step} of {run}")
     for parent, sha256 in content["parents"].items():
-        if not parent.startswith("checkpoints/"):
+        if not paths.below(parent, paths.CHECKPOINTS):
             continue
-        wanted = f"checkpoints/{run}/global_step{step}/{manifest.NAME}"
+        wanted = f"{paths.checkpoint(run, step)}/{manifest.NAME}"
         if parent != wanted:
             found.append(f"{folder}: step {step} was made from {parent}")
         elif Path(parent).exists() and sha256_file(Path(parent)) != sha256:
@@ -124,7 +125,7 @@ def misplaced(run: str, step: int, contents: Mapping[int, Mapping[str, Any]]) ->
 
 def changed_files(run: str, step: int, contents: Mapping[int, Mapping[str, Any]]) -> list[str]:
     """Sentences on files that are missing or not what the manifest says, and which other step's they are."""
-    folder, found = folder_of(run, step), []
+    folder, found = paths.model(run, step), []
     for name, held in contents[step]["files"].items():
         path = folder / name
         if not path.is_file():
@@ -142,13 +143,16 @@ def _holds(content: Mapping[str, Any], name: str, sha256: str) -> bool:
 
 def unlike_native(run: str, step: int) -> list[str]:
     """A sentence on weights that are not those of the step's native checkpoint, where that is still there."""
-    home = Path("checkpoints") / run
-    if not (home / f"global_step{step}" / manifest.NAME).exists() or same_weights(run, step, step):
+    home = paths.checkpoints(run)
+    if not (home / paths.global_step(step) / manifest.NAME).exists() or same_weights(run, step, step):
         return []
-    others = (int(path.parent.name.removeprefix("global_step")) for path in home.glob(f"global_step*/{manifest.NAME}"))
+    others = (
+        int(path.parent.name.removeprefix(paths.global_step("")))
+        for path in home.glob(f"{paths.global_step('*')}/{manifest.NAME}")
+    )
     whose = next((other for other in sorted(others) if other != step and same_weights(run, step, other)), None)
     what = f"they are those of step {whose}" if whose is not None else "nor those of any other step"
-    return [f"{folder_of(run, step)}: its weights are not those of checkpoints/{run}/global_step{step}; {what}"]
+    return [f"{paths.model(run, step)}: its weights are not those of {paths.checkpoint(run, step)}; {what}"]
 
 
 def same_weights(run: str, step: int, native_step: int) -> bool:
@@ -159,7 +163,7 @@ def same_weights(run: str, step: int, native_step: int) -> bool:
     from scripts.neox import weights as neox
     from scripts.neox import writer as neox_write
 
-    folder, native = folder_of(run, step), Path("checkpoints") / run / f"global_step{native_step}"
+    folder, native = paths.model(run, step), paths.checkpoint(run, native_step)
     layers = hf_files.config_of(folder)["num_hidden_layers"]
     found = neox_write.from_transformers(hf_files.read_state(folder), layers)
     return all(

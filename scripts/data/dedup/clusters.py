@@ -16,18 +16,16 @@ from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.common.files import write_json
-from scripts.data.dedup import pairs
 from scripts.data.dedup.assign import SINGLE, Clusters, Documents, assign, removal_facts, shuffled
 from scripts.data.dedup.minhash import Hashing, read_clusters, similarity
 from scripts.data.dedup.signatures import blocks_of, documents_in
 from scripts.data.documents import TABLE
 from scripts.data.store import NAME, Document, read_documents
 from scripts.data.tables import TableWriter, ids_to_numbers, numbers_to_ids
-from scripts.study import fingerprints
+from scripts.study import fingerprints, paths
 from scripts.study.study import Study, load
 from scripts.study.texts import Block
 
-FOLDER = Path("data/clusters")
 EXAMPLES = "examples.json"
 MOST_EXAMPLES = 12
 SHOWN_CHARACTERS = 1500
@@ -38,7 +36,7 @@ SCHEMA = pa.schema(
 
 def table_of(block: Block) -> Path:
     """A block's clusters, a row a document in the order of the block."""
-    return FOLDER / block.source / f"part-{block.part}.parquet"
+    return paths.CLUSTERS / block.source / f"part-{block.part}.parquet"
 
 
 def read_all(study: Study) -> tuple[list[Block], Documents]:
@@ -76,7 +74,7 @@ def read_all(study: Study) -> tuple[list[Block], Documents]:
 
 def near_duplicates(study: Study, blocks: Sequence[Block]) -> list[np.ndarray]:
     """By block: the number of each document's cluster of near-duplicates, or SINGLE."""
-    groups = [pairs.folder_of(group) for group in range(study.part_count)]
+    groups = [paths.pairs(group) for group in range(study.part_count)]
     for group in groups:
         manifest.verify(group / manifest.NAME, "pairs")
     fingerprints.require(study, *(group / manifest.NAME for group in groups))
@@ -96,7 +94,7 @@ def near_duplicates(study: Study, blocks: Sequence[Block]) -> list[np.ndarray]:
 
 def too_short() -> dict[str, int]:
     """How many documents of each component have too few words to be compared; every group of pairs knows of all."""
-    path = pairs.folder_of(0) / manifest.NAME
+    path = paths.pairs(0) / manifest.NAME
     counts: dict[str, int] | None = manifest.read(path, "pairs")["facts"].get("too_short")
     if counts is None:
         raise UserError(f"{path}: counts no texts too short to compare; delete its folder to have it made again")
@@ -135,8 +133,8 @@ def first_of(block: Block) -> np.ndarray:
 
 def read(study: Study) -> None:
     """Refuse clusters that are not there or were made with other settings."""
-    manifest.read(FOLDER / manifest.NAME, "clusters")
-    fingerprints.require(study, FOLDER / manifest.NAME)
+    manifest.read(paths.CLUSTERS / manifest.NAME, "clusters")
+    fingerprints.require(study, paths.CLUSTERS / manifest.NAME)
 
 
 def _check_rest(documents: Documents, clusters: Clusters) -> None:
@@ -219,13 +217,13 @@ def main() -> None:
     blocks, documents = read_all(study)
     clusters = assign(documents, study.file.data.held_out_share)
     _check_rest(documents, clusters)
-    (FOLDER / manifest.NAME).unlink(missing_ok=True)  # it must not stand beside tables that are being replaced
+    (paths.CLUSTERS / manifest.NAME).unlink(missing_ok=True)  # it must not stand beside tables that are being replaced
     files, begin = [], 0
     for block in blocks:
         end = begin + documents_in(block)
         files.append(write_block(block, clusters, slice(begin, end)))
         begin = end
-    write_json(FOLDER / EXAMPLES, examples(study, blocks, documents, clusters))
+    write_json(paths.CLUSTERS / EXAMPLES, examples(study, blocks, documents, clusters))
     hashing, components = Hashing.of(study.file.data.deduplication), removal_facts(documents, clusters)
     short = too_short()
     for name, counts in components.items():
@@ -238,14 +236,15 @@ def main() -> None:
         "removed_share": round(1 - after / before, 4) if before else 0.0,
     }
     manifest.write(
-        FOLDER / manifest.NAME,
+        paths.CLUSTERS / manifest.NAME,
         kind="clusters",
         subject={"stage": "clusters"},
         science=study.cluster_science(),
-        files=[*files, FOLDER / EXAMPLES],
+        files=[*files, paths.CLUSTERS / EXAMPLES],
         parents=[block.folder / manifest.NAME for block in blocks],
         facts=facts,
         started=started,
     )
     found = int(clusters.first.sum())
-    print(f"{FOLDER}: {begin} documents in {found} clusters, {facts['removed_share']:.1%} of the characters removed")
+    removed = f"{facts['removed_share']:.1%} of the characters removed"
+    print(f"{paths.CLUSTERS}: {begin} documents in {found} clusters, {removed}")

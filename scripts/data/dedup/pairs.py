@@ -13,13 +13,8 @@ from scripts.common.files import read_json
 from scripts.common.folders import made
 from scripts.data.dedup import signatures
 from scripts.data.dedup.minhash import Hashing, write_pairs
-from scripts.study import fingerprints
+from scripts.study import fingerprints, paths
 from scripts.study.study import load
-
-
-def folder_of(group: int) -> Path:
-    """Where a group's pairs lie until the clusters are known."""
-    return Path("data/pairs") / f"group-{group}"
 
 
 def main() -> None:
@@ -36,14 +31,14 @@ def main() -> None:
     if not 0 <= arguments.group < groups:
         raise UserError(f"--group: there are groups 0 to {groups - 1}")
     fingerprints.require(study, *(block.folder / manifest.NAME for block in study.blocks()))
-    parts = [signatures.folder_of(part) for part in range(groups)]
+    parts = [paths.signatures(part) for part in range(groups)]
     too_short = Counter[str]()
     for part in parts:
         if not part.is_dir():
             raise UserError(f"{part}: no such folder; the job that writes it has not finished")
         manifest.same_science(part, read_json(part / signatures.SCIENCE), study.hashing_science())
         too_short.update(read_json(part / signatures.TOO_SHORT))
-    folder = folder_of(arguments.group)
+    folder = paths.pairs(arguments.group)
     bands = range(arguments.group, hashing.bands, groups)
     with made(folder) as draft:
         write_pairs(parts, draft, bands, hashing)

@@ -18,18 +18,13 @@ from scripts.common.progress import progress
 from scripts.data.dedup.minhash import Hashing, write_signatures
 from scripts.data.documents import TABLE
 from scripts.data.store import NAME, read_documents
-from scripts.study import fingerprints
+from scripts.study import fingerprints, paths
 from scripts.study.study import Study, load
 from scripts.study.texts import Block
 
 HASHED_BELOW = 10**6  # bytes; a larger file is known by its size, and its compression ends with a checksum
 SCIENCE = "science.json"  # what a temporary folder was made with; it has no manifest
 TOO_SHORT = "too_short.json"  # by component, how many of its documents have fewer words than a shingle
-
-
-def folder_of(part: int) -> Path:
-    """Where a part's signatures lie until the clusters are known."""
-    return Path("data/signatures") / f"part-{part}"
 
 
 def blocks_of(study: Study, part: int) -> list[Block]:
@@ -75,7 +70,7 @@ def main() -> None:
     if not blocks:
         raise UserError(f"--part: no component has a part {arguments.part}; runtime.data_parts says how many there are")
     fingerprints.require(study, *(block.folder / manifest.NAME for block in blocks))
-    folder = folder_of(arguments.part)
+    folder = paths.signatures(arguments.part)
     with made(folder) as draft:  # datatrove sorts its files at the end, so a half-done part is done again
         compared = write_signatures(texts(blocks), draft, arguments.part, Hashing.of(study.file.data.deduplication))
         write_json(draft / TOO_SHORT, too_short(blocks, compared))

@@ -14,6 +14,7 @@ from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain, near
 from scripts.common.files import atomic, sha256_file
 from scripts.common.progress import progress
+from scripts.study import paths
 from scripts.study.config.data import Archive, Component
 from scripts.study.study import Study, load
 from scripts.study.texts import files_of
@@ -21,11 +22,6 @@ from scripts.study.texts import files_of
 TRIES = 4
 FIRST_WAIT = 2.0  # seconds before the second try, doubled each time
 HASHED_BELOW = 10**9  # bytes; larger files of a corpus on disk are known by name and size
-
-
-def source_folder(component: str) -> Path:
-    """Where a component's archive lies."""
-    return Path("data/sources") / component
 
 
 def chosen(study: Study, name: str) -> Component:
@@ -38,7 +34,7 @@ def chosen(study: Study, name: str) -> Component:
 
 def fetch(name: str, archive: Archive) -> Path:
     """The archive on disk with the right hash, downloaded if it is not there yet."""
-    path = source_folder(name) / archive.file
+    path = paths.source(name) / archive.file
     if path.exists():
         _check(path, archive, "delete the file to have it fetched again")
     else:
@@ -154,7 +150,7 @@ def main() -> None:
         files, facts = [fetch(arguments.component, component.archive)], {}
     else:
         files, facts = [], {"files": file_facts(arguments.component, component)}
-    folder = source_folder(arguments.component)
+    folder = paths.source(arguments.component)
     manifest.write(
         folder / manifest.NAME,
         kind="source",

@@ -18,15 +18,10 @@ from scripts.data.megatron.hashes import read_hashes
 from scripts.data.megatron.indexed import BLOCK, Tokens, bin_path, fixed_length, idx_path
 from scripts.data.megatron.onepass import Joined, Piece, check_pieces
 from scripts.data.megatron.shards import Sharded, check, in_order, unsharded, with_hashes
-from scripts.study import fingerprints
+from scripts.study import fingerprints, paths
 from scripts.study.catalogue import padded_vocabulary
 from scripts.study.config.data import Published
 from scripts.study.study import Study, load
-
-
-def folder_of(corpus: str) -> Path:
-    """Where the manifest of a published corpus lies, and its files if they come from the hub."""
-    return Path("data/published") / corpus
 
 
 def chosen(study: Study, corpus: str) -> Published:
@@ -64,8 +59,8 @@ def on_disk(corpus: str, published: Published, folder: Path) -> list[Piece]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder (data.corpora.{corpus}.published.folder)")
     beside = {PurePosixPath(name).parent for name in (published.shards, published.index)}
-    paths = [path for parent in beside for path in (folder / parent).glob("[!.]*") if path.is_file()]
-    names = [path.relative_to(folder).as_posix() for path in paths]
+    found = [path for parent in beside for path in (folder / parent).glob("[!.]*") if path.is_file()]
+    names = [path.relative_to(folder).as_posix() for path in found]
     shards, index = files_among(corpus, published, names, str(folder))
     return [Piece(folder / name, bytes=(folder / name).stat().st_size) for name in (*shards, index)]
 
@@ -98,7 +93,7 @@ def downloaded(corpus: str, published: Published) -> list[Piece]:
     """Files of the hub; if it can't be reached, those put into the folder by hand, if the study knows their hash."""
     from huggingface_hub.errors import HFValidationError, HTTPError
 
-    folder = folder_of(corpus)
+    folder = paths.published(corpus)
     try:
         return on_hub(corpus, published, folder)
     except (OSError, HTTPError, HFValidationError) as error:
@@ -129,7 +124,7 @@ def find(corpus: str, published: Published) -> list[Piece]:
 
 def published_files(study: Study, corpus: str) -> Sharded:
     """The files that this command found, by its manifest; raises UserError if it is of other settings."""
-    path = folder_of(corpus) / manifest.NAME
+    path = paths.published(corpus) / manifest.NAME
     content = manifest.read(path, "published")
     fingerprints.require(study, path)
     folder, facts = Path(content["facts"]["folder"]), content["facts"]
@@ -156,7 +151,7 @@ def from_published(study: Study, corpus: str) -> None:
     """Make data/<corpus>/ of the published files, every hash and every token checked."""
     started = time.time()
     sharded = published_files(study, corpus)
-    prefix = Path("data") / corpus / "tokens"
+    prefix = paths.corpus(corpus) / "tokens"
     with unsharded(sharded, prefix, padded_vocabulary(study.file.data.tokenizer.vocabulary)) as placed:
         if not len(placed.tokens.flat):
             raise UserError(f"{sharded.index.path}: counts no tokens; corpus {corpus} would be empty")
@@ -168,7 +163,7 @@ def from_published(study: Study, corpus: str) -> None:
             subject={"corpus": corpus},
             science=study.corpus_science(corpus),
             files=list(known),
-            parents=[folder_of(corpus) / manifest.NAME],
+            parents=[paths.published(corpus) / manifest.NAME],
             facts=corpus_facts(corpus, placed.tokens, placed.joined),
             started=started,
             known=known,
@@ -190,13 +185,13 @@ def main() -> None:
     published = chosen(study, corpus)
     pieces = find(corpus, published)
     check(Sharded(pieces[:-1], pieces[-1], published.sha256))  # else a shard cut short would be recorded as it is
-    folder = Path(published.folder) if published.folder else folder_of(corpus)
+    folder = Path(published.folder) if published.folder else paths.published(corpus)
     described = [
         {"name": piece.path.relative_to(folder).as_posix(), "bytes": piece.bytes, "sha256": piece.sha256}
         for piece in pieces
     ]
     manifest.write(
-        folder_of(corpus) / manifest.NAME,
+        paths.published(corpus) / manifest.NAME,
         kind="published",
         subject={"corpus": corpus},
         science=study.corpus_science(corpus),

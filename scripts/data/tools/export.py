@@ -23,6 +23,7 @@ from scripts.data.megatron import hashes
 from scripts.data.megatron.indexed import bin_path, idx_path, index_blocks
 from scripts.data.rows import Rows
 from scripts.data.tools.view.source import Source, add_arguments, source_of
+from scripts.study import paths
 
 NAME = "document"  # as the published files are called
 COMMIT_SECONDS = 10.0  # a killed export loses at most about as much
@@ -58,7 +59,7 @@ def job_of(source: Source, steps: int) -> Job:
     """The first `steps` updates of an order; raises UserError if it has fewer."""
     if not 1 <= steps <= source.steps:
         raise UserError(explain("--steps", steps, f"1 to {source.steps}, the steps of the study's runs"))
-    folder = Path("data") / source.corpus / f"order-{source.data_seed}"
+    folder = paths.order(source.corpus, str(source.data_seed))
     content = manifest.read(folder / manifest.NAME, "order")
     facts, digests = content["facts"], folder / "digests.npy"
     if not digests.is_file():

@@ -22,6 +22,7 @@ from scripts.data.sources.archives import glob_regex, read_members, select
 from scripts.data.sources.readers import READERS, Text, plain
 from scripts.data.sources.sections import chosen_share, cut, tidy
 from scripts.data.store import Document, document_id, read_documents, write_documents
+from scripts.study import paths
 from scripts.study.config.data import Archive, Component
 from scripts.study.texts import files_of, reader_for, share
 
@@ -475,9 +476,7 @@ def test_the_files_read_are_those_that_were_fetched(tmp_path: Path, monkeypatch:
     chosen = component(files=["*.txt"])
     facts = {"files": fetch.file_facts("c", chosen)}
     assert list(facts["files"]) == ["b.txt"]
-    manifest.write(
-        fetch.source_folder("c") / "manifest.json", kind="source", subject={}, science={}, files=[], facts=facts
-    )
+    manifest.write(paths.source("c") / "manifest.json", kind="source", subject={}, science={}, files=[], facts=facts)
     Path("a.txt").write_text("A")
     assert files_fetched("c") == [Path("b.txt")]
     Path("b.txt").write_text("BB")
@@ -493,7 +492,7 @@ def test_an_archive_placed_by_hand_is_kept_if_right_and_refused_if_not(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     right = "df7e70e5021544f4834bbee64a9e3789febc4be81470df629cad6ddb03320a5c"
-    path = fetch.source_folder("c") / "p.whl"
+    path = paths.source("c") / "p.whl"
     path.parent.mkdir(parents=True)
     path.write_text("B")
     wanted = Archive(package="p", version="1", file="p.whl", sha256=right)

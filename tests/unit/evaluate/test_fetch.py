@@ -14,6 +14,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_json, read_yaml, write_json
 from scripts.evaluate import cache, fetch
 from scripts.operate.preflight import check_all
+from scripts.study import paths
 from scripts.study.config.evaluation import TaskSet
 from scripts.study.study import Study, parse
 
@@ -47,12 +48,12 @@ def test_missing_data_are_named_before_the_first_job(there: Path, monkeypatch: p
     with pytest.raises(UserError, match=r"the data of piqa, sciq are not in data/hub(.|\n)*make fetch STUDY="):
         check_all(asked, Path())
     here = metadata.version("lm-eval")
-    write_json(cache.HUB / cache.RECORD, {"lm_eval": here, "tasks": {"piqa": 1838}})
+    write_json(paths.HUB / cache.RECORD, {"lm_eval": here, "tasks": {"piqa": 1838}})
     with pytest.raises(UserError, match="the data of sciq are not"):
         cache.check_task_data(asked, Path())
-    write_json(cache.HUB / cache.RECORD, {"lm_eval": here, "tasks": {"piqa": 1838, "sciq": 1000}})
+    write_json(paths.HUB / cache.RECORD, {"lm_eval": here, "tasks": {"piqa": 1838, "sciq": 1000}})
     cache.check_task_data(asked, Path())
-    write_json(cache.HUB / cache.RECORD, {"lm_eval": "0.0.1", "tasks": {"piqa": 1838, "sciq": 1000}})
+    write_json(paths.HUB / cache.RECORD, {"lm_eval": "0.0.1", "tasks": {"piqa": 1838, "sciq": 1000}})
     with pytest.raises(UserError, match="the data of piqa, sciq are not"):
         cache.check_task_data(asked, Path())  # another lm-eval may read other data
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # the reader's own word: jobs have a network
@@ -73,7 +74,7 @@ def test_what_can_not_be_had_is_named_and_the_rest_is_kept(there: Path, monkeypa
     with pytest.raises(UserError, match=r"not fetched: sciq; is there a network(.|\n)*no such data set"):
         fetch.fetch_all(study(["sciq", "piqa"]))
     assert asked == [("piqa", 5), ("sciq", 5)]
-    assert read_json(cache.HUB / cache.RECORD)["tasks"] == {"piqa": 1838}
+    assert read_json(paths.HUB / cache.RECORD)["tasks"] == {"piqa": 1838}
 
 
 def test_jobs_are_offline_and_read_the_cache_that_fetch_filled(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,12 +84,12 @@ def test_jobs_are_offline_and_read_the_cache_that_fetch_filled(there: Path, monk
         assert "HF_HOME" not in os.environ and {os.environ[name] for name in cache.OFFLINE} == {"1"}
         os.environ.clear()
         cache.use(offline=False)
-        assert os.environ["HF_HOME"] == str(there / cache.HUB) and {os.environ[n] for n in cache.OFFLINE} == {"0"}
-        (there / cache.HUB).mkdir(parents=True)
+        assert os.environ["HF_HOME"] == str(there / paths.HUB) and {os.environ[n] for n in cache.OFFLINE} == {"0"}
+        (there / paths.HUB).mkdir(parents=True)
         os.environ.clear()
         os.environ["HF_HUB_OFFLINE"] = "0"
         cache.use(offline=True)
-        assert os.environ["HF_HOME"] == str(there / cache.HUB) and os.environ["HF_HUB_OFFLINE"] == "0"
+        assert os.environ["HF_HOME"] == str(there / paths.HUB) and os.environ["HF_HUB_OFFLINE"] == "0"
         os.environ.clear()
         os.environ["HF_HOME"] = "/elsewhere"
         cache.use(offline=True)

@@ -20,7 +20,7 @@ from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.evaluate import evaluate, tasks
 from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY
-from scripts.study import fingerprints
+from scripts.study import fingerprints, paths
 from scripts.study.study import Study, parse
 from tests.unit.evaluate.test_tasks import library
 
@@ -220,13 +220,11 @@ def test_texts_longer_than_the_context_are_refused(there: Path) -> None:
 def test_requests_come_out_of_the_file_of_another_run(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lm_eval.api.task import Task
 
-    from scripts.evaluate import requests
-
     built: list[Task] = []
     ours = Task.build_all_requests
     monkeypatch.setattr(Task, "build_all_requests", lambda task, **kwargs: (built.append(task), ours(task, **kwargs)))
     fresh = score(STEPS, study(2))
-    (file,) = requests.FOLDER.iterdir()
+    (file,) = paths.REQUESTS.iterdir()
     content = file.read_bytes()
     assert len(built) == len(OWN_TASKS)
     assert score(STEPS, study(2)) == fresh and len(built) == len(OWN_TASKS)  # read, not built
@@ -234,7 +232,7 @@ def test_requests_come_out_of_the_file_of_another_run(there: Path, monkeypatch: 
     assert score(STEPS, study(2)) == fresh and len(built) == 2 * len(OWN_TASKS)  # damaged: made anew
     assert file.read_bytes() == content
     score([0], study(1))
-    assert len(list(requests.FOLDER.iterdir())) == 2  # another number of examples, another file
+    assert len(list(paths.REQUESTS.iterdir())) == 2  # another number of examples, another file
 
 
 def test_a_deleted_file_is_made_again_alone_and_equal(there: Path) -> None:

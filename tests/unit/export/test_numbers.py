@@ -21,9 +21,9 @@ from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml, write_json
 from scripts.export import footprint
-from scripts.export.measure import record_path
 from scripts.export.score import POSITIONS, Comparison, Reference, negative_log_likelihoods, spaced_rows
 from scripts.report.pages import memory
+from scripts.study import paths
 from scripts.study.stages import GGUF
 from scripts.study.study import Study, parse
 from tests.unit.export_numbers import write_numbers
@@ -155,12 +155,12 @@ def test_tables_keep_what_was_measured_apart(measured: Study, monkeypatch: pytes
 
 
 def test_a_record_of_other_files_is_refused(measured: Study) -> None:
-    record = json.loads(record_path("pythia-small", 8).read_text())
+    record = json.loads(paths.record("pythia-small", 8).read_text())
     del record["files"]["q4_0"]
-    write_json(record_path("pythia-small", 8), record)
+    write_json(paths.record("pythia-small", 8), record)
     with pytest.raises(UserError, match="measure it again"):
         export_table.rows(measured)
-    record_path("pythia-small", 8).unlink()
+    paths.record("pythia-small", 8).unlink()
     with pytest.raises(UserError, match=r"missing: results/export/pythia-small/step8\.record\.json"):
         export_table.rows(measured)
 

@@ -13,6 +13,7 @@ import pytest
 from scripts.memorize import counts, pieces, score
 from scripts.memorize.read import Read
 from scripts.memorize.rows import KINDS, row_hashes
+from scripts.study import paths
 
 
 @pytest.fixture
@@ -47,7 +48,6 @@ def test_a_second_job_on_the_same_rows_does_not_read_the_corpus(order: Any, monk
 def test_a_result_written_in_parts_holds_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(score, "GROUP", 2)
-    monkeypatch.setattr(score, "RESULTS", tmp_path)
     job: Any = object.__new__(score.Job)
     job.steps, job.work, job.facts = [3], tmp_path / "work", lambda step: {"step": step}
     job.spec = SimpleNamespace(name="run", training=SimpleNamespace(batch_size=1))
@@ -60,7 +60,7 @@ def test_a_result_written_in_parts_holds_every_row(tmp_path: Path, monkeypatch: 
     found = pieces.Scores(np.array([0, 1, 2, 3], np.int16), np.array([0, 1, 3, 3], np.int16))
     pieces.keep(tmp_path / "work/step3" / pieces.name(0, 4), found, 4)
     job.finish(read, 1)
-    file = pq.ParquetFile(tmp_path / "run/step3.parquet")
+    file = pq.ParquetFile(paths.memorization("run", 3))
     assert file.metadata.num_row_groups == 2
     made = file.read().to_pydict()
     assert made["place"] == [0, 1, 2, 3]  # of the rest only what step 3 has seen
@@ -73,7 +73,7 @@ def test_pieces_of_other_rows_are_dropped(tmp_path: Path, monkeypatch: pytest.Mo
     """A published model stays what it is when the corpus it is scored on is made anew."""
     monkeypatch.chdir(tmp_path)
     job: Any = object.__new__(score.Job)
-    job.spec, job.corpus, job.facts = SimpleNamespace(data_seed=1), Path("data/standard"), lambda step: {"step": step}
+    job.spec, job.facts = SimpleNamespace(corpus="standard", data_seed=1), lambda step: {"step": step}
     for folder in ("data/standard", "data/standard/order-1"):
         Path(folder).mkdir(parents=True)
         Path(folder, "manifest.json").write_text("one")

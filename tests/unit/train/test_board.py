@@ -14,10 +14,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
+from scripts.study import paths
 from scripts.study.config.study_file import Runtime
 from scripts.train import boards
 from scripts.train.board import FOLDER, Boards, check_boards, scalars
-from scripts.train.logbook import EXACT, TIMING, Logbook
+from scripts.train.logbook import EXACT, Logbook
 
 
 def runtime(**asked: Any) -> Runtime:
@@ -32,7 +33,7 @@ def book(root: Path, active: bool = True, **asked: Any) -> Logbook:
 def write(log: Logbook, steps: range) -> None:
     for step in steps:
         log.write(EXACT[0], {"step": step, "loss": 4 / step, "gradient_norm": None, "applied": 1, "rows": "ab12"})
-        log.write(TIMING, {"step": step, "seconds": 0.5})
+        log.write(paths.TIMING, {"step": step, "seconds": 0.5})
         if step % 4 == 0:
             log.write(EXACT[1], {"step": step, "loss": 5 / step, "components": {"verse": 6 / step}})
 
@@ -187,7 +188,7 @@ def test_a_finished_run_is_shown_from_the_lines_it_logged(tmp_path: Path) -> Non
     write(log, range(1, 5))
     log.close()
     found = events(tmp_path)
-    assert boards.write(tmp_path, asked) == sum(len(lines(tmp_path, name)) for name in (*EXACT, TIMING))
+    assert boards.write(tmp_path, asked) == sum(len(lines(tmp_path, name)) for name in (*EXACT, paths.TIMING))
     assert events(tmp_path) == found and found
     with pytest.raises(UserError, match="the run has logged nothing"):
         boards.write(tmp_path / "empty", asked)

@@ -11,7 +11,7 @@ from scripts.common import manifest
 from scripts.common.errors import UserError, explain, near
 from scripts.data.changes import change_of
 from scripts.data.rows import Rows
-from scripts.data.tools.view.text import DEFAULT
+from scripts.study import paths
 
 if TYPE_CHECKING:
     from scripts.study.runs import Run
@@ -51,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser, *, alone: bool = True) -> Non
 
 def add_tokenizer(parser: argparse.ArgumentParser) -> None:
     """Option for the tokenizer that the corpus was made with."""
-    parser.add_argument("--tokenizer", type=Path, default=DEFAULT, help=f"its tokenizer.json (default: {DEFAULT})")
+    told = f"its tokenizer.json (default: {paths.VOCABULARY})"
+    parser.add_argument("--tokenizer", type=Path, default=paths.VOCABULARY, help=told)
 
 
 def source_of(arguments: argparse.Namespace) -> Source:
@@ -67,14 +68,14 @@ def source_of(arguments: argparse.Namespace) -> Source:
     study = load(arguments.study)
     runs = readers(study, arguments.corpus, arguments.seed, arguments.run)
     corpus, seed, batch_size = runs[0].corpus, runs[0].data_seed, runs[0].training.batch_size
-    order = Path("data") / corpus / f"order-{seed}" / manifest.NAME
+    order = paths.order(corpus, seed) / manifest.NAME
     made_for = manifest.read(order, "order")["science"]
     if lines := manifest.differing(made_for, study.order_science(corpus, seed)):
         raise UserError(f"{order}: is not the order of {arguments.study}:\n  " + "\n  ".join(lines))
     saved = sorted({step for run in runs for step in study.steps(run.name)})
     steps = max(run.training.steps for run in runs)
     change = change_of(runs[0]) if arguments.run is not None else None
-    rows = Rows.open(Path("data") / corpus, seed, change, study.order_rows(corpus, seed))
+    rows = Rows.open(paths.corpus(corpus), seed, change, study.order_rows(corpus, seed))
     return Source(rows, batch_size, steps, saved, corpus, seed)
 
 

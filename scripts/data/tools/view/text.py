@@ -10,7 +10,6 @@ from pathlib import Path
 from scripts.common.errors import UserError
 from scripts.data.symbols import BYTE_OF_SYMBOL
 
-DEFAULT = Path("data/tokenizer/tokenizer.json")
 # control characters would move the cursor or colour the terminal; their pictures stand from U+2400 on
 _SHOWN = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: "\u2421"}
 _SHOWN |= dict.fromkeys(range(0x80, 0xA0), "\ufffd")
