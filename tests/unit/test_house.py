@@ -16,6 +16,7 @@ from scripts.common.environment import ROOT
 MODULES = sorted(path for path in (ROOT / "scripts").rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 HEAVY = ("torch", "transformers", "deepspeed", "datasets", "lm_eval", "pandas", "pyarrow", "numpy", "altair")
+FOLDERS = "checkpoints|models|exports|data|results|logs|benchmarks"
 
 
 def imported_by_rules() -> set[str]:
@@ -81,3 +82,28 @@ def test_modules_that_belong_together_are_a_package() -> None:
     for folder in {path.parent for path in MODULES}:
         words = Counter(path.stem.split("_")[0] for path in MODULES if path.parent == folder)
         assert [word for word, count in words.items() if count > 1] == [], folder
+
+
+def paths_in(tree: ast.AST) -> list[str]:
+    """Texts, but for docstrings, that begin with a folder of a study and a slash, or are one that is made a Path of."""
+    said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    used = [node.args for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "Path"]
+    used += [[node.right] for node in ast.walk(tree) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)]
+    alone = {id(node) for nodes in used for node in nodes}
+    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return [
+        node.value
+        for node in texts
+        if (id(node) not in said and re.match(f"({FOLDERS})/", node.value))
+        or (id(node) in alone and re.fullmatch(FOLDERS, node.value))
+    ]
+
+
+def test_paths_of_a_study_stand_in_one_module() -> None:
+    seen = ast.parse(
+        'f"data/{x}", Path("models"), root / "logs", "data", root / "results/a b", "or results/study.json"'
+    )
+    assert paths_in(seen) == ["data/", "models", "logs", "results/a b"]
+    study = ROOT / "scripts/study"
+    others = {path: tree for path, tree in TREES.items() if path not in (study / "paths.py", study / "catalogue.py")}
+    assert {path: found for path, tree in others.items() if (found := paths_in(tree))} == {}  # Pythia has models/ too
