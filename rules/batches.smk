@@ -1,16 +1,13 @@
 # Batches of checkpoints: a step stays a target of its own, a process handles the batch.
-import json
-import os
-
 from snakemake.cli import get_argument_parser
 
 # What single steps are asked for by path. Snakemake tells the targets only after it has read the rules, so they are taken
 # from its command line; the Snakemake of a job, which is given none, is told by its parent.
+asked = None
 if workflow.is_main_process:
     maybe = any("step" in word for word in sys.argv)  # Snakemake's own parser takes 0.4 s
     asked = get_argument_parser().parse_known_args(sys.argv[1:])[0].targets if maybe else []
-    os.environ["CASTALIA_STEPS"] = json.dumps(steps_asked(asked))
-STEPS_ASKED = json.loads(os.environ.get("CASTALIA_STEPS", "null"))
+STEPS_ASKED = inherited(asked)
 
 
 def batches(stage):

@@ -7,6 +7,7 @@ and the closing counts follow from the declaration; a new stage is one more here
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -151,6 +152,7 @@ STAGES = (TRAIN, CONVERT, GGUF, MEASURE, EVALUATE, MEMORIZE)
 OF_MODELS = (GGUF, MEASURE, EVALUATE, MEMORIZE)
 OF_EVERY_RUN = tuple(stage for stage in STAGES if stage.phase != "export")  # the others are asked of some runs only
 NEEDS_NO_MODEL = ("data", "train", "deduplicate")  # phases
+ASKED = "CASTALIA_STEPS"  # environment variable
 PHASES = ("all", "deduplicate", "data", *dict.fromkeys(stage.phase for stage in STAGES), "analyze", "report")
 
 
@@ -190,6 +192,15 @@ def steps_asked(names: Iterable[str]) -> dict[str, list[int]] | None:
         elif not (path in NEEDS_NO_MODEL or paths.below(path, paths.DATA) or paths.below(path, paths.CHECKPOINTS)):
             return None
     return asked or None
+
+
+def inherited(names: Iterable[str] | None) -> dict[str, list[int]] | None:
+    """The steps asked for by these targets, left in the environment for the Snakemake of each job, which is given no
+    targets (None) and finds them there."""
+    if names is not None:
+        os.environ[ASKED] = json.dumps(steps_asked(names))
+    found: dict[str, list[int]] | None = json.loads(os.environ.get(ASKED, "null"))
+    return found
 
 
 def alone(batches: Iterable[Batch], asked: dict[str, list[int]]) -> list[Batch]:
