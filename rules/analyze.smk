@@ -5,8 +5,7 @@ rule tables:
     input:
         checkpoints=later(CHECKPOINTS),
         corpora=expand("data/{corpus}/manifest.json", corpus=CORPORA),
-        evals=later(EVALS),
-        memorization=later(MEMORIZATION),
+        results=later(*(OF_STAGES[stage.name] for stage in OF_EVERY_RUN if stage in OF_MODELS)),
         published=published_scores,
     output:
         TABLES,

@@ -12,7 +12,8 @@ from scripts.operate.start import record
 from scripts.study import paths, sampling, targets
 from scripts.study.config.study_file import APACHE
 from scripts.study.fingerprints import run_settings
-from scripts.study.stages import CONVERT, EVALUATE, GGUF, MEASURE, MEMORIZE, OF_MODELS, alone, inherited, of_step
+from scripts.study.stages import CONVERT, EVALUATE, GGUF, MEASURE, MEMORIZE, OF_EVERY_RUN, OF_MODELS
+from scripts.study.stages import alone, inherited, of_step
 from scripts.study.study import merged, parse as parse_study
 from scripts.study.texts import holdable, matching, within
 
@@ -170,7 +171,7 @@ FETCHED = targets.fetched(STUDY)
 DATA = targets.data(STUDY)
 CHECKPOINTS = targets.checkpoints(STUDY)
 OF_STAGES = {stage.name: stage.files(STUDY) for stage in (CONVERT, *OF_MODELS)}
-MODELS, EVALS, MEMORIZATION = (OF_STAGES[stage.name] for stage in (CONVERT, EVALUATE, MEMORIZE))
+MODELS = OF_STAGES[CONVERT.name]
 LAST_MODELS = targets.last_models(STUDY)
 EXPORT_TABLES = targets.export_tables(STUDY)
 TABLES = targets.tables(STUDY)
