@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 from scripts.analyze import tables
 from scripts.analyze.chance import chance, speaking_metric
 from scripts.study.study import Study
-from scripts.study.targets import ANALYSES
+from scripts.study.targets import ANALYSES, OF_STAGES
 
 PUBLISHED = ["model", "run", "size", "corpus", "non_embedding", "shots", "step", "task", "metric", "value"]
 
@@ -33,6 +33,8 @@ class Results:
     """Published scores (docs/formats.md); no rows if the study names none."""
     analyses: dict[str, pd.DataFrame] = field(default_factory=dict)
     """The tables memorization_<name> by name."""
+    of_stages: dict[str, pd.DataFrame] = field(default_factory=dict)
+    """The tables of the other stages by name."""
 
     @cached_property
     def sizes(self) -> list[str]:
@@ -98,7 +100,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def load(study: Study) -> Results:
     """Read results/tables; raises UserError that names a missing table."""
-    names = ("losses", "held_out", "evals", "memorization", "runs")
+    names = ("losses", "held_out", "runs", *OF_STAGES)
     analyses = {name: tables.read(f"memorization_{name}") for name in ANALYSES}
     made = of_tables(study, {name: tables.read(name) for name in names}, tables.read("corpora"), analyses)
     return replace(made, published=tables.read("published")) if study.file.evaluation.published else made
@@ -110,7 +112,9 @@ def of_tables(
     """Results of tables by name. What the suite shows is told of runs from step 0; those of interventions are compared
     with their parents."""
     suite = {name: frame[_plain(frame, study)].reset_index(drop=True) for name, frame in made.items()}
-    return Results(study, corpora=corpora, changed=made, analyses=analyses or {}, **suite)
+    known = {field.name for field in fields(Results)}
+    of_stages = {name: suite.pop(name) for name in list(suite) if name not in known}
+    return Results(study, corpora=corpora, changed=made, analyses=analyses or {}, of_stages=of_stages, **suite)
 
 
 def _plain(frame: pd.DataFrame, study: Study) -> pd.Series:

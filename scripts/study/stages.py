@@ -41,6 +41,8 @@ class Stage:
     steps: Callable[[Study, str], list[int]]
     settings: Callable[[Study, str, str], Settings]
     parts: Callable[[Study], Iterable[str]] = lambda _: ONCE
+    table: str = ""
+    """The table in results/tables that its outputs are gathered into, if they are into one."""
     batched: bool = True
     """Whether one job goes through a batch of steps."""
     replayed: bool = True
@@ -138,6 +140,7 @@ EVALUATE = Stage(
     steps=Study.evaluation_steps,
     settings=lambda study, _, part: study.evaluation_science(part),
     parts=lambda study: study.file.evaluation.task_sets,
+    table="evals",
 )
 MEMORIZE = Stage(
     "memorize",
@@ -147,6 +150,7 @@ MEMORIZE = Stage(
     str(paths.memorization("{run}", "{step}")),
     steps=Study.memorization_steps,
     settings=lambda study, *_: study.memorization_science(),
+    table="memorization",
 )
 STAGES = (TRAIN, CONVERT, GGUF, MEASURE, EVALUATE, MEMORIZE)
 OF_MODELS = (GGUF, MEASURE, EVALUATE, MEMORIZE)

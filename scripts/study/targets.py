@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scripts.study import paths, sampling
-from scripts.study.stages import CONVERT, GGUF, MEASURE, MEMORIZE
+from scripts.study.stages import CONVERT, GGUF, MEASURE, OF_EVERY_RUN
 from scripts.study.study import Study
 
 EXPORT_TABLES = [str(paths.table("export")), str(paths.EXPORT_MEMORY)]
@@ -14,9 +14,10 @@ def _both(*tables: str) -> list[str]:
     return [str(paths.table(table, form)) for table in tables for form in ("parquet", "csv")]
 
 
+OF_STAGES = [stage.table for stage in OF_EVERY_RUN if stage.table]  # one a stage
 ANALYSES = ["pairs", "histogram", "order", "windows", "seen", "groups", "fits"]  # of memorization
 TABLES = [
-    *_both("runs", "losses", "held_out", "evals", "memorization", *(f"memorization_{table}" for table in ANALYSES)),
+    *_both("runs", "losses", "held_out", *OF_STAGES, *(f"memorization_{table}" for table in ANALYSES)),
     str(paths.table("corpora")),
 ]
 PUBLISHED = _both("published")
@@ -91,12 +92,12 @@ def export_tables(study: Study) -> list[str]:
 def tables(study: Study) -> list[str]:
     """Tidy tables, that of published scores if the study names some.
 
-    Of a study that trains nothing those of scores, of memorization only if a corpus is there for it.
+    Of a study that trains nothing those of its stages: scores, and memorization if a corpus is there for it.
     """
     published = PUBLISHED if study.file.evaluation.published else []
     if study.trained:
         return [*TABLES, *published]
-    return _both("evals", *(["memorization"] if MEMORIZE.asked(study) else [])) + published
+    return _both(*(stage.table for stage in OF_EVERY_RUN if stage.table and stage.asked(study))) + published
 
 
 def results(study: Study) -> list[str]:
