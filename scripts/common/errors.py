@@ -41,6 +41,18 @@ def told_last(fix: str) -> Iterator[None]:
         raise UserError(f"{what}\n  write:   {fix}") from None
 
 
+@contextmanager
+def connection_told() -> Iterator[None]:
+    """Around downloads by huggingface_hub (2.4.0), whose threads share a client: where one of them reaches nobody it is
+    closed under the others, and their RuntimeError is a lost connection too, so ConnectionError is raised."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "client has been closed" not in str(error):
+            raise
+        raise ConnectionError(str(error)) from None
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a command's main; a UserError ends it with its text and exit code 2."""
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from scripts.common.errors import UserError
+from scripts.common.errors import UserError, connection_told
 from scripts.common.files import digest_of, read_json, sha256_file
 from scripts.convert.publish.local import git_sha1
 from scripts.convert.publish.revisions import File, place
@@ -129,9 +129,10 @@ class HubSource:
         from huggingface_hub import snapshot_download
 
         folder = self.staging / f"step{step}"
-        snapshot_download(
-            self.repo, revision=commit, allow_patterns=names, local_dir=folder, endpoint=self.api.endpoint
-        )
+        with connection_told():
+            snapshot_download(
+                self.repo, revision=commit, allow_patterns=names, local_dir=folder, endpoint=self.api.endpoint
+            )
         return folder
 
     def take(self, step: int, listed: Listed, draft: Path) -> None:

@@ -29,6 +29,14 @@ def in_csv(name: str, old: str, new: str) -> Callable[[], None]:
     return change
 
 
+def emptied(name: str) -> Callable[[], None]:
+    def change() -> None:
+        path = Path("results/tables") / f"{name}.csv"
+        path.write_text(path.read_text().splitlines(keepends=True)[0])
+
+    return change
+
+
 def in_parquet(name: str, column: str) -> Callable[[], None]:
     def change() -> None:
         path = Path("results/tables") / f"{name}.parquet"
@@ -46,7 +54,7 @@ def in_parquet(name: str, column: str) -> Callable[[], None]:
         (in_csv("losses", "6.4", "6.3"), "losses.csv: line "),
         (in_csv("export", "\npythia-small", "\npythia-large"), "export.csv: line 2: run is 'pythia-large', analysis"),
         (in_csv("corpora", "standard", "deduped"), "corpora.csv: line "),
-        (lambda: Path("results/tables/runs.csv").write_text("run\n"), "runs.csv: 0 rows, analysis makes 3"),
+        (emptied("runs"), "runs.csv: 0 rows, analysis makes 3"),
         (lambda: Path("results/tables/runs.csv").write_bytes(b"\xff"), "runs.csv: not UTF-8"),
         (in_parquet("evals", "value"), "evals.parquet: line 2: value is "),
         (in_parquet("memorization_pairs", "predictor_step"), "memorization_pairs.parquet: line 2: predictor_step is "),

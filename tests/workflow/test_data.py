@@ -185,7 +185,7 @@ def test_tokenizing_goes_on_where_it_was_killed(prepared: Path, tmp_path: Path) 
         "t.encode = lambda *a: (time.sleep(0.05), encode(*a))[1]\n"
         "t.main()"
     )
-    process = subprocess.Popen([sys.executable, "-c", slow, *command(step, study)[3:]], cwd=folder, env=environment())
+    process = subprocess.Popen([sys.executable, "-c", slow, *command(step, study)[4:]], cwd=folder, env=environment())
     progress = folder / "data/standard/pieces/.part-1.work/draft/pile/progress.json"
     while not progress.exists() or read_json(progress)["progress"]["documents"] < 20:
         assert process.poll() is None

@@ -277,5 +277,5 @@ def test_a_damaged_checkpoint_fails_the_replay_of_its_model_and_no_job(finished:
     done = workflow.command_line("scripts.audit", "replay-model", "--run", RUN, "--step", "8")
     assert done.returncode == 0, done.stderr
     verdict = read_json(workflow.folder / f"results/audit/replay/{RUN}_8.json")
-    told = f"checkpoints/{RUN}/global_step8: refused by scripts.convert.convert, as its log says"
+    told = f"checkpoints/{RUN}/global_step8: refused by scripts.convert convert, as its log says"
     assert faults(verdict) == [told]

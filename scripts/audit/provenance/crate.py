@@ -100,7 +100,8 @@ def _file(crate: ROCrate, path: Path) -> Any:
 
 
 def _tool(crate: ROCrate, stage: str, module: str) -> ContextEntity:
-    return _thing(crate, f"#{module}", "SoftwareApplication", module, description=f"The command of the stage {stage}")
+    identity = f"#{module.replace(' ', '-')}"  # a blank is no part of an IRI
+    return _thing(crate, identity, "SoftwareApplication", module, description=f"The command of the stage {stage}")
 
 
 def _by_run(found: list[Artefact]) -> dict[str, list[Artefact]]:

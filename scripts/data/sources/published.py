@@ -13,7 +13,7 @@ import numpy as np
 
 from scripts.common import manifest
 from scripts.common.command import Parser
-from scripts.common.errors import UserError, explain, near
+from scripts.common.errors import UserError, connection_told, explain, near
 from scripts.data.megatron.hashes import read_hashes
 from scripts.data.megatron.indexed import BLOCK, Tokens, bin_path, fixed_length, idx_path
 from scripts.data.megatron.onepass import Joined, Piece, check_pieces
@@ -79,7 +79,8 @@ def on_hub(corpus: str, published: Published, folder: Path) -> list[Piece]:
     shards, index = files_among(corpus, published, list(listed), f"the hub's {published.repo}")
     files = [listed[name] for name in (*shards, index)]
     _check_room(folder, sum(file.size for file in files if not (folder / file.path).exists()))
-    snapshot_download(allow_patterns=[file.path for file in files], local_dir=folder, **asked)
+    with connection_told():
+        snapshot_download(allow_patterns=[file.path for file in files], local_dir=folder, **asked)
     return [Piece(folder / file.path, file.lfs.sha256 if file.lfs else None, file.size) for file in files]
 
 
