@@ -26,8 +26,8 @@ include: "rules/report.smk"
 include: "rules/audit.smk"
 include: "rules/plan.smk"
 include: "rules/replay.smk"
-include: "rules/signal.smk"
-include: "rules/evidence.smk"
+include: "rules/recency.smk"
+include: "rules/provenance.smk"
 include: "rules/targets.smk"
 
 
@@ -42,7 +42,7 @@ rule all:
         RESULTS,
         CARDS,
         AUDIT,
-        EVIDENCE,
+        PROVENANCE,
     localrule: True
     message:
         "The study is complete"

@@ -53,7 +53,7 @@ wildcard_constraints:
     task_set="|".join(map(re.escape, TASK_SETS)),
     seed=r"\d+",
     part=r"\d+",
-    leg=r"\d+",
+    segment=r"\d+",
     group=r"\d+",
     step=r"\d+",
 
@@ -64,8 +64,8 @@ def component_files(wildcards):
     return holdable(path for pattern in patterns for path in matching(pattern))
 
 
-def component_science(wildcards):
-    return STUDY.component_science(wildcards.component)
+def component_settings(wildcards):
+    return STUDY.component_settings(wildcards.component)
 
 
 def component_parts(wildcards):
@@ -80,13 +80,13 @@ def part_documents(wildcards):
 def corpus_sources(wildcards):
     """What a corpus is joined from: published files, or the pieces of its parts and what they were made from."""
     corpus = STUDY.file.data.corpora.get(wildcards.corpus)  # the held-out split is none of them
-    if corpus and corpus.published:
-        return [f"{paths.published(wildcards.corpus)}/manifest.json"]
+    if corpus and corpus.external:
+        return [f"{paths.external(wildcards.corpus)}/manifest.json"]
     pieces = [str(paths.pieces(wildcards.corpus, part)) for part in PARTS]
     return [*pieces, *DOCUMENTS, f"{paths.CLUSTERS}/manifest.json", f"{paths.TOKENIZER}/manifest.json"]
 
 
-def published_files(wildcards):
+def external_files(wildcards):
     """Token files on disk that a corpus is joined from; those of the hub are not there before they are downloaded."""
     published = STUDY.file.data.corpora[wildcards.corpus].published
     if published is None or published.folder is None:
@@ -95,28 +95,28 @@ def published_files(wildcards):
     return holdable([*found, *matching(published.hashes or "")])
 
 
-def corpus_science(wildcards):
-    return STUDY.corpus_science(wildcards.corpus)
+def corpus_settings(wildcards):
+    return STUDY.corpus_settings(wildcards.corpus)
 
 
-def order_science(wildcards):
-    return STUDY.order_science(wildcards.corpus, int(wildcards.seed))
+def order_settings(wildcards):
+    return STUDY.order_settings(wildcards.corpus, int(wildcards.seed))
 
 
-def train_science(wildcards):
+def train_settings(wildcards):
     return run_settings(STUDY, wildcards.run)
 
 
-def fetch_science(wildcards):
-    return STUDY.published_science(wildcards.run)
+def fetch_settings(wildcards):
+    return STUDY.external_settings(wildcards.run)
 
 
-def evaluation_science(wildcards):
-    return STUDY.evaluation_science(wildcards.task_set)
+def evaluation_settings(wildcards):
+    return STUDY.evaluation_settings(wildcards.task_set)
 
 
-def export_science(wildcards):
-    return STUDY.export_science(wildcards.run)
+def export_settings(wildcards):
+    return STUDY.export_settings(wildcards.run)
 
 
 def included_tasks(wildcards):
@@ -124,9 +124,9 @@ def included_tasks(wildcards):
     return holdable(task_files(STUDY.file.evaluation.task_sets[wildcards.task_set].include_path))
 
 
-def published_scores(wildcards):
+def external_scores(wildcards):
     """Files of the published scores that are shown beside the study's."""
-    place = STUDY.file.evaluation.published
+    place = STUDY.file.evaluation.external
     if place is None or not Path(place).exists():  # refused at the start
         return []
     return holdable(Path(place).rglob("*.json") if Path(place).is_dir() else [place])
@@ -141,10 +141,10 @@ def order_manifest(wildcards):
     return f"{paths.order(run.corpus, run.data_seed)}/manifest.json"
 
 
-def leg_before(run, leg):
-    """What a leg goes on from: the leg before, or the parent of an intervention's run; nothing for a run's first."""
-    if leg > 1:
-        return [f"{paths.leg(run, leg - 1)}/manifest.json"]
+def segment_before(run, segment):
+    """What a segment goes on from: the segment before, or the parent of an intervention's run; nothing for a run's first."""
+    if segment > 1:
+        return [f"{paths.segment(run, segment - 1)}/manifest.json"]
     return STUDY.ancestors(run)
 
 
@@ -178,6 +178,6 @@ TABLES = targets.tables(STUDY)
 RESULTS = targets.results(STUDY)
 CARDS = targets.cards(STUDY)
 REPLAYED = targets.replayed(STUDY)
-SIGNALS = targets.signals(STUDY)
+RECENCIES = targets.recencies(STUDY)
 AUDIT = targets.audit(STUDY)
-EVIDENCE = targets.evidence(STUDY)
+PROVENANCE = targets.provenance(STUDY)

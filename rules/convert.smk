@@ -58,7 +58,7 @@ for batch in model_batches(STUDY.published):
             mem_mb=model_memory,
         params:
             study=STUDY_FILE,
-            science=fetch_science,
+            settings=fetch_settings,
             steps=batch.steps,
         message:
             "Fetch {wildcards.run}, steps {params.steps}"

@@ -19,7 +19,7 @@ rule fetch:
         mem_mb=500,
     params:
         study=STUDY_FILE,
-        science=component_science,
+        settings=component_settings,
     message:
         "Fetch the source of {wildcards.component} and check its hash"
     shell:
@@ -42,7 +42,7 @@ rule documents:
         mem_mb=1500,
     params:
         study=STUDY_FILE,
-        science=component_science,
+        settings=component_settings,
         parts=component_parts,  # part 0 of two holds other files than part 0 of one
     message:
         "Read the documents of {wildcards.component}, part {wildcards.part}"
@@ -68,7 +68,7 @@ rule tokenizer:
         mem_mb=data_memory,
     params:
         study=STUDY_FILE,
-        science=STUDY.tokenizer_science(),
+        settings=STUDY.tokenizer_settings(),
     message:
         "Make the tokenizer"
     shell:
@@ -94,23 +94,23 @@ rule tokenize:
         mem_mb=data_memory,
     params:
         study=STUDY_FILE,
-        science=corpus_science,
+        settings=corpus_settings,
     message:
         "Tokenize {wildcards.corpus}, part {wildcards.part}"
     shell:
         "python -m scripts.data tokenize --study {params.study} --corpus {wildcards.corpus} --part {wildcards.part} > {log} 2>&1"
 
 
-rule published:
+rule external:
     input:
-        published_files,
+        external_files,
         corrected,
     output:
-        "data/published/{corpus}/manifest.json",
+        "data/external/{corpus}/manifest.json",
     log:
-        "logs/published/{corpus}.log",
+        "logs/external/{corpus}.log",
     benchmark:
-        "benchmarks/published/{corpus}.jsonl"
+        "benchmarks/external/{corpus}.jsonl"
     priority: FIRST
     localrule: True
     conda:
@@ -119,11 +119,11 @@ rule published:
         mem_mb=1000,
     params:
         study=STUDY_FILE,
-        science=corpus_science,
+        settings=corpus_settings,
     message:
         "Get the published tokens of {wildcards.corpus}"
     shell:
-        "python -m scripts.data published --study {params.study} --corpus {wildcards.corpus} > {log} 2>&1"
+        "python -m scripts.data external --study {params.study} --corpus {wildcards.corpus} > {log} 2>&1"
 
 
 rule join:
@@ -142,7 +142,7 @@ rule join:
         mem_mb=data_memory,
     params:
         study=STUDY_FILE,
-        science=corpus_science,
+        settings=corpus_settings,
     message:
         "Join the tokens of {wildcards.corpus}"
     shell:
@@ -166,7 +166,7 @@ rule order:
         mem_mb=data_memory,
     params:
         study=STUDY_FILE,
-        science=order_science,
+        settings=order_settings,
     message:
         "Order the rows of {wildcards.corpus} by data seed {wildcards.seed}"
     shell:

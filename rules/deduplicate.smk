@@ -17,7 +17,7 @@ rule signatures:
         mem_mb=data_memory,
     params:
         study=STUDY_FILE,
-        science=STUDY.hashing_science(),
+        settings=STUDY.hashing_settings(),
     message:
         "Hash the documents of part {wildcards.part} for deduplication"
     shell:
@@ -41,7 +41,7 @@ rule pairs:
         mem_mb=data_memory,
     params:
         study=STUDY_FILE,
-        science=STUDY.hashing_science(),
+        settings=STUDY.hashing_settings(),
     message:
         "Find the near-duplicates of group {wildcards.group} of the bands"
     shell:
@@ -66,7 +66,7 @@ rule clusters:
         mem_mb=data_memory,
     params:
         study=STUDY_FILE,
-        science=STUDY.cluster_science(),
+        settings=STUDY.cluster_settings(),
     message:
         "Cluster near-duplicates and choose the held-out split"
     shell:

@@ -17,7 +17,7 @@ rule tasks:
         mem_mb=1000,
     params:
         study=STUDY_FILE,
-        science=STUDY.task_science(),
+        settings=STUDY.task_settings(),
     message:
         "Make the study's own tasks"
     shell:
@@ -52,7 +52,7 @@ for batch in batches(EVALUATE):
             gpu=GPUS,
         params:
             study=STUDY_FILE,
-            science=evaluation_science,
+            settings=evaluation_settings,
             steps=batch.steps,
         message:
             "Evaluate {wildcards.run} {wildcards.task_set}, steps {params.steps}"

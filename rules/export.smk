@@ -23,7 +23,7 @@ for batch in batches(GGUF):
             mem_mb=model_memory,
         params:
             study=STUDY_FILE,
-            science=STUDY.gguf_science(),
+            settings=STUDY.gguf_settings(),
             steps=batch.steps,
         message:
             "Write GGUF files of {wildcards.run}, steps {params.steps}"
@@ -56,7 +56,7 @@ for batch in batches(GGUF):
             gpu=GPUS,
         params:
             study=STUDY_FILE,
-            science=export_science,
+            settings=export_settings,
             steps=batch.steps,
         message:
             "Measure GGUF files of {wildcards.run}, steps {params.steps}"

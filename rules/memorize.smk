@@ -28,7 +28,7 @@ for batch in batches(MEMORIZE):
             gpu=GPUS * RUNTIME.memorization_processes,
         params:
             study=STUDY_FILE,
-            science=STUDY.memorization_science(),
+            settings=STUDY.memorization_settings(),
             steps=batch.steps,
         message:
             "Score memorization of {wildcards.run}, steps {params.steps}"

@@ -18,7 +18,7 @@ rule plan:
         mem_mb=500,
     params:
         study=STUDY_FILE,
-        science=STUDY.file.model_dump(),
+        settings=STUDY.file.model_dump(),
     message:
         "Plan {STUDY.file.study}: time, disk, jobs"
     shell:

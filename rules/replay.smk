@@ -1,8 +1,8 @@
-# Sampled parts made a second time: a job a stretch of training, one a checkpoint, one for the rows. What is drawn follows
+# Sampled parts made a second time: a job a span of training, one a checkpoint, one for the rows. What is drawn follows
 # from the study and its public seed, so the graph is static. The verdicts say what differs; no job fails for it.
 
 
-rule replay_leg:
+rule replay_segment:
     input:
         "checkpoints/{run}/manifest.json",
         corpus_manifest,
@@ -34,7 +34,7 @@ rule replay_leg:
     message:
         "Train {wildcards.run} again from step {wildcards.begin} to {wildcards.end}"
     shell:
-        "exec python -m scripts.audit replay-leg --study {params.study} --run {wildcards.run}"
+        "exec python -m scripts.audit replay-segment --study {params.study} --run {wildcards.run}"
         " --begin {wildcards.begin} --end {wildcards.end} > {log} 2>&1"
 
 

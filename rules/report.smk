@@ -60,7 +60,7 @@ rule figures:
 rule index:
     input:
         expand("results/figures/{name}.json", name=FIGURES),
-        ["results/figures/recency.json"] if SIGNALS else [],
+        ["results/figures/recency.json"] if RECENCIES else [],
         "results/findings.json",
         "data/clusters/manifest.json",
         DATA,

@@ -91,11 +91,11 @@ def memorization_time(wildcards, attempt, batch):
     return forward_minutes(spec, RUNTIME, vocabulary, tokens, len(batch.steps), attempt)
 
 
-def signal_time(wildcards, attempt):
+def recency_time(wildcards, attempt):
     """Minutes to show every looked-at checkpoint the rows of all of them."""
     spec, vocabulary = STUDY.run(wildcards.run), STUDY.padded_vocabulary(wildcards.run)
-    checkpoints = len(sampling.signal_steps(STUDY, wildcards.run))
-    tokens = checkpoints * STUDY.file.audit.signal.rows * spec.training.sequence_length
+    checkpoints = len(sampling.recency_steps(STUDY, wildcards.run))
+    tokens = checkpoints * STUDY.file.audit.recency.rows * spec.training.sequence_length
     return forward_minutes(spec, RUNTIME, vocabulary, tokens, checkpoints, attempt)
 
 

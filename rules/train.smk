@@ -1,20 +1,20 @@
-# One job a leg, so one a run if it has one leg. Its checkpoints are no declared outputs, so that a failed job leaves them to resume from;
+# One job a segment, so one a run if it has one segment. Its checkpoints are no declared outputs, so that a failed job leaves them to resume from;
 # the run's manifest, written last, is. `exec`, because a shell in between would die of the SIGTERM that lets training save, and
 # Snakemake would take that for the job's end.
 
 
-rule train_leg:
+rule train_segment:
     input:
         corpus_manifest,
         order_manifest,
         "data/held-out/manifest.json",
-        lambda wildcards: leg_before(wildcards.run, int(wildcards.leg)),
+        lambda wildcards: segment_before(wildcards.run, int(wildcards.segment)),
     output:
-        update("checkpoints/{run}/legs/leg-{leg}/manifest.json"),  # a run stays whole where training refuses
+        update("checkpoints/{run}/segments/segment-{segment}/manifest.json"),  # a run stays whole where training refuses
     log:
-        "logs/train/{run}-leg{leg}.log",
+        "logs/train/{run}-segment{segment}.log",
     benchmark:
-        "benchmarks/train/{run}-leg{leg}.jsonl"
+        "benchmarks/train/{run}-segment{segment}.jsonl"
     wildcard_constraints:
         run="|".join(map(re.escape, TRAINED)) or "(?!)",
     priority: largest_first
@@ -30,11 +30,11 @@ rule train_leg:
         tasks_per_node=training_tasks,
     params:
         study=STUDY_FILE,
-        science=train_science,
+        settings=train_settings,
     message:
-        "Train leg {wildcards.leg} of {wildcards.run}"
+        "Train segment {wildcards.segment} of {wildcards.run}"
     shell:
-        "exec python -m scripts.train launch --study {params.study} --run {wildcards.run} --leg {wildcards.leg} > {log} 2>&1"
+        "exec python -m scripts.train launch --study {params.study} --run {wildcards.run} --segment {wildcards.segment} > {log} 2>&1"
 
 
 rule train_run:
@@ -42,7 +42,7 @@ rule train_run:
         corpus_manifest,
         order_manifest,
         "data/held-out/manifest.json",
-        lambda wildcards: leg_before(wildcards.run, STUDY.file.runtime.legs),
+        lambda wildcards: segment_before(wildcards.run, STUDY.file.runtime.segments),
     output:
         update("checkpoints/{run}/manifest.json"),
     log:
@@ -64,7 +64,7 @@ rule train_run:
         tasks_per_node=training_tasks,
     params:
         study=STUDY_FILE,
-        science=train_science,
+        settings=train_settings,
     message:
         "Train {wildcards.run}"
     shell:

@@ -42,7 +42,7 @@ class Fakes:
                         stage.file(run, step, part), self.facts(run, step, stage.settings(self.study, run, part))
                     )
         self.verdicts()
-        for made in (targets.tables, targets.results, targets.cards, targets.export_tables, targets.evidence):
+        for made in (targets.tables, targets.results, targets.cards, targets.export_tables, targets.provenance):
             for path in made(self.study):
                 self.write(path, {})
 
@@ -50,33 +50,33 @@ class Fakes:
         """Corpora, orders and what goes with them."""
         study = self.study
         for name in study.file.data.components:
-            self.manifest(f"data/sources/{name}/manifest.json", "source", study.component_science(name))
+            self.manifest(f"data/sources/{name}/manifest.json", "source", study.component_settings(name))
         blocks = [(block, f"{block.folder.as_posix()}/manifest.json") for block in study.blocks()]
         for block, path in blocks:
             subject = {"component": block.source, "part": block.part, "parts": block.parts}
             source = [f"data/sources/{block.source}/manifest.json"]
-            self.manifest(path, "documents", study.component_science(block.source), subject, source)
+            self.manifest(path, "documents", study.component_settings(block.source), subject, source)
         clusters, tokenizer = "data/clusters/manifest.json", "data/tokenizer/manifest.json"
         documents = [path for _, path in blocks]
-        self.manifest(clusters, "clusters", study.cluster_science(), parents=documents)
-        self.manifest(tokenizer, "tokenizer", study.tokenizer_science(), parents=[clusters])
+        self.manifest(clusters, "clusters", study.cluster_settings(), parents=documents)
+        self.manifest(tokenizer, "tokenizer", study.tokenizer_settings(), parents=[clusters])
         held_out, text = f"data/{HELD_OUT}/manifest.json", [clusters, tokenizer]
-        self.manifest(held_out, "corpus", study.corpus_science(HELD_OUT), parents=text)
-        self.manifest("data/tasks/manifest.json", "tasks", study.task_science(), parents=[held_out])
+        self.manifest(held_out, "corpus", study.corpus_settings(HELD_OUT), parents=text)
+        self.manifest("data/tasks/manifest.json", "tasks", study.task_settings(), parents=[held_out])
         for run in study.runs.values():
             corpus, order = self.parents(run.name)
-            self.manifest(corpus, "corpus", study.corpus_science(run.corpus), parents=text)
-            self.manifest(order, "order", study.order_science(run.corpus, run.data_seed), parents=[corpus])
+            self.manifest(corpus, "corpus", study.corpus_settings(run.corpus), parents=text)
+            self.manifest(order, "order", study.order_settings(run.corpus, run.data_seed), parents=[corpus])
 
     def checkpoints(self, run: str, steps: Iterable[int] | None = None) -> None:
         """Checkpoints of these steps, or of all and the run's manifest."""
         parents = {path: sha256_file(self.root / path) for path in self.parents(run)}
-        science = {**self.study.train_science(run), "parents": parents}
+        settings = {**self.study.train_settings(run), "parents": parents}
         home = f"checkpoints/{run}"
         for step in self.study.steps(run) if steps is None else steps:
-            self.manifest(f"{home}/global_step{step}/manifest.json", "checkpoint", science, {"run": run, "step": step})
+            self.manifest(f"{home}/global_step{step}/manifest.json", "checkpoint", settings, {"run": run, "step": step})
         if steps is None:
-            self.manifest(f"{home}/manifest.json", "run", science, {"run": run})
+            self.manifest(f"{home}/manifest.json", "run", settings, {"run": run})
 
     def models(self, run: str, steps: Iterable[int] | None = None) -> None:
         """Models of these steps, or of all."""
@@ -88,7 +88,7 @@ class Fakes:
     def scores(self, run: str, task_set: str, steps: Iterable[int] | None = None) -> None:
         """Scores on one task set."""
         for step in self.study.evaluation_steps(run) if steps is None else steps:
-            facts = self.facts(run, step, self.study.evaluation_science(task_set))
+            facts = self.facts(run, step, self.study.evaluation_settings(task_set))
             self.write(f"results/evals/{run}/{task_set}/step{step}.json", facts | {"results": {}})
 
     def memorization(self, run: str, steps: Iterable[int] | None = None) -> None:
@@ -96,23 +96,23 @@ class Fakes:
         for step in self.study.memorization_steps(run) if steps is None else steps:
             path = self.root / f"results/memorization/{run}/step{step}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
-            facts = canonical(self.facts(run, step, self.study.memorization_science()))
+            facts = canonical(self.facts(run, step, self.study.memorization_settings()))
             pq.write_table(pa.table({"score": [1.0]}).replace_schema_metadata({"castalia": facts}), path)
 
     def exports(self, run: str) -> None:
         """GGUF files of the steps that the study exports, and what was measured on them."""
         for step in self.study.export_steps(run):
             path, parents = f"exports/{run}/step{step}/manifest.json", [f"models/{run}/step{step}/manifest.json"]
-            self.manifest(path, "gguf", self.study.gguf_science(), {"run": run, "step": step}, parents)
-            facts = self.facts(run, step, self.study.export_science(run))
+            self.manifest(path, "gguf", self.study.gguf_settings(), {"run": run, "step": step}, parents)
+            facts = self.facts(run, step, self.study.export_settings(run))
             self.write(f"results/export/{run}/step{step}.json", facts)
             self.write(f"results/export/{run}/step{step}.record.json", {})
 
     def verdicts(self) -> None:
         """What the audit found by making things again, and by showing runs the rows they just saw."""
         about = {f"results/audit/replay/{each.name}.json": each.run
-                 for each in (*sampling.legs(self.study), *sampling.models(self.study))}  # fmt: skip
-        about |= {f"results/audit/signal/{run}.json": run for run in sampling.signal_runs(self.study)}
+                 for each in (*sampling.segments(self.study), *sampling.models(self.study))}  # fmt: skip
+        about |= {f"results/audit/recency/{run}.json": run for run in sampling.recency_runs(self.study)}
         for path, run in about.items():
             sha256 = sha256_file(self.root / f"checkpoints/{run}/manifest.json")
             self.write(path, {"verdict": "pass", "checks": [], "run": run, "run_manifest": sha256})
@@ -124,16 +124,16 @@ class Fakes:
         spec = self.study.run(run)
         return f"data/{spec.corpus}/manifest.json", f"data/{spec.corpus}/order-{spec.data_seed}/manifest.json"
 
-    def facts(self, run: str, step: int, science: dict[str, Any]) -> dict[str, Any]:
+    def facts(self, run: str, step: int, settings: dict[str, Any]) -> dict[str, Any]:
         """What a result says of itself."""
         model = sha256_file(self.root / f"models/{run}/step{step}/manifest.json")
-        return {"run": run, "step": step, "model": model, "science": science}
+        return {"run": run, "step": step, "model": model, "settings": settings}
 
     def manifest(
-        self, path: str, kind: str, science: dict[str, Any], subject: Any = None, parents: Iterable[str] = ()
+        self, path: str, kind: str, settings: dict[str, Any], subject: Any = None, parents: Iterable[str] = ()
     ) -> None:
         """A manifest without files."""
-        content = {"schema": manifest.SCHEMA, "kind": kind, "complete": True, "science": science, "files": {}}
+        content = {"schema": manifest.SCHEMA, "kind": kind, "complete": True, "settings": settings, "files": {}}
         hashes = {parent: sha256_file(self.root / parent) for parent in parents}
         self.write(path, {**content, "subject": subject or {}, "parents": hashes, "facts": self.facts_of.get(path, {})})
 

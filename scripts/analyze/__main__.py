@@ -3,7 +3,7 @@
 from scripts.common.commands import dispatch
 
 COMMANDS = {
-    "published-memorization": "published.memorization",
+    "external-memorization": "external.memorization",
     "export": "export_table",
     "tables": "tables",
     "timings": "timings",

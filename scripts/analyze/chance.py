@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 ACCURACIES = ("acc", "acc_norm", "acc_mutual_info")
-SHARES = (*ACCURACIES, "exact_match")  # metrics that are a share of items
+FRACTIONS = (*ACCURACIES, "exact_match")  # metrics that are a fraction of items
 LOWER_IS_BETTER = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
 SPEAKING = ("acc_mutual_info", "acc", "exact_match", "bits_per_byte", "word_perplexity", "perplexity", "pct_stereotype")
 
-ONE_ANSWER = 0.95  # share of items with the same answer from which a model counts as giving one answer to all
+ONE_ANSWER = 0.95  # fraction of items with the same answer from which a model counts as giving one answer to all
 
 # 1 / number of choices; ARC has a few items with three or five, which moves it by less than 0.001
 CHANCE = {

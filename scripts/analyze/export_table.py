@@ -40,7 +40,7 @@ def rows(study: Study) -> list[dict[str, Any]]:
             "intervention": spec.origin.intervention if spec.origin else "", "step": step,
         }  # fmt: skip
         shared = {key: result[key] for key in ("tokens", "float_perplexity")}
-        for quantization in result["science"]["quantizations"]:
+        for quantization in result["settings"]["quantizations"]:
             own = {**result["files"][quantization], **measured[quantization]}
             found.append({**identity, "quantization": quantization, **shared, **own})
     return found

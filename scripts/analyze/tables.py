@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scripts.analyze import sources
+from scripts.analyze.external import scores as published
+from scripts.analyze.external import twins
+from scripts.analyze.external.names import model_of
 from scripts.analyze.memorization.tables import all_tables
-from scripts.analyze.published import scores as published
-from scripts.analyze.published import twins
-from scripts.analyze.published.names import model_of
 from scripts.common.command import Parser
 from scripts.common.files import atomic
 from scripts.study import paths, targets
@@ -27,8 +27,8 @@ from scripts.study.study import Study, load
 
 IDENTITY = ["run", "size", "non_embedding", "corpus", "init_seed", "data_seed", "intervention"]
 EVALS = [*IDENTITY, "step", "tokens", "task_set", "shots", "task", "metric", "value", "stderr", "n", "commonest_answer"]
-MEMORIZATION = [*IDENTITY, "step", "tokens", "chosen", "seen", "rows", "memorized", "share", "mean_score"]
-PUBLISHED = ["model", *IDENTITY, "step", "published_step", "shots", "task", "metric", "value", "stderr"]
+MEMORIZATION = [*IDENTITY, "step", "tokens", "chosen", "seen", "rows", "memorized", "fraction", "mean_score"]
+EXTERNAL = ["model", *IDENTITY, "step", "published_step", "shots", "task", "metric", "value", "stderr"]
 
 
 def identity(spec: Run) -> dict[str, Any]:
@@ -96,14 +96,14 @@ def evals(study: Study) -> pd.DataFrame:
     return frame.astype({"n": "Int64", "commonest_answer": float})
 
 
-def published_scores(study: Study, place: str) -> pd.DataFrame:
+def external_scores(study: Study, place: str) -> pd.DataFrame:
     """A row a published score; with the size's columns where the model is named as a run or a size of the study."""
     found = published.read(Path(place))
     for line in [*found.remarks, *twins.sentences(twins.twins((*score.key, score.value) for score in found.scores))]:
         print(line)
     own = {name: _of_a_run(study, name) for name in {score.model for score in found.scores}}
     rows = [{**row, **own[row["model"]]} for row in found.rows()]
-    frame = pd.DataFrame(rows, columns=PUBLISHED)
+    frame = pd.DataFrame(rows, columns=EXTERNAL)
     whole = dict.fromkeys(["non_embedding", "init_seed", "data_seed"], "Int64")
     return frame.astype({**whole, "stderr": float})
 
@@ -118,7 +118,7 @@ def _of_a_run(study: Study, model: str) -> dict[str, Any]:
 def score_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
     """One row a task and metric of a result file; lm-eval names them "<metric>,<filter>".
 
-    `commonest_answer` is the share of the task's items that got its commonest answer, None where there are no choices.
+    `commonest_answer` is the fraction of the task's items that got its commonest answer, None where there are no choices.
     """
     rows = []
     for task, values in sorted(content["results"].items()):
@@ -161,7 +161,7 @@ def memorized_rows(scored: pa.Table) -> list[dict[str, Any]]:
             "seen": bool(seen),
             "rows": len(group),
             "memorized": int(group["memorized"].sum()),
-            "share": float(group["memorized"].mean()),
+            "fraction": float(group["memorized"].mean()),
             "mean_score": float(group["score"].mean()),
         }
         for (chosen, seen), group in frame.groupby(["chosen", "seen"], sort=True)
@@ -294,6 +294,6 @@ def main() -> None:
     frames = made(study)
     for name, frame in frames.items():
         write(name, frame, parquet=name != "corpora")
-    if study.file.evaluation.published:
-        write("published", published_scores(study, study.file.evaluation.published))
+    if study.file.evaluation.external:
+        write("external", external_scores(study, study.file.evaluation.external))
     print(", ".join(f"{name}: {len(frame)} rows" for name, frame in frames.items()))

@@ -7,12 +7,12 @@ COMMANDS = {
     "page": "page",
     "replay": "replay.replay",
     "replay-data": "replay.data",
-    "replay-leg": "replay.leg",
+    "replay-segment": "replay.segment",
     "replay-model": "replay.model",
-    "recency": "recency.signal",
+    "recency": "recency.measure",
     "recency-figure": "recency.figure",
     "external": "external.suite",
-    "provenance": "provenance.evidence",
+    "provenance": "provenance.provenance",
 }
 
 if __name__ == "__main__":

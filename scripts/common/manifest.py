@@ -1,6 +1,6 @@
 """Manifests: the small JSON written last that says what a finished artefact is.
 
-`manifest.json` holds only what follows from the science (so that equal work gives equal bytes and a
+`manifest.json` holds only what follows from the settings (so that equal work gives equal bytes and a
 rerun that changes nothing triggers nothing); `record.json` beside it holds what is true of this one
 execution: versions, code revision, host, wall time. See docs/design.md, section 5.1.
 """
@@ -25,7 +25,7 @@ from scripts.common.untrusted import read_json
 
 SCHEMA = 1
 LONGEST_NAME = 255  # bytes, of Linux file systems
-MAPPINGS = ("subject", "science", "parents", "files", "facts")
+MAPPINGS = ("subject", "settings", "parents", "files", "facts")
 NAME = "manifest.json"
 PACKAGES = ("torch", "deepspeed", "transformers", "tokenizers", "lm-eval", "snakemake", "numpy", "gguf", "xllamacpp")
 
@@ -47,7 +47,7 @@ def write(
     *,
     kind: str,
     subject: dict[str, Any],
-    science: dict[str, Any],
+    settings: dict[str, Any],
     files: list[Path],
     parents: list[Path] | None = None,
     facts: dict[str, Any] | None = None,
@@ -67,8 +67,8 @@ def write(
         "kind": kind,
         "subject": subject,
         "complete": True,
-        "science": science,
-        "fingerprint": digest_of(science),
+        "settings": settings,
+        "fingerprint": digest_of(settings),
         "parents": {parent.as_posix(): sha256_file(parent) for parent in parents or []},
         "files": describe(files, path.parent, known),
         "facts": facts or {},
@@ -138,7 +138,7 @@ def verify(path: Path, kind: str, hash_below: int | None = None, share: tuple[in
     return content
 
 
-def same_science(path: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:
+def same_settings(path: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:
     """Refuse what was made with other settings than the study's; raises UserError naming the keys."""
     if lines := differing(found, json.loads(canonical(asked))):
         raise UserError(f"{path}: made with other settings; make it again\n  " + "\n  ".join(lines))

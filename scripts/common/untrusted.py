@@ -186,29 +186,29 @@ def parquet_metadata(path: Path) -> dict[bytes, bytes]:
         return dict(pq.ParquetFile(handle).schema_arrow.metadata or {})
 
 
-def read_parquet(path: Path, columns: Mapping[str, str], most_rows: int = ROWS, most_bytes: int = EXPANDED) -> pa.Table:
+def read_parquet(path: Path, columns: Mapping[str, str], max_rows: int = ROWS, max_bytes: int = EXPANDED) -> pa.Table:
     """The columns of a parquet, each of its kind: "text", "whole", "float" or "truth".
 
     Rows, and bytes of the columns when they are no longer compressed, are taken from the footer before anything is
     read; texts are read as dictionaries, since one text of a megabyte may stand in a million rows, and written out if
-    that keeps within `most_bytes`. Raises UserError if a column is missing or of another kind, or a bound is passed.
+    that keeps within `max_bytes`. Raises UserError if a column is missing or of another kind, or a bound is passed.
     """
     import pyarrow.parquet as pq
 
     with regular(path) as handle, reading(path):
         footer = pq.ParquetFile(handle).metadata
         _check_columns(path, footer.schema.to_arrow_schema(), columns)
-        if footer.num_rows > most_rows:
-            raise UserError(f"{path}: {footer.num_rows:,} rows, more than the {most_rows:,} that are read")
-        if (expanded := _expanded(footer, columns)) > most_bytes:
-            raise UserError(f"{path}: expands to {expanded:,} bytes, more than the {most_bytes:,} that are read")
+        if footer.num_rows > max_rows:
+            raise UserError(f"{path}: {footer.num_rows:,} rows, more than the {max_rows:,} that are read")
+        if (expanded := _expanded(footer, columns)) > max_bytes:
+            raise UserError(f"{path}: expands to {expanded:,} bytes, more than the {max_bytes:,} that are read")
         texts = [name for name, kind in columns.items() if kind == "text"]
         table = pq.ParquetFile(handle, metadata=footer, read_dictionary=texts).read(columns=list(columns))
         table.validate(full=True)
-        return _written_out(path, table, most_bytes)
+        return _written_out(path, table, max_bytes)
 
 
-def _written_out(path: Path, table: pa.Table, most_bytes: int) -> pa.Table:
+def _written_out(path: Path, table: pa.Table, max_bytes: int) -> pa.Table:
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -216,10 +216,8 @@ def _written_out(path: Path, table: pa.Table, most_bytes: int) -> pa.Table:
         if not pa.types.is_dictionary(field.type):
             continue
         lengths = (pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0 for chunk in table[place].chunks)
-        if max(lengths, default=0) * table.num_rows > most_bytes:
-            raise UserError(
-                f"{path}: column {field.name!r} expands to more than the {most_bytes:,} bytes that are read"
-            )
+        if max(lengths, default=0) * table.num_rows > max_bytes:
+            raise UserError(f"{path}: column {field.name!r} expands to more than the {max_bytes:,} bytes that are read")
         table = table.set_column(place, field.name, table[place].cast(pa.large_string()))
     return table
 

@@ -27,8 +27,8 @@ class Converter:
         from scripts.neox.parity import Pair, Shape
 
         torch.set_num_threads(study.file.runtime.threads)
-        self.study, self.name, self.spec, self.science = study, name, study.run(name), study.train_science(name)
-        shape = Shape.of(self.science["size"], self.spec.training.sequence_length)
+        self.study, self.name, self.spec, self.settings = study, name, study.run(name), study.train_settings(name)
+        shape = Shape.of(self.settings["size"], self.spec.training.sequence_length)
         tokens = int(manifest.verify(paths.TOKENIZER / manifest.NAME, "tokenizer")["facts"]["vocabulary"])
         fingerprints.require(study, paths.TOKENIZER / manifest.NAME)
         check_tokens(self.spec.corpus, tokens)
@@ -59,7 +59,7 @@ class Converter:
         fingerprints.require(self.study, source / manifest.NAME)
         if checked["subject"] != {"run": self.name, "step": step}:
             raise UserError(f"{source}: its manifest is of {checked['subject']}")
-        proof = self.pair.prove(read_layers(source, self.science["size"]["layers"]), str(source))
+        parity = self.pair.prove(read_layers(source, self.settings["size"]["layers"]), str(source))
         target = paths.model(self.name, step)
         with swapped_in(target) as draft:
             save(self.pair.exported, draft)
@@ -71,11 +71,11 @@ class Converter:
             target / manifest.NAME,
             kind="model",
             subject={"run": self.name, "step": step},
-            science={"size": self.science["size"], "precision": self.spec.training.precision},
+            settings={"size": self.settings["size"], "precision": self.spec.training.precision},
             files=content_files(target),
             parents=[source / manifest.NAME, paths.TOKENIZER / manifest.NAME],
             facts={
-                **proof.facts(),
+                **parity.facts(),
                 "tokenizer_texts": self.texts,
                 "unchanged": unchanged(checked["facts"]),
             },

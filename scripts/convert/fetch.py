@@ -16,9 +16,9 @@ from scripts.common.errors import UserError, explain, near
 from scripts.common.files import sha256_file, write_json
 from scripts.common.progress import progress
 from scripts.convert.convert import check_tokens, origin
+from scripts.convert.external_source import Listed, source_of
 from scripts.convert.model_folder import ORIGIN, content_files, swapped_in
 from scripts.convert.publish.revisions import duplicates
-from scripts.convert.published_source import Listed, source_of
 from scripts.convert.tokenizer_files import FILES, copy_files, prove_same_ids
 from scripts.neox import hf_files
 from scripts.study import fingerprints, paths
@@ -32,10 +32,10 @@ class Fetcher:
 
     def __init__(self, study: Study, name: str) -> None:
         self.study, self.name, self.spec = study, name, study.run(name)
-        if self.spec.published is None:
-            known = list(study.published)
+        if self.spec.external is None:
+            known = list(study.external)
             raise UserError(explain("--run", name, ", ".join(known) or "none is published", near(name, known)))
-        self.wanted = self.spec.published
+        self.wanted = self.spec.external
         self.tokens = int(manifest.verify(paths.TOKENIZER / manifest.NAME, "tokenizer")["facts"]["vocabulary"])
         fingerprints.require(study, paths.TOKENIZER / manifest.NAME)
         if self.spec.corpus in study.file.data.corpora:
@@ -70,7 +70,7 @@ class Fetcher:
     def _refuse(self, problems: list[str]) -> None:
         if problems:
             where = self.wanted.repo or self.wanted.folder
-            raise UserError(f"published.{self.name}, from {where}:\n  " + "\n  ".join(problems))
+            raise UserError(f"external.{self.name}, from {where}:\n  " + "\n  ".join(problems))
 
     def _duplicated(self, found: dict[int, str]) -> list[str]:
         """Sentences on steps with equal weights, among these and those that were fetched before."""
@@ -142,10 +142,10 @@ class Fetcher:
         if native.shape.padded_vocabulary != vocabulary:
             raise UserError(f"{folder}: has {native.shape.padded_vocabulary} rows of embedding, expected {vocabulary}")
         with swapped_in(target) as draft:
-            proof = write(native, draft, native.dtype, self.tokens)
+            parity = write(native, draft, native.dtype, self.tokens)
             copy_files(paths.TOKENIZER, draft)
             self._describe(draft, step, listed)
-        self._write_manifest(target, step, listed, started, proof.facts())
+        self._write_manifest(target, step, listed, started, parity.facts())
 
     # --- both ---------------------------------------------------------------------------------
 
@@ -175,7 +175,7 @@ class Fetcher:
             target / manifest.NAME,
             kind="model",
             subject={"run": self.name, "step": step},
-            science=self.study.published_science(self.name),
+            settings=self.study.external_settings(self.name),
             files=files,
             parents=[paths.TOKENIZER / manifest.NAME],
             facts={**facts, "source": self._source(step, listed), "unchanged": KNOWN[1] if equal else None},
@@ -200,7 +200,7 @@ def _as_safetensors(folder: Path) -> None:
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
-    parser.add_argument("--run", required=True, help="name of a run under `published`")
+    parser.add_argument("--run", required=True, help="name of a run under `external`")
     parser.add_argument("--steps", type=int, nargs="+", required=True, help="steps to take")
     given = parser.parse_args()
     study = load(given.study)
@@ -218,6 +218,6 @@ def fetch(study: Study, name: str, steps: list[int]) -> None:
     except (HTTPError, HFValidationError, OfflineModeIsEnabled, ConnectionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"published.{name}: {fetcher.wanted.repo} could not be downloaded\n  because: {reason}\n"
+            f"external.{name}: {fetcher.wanted.repo} could not be downloaded\n  because: {reason}\n"
             "  run it again where the hub is reached, what is there is kept; or download it and write: folder: .."
         ) from None

@@ -18,7 +18,7 @@ from scripts.convert.tokenizer_files import check_largest_token, copy_files, pro
 from scripts.data.tokenizer import read_tokenizer
 from scripts.neox import neox_yaml, recorded
 from scripts.neox.architecture import DTYPES
-from scripts.neox.parity import Pair, Proof
+from scripts.neox.parity import Pair, Parity
 from scripts.neox.transformers_json import HIDDEN_ACT
 from scripts.neox.weights import count_blocks, dtypes_of, merge_shards, read_shards
 from scripts.study.catalogue import CATALOGUE, Size
@@ -60,12 +60,12 @@ class Native:
         self.dtype = dtypes[0]
 
 
-def write(native: Native, draft: Path, dtype: str, tokens: int) -> Proof:
+def write(native: Native, draft: Path, dtype: str, tokens: int) -> Parity:
     """Save the Transformers model of a native checkpoint into a folder, proven."""
     pair = Pair(native.shape, dtype, tokens)
-    proof = pair.prove(native.layers, str(native.folder))
+    parity = pair.prove(native.layers, str(native.folder))
     save(pair.exported, draft)
-    return proof
+    return parity
 
 
 def files_read(folder: Path) -> dict[str, str]:
@@ -85,7 +85,7 @@ def convert(given: argparse.Namespace) -> dict[str, Any]:
             copy_files(given.tokenizer, draft)
             tokens = read_tokenizer(given.tokenizer / "tokenizer.json").get_vocab_size()
             check_largest_token(tokens - 1, vocabulary, f"{given.tokenizer}")
-        proof = write(native, draft, dtype, tokens)
+        parity = write(native, draft, dtype, tokens)
         if given.tokenizer:
             texts = prove_same_ids(draft, given.tokenizer / "tokenizer.json")
         told = {
@@ -96,7 +96,7 @@ def convert(given: argparse.Namespace) -> dict[str, Any]:
             "averaged": native.apart,
             "hidden_act": HIDDEN_ACT[native.shape.activation],
             "notes": native.notes,
-            **proof.facts(),
+            **parity.facts(),
         }
         write_json(draft / "castalia.json", told)
     return told

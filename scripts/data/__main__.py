@@ -10,7 +10,7 @@ COMMANDS = {
     "clusters": "dedup.clusters",
     "tokenizer": "tokenizer",
     "tokenize": "tokenize",
-    "published": "sources.published",
+    "external": "sources.external",
     "join": "join",
     "order": "order",
     "view": "tools.view.view",

@@ -108,7 +108,7 @@ def retold(rows: np.ndarray, tokenizer: Tokenizer, change: Callable[[str], str])
 
 
 def _whole_characters(row: list[int], tokenizer: Tokenizer) -> tuple[int, int]:
-    """The stretch of a row that begins and ends with whole characters: a row may be cut within one.
+    """The span of a row that begins and ends with whole characters: a row may be cut within one.
 
     Tokens are bytes, and what is left of a cut character shows as the replacement character.
     """

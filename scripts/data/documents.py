@@ -16,10 +16,10 @@ from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.data.sources.archives import read_members
+from scripts.data.sources.canaries import strings
 from scripts.data.sources.fetch import chosen
-from scripts.data.sources.planted import strings
 from scripts.data.sources.readers import READERS
-from scripts.data.sources.sections import chosen_share, cut, tidy
+from scripts.data.sources.sections import chosen_fraction, cut, tidy
 from scripts.data.store import NAME, Document, document_id, write_documents
 from scripts.data.tables import TableWriter
 from scripts.study import fingerprints, paths
@@ -65,8 +65,8 @@ def documents_of(name: str, component: Component, contents: Members) -> Iterator
 
     A text that is not cut is left as it is, to the last blank. Of a planted component, every copy of every string.
     """
-    if component.planted:
-        for string in strings(component.planted):
+    if component.canaries:
+        for string in strings(component.canaries):
             yield from (Document(document_id(string.text), string.text, name, o) for o in string.origins)
     for member, stream in contents:
         for text in READERS[reader_for(name, member, component)](member, stream, component):
@@ -91,7 +91,7 @@ def taken(name: str, component: Component, files: Sequence[Path] = ()) -> Iterat
     if component.take_characters is None:
         yield from read()
         return
-    ids = chosen_share(((document.id, len(document.text)) for document in read()), component.take_characters)
+    ids = chosen_fraction(((document.id, len(document.text)) for document in read()), component.take_characters)
     yield from (document for document in read() if document.id in ids)
 
 
@@ -139,7 +139,7 @@ def main() -> None:
         folder / manifest.NAME,
         kind="documents",
         subject={"component": name, "part": part, "parts": parts},
-        science=study.component_science(name),
+        settings=study.component_settings(name),
         files=[folder / NAME, folder / TABLE],
         parents=[paths.source(name) / manifest.NAME],
         facts=facts,

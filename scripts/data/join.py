@@ -20,7 +20,7 @@ from scripts.data import store, tokenize
 from scripts.data.documents import TABLE
 from scripts.data.megatron.indexed import index_blocks, token_dtype
 from scripts.data.megatron.joined import Piece, joined
-from scripts.data.sources.published import from_published
+from scripts.data.sources.external import from_external
 from scripts.data.tables import ROW_GROUP, TableWriter
 from scripts.data.tokenizer import load_tokenizer
 from scripts.study import paths
@@ -42,13 +42,13 @@ SCHEMA = pa.schema(
 
 def pieces_of(study: Study, corpus: str) -> list[tuple[Block, Path]]:
     """Every block of a corpus and the folder of its piece, in the order of the corpus."""
-    science = tokenize.corpus_science(study, corpus)
+    settings = tokenize.corpus_settings(study, corpus)
     found = []
-    for block in study.blocks(science["components"]):
+    for block in study.blocks(settings["components"]):
         folder = paths.pieces(corpus, block.part) / block.source
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; the job that writes it has not finished")
-        manifest.same_science(folder, read_json(folder / STATE)["subject"]["science"], science)
+        manifest.same_settings(folder, read_json(folder / STATE)["subject"]["settings"], settings)
         found.append((block, folder))
     return found
 
@@ -88,12 +88,12 @@ def write_held_out(folders: list[Path], path: Path) -> None:
 def from_pieces(study: Study, corpus: str) -> None:
     """Make data/<corpus>/ of the pieces of all its blocks; raises UserError if no document has a token."""
     started = time.time()
-    science = tokenize.corpus_science(study, corpus)
+    settings = tokenize.corpus_settings(study, corpus)
     found = pieces_of(study, corpus)
     folders = [folder for _, folder in found]
     sizes, without_tokens = sizes_of(folders)
     if not len(sizes):
-        more = " or a larger data.held_out_share" if corpus == HELD_OUT else ""
+        more = " or a larger data.held_out_fraction" if corpus == HELD_OUT else ""
         raise UserError(f"corpus {corpus}: no document has a token; give more text{more}")
     vocabulary, folder = load_tokenizer(study).get_vocab_size(), paths.corpus(corpus)
     dtype, pieces = token_dtype(vocabulary), [Piece(folder / tokenize.TOKENS) for folder in folders]
@@ -109,7 +109,7 @@ def from_pieces(study: Study, corpus: str) -> None:
             draft / manifest.NAME,
             kind="corpus",
             subject={"corpus": corpus},
-            science=science,
+            settings=settings,
             files=files,
             parents=[
                 paths.CLUSTERS / manifest.NAME,
@@ -132,7 +132,7 @@ def from_pieces(study: Study, corpus: str) -> None:
 def main() -> None:
     parser = Parser(
         description="Put a corpus together in data/<corpus>/: tokens.bin and tokens.idx (Megatron format), from the "
-        "shards that `published` found, or from the pieces that `tokenize` made. A killed join goes on from "
+        "shards that `external` found, or from the pieces that `tokenize` made. A killed join goes on from "
         "where it was."
     )
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
@@ -142,7 +142,7 @@ def main() -> None:
     known = [*study.file.data.corpora, HELD_OUT]
     if corpus not in known:
         raise UserError(explain("corpus", corpus, ", ".join(known), near(corpus, known)))
-    if corpus != HELD_OUT and study.file.data.corpora[corpus].published:
-        from_published(study, corpus)
+    if corpus != HELD_OUT and study.file.data.corpora[corpus].external:
+        from_external(study, corpus)
     else:
         from_pieces(study, corpus)

@@ -35,7 +35,7 @@ def layout_of(study: Study, corpus: str, tokens: Tokens, sequence_length: int) -
     Raises UserError for a file of rows of another length.
     """
     file = study.file.data
-    if file.corpora[corpus].published is None or (width := fixed_length(tokens)) is None or len(tokens) == 1:
+    if file.corpora[corpus].external is None or (width := fixed_length(tokens)) is None or len(tokens) == 1:
         return file.order
     if width == sequence_length + 1:
         return "preshuffled"
@@ -58,7 +58,7 @@ def epochs_of(layout: str, tokens: Tokens, sequence_length: int, rows: int) -> i
 
 def check_rows(study: Study, corpus: str, layout: str, tokens: Tokens, length: int, asked: int, epochs: int) -> None:
     """Refuse more epochs than the study allows, and what a preshuffled file can't give."""
-    most = study.file.data.most_epochs
+    most = study.file.data.max_epochs
     readers = {name: run for name, run in study.runs.items() if run.corpus == corpus}
     longest = ", ".join(name for name, run in readers.items() if run.rows == asked)
     if layout == "preshuffled":
@@ -81,7 +81,7 @@ def check_rows(study: Study, corpus: str, layout: str, tokens: Tokens, length: i
             f"corpus {corpus}: {longest} asks for {asked} rows of {length} tokens; its {total} tokens give them in "
             f"{epochs} epochs{more}\n"
             + explain(
-                "data.most_epochs", most, f"{epochs} or more; or more text, or fewer steps", f"most_epochs: {epochs}"
+                "data.max_epochs", most, f"{epochs} or more; or more text, or fewer steps", f"max_epochs: {epochs}"
             )
         )
 
@@ -94,15 +94,15 @@ def known_order(study: Study, corpus: str, data_seed: int) -> None:
         raise UserError(explain("order", f"{corpus} with seed {data_seed}", f"{allowed}; no other is read by a run"))
 
 
-def write_maps(folder: Path, tokens: Tokens, science: dict[str, Any], asked: int) -> None:
+def write_maps(folder: Path, tokens: Tokens, settings: dict[str, Any], asked: int) -> None:
     """Write GPT-NeoX's index maps for so many rows into the folder, each atomically; raises UserError."""
-    seed = science["data_seed"]
+    seed = settings["data_seed"]
     if seed > LARGEST_SEED:
         raise UserError(explain("data seed", seed, f"1 to {LARGEST_SEED}, as GPT-NeoX's generator takes no other"))
     try:
-        maps = build_maps(tokens.sizes, science["sequence_length"], asked, seed)
+        maps = build_maps(tokens.sizes, settings["sequence_length"], asked, seed)
     except OverflowError as error:
-        raise UserError(f"corpus {science['corpus']}: {error}; write: order: counter") from None
+        raise UserError(f"corpus {settings['corpus']}: {error}; write: order: feistel") from None
     for name, values in zip(MAPS, maps, strict=True):
         with atomic(folder / f"{name}.npy") as temporary, temporary.open("wb") as handle:
             np.save(handle, values)
@@ -135,13 +135,13 @@ def write_digests(rows: Rows, count: int, folder: Path, work: Growing, threads: 
     return hashlib.sha256(digests.data).hexdigest()
 
 
-def write_order(study: Study, corpus: str, science: dict[str, Any], started: float) -> dict[str, Any]:
+def write_order(study: Study, corpus: str, settings: dict[str, Any], started: float) -> dict[str, Any]:
     """Make data/<corpus>/order-<seed>/, its manifest last; returns the manifest's facts. Raises UserError.
 
     It holds whole epochs, as many as the longest run needs, and how many rows that run reads is not in it: a longer
     run beside finished ones finds its rows there, unless it needs one epoch more (scripts/operate/preflight.py).
     """
-    home, seed, length = paths.corpus(corpus), science["data_seed"], science["sequence_length"]
+    home, seed, length = paths.corpus(corpus), settings["data_seed"], settings["sequence_length"]
     asked = study.order_rows(corpus, seed)
     manifest.read(home / manifest.NAME, "corpus")
     fingerprints.require(study, home / manifest.NAME)
@@ -149,12 +149,12 @@ def write_order(study: Study, corpus: str, science: dict[str, Any], started: flo
     layout = layout_of(study, corpus, tokens, length)
     epochs = epochs_of(layout, tokens, length, asked)
     check_rows(study, corpus, layout, tokens, length, asked, epochs)
-    subject = {"science": science, "corpus": sha256_file(home / manifest.NAME)}
+    subject = {"settings": settings, "corpus": sha256_file(home / manifest.NAME)}
     with made(paths.order(corpus, seed), resume=True) as draft:
         with Growing(draft / "digesting", ["digests"], subject, drop_foreign=True) as work:
             if "blocks" not in work.progress:
                 if layout == "neox":
-                    write_maps(draft, tokens, science, asked)
+                    write_maps(draft, tokens, settings, asked)
                 work.commit({"blocks": 0})
             rows = Rows(tokens, placed(layout, tokens, draft, length, seed, epochs))
             digest = write_digests(rows, len(rows), draft, work, study.file.runtime.threads, f"order {corpus}-{seed}")
@@ -174,7 +174,7 @@ def write_order(study: Study, corpus: str, science: dict[str, Any], started: flo
             draft / manifest.NAME,
             kind="order",
             subject={"corpus": corpus, "data_seed": seed},
-            science=science,
+            settings=settings,
             files=[draft / f"{name}.npy" for name in names],
             parents=[home / manifest.NAME],
             facts=facts,
@@ -198,10 +198,10 @@ def main() -> None:
     started = time.time()
     study = load(arguments.study)
     known_order(study, arguments.corpus, arguments.seed)
-    science = study.order_science(arguments.corpus, arguments.seed)
-    facts = write_order(study, arguments.corpus, science, started)
+    settings = study.order_settings(arguments.corpus, arguments.seed)
+    facts = write_order(study, arguments.corpus, settings, started)
     asked = study.order_rows(arguments.corpus, arguments.seed)
-    used = asked * science["sequence_length"] / facts["tokens"]
+    used = asked * settings["sequence_length"] / facts["tokens"]
     print(
         f"{paths.order(arguments.corpus, arguments.seed)}: {facts['layout']}, {asked} of "
         f"{facts['rows']} rows, {used:.2f} epochs of {facts['tokens']} tokens"

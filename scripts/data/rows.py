@@ -14,7 +14,7 @@ import numpy as np
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.data.changes import Change
-from scripts.data.counter import Counter
+from scripts.data.feistel import Feistel
 from scripts.data.megatron.indexed import Tokens, fixed_length, idx_path, open_tokens
 from scripts.data.placement import Cut, InFileOrder, Mapped, Placement
 from scripts.study import paths
@@ -83,7 +83,7 @@ class Rows:
         """
         folder = corpus / paths.order(corpus.name, data_seed).name
         content = manifest.read(folder / manifest.NAME, "order")
-        facts, length = content["facts"], content["science"]["sequence_length"]
+        facts, length = content["facts"], content["settings"]["sequence_length"]
         tokens = open_tokens(corpus / "tokens")
         if (len(tokens), len(tokens.flat)) != (facts["documents"], facts["tokens"]):
             raise UserError(
@@ -268,12 +268,12 @@ def placed(
 ) -> Placement:
     """The order of a layout; `folder` holds the index maps of "neox". Raises UserError if one of them is missing.
 
-    "counter" cuts the corpus's own stream every sequence_length tokens and permutes the rows in each epoch;
+    "feistel" cuts the corpus's own stream every sequence_length tokens and permutes the rows in each epoch;
     the rows of "preshuffled" are the file's sequences.
     """
-    if layout == "counter":
+    if layout == "feistel":
         count = (len(tokens.flat) - 1) // sequence_length
-        return Cut(tokens, sequence_length, sequence_length, count * epochs, Counter(data_seed, count, epochs))
+        return Cut(tokens, sequence_length, sequence_length, count * epochs, Feistel(data_seed, count, epochs))
     if layout == "preshuffled":
         return Cut(tokens, sequence_length, sequence_length + 1, len(tokens), InFileOrder())
     if layout != "neox":

@@ -42,21 +42,21 @@ BATCH_CHARACTERS = 1 << 21  # encoded together: enough for every core to have wo
 COMMIT_SECONDS = 10.0  # a killed job loses at most about as much
 
 
-def select(study: Study, science: dict[str, Any], block: Block) -> np.ndarray:
+def select(study: Study, settings: dict[str, Any], block: Block) -> np.ndarray:
     """Whether each document of a block belongs to the corpus, bool [n].
 
     Deduplicated keeps the first document of each cluster (or with equal text) among the corpus's own
     components, which may stand in an earlier block. Held-out text belongs to the held-out split and nothing else.
     """
     mine: np.ndarray
-    keep, held_out, count = science["deduplicate"], science["corpus"] == HELD_OUT, documents_in(block)
-    if keep == "near" and science["components"] == sorted(study.file.data.components):
+    keep, held_out, count = settings["deduplicate"], settings["corpus"] == HELD_OUT, documents_in(block)
+    if keep == "near" and settings["components"] == sorted(study.file.data.components):
         mine = clusters.first_of(block) & (clusters.held_out_of(block) == held_out)  # known without the other blocks
         return mine
     if keep == "none":
         mine = clusters.held_out_of(block) == held_out
         return mine
-    blocks = [other for other in study.blocks(science["components"]) if other <= block]
+    blocks = [other for other in study.blocks(settings["components"]) if other <= block]
     ids, cluster, is_held_out = clusters.read_columns(blocks)
     first = chosen(ids if keep == "exact" else cluster, is_held_out == held_out)
     return first[len(first) - count :]
@@ -127,19 +127,19 @@ def document_table(block: Block, keep: np.ndarray, sizes: np.ndarray) -> pa.Tabl
     return kept.filter(pa.array(sizes > 0))
 
 
-def make_piece(study: Study, science: dict[str, Any], block: Block, tokenizer: Tokenizer, folder: Path) -> None:
+def make_piece(study: Study, settings: dict[str, Any], block: Block, tokenizer: Tokenizer, folder: Path) -> None:
     """One block's piece: tokens, sizes, documents.parquet, and for the held-out split the documents themselves."""
-    keep = select(study, science, block)
+    keep = select(study, settings, block)
     subject = {
-        "science": science,
+        "settings": settings,
         "block": [block.source, block.part],
         "made from": {path.as_posix(): sha256_file(path) for path in made_from(block)},
     }
     with Growing(folder, [TOKENS, SIZES], subject, drop_foreign=True) as grown:
-        encode_block(grown, tokenizer, block, keep, science["append_eod"])
+        encode_block(grown, tokenizer, block, keep, settings["append_eod"])
     sizes = np.fromfile(folder / SIZES, dtype="<i4")
     pq.write_table(document_table(block, keep, sizes), folder / TABLE, compression="zstd")
-    if science["corpus"] == HELD_OUT:
+    if settings["corpus"] == HELD_OUT:
         with_tokens = keep.copy()
         with_tokens[keep] = sizes > 0
         documents = zip(read_documents(block.folder / store.NAME), with_tokens, strict=True)
@@ -151,12 +151,12 @@ def made_from(block: Block) -> list[Path]:
     return [block.folder / manifest.NAME, paths.CLUSTERS / manifest.NAME, paths.TOKENIZER / manifest.NAME]
 
 
-def corpus_science(study: Study, corpus: str) -> dict[str, Any]:
+def corpus_settings(study: Study, corpus: str) -> dict[str, Any]:
     """What determines a corpus made here; raises UserError for an unknown or a published one."""
     known = [name for name, text in study.file.data.corpora.items() if text.components] + [HELD_OUT]
     if corpus not in known:
         raise UserError(explain("corpus", corpus, ", ".join(known), near(corpus, known)))
-    return study.corpus_science(corpus)
+    return study.corpus_settings(corpus)
 
 
 def main() -> None:
@@ -170,14 +170,14 @@ def main() -> None:
     arguments = parser.parse_args()
     study = load(arguments.study)
     os.environ["RAYON_NUM_THREADS"] = str(study.file.runtime.threads)  # read when tokenizers is first used
-    science = corpus_science(study, arguments.corpus)
+    settings = corpus_settings(study, arguments.corpus)
     clusters.read(study)
-    blocks = [block for block in study.blocks(science["components"]) if block.part == arguments.part]
+    blocks = [block for block in study.blocks(settings["components"]) if block.part == arguments.part]
     if not 0 <= arguments.part < study.part_count:
         raise UserError(f"--part: there are parts 0 to {study.part_count - 1}")
     tokenizer = load_tokenizer(study)
     folder = paths.pieces(arguments.corpus, arguments.part)
     with made(folder, resume=True) as draft:
         for block in blocks:
-            make_piece(study, science, block, tokenizer, draft / block.source)
+            make_piece(study, settings, block, tokenizer, draft / block.source)
     print(f"{folder}: pieces of {', '.join(block.source for block in blocks) or 'nothing'}")

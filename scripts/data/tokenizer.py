@@ -214,7 +214,7 @@ def main() -> None:
         paths.TOKENIZER / manifest.NAME,
         kind="tokenizer",
         subject={"stage": "tokenizer"},
-        science=study.tokenizer_science(),
+        settings=study.tokenizer_settings(),
         files=files,
         parents=[] if given else _parents(study),
         facts={"vocabulary": tokenizer.get_vocab_size(), "merges": merges},

@@ -39,7 +39,7 @@ class Tile:
     """What is asked of some texts of a batch: p places, r requests, whose n target tokens stand one after the other."""
 
     places: Tensor  # int64 [p]: where their logits stand among texts x longest
-    stretch: slice | None  # the same places, if they stand side by side: these need no copy
+    span: slice | None  # the same places, if they stand side by side: these need no copy
     targets: Tensor  # int64 [n]: token ids
     scored: Tensor  # int64 [n]: of the p, whose log-probability counts
     judged: Tensor  # int64 [n]: of the p, whose arg-max is compared
@@ -51,8 +51,8 @@ class Tile:
         lists = drafted.places, drafted.targets, drafted.scored, drafted.judged
         places, targets, scored, judged = (torch.tensor(each, dtype=torch.int64) for each in lists)
         whole = slice(drafted.places[0], drafted.places[-1] + 1)
-        stretch = whole if drafted.places == list(range(whole.start, whole.stop)) else None
-        return cls(places, stretch, targets, scored, judged, drafted.requests, drafted.lengths)
+        span = whole if drafted.places == list(range(whole.start, whole.stop)) else None
+        return cls(places, span, targets, scored, judged, drafted.requests, drafted.lengths)
 
     def on(self, device: torch.device) -> Iterator[Tensor]:
         """The indices on the device."""
@@ -125,7 +125,7 @@ def answers(
         logits = forward(torch.from_numpy(batch.ids).to(device, torch.int64)).flatten(0, 1)
         for tile in batch.tiles:
             places, targets, scored, judged = tile.on(device)
-            rows = logits[tile.stretch] if tile.stretch else logits.index_select(0, places)
+            rows = logits[tile.span] if tile.span else logits.index_select(0, places)
             logs = torch.log_softmax(rows, dim=-1, dtype=dtype)
             # each by itself: the shape of what is summed decides the order of additions
             sums = torch.stack([each.sum() for each in logs[scored, targets].split(tile.lengths)]).tolist()

@@ -72,7 +72,7 @@ class Evaluation:
             "model": sha256_file(model),
             "tasks": self.made,
             "task_files": task_hashes(self.asked.include_path),
-            "science": self.study.evaluation_science(self.task_set),
+            "settings": self.study.evaluation_settings(self.task_set),
         }
 
     def check_own_tasks(self) -> None:

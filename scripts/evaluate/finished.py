@@ -25,7 +25,7 @@ def spare(target: Path) -> Path:
 def is_done(target: Path, asked: dict[str, Any], lm_eval: str) -> bool:
     """Whether a step's JSON, or its spare, holds what is asked for with this lm-eval; the spare is then put in place.
 
-    `asked` are the JSON's entries that are known before scoring: the model's and the tasks' hashes, the science.
+    `asked` are the JSON's entries that are known before scoring: the model's and the tasks' hashes, the settings.
     Raises UserError for a file of another run, step or task set in its place, or one that is no JSON.
     """
     for path in (target, spare(target)):

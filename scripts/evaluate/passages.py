@@ -34,7 +34,7 @@ Item = dict[str, Any]
 
 @dataclass(frozen=True)
 class Passage:
-    """A stretch of a document; `start` is its first character's index."""
+    """A span of a document; `start` is its first character's index."""
 
     document: str
     component: str

@@ -89,7 +89,7 @@ class Scorer(HFLM):
         return super().generate_until(requests, disable_tqdm=disable_tqdm)  # type: ignore[no-any-return]
 
     def _windows(self, text: np.ndarray) -> list[Pair]:
-        """Disjoint stretches of a text's tokens, each with the token before it or the one that stands for a start."""
+        """Disjoint spans of a text's tokens, each with the token before it or the one that stands for a start."""
         found = get_rolling_token_windows(text.tolist(), self.prefix_token_id, self.max_length, context_len=1)
         disjoint = (make_disjoint_window(window) for window in found)
         return [(np.array(first, np.int32), np.array(second, np.int32)) for first, second in disjoint]

@@ -136,13 +136,13 @@ def main() -> None:
         if name in asked and not records[name]:
             raise UserError(
                 f"{name}: the held-out split ({paths.HELD_OUT}) is too small to make a single item of it\n"
-                "  fix: a larger data.held_out_share, more text, or leave the task out of evaluation.task_sets"
+                "  fix: a larger data.held_out_fraction, more text, or leave the task out of evaluation.task_sets"
             )
     manifest.write(
         paths.TASKS / manifest.NAME,
         kind="tasks",
         subject={"tasks": [name for name in OWN_TASKS if records[name]]},
-        science=study.task_science(),
+        settings=study.task_settings(),
         files=write(paths.TASKS, records),
         parents=[paths.HELD_OUT / manifest.NAME],
         facts={name: {"items": len(found), "by": composition(found)} for name, found in records.items()},

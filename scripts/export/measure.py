@@ -28,15 +28,15 @@ from scripts.study.study import Study, load
 
 PROMPT, GENERATE = 256, 128  # tokens of the speed measurement, at most half a context each
 PATIENCE = 6 * 3600.0  # seconds for a file to be loaded and a few hundred tokens to be generated
-TOLERANCE = {"f32": 0.01, "f16": 0.02}  # largest logit difference, as a share of the largest logit (docs/export.md)
+TOLERANCE = {"f32": 0.01, "f16": 0.02}  # largest logit difference, as a fraction of the largest logit (docs/export.md)
 
 
 def held_out_rows(study: Study, name: str) -> np.ndarray:
     """The rows that are scored, int64 [rows, sequence length + 1]; raises UserError if there is not one."""
-    folder, science = paths.HELD_OUT, study.export_science(name)
+    folder, settings = paths.HELD_OUT, study.export_settings(name)
     tokens = open_tokens(folder / "tokens").flat
     try:
-        return spaced_rows(tokens, science["sequence_length"], science["held_out_rows"])
+        return spaced_rows(tokens, settings["sequence_length"], settings["held_out_rows"])
     except ValueError as error:
         raise UserError(f"{folder}: {error}") from None
 
@@ -103,7 +103,7 @@ def measure(study: Study, name: str, step: int, rows: np.ndarray) -> None:
     manifest.verify(folder / manifest.NAME, "model")
     expected = reference(folder, rows, study.file.runtime.device, threads)
     files, measured = {}, {}
-    for quantization in found["science"]["quantizations"]:
+    for quantization in found["settings"]["quantizations"]:
         path = paths.gguf(name, step, quantization)
         scores = compare(path, rows, expected, threads)
         check_difference(path, quantization, scores["logit_difference"])
@@ -118,7 +118,7 @@ def measure(study: Study, name: str, step: int, rows: np.ndarray) -> None:
             "step": step,
             "model": sha256_file(folder / manifest.NAME),
             "held_out": sha256_file(paths.HELD_OUT / manifest.NAME),
-            "science": study.export_science(name),
+            "settings": study.export_settings(name),
             "tokens": expected.targets,
             "float_perplexity": expected.perplexity,
             "files": files,

@@ -66,7 +66,7 @@ class Comparison:
     agreeing: int = 0
     rows: int = 0
     difference: float = 0.0
-    """Largest |logit difference| on the first row, as a share of the reference's largest |logit| there."""
+    """Largest |logit difference| on the first row, as a fraction of the reference's largest |logit| there."""
 
     def add(self, logits: np.ndarray, targets: np.ndarray) -> None:
         """One row, as in `Reference.add`."""

@@ -28,9 +28,9 @@ def export(study: Study, name: str, step: int) -> None:
         raise UserError(f"{folder}: its manifest is of {checked['subject']}, not of {name} step {step}")
     source = open_model(folder)
     vocabulary = read_vocabulary(folder, source.shape.vocabulary)
-    science = study.gguf_science()
+    settings = study.gguf_settings()
     files, facts = [], {}
-    for quantization in science["quantizations"]:
+    for quantization in settings["quantizations"]:
         path = paths.gguf(name, step, quantization)
         with atomic(path) as draft:
             written = write_gguf(draft, source, vocabulary, quantization, f"{name} step{step}")
@@ -42,7 +42,7 @@ def export(study: Study, name: str, step: int) -> None:
         files[0].parent / manifest.NAME,
         kind="gguf",
         subject={"run": name, "step": step},
-        science=science,
+        settings=settings,
         files=files,
         parents=[folder / manifest.NAME],
         facts=facts,

@@ -12,7 +12,7 @@ CLOSED = -torch.inf
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Span:
     """New tokens at places [begin, end) of every row, and which places each may look at.
 
     `turns` complex [end - begin, 1, 3, head width / 2], see `rotations`; `mask`: bool [end - begin, end] where several
@@ -26,7 +26,7 @@ class Stretch:
     whole: bool
 
     @classmethod
-    def of(cls, begin: int, end: int, places: int, turns: Tensor, dtype: torch.dtype) -> Stretch:
+    def of(cls, begin: int, end: int, places: int, turns: Tensor, dtype: torch.dtype) -> Span:
         """Over a cache with so many places, of which [0, begin) are filled; `turns` are those of all places.
 
         On a CPU attention of one token to all places of a cache takes half the time of one that leaves out the free
@@ -45,16 +45,16 @@ class Stretch:
         return cls(begin, end, turns, mask, True)
 
 
-def attended(query: Tensor, keys: Tensor, values: Tensor, stretch: Stretch) -> Tensor:
+def attended(query: Tensor, keys: Tensor, values: Tensor, span: Span) -> Tensor:
     """[rows, heads, tokens, head width] of queries of that shape; keys and values [rows, heads, places, head width].
 
-    Fewer queries than the stretch has tokens are its last ones.
+    Fewer queries than the span has tokens are its last ones.
     """
-    if stretch.whole:
-        return _attended_whole(query, keys, values, stretch.mask)
-    keys, values = keys[:, :, : stretch.end], values[:, :, : stretch.end]
-    mask = None if stretch.mask is None else stretch.mask[-query.shape[2] :]
-    causal = not stretch.begin and query.shape[2] > 1
+    if span.whole:
+        return _attended_whole(query, keys, values, span.mask)
+    keys, values = keys[:, :, : span.end], values[:, :, : span.end]
+    mask = None if span.mask is None else span.mask[-query.shape[2] :]
+    causal = not span.begin and query.shape[2] > 1
     return functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, is_causal=causal)
 
 

@@ -1,4 +1,4 @@
-"""GPT-NeoX for greedy scoring: one pass over prompts, then stretches of tokens over a cache of keys and values.
+"""GPT-NeoX for greedy scoring: one pass over prompts, then spans of tokens over a cache of keys and values.
 
 The weights are those of a Transformers folder (`GPTNeoXForCausalLM`), read once a checkpoint into tensors that
 stay. What Transformers' module spends on a call (masks, cache objects, logits nobody asked for) is what a tiny
@@ -20,7 +20,7 @@ from torch.nn import functional
 from scripts.common import untrusted
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
-from scripts.memorize.attention import Stretch, attended, rotations, turned
+from scripts.memorize.attention import Span, attended, rotations, turned
 from scripts.neox import transformers_json
 
 LAYER = {  # our name: in a Transformers file, below gpt_neox.layers.<i>.
@@ -178,26 +178,26 @@ class Model:
         """
         shape, dtype = self.shape, dtype or self.dtype
         begin, end = cache.filled, cache.filled + ids.shape[1]
-        stretch = Stretch.of(begin, end, cache.keys.shape[3], self.turns, dtype)
+        span = Span.of(begin, end, cache.keys.shape[3], self.turns, dtype)
         states = functional.embedding(ids, self.tensors["in"]).to(dtype)
         for layer in range(shape.layers):
-            states = self._layer(layer, states, cache, stretch, last and layer == shape.layers - 1)
+            states = self._layer(layer, states, cache, span, last and layer == shape.layers - 1)
         cache.filled = end
         return self._norm("norm", states[:, -1:] if last else states)
 
-    def _layer(self, layer: int, states: Tensor, cache: Cache, stretch: Stretch, last: bool) -> Tensor:
+    def _layer(self, layer: int, states: Tensor, cache: Cache, span: Span, last: bool) -> Tensor:
         """x + attention(norm_1 x) + mlp(norm_2 x) of new tokens, put into the cache; with `last` of the last token."""
         rows, length, width = states.shape
         heads = self.shape.heads
         mixed = self._linear(f"{layer}.mixed", self._norm(f"{layer}.norm_1", states))
-        mixed = turned(mixed.view(rows, length, heads, 3, width // heads), stretch.turns)
+        mixed = turned(mixed.view(rows, length, heads, 3, width // heads), span.turns)
         query, key, value = mixed.transpose(1, 2).unbind(3)
         keys, values = cache.keys[layer], cache.values[layer]
-        keys[:, :, stretch.begin : stretch.end] = key
-        values[:, :, stretch.begin : stretch.end] = value
+        keys[:, :, span.begin : span.end] = key
+        values[:, :, span.begin : span.end] = value
         if last:
             query, states = query[:, :, -1:], states[:, -1:]
-        found = attended(query, keys, values, stretch)
+        found = attended(query, keys, values, span)
         found = self._linear(f"{layer}.dense", found.transpose(1, 2).reshape(states.shape))
         wide = self._linear(f"{layer}.wide", self._norm(f"{layer}.norm_2", states))
         narrow = self._linear(f"{layer}.narrow", functional.gelu(wide, approximate=self.shape.activation))

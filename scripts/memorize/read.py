@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 
 from scripts.common.errors import UserError
 from scripts.data.rows import Rows
-from scripts.data.sources.planted import planted_count
+from scripts.data.sources.canaries import canary_count
 from scripts.memorize.counts import occurrences
 from scripts.memorize.rows import KINDS, choose, row_hashes
 from scripts.study.config.memorization import Memorization
 
 CHUNK = 1 << 23  # tokens of rows read at a time
-COLUMNS = ("tokens", "place", "kind", "count", "component", "planted")
+COLUMNS = ("tokens", "place", "kind", "count", "component", "canary")
 Counted = Callable[[Rows, NDArray[np.uint64], int], NDArray[np.int64]]  # occurrences of hashed rows of a width
-NOWHERE = -1  # place of a planted string that stands whole in no row
+NOWHERE = -1  # place of a canary that stands whole in no row
 
 
 @dataclass(frozen=True)
 class Read:
-    """Scored rows in the order of results, of the order first, by place, then planted strings.
+    """Scored rows in the order of results, of the order first, by place, then canaries.
 
     `tokens` [n, width] in the corpus' dtype; `place` int64 (NOWHERE possible), `kind` uint8 into KINDS, `count`
     int64, `component` uint16 into `names`, `planted` int32 (times planted, 0 of rows of the order), all [n].
@@ -71,7 +71,7 @@ def read_rows(
     Leading tokens of all rows lie in `folder` in the meantime; in memory a row takes about 100 bytes.
     """
     width = asked.prompt + asked.continuation
-    apart = [planted_strings(order, name, width, total, counted) for name in planted]
+    apart = [canaries(order, name, width, total, counted) for name in planted]
     size = total + sum(len(strings.place) for strings in apart)
     tokens = open_memmap(folder / "all.npy", "w+", order.tokens.flat.dtype, (size, width))
     first = np.empty(total, dtype=np.int64)
@@ -107,8 +107,8 @@ def joined(parts: list[Read], tokens: np.ndarray) -> Read:
     return Read(names=parts[0].names, tokens=tokens, **columns)
 
 
-def planted_strings(order: Rows, component: str, width: int, total: int, counted: Counted = occurrences) -> Read:
-    """The distinct strings of a planted component that the corpus holds, by their first document.
+def canaries(order: Rows, component: str, width: int, total: int, counted: Counted = occurrences) -> Read:
+    """The distinct strings of a component of canaries that the corpus holds, by their first document.
 
     Scored are the string's own first tokens, wherever they stand in a row; its place is that of the first row of the
     run that holds them whole. Raises UserError for a string that has fewer tokens.
@@ -121,7 +121,7 @@ def planted_strings(order: Rows, component: str, width: int, total: int, counted
         text = np.asarray(order.tokens[documents[0]])[:width]
         if len(text) < width:
             raise UserError(
-                f"planted string {origin}: {len(text)} tokens, memorization wants {width}; "
+                f"canary {origin}: {len(text)} tokens, memorization wants {width}; "
                 f"write: data.components.{component}.planted.words: {2 * width}"
             )
         found = order.places_of_many([(document, 0, width) for document in documents])
@@ -132,9 +132,9 @@ def planted_strings(order: Rows, component: str, width: int, total: int, counted
     return Read(
         tokens=stacked,
         place=np.array(place, dtype=np.int64),
-        kind=np.full(len(groups), KINDS.index("planted"), dtype=np.uint8),
+        kind=np.full(len(groups), KINDS.index("canary"), dtype=np.uint8),
         count=counted(order, row_hashes(stacked), width),
         component=np.full(len(groups), order.components.names.index(component), dtype=np.uint16),
-        planted=np.array([planted_count(origin) for _, origin in groups], dtype=np.int32),
+        planted=np.array([canary_count(origin) for _, origin in groups], dtype=np.int32),
         names=order.components.names,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = ("sample", "repeated", "rest", "planted")
+KINDS = ("sample", "repeated", "rest", "canary")
 BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that it has an inverse modulo 2**64
 
 

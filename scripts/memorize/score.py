@@ -1,6 +1,6 @@
 """Score rows of a run's order for memorization at several checkpoints.
 
-A row's first `prompt` tokens are continued greedily; score is the share of the next `continuation`
+A row's first `prompt` tokens are continued greedily; score is the fraction of the next `continuation`
 tokens that are equal, and a row is memorized if all are (Biderman et al. 2023, "Emergent and
 Predictable Memorization"). Ties of the arg-max go to the lower token id. The rows are read once for all checkpoints,
 whose weights are read into one model; several processes share the rows of each checkpoint, and what was scored
@@ -81,7 +81,7 @@ class Job:
         spec, folder = self.spec, self.work / "rows"
         folder.mkdir(parents=True, exist_ok=True)
         order = Rows.open(paths.corpus(spec.corpus), spec.data_seed, change_of(spec), spec.rows)
-        read = read_rows(order, self.asked, spec.rows, self.study.planted_components(spec.corpus), folder)
+        read = read_rows(order, self.asked, spec.rows, self.study.canary_components(spec.corpus), folder)
         read.save(folder)
         return Read.load(folder)
 
@@ -98,8 +98,8 @@ class Job:
             "run": self.spec.name,
             "step": step,
             "model": sha256_file(self.model_folder(step) / manifest.NAME),
-            "science": self.study.memorization_science(),
-            **({"sequences": self.sequences()} if self.spec.published else {}),  # a trained model's manifest tells them
+            "settings": self.study.memorization_settings(),
+            **({"sequences": self.sequences()} if self.spec.external else {}),  # a trained model's manifest tells them
         }
 
     def is_done(self, step: int) -> bool:

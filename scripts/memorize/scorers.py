@@ -1,6 +1,6 @@
 """Is a row memorized, and how much of it: `exact` and `score`, pure functions of a model and rows.
 
-Both feed the prompts once and then verify the true continuation in growing stretches: a token is right if it is the
+Both feed the prompts once and then verify the true continuation in growing spans: a token is right if it is the
 model's arg-max given the true ones before it, and up to the first that is not, that is what greedy decoding does. A row
 is dropped at its first miss, and the output layer runs only for rows and places that still count. `exact` is done then.
 `score` also generates on from each row's first miss: sorted by it, the rows that generate at a place are the first
@@ -42,7 +42,7 @@ class Waiting:
         return Waiting(self.index[begin:end], self.ids[begin:end], self.cache.view(begin, end, self.cache.filled))
 
 
-def stretches(continuation: int) -> list[tuple[int, int]]:
+def spans(continuation: int) -> list[tuple[int, int]]:
     """Ranges of continuation tokens that are fed one after the other to judge those after them: 1, 2, 4 .. long."""
     found, begin = [], 0
     while begin < continuation - 1:
@@ -73,21 +73,21 @@ SCORERS = {"exact": exact, "score": score}
 
 
 class _Exact:
-    """Rows that live on wait for others of other batches, so that late stretches run in full batches too."""
+    """Rows that live on wait for others of other batches, so that late spans run in full batches too."""
 
     def __init__(self, model: Model, rows: NDArray[np.integer], prompt: int, batch: int) -> None:
         self.model, self.rows, self.prompt, self.batch = model, rows, prompt, batch
         self.length = rows.shape[1] - prompt
         self.misses = torch.full((len(rows),), self.length, dtype=torch.int32)
-        self.stretches = stretches(self.length)
-        self.alive: list[list[Waiting]] = [[] for _ in self.stretches]  # by the stretch they wait for
+        self.spans = spans(self.length)
+        self.alive: list[list[Waiting]] = [[] for _ in self.spans]  # by the span they wait for
         self.fresh = model.cache(min(batch, len(rows)), self.room())  # of each batch in turn: what waits is a copy
 
     def done(self) -> Self:
         """Score all rows."""
         for begin in range(0, len(self.rows), self.batch):
             self.start(begin, begin + self.batch)
-        for stage in range(len(self.stretches)):
+        for stage in range(len(self.spans)):
             self.verify(stage)
         return self
 
@@ -116,19 +116,19 @@ class _Exact:
         return settled(self.model, verdict, ids[:, :at], self.model.dtype, ids[:, at])
 
     def sort_out(self, rows: Waiting, right: Tensor, stage: int) -> None:
-        """Let the right ones wait for a stretch, and do it once they are a batch; the others are done."""
-        if stage == len(self.stretches) or not right.any():
+        """Let the right ones wait for a span, and do it once they are a batch; the others are done."""
+        if stage == len(self.spans) or not right.any():
             return
         self.alive[stage].append(rows.picked(right.nonzero()[:, 0]))
         if sum(map(len, self.alive[stage])) >= self.batch:
             self.verify(stage)
 
     def verify(self, stage: int) -> None:
-        """Feed a stretch to the rows that wait for it, and judge the tokens after it."""
+        """Feed a span to the rows that wait for it, and judge the tokens after it."""
         together, self.alive[stage] = self.alive[stage], []
         if not together:
             return
-        begin, end = self.stretches[stage]
+        begin, end = self.spans[stage]
         rows = self.together(together, self.prompt + end)
         for first in range(0, len(rows), self.batch):
             part = rows.view(first, first + self.batch)

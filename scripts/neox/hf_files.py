@@ -46,7 +46,7 @@ def shape_of(config: dict[str, Any]) -> Shape:
 
 def asked_of(study: Study, run: str) -> dict[str, Any]:
     """Keys of config.json that follow from a run's size and sequence length."""
-    size = study.size_science(run)
+    size = study.size_settings(run)
     return {
         "num_hidden_layers": size["layers"],
         "hidden_size": size["width"],

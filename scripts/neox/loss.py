@@ -1,7 +1,7 @@
-"""The output layer and its cross-entropy together, a stretch of tokens at a time.
+"""The output layer and its cross-entropy together, a span of tokens at a time.
 
 Logits of a whole micro-batch would be the largest tensor of a training step (16 rows of 2,048 tokens over 50,304
-words: 6.6 GB in fp32, twice that with their gradient). Here those of a stretch are made, turned into losses and
+words: 6.6 GB in fp32, twice that with their gradient). Here those of a span are made, turned into losses and
 into gradients at once, and dropped: the way of Liger (Hsu et al., Liger Kernel, 2024), in plain torch, so that it
 runs and is tested on every device.
 """
@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 # logits in memory at a time: what stays in a core's cache, and 512 MB in fp32 on a GPU. They are constants because
-# the stretch moves the last digits of the output layer's gradient.
+# the span moves the last digits of the output layer's gradient.
 LOGITS = {"cpu": 1 << 18, "cuda": 1 << 27}
 LEAST_TOKENS = 64  # fewer make the matrix products slow
 
 
-def stretches(tokens: int, vocabulary: int, device: str) -> Iterator[slice]:
+def spans(tokens: int, vocabulary: int, device: str) -> Iterator[slice]:
     """Consecutive slices of the tokens whose logits are made together."""
     length = max(LEAST_TOKENS, LOGITS[device] // vocabulary)
     return (slice(start, min(start + length, tokens)) for start in range(0, tokens, length))
@@ -33,7 +33,7 @@ def token_losses(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     Logits are products in that precision, everything after them fp32 (gpt-neox's fp16_lm_cross_entropy: false).
     """
     losses = torch.empty(len(targets), dtype=torch.float32, device=states.device)
-    for part in stretches(len(targets), len(weight), states.device.type):
+    for part in spans(len(targets), len(weight), states.device.type):
         logits = (states[part] @ weight.T).float()
         _losses(logits, targets[part], losses[part])
     return losses
@@ -64,7 +64,7 @@ class _MeanLoss(torch.autograd.Function):
         losses = torch.empty(len(targets), dtype=torch.float32, device=states.device)
         to_states = torch.empty_like(states)
         to_weight = torch.zeros_like(weight, dtype=torch.float32)
-        for part in stretches(len(targets), len(weight), states.device.type):
+        for part in spans(len(targets), len(weight), states.device.type):
             logits = (states[part] @ weight.T).float()
             sums = _losses(logits, targets[part], losses[part])
             share = logits.div_(sums[:, None])  # now the probabilities

@@ -99,7 +99,7 @@ class GPTNeoX(nn.Module):
     """The whole model; its children are named by NeoX's numbers: "0", "2" .., as a pipeline's parameters are.
 
     `recompute` drops the activations of each block after the forward pass and makes them again in the backward one.
-    `activation` is the form of GELU; only the proof of a conversion asks for another than the trainer's.
+    `activation` is the form of GELU; only the parity of a conversion asks for another than the trainer's.
     """
 
     def __init__(

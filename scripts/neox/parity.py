@@ -1,4 +1,4 @@
-"""The proof that a converted model is the checkpoint: the trainer's own model and Transformers' on the same numbers.
+"""The parity that a converted model is the checkpoint: the trainer's own model and Transformers' on the same numbers.
 
 Both models take the checkpoint's tensors by reference, so neither adds to memory; a checkpoint in 16 bits is widened
 to fp32 once for the comparison, where its numbers are exact and a wrong mapping can't hide in rounding.
@@ -33,7 +33,7 @@ class Shape:
     padded_vocabulary: int
     sequence_length: int
     activation: Activation = PYTHIA.activation
-    """As it was trained: what both models of the proof compute, and the one written names."""
+    """As it was trained: what both models of the parity compute, and the one written names."""
 
     @classmethod
     def of(cls, size: dict[str, Any], sequence_length: int) -> Shape:
@@ -42,7 +42,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Proof:
+class Parity:
     """Largest |logit difference| on the probe, what was allowed, and the largest |logit|."""
 
     max_logit_difference: float
@@ -75,7 +75,7 @@ class Pair:
         probe = (PROBE_ROWS, min(PROBE_TOKENS, shape.sequence_length))
         self.probe = torch.randint(0, tokens, probe, generator=generator)
 
-    def prove(self, found: Layers, where: str) -> Proof:
+    def prove(self, found: Layers, where: str) -> Parity:
         """Fill both with the layers and compare logits; the exported model then holds the layers in its dtype.
 
         Raises UserError, naming `where`, for numbers that are not finite in that dtype, or logits that differ.
@@ -89,16 +89,16 @@ class Pair:
             logits = self.trained(self.probe)
             difference = float((self.exported(self.probe).logits - logits).abs().max())
         largest = float(logits.abs().max())
-        proof = Proof(difference, RELATIVE_TOLERANCE * max(1.0, largest), largest)
-        if not difference <= proof.tolerance:
+        parity = Parity(difference, RELATIVE_TOLERANCE * max(1.0, largest), largest)
+        if not difference <= parity.tolerance:
             raise UserError(
                 f"{where}: logits of the converted model differ from the trainer's by {difference:g}, "
-                f"more than {proof.tolerance:g}; it was not written"
+                f"more than {parity.tolerance:g}; it was not written"
             )
         self._fill(found)
         if self.dtype != torch.float32:
             self._check_narrow(where)
-        return proof
+        return parity
 
     def _fill(self, layers: Layers) -> None:
         self.exported.load_state_dict(to_transformers(layers, self.shape.layers), strict=True, assign=True)

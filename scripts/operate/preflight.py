@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from scripts.analyze.published import scores as published
+from scripts.analyze.external import scores as published
 from scripts.common.command import Parser
 from scripts.common.environment import cuda_devices
 from scripts.common.errors import UserError, explain
@@ -17,7 +17,7 @@ from scripts.common.files import read_json, write_json
 from scripts.evaluate.names import WITH_EXAMPLES
 from scripts.operate.trained import check_orders, check_shared, check_training
 from scripts.study import paths
-from scripts.study.config.data import Published
+from scripts.study.config.data import External
 from scripts.study.engine_rules import check_compiler
 from scripts.study.resources import placement
 from scripts.study.runs import native_folder
@@ -81,8 +81,8 @@ def check_files(study: Study) -> None:
     for name, component in study.file.data.components.items():
         files_of(name, component)
     for name, corpus in study.file.data.corpora.items():
-        if corpus.published:
-            check_published(f"data.corpora.{name}.published", corpus.published)
+        if corpus.external:
+            check_external(f"data.corpora.{name}.external", corpus.external)
     wanted = study.file.data.tokenizer
     check_braces("data.tokenizer.file", [wanted.file or ""])
     tokenizer.check(wanted)
@@ -104,18 +104,18 @@ def check_parents(study: Study) -> None:
 def check_published_runs(study: Study) -> None:
     """Refuse folders of published models that are not there, and steps that are missing in them, all at once."""
     missing = []
-    for name, spec in study.published.items():
-        wanted = spec.published
+    for name, spec in study.external.items():
+        wanted = spec.external
         if wanted is None or wanted.folder is None:
             continue
         folders = {step: Path(wanted.folder) / wanted.revision_of(step) for step in wanted.steps}
-        missing += [f"published.{name}: step {step}: no folder {path}" for step, path in folders.items()
+        missing += [f"external.{name}: step {step}: no folder {path}" for step, path in folders.items()
                     if not path.is_dir()]  # fmt: skip
     if missing:
         raise UserError("\n".join([*missing, f"(seen from {Path.cwd()})"]))
 
 
-def check_published(key: str, wanted: Published) -> None:
+def check_external(key: str, wanted: External) -> None:
     """Refuse published tokens on disk whose folder, shards, index or hash list is not there."""
     if wanted.folder:
         folder = Path(wanted.folder)
@@ -144,7 +144,7 @@ def check_published_scores(place: str | None) -> None:
     """Refuse published scores that are not there, and a file of them that can't be read; a folder's are read later."""
     if place is None:
         return
-    path, key = Path(place), "evaluation.published"
+    path, key = Path(place), "evaluation.external"
     if not path.exists():
         raise UserError(f"{key}: {place} does not exist (seen from {Path.cwd()})")
     files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
@@ -189,13 +189,13 @@ def check_place(study: Study, root: Path, *, here: bool) -> None:
     """What the folder, and the machine if the jobs run `here`, must hold; raises UserError at the first that fails."""
     from scripts.evaluate.cache import check_task_data
     from scripts.evaluate.names import task_files
-    from scripts.train.board import check_boards
+    from scripts.train.trackers import check_trackers
 
-    check_boards(study.file.runtime)
+    check_trackers(study.file.runtime)
     for tasks in study.file.evaluation.task_sets.values():
         check_braces("evaluation.task_sets: include_path", task_files(tasks.include_path))
     check_task_data(study, root)
-    check_published_scores(study.file.evaluation.published)
+    check_published_scores(study.file.evaluation.external)
     check_writable(root)
     check_files(study)
     check_parents(study)

@@ -19,8 +19,8 @@ Jobs = dict[str, str]  # by path of an artefact: the job that makes it, by what 
 
 
 def jobs(study: Study) -> Jobs:
-    """The jobs of all artefacts that several jobs share out between them, by batches of checkpoints or legs."""
-    found = dict.fromkeys(of_training(study), f"legs-{study.file.runtime.legs}")
+    """The jobs of all artefacts that several jobs share out between them, by batches of checkpoints or segments."""
+    found = dict.fromkeys(of_training(study), f"segments-{study.file.runtime.segments}")
     for stage in (CONVERT, *OF_MODELS):
         for batch in stage.batches(study):
             for run, step, part in product(batch.runs, batch.steps, stage.parts(study)):

@@ -28,8 +28,8 @@ def check_training(study: Study, root: Path) -> None:
     for run, path in states.items():
         content = there.content(path) or {}
         if lines := differences(study, path, content, root):
-            refusals.append(f"{root / paths.checkpoints(run)} holds checkpoints of another science config:")
-            refusals += [f"  {line}" for line in lines] + other_ways(study, run, content.get("science") or {}, there)
+            refusals.append(f"{root / paths.checkpoints(run)} holds checkpoints of another settings:")
+            refusals += [f"  {line}" for line in lines] + other_ways(study, run, content.get("settings") or {}, there)
             drop.append(run)
     reasons: dict[str, list[str]] = {}
     for run, path in states.items():

@@ -26,7 +26,7 @@ class Hours:
     memorization: float
     export: float
     replay: float
-    signal: float
+    recency: float
     starting: float | None
 
     @property
@@ -172,7 +172,7 @@ def plan_run(study: Study, name: str, device: Device, devices: int | None, drawn
             hours(needed.memorization),
             hours(needed.export),
             hours(needed.replay),
-            hours(needed.signal),
+            hours(needed.recency),
             None if start is None else start * sum(jobs_of(study, name, drawn).values()) / 3600,
         ),
         devices=asked,
@@ -184,7 +184,7 @@ def plan_run(study: Study, name: str, device: Device, devices: int | None, drawn
             study, name, own_samples(study), sum(scored_rows(study, name, s) for s in study.memorization_steps(name))
         ),
         optimizer_bytes_at_all_steps=sum(
-            optimizer_bytes(study, name, step) for step in study.steps(name) if not spec.published
+            optimizer_bytes(study, name, step) for step in study.steps(name) if not spec.external
         ),
     )
 
@@ -214,15 +214,15 @@ def left_out(device: Device) -> list[str]:
 
 
 def data_bytes(study: Study) -> int:
-    """The least that tokens.bin of the corpora and the orders take, from the rows read and data.most_epochs; the files
+    """The least that tokens.bin of the corpora and the orders take, from the rows read and data.max_epochs; the files
     a corpus is downloaded as lie there a second time."""
     data, total = study.file.data, 0
     for corpus, chosen in data.corpora.items():
         readers = [spec for spec in study.runs.values() if spec.corpus == corpus]
         if not readers:
             continue
-        tokens = max(spec.rows * spec.training.sequence_length for spec in readers) // (data.most_epochs or 1)
-        copies = 2 if chosen.published and chosen.published.repo else 1
+        tokens = max(spec.rows * spec.training.sequence_length for spec in readers) // (data.max_epochs or 1)
+        copies = 2 if chosen.external and chosen.external.repo else 1
         total += tokens * TOKEN * (1 if data.tokenizer.vocabulary < 65_500 else 2) * copies
         if data.order == "neox":
             total += ORDER_A_ROW * sum({spec.data_seed: spec.rows for spec in readers}.values())
@@ -235,7 +235,7 @@ def notes(study: Study, runs: list[RunPlan], device: Device) -> list[str]:
     if borrowed := sorted({f"{plan.size} ({plan.basis})" for plan in runs if plan.basis.startswith("as ")}):
         found.append(f"Not measured on this device, planned at the FLOP/s of the nearest size: {', '.join(borrowed)}.")
     if device.measured is None:
-        found.append("No throughput was measured on this device: all hours rest on the assumed share of its peak.")
+        found.append("No throughput was measured on this device: all hours rest on the assumed fraction of its peak.")
     if device.kind == "cuda" and any(plan.precision == "fp32" for plan in runs):
         found.append("Speeds are of 16-bit training; runs in fp32 take longer.")
     if study.file.runtime.zero_stage == 0:

@@ -14,7 +14,7 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
     """Jobs by rule, batches of checkpoints under their stage's name, in the order of the work; rules without a job are
     left out. A test holds it against Snakemake's own count."""
     corpora, runs = study.file.data.corpora, study.runs.values()
-    published = sum(corpus.published is not None for corpus in corpora.values())
+    published = sum(corpus.external is not None for corpus in corpora.values())
     parts = study.part_count
     of_runs, drawn = Counter[str](), sampling.everything(study)
     for run in study.runs:
@@ -27,10 +27,10 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
         "clusters": 1,
         "tokenizer": 1,
         "tokenize": (len(corpora) - published + 1) * parts,  # the held-out split is one more corpus
-        "published": published,
+        "external": published,
         "join": len(corpora) + 1,
         "order": len({(run.corpus, run.data_seed) for run in runs if run.corpus in corpora}),
-        "train_leg": of_runs["train"] - len(study.trained),
+        "train_segment": of_runs["train"] - len(study.trained),
         "train_run": len(study.trained),
         "fetch_models": of_runs["fetch_models"],
         "tasks": min(1, of_runs["evaluate"]),
@@ -39,28 +39,28 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
         **dict.fromkeys(("timings", "findings", "figures", "index", "page"), int(bool(study.trained))),
         **dict.fromkeys(("integrity", "audit_page"), int(bool(study.trained))),
         **dict.fromkeys(("tables", "cards", "all"), 1),
-        **{stage: of_runs[stage] for stage in ("replay_leg", "replay_model")},
-        **dict.fromkeys(("replay_data", "replay", "evidence"), int(bool(study.trained))),
-        "signal_run": of_runs["signal_run"],
-        **dict.fromkeys(("signal", "signal_figure"), min(1, of_runs["signal_run"])),
+        **{stage: of_runs[stage] for stage in ("replay_segment", "replay_model")},
+        **dict.fromkeys(("replay_data", "replay", "provenance"), int(bool(study.trained))),
+        "recency_run": of_runs["recency_run"],
+        **dict.fromkeys(("recency", "recency_figure"), min(1, of_runs["recency_run"])),
     }
     return {rule: count for rule, count in jobs.items() if count}
 
 
 def jobs_of(study: Study, run: str, drawn: Drawn | None = None) -> dict[str, int]:
-    """Jobs of one run by rule: train (a leg each), the stages in batches (of published models fetch_models instead of
+    """Jobs of one run by rule: train (a segment each), the stages in batches (of published models fetch_models instead of
     convert), and what the audit draws of it."""
-    published, drawn = study.run(run).published is not None, drawn or sampling.everything(study)
+    published, drawn = study.run(run).external is not None, drawn or sampling.everything(study)
     in_batches = {
         "fetch_models" if published and stage is CONVERT else stage.name: _batches(stage, study, run)
         for stage in (CONVERT, *OF_MODELS)
     }
     return {
-        "train": 0 if published else study.file.runtime.legs,
+        "train": 0 if published else study.file.runtime.segments,
         **in_batches,
-        "replay_leg": sum(leg.run == run for leg in drawn.legs),
+        "replay_segment": sum(segment.run == run for segment in drawn.segments),
         "replay_model": sum(point.run == run for point in drawn.models),
-        "signal_run": drawn.signal_runs.count(run),
+        "recency_run": drawn.recency_runs.count(run),
     }
 
 

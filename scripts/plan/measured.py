@@ -102,17 +102,17 @@ def stages(study: Study, plan: RunPlan, folder: Path, drawn: Drawn) -> list[tupl
     benchmarks of their jobs."""
     run, hours = plan.run, plan.hours
     whole = not any(foreign_tasks(study, task_set) for task_set in study.file.evaluation.task_sets)
-    legs = [folder / f"train/{run}-leg{leg}.jsonl" for leg in range(1, study.file.runtime.legs)]
-    legs_again = [leg.name for leg in drawn.legs if leg.run == run]
+    segments = [folder / f"train/{run}-segment{segment}.jsonl" for segment in range(1, study.file.runtime.segments)]
+    segments_again = [segment.name for segment in drawn.segments if segment.run == run]
     models_again = [point.name for point in drawn.models if point.run == run]
-    again = [folder / f"replay/{name}.jsonl" for name in (*legs_again, *models_again)]
+    again = [folder / f"replay/{name}.jsonl" for name in (*segments_again, *models_again)]
     return [
-        ("training, whole jobs", hours.training + (hours.held_out or 0.0), [*legs, folder / f"train/{run}.jsonl"]),
+        ("training, whole jobs", hours.training + (hours.held_out or 0.0), [*segments, folder / f"train/{run}.jsonl"]),
         ("evaluation, whole jobs", hours.evaluation if whole else None, benchmarks(study, run, folder, "evaluate")),
         ("memorization, whole jobs", hours.memorization, benchmarks(study, run, folder, "memorize")),
         ("export, whole jobs", hours.export, benchmarks(study, run, folder, "export")),
         ("replay, whole jobs", hours.replay if whole or not models_again else None, again),
-        ("signal, whole jobs", hours.signal, [folder / f"signal/{run}.jsonl"] * (run in drawn.signal_runs)),
+        ("recency, whole jobs", hours.recency, [folder / f"recency/{run}.jsonl"] * (run in drawn.recency_runs)),
     ]  # fmt: skip
 
 
@@ -156,8 +156,10 @@ def processes(study: Study, run: str, root: Path) -> int:
     spec = study.run(run)
     per_token = flops_per_token(spec, study.padded_vocabulary(run))
     lines = json_lines(root / paths.checkpoints(run) / paths.TIMING)
-    shares = [line["tokens_per_second"] * per_token / 1e12 / line["teraflops"] for line in lines if line["teraflops"]]
-    return max(1, round(median(shares))) if shares else 1
+    fractions = [
+        line["tokens_per_second"] * per_token / 1e12 / line["teraflops"] for line in lines if line["teraflops"]
+    ]
+    return max(1, round(median(fractions))) if fractions else 1
 
 
 def checkpoint_bytes(folder: Path) -> tuple[int, int]:

@@ -26,7 +26,7 @@ STAGES: dict[str, Callable[[RunPlan], float]] = {
     "memorization": lambda run: run.hours.memorization,
     "export": lambda run: run.hours.export,
     "replay": lambda run: run.hours.replay,
-    "signal": lambda run: run.hours.signal,
+    "recency": lambda run: run.hours.recency,
     "starting jobs": lambda run: run.hours.starting or 0.0,
 }
 KEPT: dict[str, Callable[[RunPlan], float]] = {

@@ -14,7 +14,7 @@ from scripts.plan.measured import HOURS, Comparison, Row
 WIDTH = 128  # of output that no terminal limits
 COLUMNS = ("run", "parameters", "tokens", "FLOPs", "device time", "speed", "devices", "wall time", "saved", "weights",
            "optimizer", "models")  # fmt: skip
-AT_CHOICE = ("export", "replay", "signal")  # stages that a study may leave out
+AT_CHOICE = ("export", "replay", "recency")  # stages that a study may leave out
 MEASURED = ("run", "what", "planned", "measured", "measured / planned")
 
 

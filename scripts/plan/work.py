@@ -36,7 +36,7 @@ class Work:
     memorization: int
     export: int
     replay: int
-    signal: int
+    recency: int
 
 
 def work(study: Study, name: str, drawn: Drawn | None = None) -> Work:
@@ -54,17 +54,17 @@ def work(study: Study, name: str, drawn: Drawn | None = None) -> Work:
     scored = set(study.evaluation_steps(name))
     update = per_token * spec.training.batch_size * length
     again = [point.step for point in drawn.models if point.run == name]
-    trained_steps = 0 if spec.published else len(study.steps(name))
+    trained_steps = 0 if spec.external else len(study.steps(name))
     return Work(
         training=update * spec.updates,
         held_out=forward([(held_out / length, length)], trained_steps) if held_out else None,
         evaluation=forward(own, len(scored)) if own else None,
         memorization=sum(memorized.values()),
         export=forward([(exported_rows(study, name), length)]),
-        replay=update * sum(leg.end - leg.begin for leg in drawn.legs if leg.run == name)
+        replay=update * sum(segment.end - segment.begin for segment in drawn.segments if segment.run == name)
         + forward(own, len(scored & set(again)))
         + sum(memorized.get(step, 0) for step in again),
-        signal=forward([(shown_rows(study, name), length)]) if name in drawn.signal_runs else 0,
+        recency=forward([(shown_rows(study, name), length)]) if name in drawn.recency_runs else 0,
     )
 
 
@@ -75,8 +75,8 @@ def scored_rows(study: Study, name: str, step: int | None = None) -> int:
     texts = study.file.data.components
     planted = sum(
         len(text.counts) * text.strings
-        for each in study.planted_components(spec.corpus)
-        if (text := texts[each].planted)
+        for each in study.canary_components(spec.corpus)
+        if (text := texts[each].canaries)
     )
     chosen = min(asked.sample_rows, spec.rows) + asked.repeated_rows
     if asked.rows != "all":
@@ -94,10 +94,10 @@ def exported_rows(study: Study, name: str) -> int:
 
 def shown_rows(study: Study, name: str) -> int:
     """Rows that checkpoints of a run are shown, of all of them together: each sees what each of them just saw."""
-    spec, steps = study.run(name), sampling.signal_steps(study, name)
+    spec, steps = study.run(name), sampling.recency_steps(study, name)
     if len(steps) < LEAST_CHECKPOINTS:
         return 0
-    bounds = windows(steps, spec.first_step, spec.training.batch_size, study.file.audit.signal.rows)
+    bounds = windows(steps, spec.first_step, spec.training.batch_size, study.file.audit.recency.rows)
     return len(steps) * sum(end - begin for begin, end in bounds)
 
 
@@ -154,7 +154,8 @@ def held_out_tokens(study: Study) -> float:
     """Tokens of the held-out text, of components whose characters the study file tells; 0 if of none."""
     data = study.file.data
     characters = sum(
-        (text.take_characters or 0) * (1 if text.held_out else data.held_out_share) for text in data.components.values()
+        (text.take_characters or 0) * (1 if text.held_out else data.held_out_fraction)
+        for text in data.components.values()
     )
     return characters / characters_a_token(data.tokenizer.vocabulary)
 
@@ -182,8 +183,8 @@ def not_counted(study: Study) -> list[str]:
             missing.append(f"evaluation on lm-eval's own tasks, whose length no file here tells ({name}): "
                            f"{', '.join(foreign)}")  # fmt: skip
     data = study.file.data
-    unknown = [name for name, text in data.components.items() if not text.take_characters and not text.planted]
-    unknown = [name for name in unknown if data.held_out_share or data.components[name].held_out]
+    unknown = [name for name, text in data.components.items() if not text.take_characters and not text.canaries]
+    unknown = [name for name in unknown if data.held_out_fraction or data.components[name].held_out]
     if unknown:
         missing.append(f"held-out loss on texts of unknown length (no take_characters): {', '.join(unknown)}")
     return missing

@@ -13,7 +13,7 @@ from scripts.analyze.chance import chance, speaking_metric
 from scripts.study.study import Study
 from scripts.study.targets import ANALYSES, OF_STAGES
 
-PUBLISHED = ["model", "run", "size", "corpus", "non_embedding", "shots", "step", "task", "metric", "value"]
+EXTERNAL = ["model", "run", "size", "corpus", "non_embedding", "shots", "step", "task", "metric", "value"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Results:
     corpora: pd.DataFrame
     changed: dict[str, pd.DataFrame]
     """The same tables with the runs of interventions."""
-    published: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=PUBLISHED))
+    external: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=EXTERNAL))
     """Published scores (docs/formats.md); no rows if the study names none."""
     analyses: dict[str, pd.DataFrame] = field(default_factory=dict)
     """The tables memorization_<name> by name."""
@@ -103,7 +103,7 @@ def load(study: Study) -> Results:
     names = ("losses", "held_out", "runs", *OF_STAGES)
     analyses = {name: tables.read(f"memorization_{name}") for name in ANALYSES}
     made = of_tables(study, {name: tables.read(name) for name in names}, tables.read("corpora"), analyses)
-    return replace(made, published=tables.read("published")) if study.file.evaluation.published else made
+    return replace(made, external=tables.read("external")) if study.file.evaluation.external else made
 
 
 def of_tables(
@@ -119,7 +119,7 @@ def of_tables(
 
 def _plain(frame: pd.DataFrame, study: Study) -> pd.Series:
     """Rows of runs trained here that are no intervention's; a CSV reads their empty name as missing."""
-    return (frame["intervention"].fillna("") == "") & ~frame["run"].isin(list(study.published))
+    return (frame["intervention"].fillna("") == "") & ~frame["run"].isin(list(study.external))
 
 
 def named(results: Results, name: str, run: str = "run") -> pd.DataFrame:

@@ -72,7 +72,7 @@ class Device(Strict):
         if (self.measured is None) == (self.assumed_mfu is None):
             raise ValueError("give either `measured` or `assumed_mfu`")
         if self.assumed_mfu is not None and self.peak_teraflops is None:
-            raise ValueError("`assumed_mfu` is a share of `peak_teraflops`, which is missing")
+            raise ValueError("`assumed_mfu` is a fraction of `peak_teraflops`, which is missing")
         return self
 
 
@@ -85,7 +85,7 @@ class Rate:
 
 
 def rate_of(device: Device, size: Size) -> Rate:
-    """The device's speed for a size: measured, that of the nearest measured size, or the assumed share of its peak."""
+    """The device's speed for a size: measured, that of the nearest measured size, or the assumed fraction of its peak."""
     if device.measured is None:
         return Rate((device.peak_teraflops or 0) * 1e12 * (device.assumed_mfu or 0), "assumed")
     if size.name in device.measured.rates and size == CATALOGUE[size.name]:

@@ -40,9 +40,9 @@ def check_recipe(run: Run, runtime: Runtime) -> None:
     if precision == "fp16" and runtime.device == "cpu":
         allowed = f"fp32 or bf16 where runtime.device is cpu ({run.name})"
         raise UserError(explain("training.precision", precision, allowed, "precision: fp32"))
-    if runtime.legs > run.updates:
+    if runtime.segments > run.updates:
         allowed = f"at most {run.updates}, the updates of {run.name}"
-        raise UserError(explain("runtime.legs", runtime.legs, allowed, f"legs: {run.updates}"))
+        raise UserError(explain("runtime.segments", runtime.segments, allowed, f"segments: {run.updates}"))
 
 
 def check_compiler(runtime: Runtime) -> None:

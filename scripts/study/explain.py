@@ -43,7 +43,7 @@ def _explain_one(mistake: Any, prefix: str) -> str:
     kind, value = mistake["type"], mistake["input"]
     last = places[-1] if places else ""
     if kind == "missing":
-        return f"{key}: this key is missing; every science key must stand in the study file"
+        return f"{key}: this key is missing; every setting must stand in the study file"
     if kind == "extra_forbidden":
         known = _known_keys(places[:-1], prefix)
         guess = near(last, known)

@@ -35,9 +35,9 @@ def run_settings(study: Study, run: str, root: Path = Path()) -> Settings:
 
     So fewer steps may be asked of it: what is there stays as it is, and the others are used no more.
     """
-    asked = study.train_science(run)
+    asked = study.train_settings(run)
     try:
-        made = read_json(root / paths.checkpoints(run) / manifest.NAME)["science"]
+        made = read_json(root / paths.checkpoints(run) / manifest.NAME)["settings"]
         whole = {key: made[key] for key in SAVED}
         fits = all(set(asked[key]) <= set(whole[key]) for key in SAVED)
     except (OSError, ValueError, KeyError, TypeError):
@@ -47,38 +47,38 @@ def run_settings(study: Study, run: str, root: Path = Path()) -> Settings:
 
 def _documents(study: Study, component: str) -> Settings | None:
     known = component in study.file.data.components
-    return {**study.component_science(component), "parts": study.parts(component)} if known else None
+    return {**study.component_settings(component), "parts": study.parts(component)} if known else None
 
 
 def _corpus(study: Study, corpus: str) -> Settings | None:
-    return study.corpus_science(corpus) if corpus in (*study.file.data.corpora, HELD_OUT) else None
+    return study.corpus_settings(corpus) if corpus in (*study.file.data.corpora, HELD_OUT) else None
 
 
 def _order(study: Study, corpus: str, seed: str) -> Settings | None:
     read = any((run.corpus, str(run.data_seed)) == (corpus, seed) for run in study.runs.values())
-    return study.order_science(corpus, int(seed)) if read and corpus in study.file.data.corpora else None
+    return study.order_settings(corpus, int(seed)) if read and corpus in study.file.data.corpora else None
 
 
 def _run(study: Study, run: str) -> Settings | None:
-    return study.train_science(run) if run in study.trained else None
+    return study.train_settings(run) if run in study.trained else None
 
 
 SETTINGS: dict[Path, Callable[..., Settings | None]] = {  # by the folder, with {names}, of what is no stage's output
     paths.source("{component}"): lambda study, name: (
-        study.component_science(name) if name in study.file.data.components else None
+        study.component_settings(name) if name in study.file.data.components else None
     ),
     paths.documents("{component}", "*"): _documents,
-    paths.pairs("*"): Study.hashing_science,
-    paths.CLUSTERS: Study.cluster_science,
-    paths.TOKENIZER: Study.tokenizer_science,
-    paths.TASKS: Study.task_science,
-    paths.published("{corpus}"): _corpus,
+    paths.pairs("*"): Study.hashing_settings,
+    paths.CLUSTERS: Study.cluster_settings,
+    paths.TOKENIZER: Study.tokenizer_settings,
+    paths.TASKS: Study.task_settings,
+    paths.external("{corpus}"): _corpus,
     paths.corpus("{corpus}"): _corpus,
     paths.order("{corpus}", "{seed}"): _order,
     paths.checkpoints("{run}"): _run,
     paths.checkpoint("{run}", "*"): _run,
     paths.resume("{run}", "*"): _run,
-    paths.leg("{run}", "*"): _run,
+    paths.segment("{run}", "*"): _run,
 }
 PATTERNS = {pattern(f"{folder}/{manifest.NAME}"): settings for folder, settings in SETTINGS.items()}
 
@@ -105,18 +105,18 @@ def fingerprint(study: Study, path: str) -> Settings | None:
 
 def said(path: str, content: Settings) -> Any:
     """The settings that an artefact says it was made with."""
-    science = content.get("science")
-    if paths.below(path, paths.CHECKPOINTS) and isinstance(science, dict):
-        return {key: value for key, value in science.items() if key != "parents"}
-    if paths.below(path, paths.DOCUMENTS) and isinstance(science, dict):
-        return {**science, "parts": (content.get("subject") or {}).get("parts")}
-    return science
+    settings = content.get("settings")
+    if paths.below(path, paths.CHECKPOINTS) and isinstance(settings, dict):
+        return {key: value for key, value in settings.items() if key != "parents"}
+    if paths.below(path, paths.DOCUMENTS) and isinstance(settings, dict):
+        return {**settings, "parts": (content.get("subject") or {}).get("parts")}
+    return settings
 
 
 def parents(path: str, content: Settings) -> dict[str, str]:
     """sha256 of the manifests an artefact was made from, by path; of a checkpoint, those of its run."""
     if paths.below(path, paths.CHECKPOINTS):
-        return dict((content.get("science") or {}).get("parents") or {})
+        return dict((content.get("settings") or {}).get("parents") or {})
     if paths.below(path, paths.RESULTS):
         model = CONVERT.file(content.get("run", ""), content.get("step", ""))
         named = {model: content.get("model"), f"{paths.TASKS}/{manifest.NAME}": content.get("tasks"),
@@ -242,8 +242,8 @@ def of_data(study: Study) -> Iterator[str]:
     fixed = (paths.CLUSTERS, paths.TOKENIZER, paths.TASKS, paths.HELD_OUT)
     yield from (f"{folder}/{manifest.NAME}" for folder in fixed)
     for name, corpus in text.corpora.items():
-        if corpus.published:
-            yield f"{paths.published(name)}/{manifest.NAME}"
+        if corpus.external:
+            yield f"{paths.external(name)}/{manifest.NAME}"
         if any(run.corpus == name for run in study.runs.values()):
             yield f"{paths.corpus(name)}/{manifest.NAME}"
     yield from dict.fromkeys(targets.orders(study))
@@ -252,7 +252,9 @@ def of_data(study: Study) -> Iterator[str]:
 def of_training(study: Study) -> Iterator[str]:
     """The manifests that rules of training make."""
     for run in study.trained:
-        yield from (f"{paths.leg(run, leg)}/{manifest.NAME}" for leg in range(1, study.file.runtime.legs))
+        yield from (
+            f"{paths.segment(run, segment)}/{manifest.NAME}" for segment in range(1, study.file.runtime.segments)
+        )
         yield f"{paths.checkpoints(run)}/{manifest.NAME}"
 
 

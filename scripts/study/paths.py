@@ -53,9 +53,9 @@ def pairs(group: Part) -> Path:
     return DATA / "pairs" / f"group-{group}"
 
 
-def published(corpus: str) -> Path:
+def external(corpus: str) -> Path:
     """Token files of a corpus that somebody published, as downloaded."""
-    return DATA / "published" / corpus
+    return DATA / "external" / corpus
 
 
 def corpus(name: str) -> Path:
@@ -101,9 +101,9 @@ def resume(run: str, step: Part) -> Path:
     return CHECKPOINTS / run / RESUME / global_step(step)
 
 
-def leg(run: str, number: Part) -> Path:
-    """What says that a leg of a run is done; the last leg's is the run's own manifest."""
-    return CHECKPOINTS / run / "legs" / f"leg-{number}"
+def segment(run: str, number: Part) -> Path:
+    """What says that a segment of a run is done; the last segment's is the run's own manifest."""
+    return CHECKPOINTS / run / "segments" / f"segment-{number}"
 
 
 def adopted(run: str) -> Path:
@@ -151,8 +151,8 @@ EXPORT_MEMORY = RESULTS / "export_memory.csv"  # measured, so not repeatable
 TIMINGS = RESULTS / "timings.csv"  # what each job took
 FINDINGS = RESULTS / "findings.json"  # the findings in words, with their numbers
 LOCK = RESULTS / "suite.lock.json"  # the hash of every file
-EVIDENCE = RESULTS / "evidence"  # what papers and archives ask for
-SIGNATURE = RESULTS / "evidence.sig"  # made by a person
+PROVENANCE = RESULTS / "provenance"  # what papers and archives ask for
+SIGNATURE = RESULTS / "provenance.sig"  # made by a person
 CRATE = Path("ro-crate-metadata.json")  # describes the whole folder, so it lies at its top
 
 AUDIT = RESULTS / "audit"  # verdicts of the audit's parts
@@ -160,8 +160,8 @@ VERDICT = AUDIT / "verdict.json"  # that of all of them
 INTEGRITY = AUDIT / "integrity.json"
 DISTANCES = AUDIT / "distances.csv"  # between checkpoints
 REPLAY = AUDIT / "replay.json"
-SIGNAL = AUDIT / "signal.json"  # what checkpoints know of the rows they just saw
-SIGNALS = AUDIT / "signal.csv"
+RECENCY = AUDIT / "recency.json"  # what checkpoints know of the rows they just saw
+RECENCY_TABLE = AUDIT / "recency.csv"
 SCRATCH = AUDIT / "scratch"  # where replays work
 
 
@@ -210,9 +210,9 @@ def replayed(name: str) -> Path:
     return AUDIT / "replay" / f"{name}.json"
 
 
-def signal(run: str) -> Path:
-    """What was found of a run's signal."""
-    return AUDIT / "signal" / f"{run}.json"
+def recency(run: str) -> Path:
+    """What was found of a run's recency."""
+    return AUDIT / "recency" / f"{run}.json"
 
 
 # ------------------------------------------------------------------------------------------------

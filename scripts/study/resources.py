@@ -57,9 +57,9 @@ def _full(processes: int, per_node: int) -> bool:
 
 
 def training_minutes(run: Run, runtime: Runtime, vocabulary: int) -> int:
-    """Minutes of one training job (a leg), 6 FLOPs a parameter and token. At the limit it saves, and goes on."""
+    """Minutes of one training job (a segment), 6 FLOPs a parameter and token. At the limit it saves, and goes on."""
     processes = placement(run, runtime).processes
-    steps = run.training.steps / runtime.legs
+    steps = run.training.steps / runtime.segments
     tokens = steps * run.training.batch_size * run.training.sequence_length
     seconds = 6 * run.size.parameters(vocabulary) * tokens / (RATE[runtime.device] * processes)
     return capped(START_MINUTES + (seconds + steps * UPDATE_SECONDS) / 60, runtime)
@@ -104,7 +104,7 @@ def capped(minutes: float, runtime: Runtime) -> int:
 def training_host_megabytes(run: Run, runtime: Runtime, vocabulary: int, on_cpu: int) -> int:
     """MB of host memory of a training job on each node; `on_cpu` is what a process takes whose device is the host.
 
-    On cuda every process builds the fp32 weights on the host before they move, and stages its share of the
+    On cuda every process builds the fp32 weights on the host before they move, and stages its fraction of the
     optimizer state when it saves.
     """
     spread = placement(run, runtime)

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 from scripts.common.errors import UserError, explain, near
 from scripts.study import paths
 from scripts.study.catalogue import Size
+from scripts.study.config.external import ExternalRun
 from scripts.study.config.interventions import Intervention
-from scripts.study.config.published import PublishedRun
 from scripts.study.config.study_file import Checkpoints, Schedule, StudyFile, Training
 from scripts.study.explain import explain_all
 from scripts.study.schedule import check_count
@@ -52,7 +52,7 @@ class Origin:
         """The study file's key that names somebody else's folder."""
         return f"interventions.{self.intervention}.parent.folder"
 
-    def science(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """What of it determines a run's numbers."""
         changed = {"transform": self.transform, "between": list(self.between)} if self.transform else {}
         return {"run": self.run, "folder": self.folder, "step": self.step, **changed}
@@ -70,7 +70,7 @@ class Run:
     training: Training
     checkpoints: Checkpoints = FIRST_AND_LAST
     origin: Origin | None = None
-    published: PublishedRun | None = None  # somebody else's weights, which nothing here trains
+    external: ExternalRun | None = None  # somebody else's weights, which nothing here trains
 
     @property
     def first_step(self) -> int:
@@ -80,7 +80,7 @@ class Run:
     @property
     def updates(self) -> int:
         """Updates it does itself."""
-        return 0 if self.published else self.training.steps - self.first_step
+        return 0 if self.external else self.training.steps - self.first_step
 
     @property
     def rows(self) -> int:
@@ -97,7 +97,7 @@ def run_table(file: StudyFile, sizes: dict[str, Size]) -> dict[str, Run]:
     """Every run by name; raises UserError where a name is unknown or taken twice, or a recipe can't be."""
     _check_names(file)
     runs = with_interventions(file, _runs(file, sizes), sizes)
-    runs |= _published(file, sizes, runs)
+    runs |= _external(file, sizes, runs)
     _check_patterns(file, runs)
     return runs
 
@@ -141,20 +141,20 @@ def _runs(file: StudyFile, sizes: dict[str, Size]) -> dict[str, Run]:
     return runs
 
 
-def _published(file: StudyFile, sizes: dict[str, Size], taken: Mapping[str, Run]) -> dict[str, Run]:
-    """Runs of key `published`, with the study's recipe up to their last step."""
+def _external(file: StudyFile, sizes: dict[str, Size], taken: Mapping[str, Run]) -> dict[str, Run]:
+    """Runs of key `external`, with the study's recipe up to their last step."""
     found = {}
-    for name, asked in file.published.items():
+    for name, asked in file.external.items():
         if name in taken:
-            raise UserError(f"published.{name}: a second run would be named {name!r}; rename it")
+            raise UserError(f"external.{name}: a second run would be named {name!r}; rename it")
         if asked.size not in sizes:
             guess = near(asked.size, list(sizes))
             fix = f"size: {guess}" if guess else None
-            raise UserError(explain(f"published.{name}.size", asked.size, ", ".join(sizes), fix))
+            raise UserError(explain(f"external.{name}.size", asked.size, ", ".join(sizes), fix))
         training, checkpoints = recipe(file, f"{asked.size}/{asked.corpus}")
-        training = changed_training(training, {"steps": max(1, asked.steps[-1])}, f"published.{name}")
+        training = changed_training(training, {"steps": max(1, asked.steps[-1])}, f"external.{name}")
         size, seed = sizes[asked.size], asked.seed
-        found[name] = Run(name, size, asked.corpus, seed, seed, training, checkpoints, published=asked)
+        found[name] = Run(name, size, asked.corpus, seed, seed, training, checkpoints, external=asked)
     return found
 
 

@@ -54,19 +54,19 @@ def drawn(things: Iterable[T], name: Callable[[T], str], count: int, seed: int) 
 class Drawn:
     """All that is drawn of a study, for those who ask run by run."""
 
-    legs: list[Interval]
+    segments: list[Interval]
     models: list[Point]
-    signal_runs: list[str]
+    recency_runs: list[str]
 
 
 def everything(study: Study) -> Drawn:
     """What is made a second time, and the runs that are shown the rows they just saw."""
-    return Drawn(legs(study), models(study), signal_runs(study))
+    return Drawn(segments(study), models(study), recency_runs(study))
 
 
 def intervals(study: Study) -> list[Interval]:
-    """Every stretch of training that can be replayed: from a run's beginning or a stored optimizer state to the next
-    one, or to the run's end; cut where audit.replay.most_updates asks for it."""
+    """Every span of training that can be replayed: from a run's beginning or a stored optimizer state to the next
+    one, or to the run's end; cut where audit.replay.max_steps asks for it."""
     return [interval for run in study.trained for interval in _of_run(study, run)]
 
 
@@ -80,17 +80,17 @@ def _of_run(study: Study, run: str) -> list[Interval]:
 
 
 def _end(study: Study, saved: list[int], begin: int, end: int) -> int:
-    most = study.file.audit.replay.most_updates
+    most = study.file.audit.replay.max_steps
     if most is None or end - begin <= most:
         return end
     within = [step for step in saved if begin < step <= begin + most]
     return within[-1] if within else min(step for step in saved if step > begin)
 
 
-def legs(study: Study) -> list[Interval]:
-    """The stretches of training that are replayed."""
+def segments(study: Study) -> list[Interval]:
+    """The spans of training that are replayed."""
     asked = study.file.audit.replay
-    return drawn(intervals(study), lambda interval: interval.name, asked.legs, asked.seed)
+    return drawn(intervals(study), lambda interval: interval.name, asked.segments, asked.seed)
 
 
 def models(study: Study) -> list[Point]:
@@ -114,16 +114,16 @@ def data_points(study: Study) -> list[Point]:
 def chances(study: Study) -> tuple[str, ...]:
     """How likely the drawn parts meet one forged part, by what only they can show: a line a kind.
 
-    The seed is taken to be chosen after the forgery: then a part's chance is the share that is drawn.
+    The seed is taken to be chosen after the forgery: then a part's chance is the fraction that is drawn.
     """
     points = sum(len(study.steps(run)) for run in study.trained)
     updates = sum(study.run(run).updates for run in study.trained)
     return (
-        f"weights or optimizer moments in one stretch of training: {_share(len(legs(study)), len(intervals(study)))}",
+        f"weights or optimizer moments in one span of training: {_share(len(segments(study)), len(intervals(study)))}",
         f"a model, its scores or memorization at one step: {_share(len(models(study)), points)}",
         f"rows, digests or documents of one update: {_share(len(data_points(study)), updates)}",
         "tokens and documents of the held-out split: 0 %, no part that is drawn reads their text again",
-        "of a forgery in k parts: at least 1 - (1 - p)^k; --legs and another --seed draw more",
+        "of a forgery in k parts: at least 1 - (1 - p)^k; --segments and another --seed draw more",
     )
 
 
@@ -131,18 +131,18 @@ def _share(drawn: int, of: int) -> str:
     return f"{100 * drawn / of if of else 0:.3g} % ({drawn:,} of {of:,} drawn)"
 
 
-def signal_runs(study: Study) -> list[str]:
+def recency_runs(study: Study) -> list[str]:
     """The runs whose checkpoints are shown the rows they just saw, in the study's order."""
-    picked = drawn(study.trained, str, study.file.audit.signal.runs, study.file.audit.replay.seed)
+    picked = drawn(study.trained, str, study.file.audit.recency.runs, study.file.audit.replay.seed)
     return [run for run in study.runs if run in picked]
 
 
-def signal_steps(study: Study, run: str) -> list[int]:
+def recency_steps(study: Study, run: str) -> list[int]:
     """Their checkpoints: of those saved after the warm-up, before which a model forgets as fast as it learns."""
     spec = study.run(run)
-    warm = spec.training.learning_rate.warmup_share * spec.training.steps
+    warm = spec.training.learning_rate.warmup_fraction * spec.training.steps
     steps = [step for step in study.steps(run) if step > max(warm, spec.first_step)]
-    return evenly(steps, study.file.audit.signal.checkpoints)
+    return evenly(steps, study.file.audit.recency.checkpoints)
 
 
 def evenly(steps: list[int], most: int) -> list[int]:

@@ -30,7 +30,7 @@ class Stage:
     step of it is called, in the plural. `output` is the
     pattern of {run}, {step} and, where it is done for several `parts`, {part} of the file that says what was made.
     `steps` are those of a run it is asked of, `settings` what determines a part's numbers. `replayed`: the audit
-    makes drawn steps of it again, and evidence names what it makes.
+    makes drawn steps of it again, and provenance names what it makes.
     """
 
     name: str
@@ -87,9 +87,9 @@ class Stage:
 
 
 def _model_settings(study: Study, run: str, _: str) -> Settings:
-    if run in study.published:
-        return study.published_science(run)
-    return {"size": study.size_science(run), "precision": study.run(run).training.precision}
+    if run in study.external:
+        return study.external_settings(run)
+    return {"size": study.size_settings(run), "precision": study.run(run).training.precision}
 
 
 TRAIN = Stage(
@@ -99,7 +99,7 @@ TRAIN = Stage(
     ("scripts.train", "train"),
     f"{paths.checkpoint('{run}', '{step}')}/{manifest.NAME}",
     steps=lambda study, run: study.steps(run) if run in study.trained else [],
-    settings=lambda study, run, _: study.train_science(run),
+    settings=lambda study, run, _: study.train_settings(run),
     batched=False,
 )
 CONVERT = Stage(
@@ -118,7 +118,7 @@ GGUF = Stage(
     ("scripts.export", "write"),
     f"{paths.exported('{run}', '{step}')}/{manifest.NAME}",
     steps=Study.export_steps,
-    settings=lambda study, *_: study.gguf_science(),
+    settings=lambda study, *_: study.gguf_settings(),
     replayed=False,
 )
 MEASURE = Stage(
@@ -128,7 +128,7 @@ MEASURE = Stage(
     ("scripts.export", "measure"),
     str(paths.measurement("{run}", "{step}")),
     steps=Study.export_steps,
-    settings=lambda study, run, _: study.export_science(run),
+    settings=lambda study, run, _: study.export_settings(run),
     replayed=False,
 )
 EVALUATE = Stage(
@@ -138,7 +138,7 @@ EVALUATE = Stage(
     ("scripts.evaluate", "evaluate"),
     str(paths.evaluation("{run}", "{part}", "{step}")),
     steps=Study.evaluation_steps,
-    settings=lambda study, _, part: study.evaluation_science(part),
+    settings=lambda study, _, part: study.evaluation_settings(part),
     parts=lambda study: study.file.evaluation.task_sets,
     table="evals",
 )
@@ -149,7 +149,7 @@ MEMORIZE = Stage(
     ("scripts.memorize", "score"),
     str(paths.memorization("{run}", "{step}")),
     steps=Study.memorization_steps,
-    settings=lambda study, *_: study.memorization_science(),
+    settings=lambda study, *_: study.memorization_settings(),
     table="memorization",
 )
 STAGES = (TRAIN, CONVERT, GGUF, MEASURE, EVALUATE, MEMORIZE)

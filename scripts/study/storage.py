@@ -105,7 +105,7 @@ def gguf_bytes(study: Study, run: str, quantization: str) -> int:
 def kept(study: Study, run: str) -> Kept:
     """Checkpoints and models of a run by the study's retention, and its logs."""
     saved, last = len(study.steps(run)), study.run(run).training.steps
-    if study.run(run).published:
+    if study.run(run).external:
         return Kept(0, 0, model_bytes(study, run) * saved, exported_bytes(study, run), 0, 0)
     return Kept(
         weights=weights_bytes(study, run) * saved,

@@ -1,6 +1,6 @@
 """A study: the checked study file, its run table, and what each stage reads of it.
 
-The Snakefile, every command, the plan and the audit take runs, steps and science from here.
+The Snakefile, every command, the plan and the audit take runs, steps and settings from here.
 """
 
 from __future__ import annotations
@@ -65,18 +65,18 @@ class Study:
     @property
     def trained(self) -> dict[str, Run]:
         """The runs that are trained here."""
-        return {name: run for name, run in self.runs.items() if run.published is None}
+        return {name: run for name, run in self.runs.items() if run.external is None}
 
     @property
-    def published(self) -> dict[str, Run]:
+    def external(self) -> dict[str, Run]:
         """The runs whose models are fetched."""
-        return {name: run for name, run in self.runs.items() if run.published is not None}
+        return {name: run for name, run in self.runs.items() if run.external is not None}
 
     def steps(self, run: str) -> list[int]:
         """Every saved step; of a run that goes on from a checkpoint the later ones, and a folder's own."""
         spec = self.run(run)
-        if spec.published:
-            return spec.published.steps
+        if spec.external:
+            return spec.external.steps
         steps = scheduled_steps(spec.training.steps, **spec.checkpoints.schedule.model_dump())
         if spec.origin is None:
             return steps
@@ -90,7 +90,7 @@ class Study:
 
     def optimizer_steps(self, run: str) -> list[int]:
         """Saved steps that keep their optimizer state; none of published models."""
-        if (spec := self.run(run)).published:
+        if (spec := self.run(run)).external:
             return []
         kept = spec.checkpoints.optimizer_states.model_dump()
         return [step for step in self.steps(run) if in_schedule(step, spec.training.steps, **kept)]
@@ -103,10 +103,10 @@ class Study:
         tokenizer = [f"{paths.TOKENIZER}/manifest.json"] if origin.over_text else []
         return [*tokenizer, f"{paths.checkpoints(origin.run)}/manifest.json"] if origin.run else tokenizer
 
-    def leg_ends(self, run: str) -> list[int]:
-        """Last step of each leg, as even in length as can be; that of the last leg is the run's."""
-        spec, legs = self.run(run), self.file.runtime.legs
-        return [spec.first_step + spec.updates * leg // legs for leg in range(1, legs + 1)]
+    def segment_ends(self, run: str) -> list[int]:
+        """Last step of each segment, as even in length as can be; that of the last segment is the run's."""
+        spec, segments = self.run(run), self.file.runtime.segments
+        return [spec.first_step + spec.updates * segment // segments for segment in range(1, segments + 1)]
 
     def evaluation_steps(self, run: str) -> list[int]:
         """Steps whose model is evaluated."""
@@ -147,11 +147,11 @@ class Study:
             check_count(count)
         for run in self.runs.values():
             processes = placement(run, self.file.runtime).processes  # refuses a world that can't share the batch
-            if run.published is None:
+            if run.external is None:
                 check_recipe(run, self.file.runtime)
                 micro_batch(run, self.file.runtime, processes)
             if run.corpus in self.file.data.corpora:
-                self.order_science(run.corpus, run.data_seed)
+                self.order_settings(run.corpus, run.data_seed)
             asked = self.file.memorization
             if asked.prompt + asked.continuation > run.training.sequence_length:
                 raise UserError(
@@ -170,9 +170,9 @@ class Study:
     # --- blocks of documents ----------------------------------------------------------------------
 
     def parts(self, component: str) -> int:
-        """Jobs that read a component: one for an archive, planted strings, or where a share is taken over all of it."""
+        """Jobs that read a component: one for an archive, canaries, or where a share is taken over all of it."""
         text = self.file.data.components[component]
-        return 1 if text.archive or text.planted or text.take_characters else self.file.runtime.data_parts
+        return 1 if text.archive or text.canaries or text.take_characters else self.file.runtime.data_parts
 
     @property
     def part_count(self) -> int:
@@ -184,42 +184,42 @@ class Study:
         names = sorted(self.file.data.components if components is None else components)
         return [Block(name, part, self.parts(name)) for name in names for part in range(self.parts(name))]
 
-    def planted_components(self, corpus: str | None = None) -> list[str]:
-        """Components of planted strings, all or those of a corpus, sorted."""
+    def canary_components(self, corpus: str | None = None) -> list[str]:
+        """Components of canaries, all or those of a corpus, sorted."""
         data = self.file.data
         among: Iterable[str] = data.components
         if corpus is not None:
             among = (data.corpora[corpus].components if corpus in data.corpora else None) or []
-        return sorted(name for name in among if data.components[name].planted)
+        return sorted(name for name in among if data.components[name].canaries)
 
-    # --- what a stage reads: the params of its rule and the science of its manifest ---------------
+    # --- what a stage reads: the params of its rule and the settings of its manifest ---------------
 
-    def component_science(self, component: str) -> dict[str, Any]:
+    def component_settings(self, component: str) -> dict[str, Any]:
         """Key data.components.<component>."""
         dumped = self.file.data.components[component].model_dump()
         return {key: value for key, value in dumped.items() if key != "planted" or value}
 
-    def hashing_science(self) -> dict[str, Any]:
+    def hashing_settings(self) -> dict[str, Any]:
         """How near-duplicates are found, and among which components."""
         data = self.file.data
         return {"components": sorted(data.components), "deduplication": data.deduplication.model_dump()}
 
-    def cluster_science(self) -> dict[str, Any]:
+    def cluster_settings(self) -> dict[str, Any]:
         """Near-duplicate clusters and the held-out split."""
         data = self.file.data
         return {
-            **self.hashing_science(),
+            **self.hashing_settings(),
             "held_out_components": sorted(name for name, text in data.components.items() if text.held_out),
-            "held_out_share": data.held_out_share,
-            **({"planted_components": planted} if (planted := self.planted_components()) else {}),
+            "held_out_fraction": data.held_out_fraction,
+            **({"canary_components": planted} if (planted := self.canary_components()) else {}),
         }
 
-    def tokenizer_science(self) -> dict[str, Any]:
+    def tokenizer_settings(self) -> dict[str, Any]:
         """Key data.tokenizer, and the components a new one is trained on."""
         data = self.file.data
         return {"tokenizer": data.tokenizer.model_dump(), "components": sorted(data.components)}
 
-    def corpus_science(self, corpus: str) -> dict[str, Any]:
+    def corpus_settings(self, corpus: str) -> dict[str, Any]:
         """Key data.corpora.<corpus>; the corpus "held-out" is all components' held-out documents."""
         data = self.file.data
         if corpus == HELD_OUT:
@@ -230,10 +230,10 @@ class Study:
                 "append_eod": data.append_eod,
             }
         chosen = data.corpora[corpus].model_dump(exclude_none=True)
-        own = {"vocabulary": data.tokenizer.vocabulary} if "published" in chosen else {"append_eod": data.append_eod}
+        own = {"vocabulary": data.tokenizer.vocabulary} if "external" in chosen else {"append_eod": data.append_eod}
         return {"corpus": corpus, **chosen, **own}
 
-    def order_science(self, corpus: str, data_seed: int) -> dict[str, Any]:
+    def order_settings(self, corpus: str, data_seed: int) -> dict[str, Any]:
         """Row order of one corpus and data seed. Its length is none of it: it is laid out in whole epochs."""
         readers = [r for r in self.runs.values() if (r.corpus, r.data_seed) == (corpus, data_seed)]
         lengths = {r.training.sequence_length for r in readers}
@@ -254,7 +254,7 @@ class Study:
         """Rows of an order that the longest run reads."""
         return max(run.rows for run in self.runs.values() if (run.corpus, run.data_seed) == (corpus, data_seed))
 
-    def train_science(self, name: str) -> dict[str, Any]:
+    def train_settings(self, name: str) -> dict[str, Any]:
         """Everything that determines a run's numbers, beside the rows it reads."""
         run = self.run(name)
         return {
@@ -262,17 +262,17 @@ class Study:
             "corpus": run.corpus,
             "init_seed": run.init_seed,
             "data_seed": run.data_seed,
-            "size": self.size_science(name),
+            "size": self.size_settings(name),
             "training": {
                 **run.training.model_dump(),
                 "learning_rate": {**run.training.learning_rate.model_dump(exclude_none=True), "peak": run.peak},
             },
             "steps": self.steps(name),
             "optimizer_steps": self.optimizer_steps(name),
-            **({"origin": run.origin.science()} if run.origin else {}),
+            **({"origin": run.origin.settings()} if run.origin else {}),
         }
 
-    def size_science(self, name: str) -> dict[str, Any]:
+    def size_settings(self, name: str) -> dict[str, Any]:
         """The shape of a run's model, and how it is initialized."""
         size = self.run(name).size
         shape = {key: getattr(size, key) for key in ("name", "layers", "width", "heads", "init")}
@@ -297,32 +297,32 @@ class Study:
         tokens = self.file.evaluation.batch_size * spec.training.sequence_length
         return (4 * spec.size.parameters(vocabulary) + 8 * tokens * vocabulary) // 10**6
 
-    def published_science(self, name: str) -> dict[str, Any]:
+    def external_settings(self, name: str) -> dict[str, Any]:
         """Key published.<run>, without the steps, which only choose files, and the model it must be."""
         run = self.run(name)
-        assert run.published is not None
+        assert run.external is not None
         return {
-            **run.published.model_dump(exclude={"steps"}),
-            "size": self.size_science(name),
+            **run.external.model_dump(exclude={"steps"}),
+            "size": self.size_settings(name),
             "precision": run.training.precision,
             "sequence_length": run.training.sequence_length,
         }
 
-    def gguf_science(self) -> dict[str, Any]:
+    def gguf_settings(self) -> dict[str, Any]:
         """What determines GGUF files."""
         return {"quantizations": self.file.export.quantizations if self.file.export else []}
 
-    def export_science(self, run: str) -> dict[str, Any]:
+    def export_settings(self, run: str) -> dict[str, Any]:
         """What determines the numbers of a run's GGUF files."""
         rows = self.file.export.held_out_rows if self.file.export else 0
         length = self.run(run).training.sequence_length
-        return {**self.gguf_science(), "held_out_rows": rows, "sequence_length": length}
+        return {**self.gguf_settings(), "held_out_rows": rows, "sequence_length": length}
 
-    def task_science(self) -> dict[str, Any]:
+    def task_settings(self) -> dict[str, Any]:
         """Key evaluation.own_tasks."""
         return self.file.evaluation.own_tasks.model_dump()
 
-    def evaluation_science(self, task_set: str) -> dict[str, Any]:
+    def evaluation_settings(self, task_set: str) -> dict[str, Any]:
         """One task set and how it is run; of a user's folder of tasks the content counts, not the place."""
         evaluation = self.file.evaluation
         return {
@@ -332,7 +332,7 @@ class Study:
             "precision": evaluation.precision,
         }
 
-    def memorization_science(self) -> dict[str, Any]:
+    def memorization_settings(self) -> dict[str, Any]:
         """Key memorization without its steps, which only choose files, and what changes no result."""
         return self.file.memorization.model_dump(exclude={"steps", "batch_size"})
 

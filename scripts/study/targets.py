@@ -20,7 +20,7 @@ TABLES = [
     *_both("runs", "losses", "held_out", *OF_STAGES, *(f"memorization_{table}" for table in ANALYSES)),
     str(paths.table("corpora")),
 ]
-PUBLISHED = _both("published")
+EXTERNAL = _both("external")
 PAGES = [str(paths.page(page)) for page in ("index", "data", "memorization", "audit", "report")]
 RESULTS = [*PAGES, str(paths.TIMINGS)]
 
@@ -34,7 +34,7 @@ FIGURES = {  # name: category in Snakemake's report
     "evals_heat": "Evaluation",
     "memorization_step": "Memorization",
     "memorization_size": "Memorization",
-    "memorization_planted": "Memorization",
+    "memorization_canaries": "Memorization",
     "memorization_groups": "Memorization",
     "memorization_predict": "Memorization",
     "memorization_correlation": "Memorization",
@@ -56,9 +56,9 @@ def fetched(study: Study) -> list[str]:
     """What is downloaded: archives, published tokens, a tokenizer and models of the hub."""
     text = study.file.data
     archives = [f"{paths.source(name)}/manifest.json" for name, part in text.components.items() if part.archive]
-    tokens = [f"{paths.published(name)}/manifest.json" for name, corpus in text.corpora.items() if corpus.published]
+    tokens = [f"{paths.external(name)}/manifest.json" for name, corpus in text.corpora.items() if corpus.external]
     tokenizer = [f"{paths.TOKENIZER}/manifest.json"] if text.tokenizer.repo else []
-    hub = {run for run in study.published if (source := study.run(run).published) and source.repo}
+    hub = {run for run in study.external if (source := study.run(run).external) and source.repo}
     models = [path for run in sorted(hub) for path in CONVERT.of_run(study, run)]
     return [*archives, *tokens, *tokenizer, *models]
 
@@ -94,7 +94,7 @@ def tables(study: Study) -> list[str]:
 
     Of a study that trains nothing those of its stages: scores, and memorization if a corpus is there for it.
     """
-    published = PUBLISHED if study.file.evaluation.published else []
+    published = EXTERNAL if study.file.evaluation.external else []
     if study.trained:
         return [*TABLES, *published]
     return _both(*(stage.table for stage in OF_EVERY_RUN if stage.table and stage.asked(study))) + published
@@ -116,34 +116,34 @@ def cards(study: Study) -> list[str]:
 
 
 def replayed(study: Study) -> list[str]:
-    """A verdict a stretch of training, one a checkpoint that is converted and scored again, one on the rows.
+    """A verdict a span of training, one a checkpoint that is converted and scored again, one on the rows.
 
     None of a study that trains nothing: what it was made from is not there.
     """
     if not study.trained:
         return []
-    names = [leg.name for leg in sampling.legs(study)] + [point.name for point in sampling.models(study)]
+    names = [segment.name for segment in sampling.segments(study)] + [point.name for point in sampling.models(study)]
     return [str(paths.replayed(name)) for name in [*names, "data"]]
 
 
-def signals(study: Study) -> list[str]:
+def recencies(study: Study) -> list[str]:
     """What checkpoints know of the rows they just saw, a file a run that is drawn."""
-    return [str(paths.signal(run)) for run in sampling.signal_runs(study)]
+    return [str(paths.recency(run)) for run in sampling.recency_runs(study)]
 
 
-EVIDENCE = [
+PROVENANCE = [
     str(paths.CRATE),
-    *(f"{paths.EVIDENCE}/{name}" for name in ("statement.json", "checklist.md", "artifact.md")),
+    *(f"{paths.PROVENANCE}/{name}" for name in ("statement.json", "checklist.md", "artifact.md")),
 ]
 
 
-def evidence(study: Study) -> list[str]:
+def provenance(study: Study) -> list[str]:
     """What papers and archives ask for, of a study that trained its models."""
-    return EVIDENCE if study.trained else []
+    return PROVENANCE if study.trained else []
 
 
 def audit(study: Study) -> list[str]:
     """The verdicts that the audit's page is made of, beside the integrity of what is there."""
     if not study.trained:
         return []
-    return [str(paths.REPLAY), *([str(paths.SIGNAL)] if sampling.signal_runs(study) else [])]
+    return [str(paths.REPLAY), *([str(paths.RECENCY)] if sampling.recency_runs(study) else [])]

@@ -6,7 +6,7 @@ from scripts.common.errors import run_and_leave
 COMMANDS = {
     "launch": "launch",
     "train": "train",
-    "boards": "boards",
+    "track": "track",
     "retrain": "retrain",
 }
 

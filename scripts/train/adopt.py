@@ -57,7 +57,7 @@ def describe(run: Run, folder: Path, record: Path, world: World) -> None:
             record,
             kind="adopted",
             subject={"run": run.name, "step": step},
-            science={"files": sums},
+            settings={"files": sums},
             files=[],
             facts={"checkpoint": digest_of(sums)},
         )

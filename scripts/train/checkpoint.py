@@ -44,7 +44,7 @@ class Checkpoints:
 
     root: Path
     run: Run
-    science: dict[str, Any]
+    settings: dict[str, Any]
     parents: list[Path]
     world: World
     zero_stage: int
@@ -117,12 +117,12 @@ class Checkpoints:
             saving.mkdir(parents=True)
         torch.distributed.barrier()
         engine.save_checkpoint(
-            str(self.resume), tag=SAVING, client_state=client_state(self.run, self.science, step), save_latest=False
+            str(self.resume), tag=SAVING, client_state=client_state(self.run, self.settings, step), save_latest=False
         )
         configs = saving / "configs"
         if self.world.rank == 0:
             configs.mkdir()
-            write_text(configs / f"{self.run.name}.yml", neox_yaml(self.run, self.science))
+            write_text(configs / f"{self.run.name}.yml", neox_yaml(self.run, self.settings))
         torch.distributed.barrier()
         files = sorted(path for path in saving.rglob("*") if path.is_file())
         mine = files[self.world.rank :: self.world.size]
@@ -140,13 +140,13 @@ class Checkpoints:
             folder / manifest.NAME,
             kind="resume",
             subject={"run": self.run.name, "step": step},
-            science=self.science,
+            settings=self.settings,
             files=list(known),
             facts={**facts, **self.split},
             known=known,
         )
 
-    def publish(self, step: int, keep_optimizer: bool, facts: dict[str, Any]) -> None:
+    def promote(self, step: int, keep_optimizer: bool, facts: dict[str, Any]) -> None:
         """Link the resume state of `step` as the scheduled checkpoint global_step<N>, manifest last."""
         source, target = self.resume / paths.global_step(step), self.root / paths.global_step(step)
         shutil.rmtree(target, ignore_errors=True)
@@ -164,7 +164,7 @@ class Checkpoints:
             target / manifest.NAME,
             kind="checkpoint",
             subject={"run": self.run.name, "step": step},
-            science=self.science,
+            settings=self.settings,
             files=list(known),
             known=known,
             parents=self.parents_of(step),
@@ -174,10 +174,10 @@ class Checkpoints:
 
     def parents_of(self, step: int) -> list[Path]:
         """The previous scheduled checkpoint; for step 0 the corpus and the order."""
-        earlier = [other for other in self.science["steps"] if other < step]
+        earlier = [other for other in self.settings["steps"] if other < step]
         return [self.root / paths.global_step(earlier[-1]) / manifest.NAME] if earlier else self.parents
 
-    def published(self, step: int) -> bool:
+    def promoted(self, step: int) -> bool:
         """Whether the scheduled checkpoint of `step` is complete."""
         return (self.root / paths.global_step(step) / manifest.NAME).exists()
 
@@ -212,9 +212,9 @@ def load(engine: Any, folder: Path, step: int) -> None:
         raise UserError(f"{folder / paths.global_step(step)}: holds step {engine.global_steps}")
 
 
-def client_state(run: Run, science: dict[str, Any], step: int) -> dict[str, Any]:
+def client_state(run: Run, settings: dict[str, Any], step: int) -> dict[str, Any]:
     """What gpt-neox adds to DeepSpeed's own state (megatron/checkpointing.py)."""
-    size = science["size"]
+    size = settings["size"]
     arguments = {
         "num_layers": size["layers"],
         "hidden_size": size["width"],
@@ -228,9 +228,9 @@ def client_state(run: Run, science: dict[str, Any], step: int) -> dict[str, Any]
     return {"iteration": step, "args": arguments}
 
 
-def neox_yaml(run: Run, science: dict[str, Any]) -> str:
+def neox_yaml(run: Run, settings: dict[str, Any]) -> str:
     """The resolved recipe under gpt-neox's keys."""
-    size, training = science["size"], run.training
+    size, training = settings["size"], run.training
     rate, optimizer = training.learning_rate, training.optimizer
     wang = size["init"] == "small-wang"
     keys: dict[str, Any] = {
@@ -252,8 +252,8 @@ def neox_yaml(run: Run, science: dict[str, Any]) -> str:
         "output_layer_init_method": "wang_init" if wang else "scaled_normal",
         "optimizer": {"type": "Adam", "params": {"lr": run.peak, "betas": optimizer.betas, "eps": optimizer.epsilon}},
         "lr-decay-style": "cosine" if rate.schedule != "constant" else "constant",
-        "min_lr": run.peak * rate.floor_share,
-        "warmup": rate.warmup_share,
+        "min_lr": run.peak * rate.floor_fraction,
+        "warmup": rate.warmup_fraction,
         "weight-decay": optimizer.weight_decay,
         "gradient_clipping": optimizer.gradient_clipping,
         "train_batch_size": training.batch_size,

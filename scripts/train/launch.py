@@ -40,7 +40,7 @@ def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", required=True, help="name of the run, e.g. pythia-460k-seed1")
-    parser.add_argument("--leg", type=int, help="train up to the end of this leg, from 1 (default: the last)")
+    parser.add_argument("--segment", type=int, help="train up to the end of this segment, from 1 (default: the last)")
     arguments = parser.parse_args()
     study = load(arguments.study)
     spread = placement(study.run(arguments.run), study.file.runtime)

@@ -82,7 +82,7 @@ class NeoXEngine(DeepSpeedEngine):
         self._global_grad_norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.gradient_clipping())
 
     def layers(self, modifier: int | None) -> Iterator[tuple[int, nn.Module, AbstractContextManager[None]]]:
-        """Number, module, and a context in which its parameters are whole (ZeRO 3 keeps a share of each)."""
+        """Number, module, and a context in which its parameters are whole (ZeRO 3 keeps a fraction of each)."""
         for layer, module in self.module.numbered().items():
             parameters = [parameter for parameter in module.parameters() if hasattr(parameter, "ds_id")]
             yield layer, module, GatheredParameters(parameters, modifier_rank=modifier)

@@ -17,17 +17,17 @@ def learning_rate(applied: int, total: int, peak: float, shape: LearningRate) ->
     pythia-v1 is gpt-neox v1.0's curve (megatron/learning_rates.py): linear warm-up from 0, so the first
     update changes nothing, then half a cosine over all `total` steps towards 0, held at the floor.
     cosine is the usual one: it reaches the floor at the last update. wsd (warm-up, stable, decay: Hu et al.,
-    MiniCPM, 2024) stays at the peak and falls on a straight line to the floor over the last `decay_share` of the
+    MiniCPM, 2024) stays at the peak and falls on a straight line to the floor over the last `decay_fraction` of the
     updates. constant stays at the peak.
     """
-    warmup = shape.warmup_share * total
+    warmup = shape.warmup_fraction * total
     if applied <= warmup and warmup > 0:
         return peak * applied / warmup
     if shape.schedule == "constant":
         return peak
-    floor = peak * shape.floor_share
+    floor = peak * shape.floor_fraction
     if shape.schedule == "wsd":
-        decay = (shape.decay_share or 0.0) * total
+        decay = (shape.decay_fraction or 0.0) * total
         return floor + (peak - floor) * min(1.0, max(0, total - applied) / decay)
     if shape.schedule == "cosine":
         done = (applied - warmup) / max(1.0, total - warmup)

@@ -30,7 +30,7 @@ def main() -> None:
     try:
         with lock.hold(root) if world.rank == 0 else nullcontext():
             trainer = Trainer(study, spec, world, root)
-            refuse_foreign(root, trainer.science)
+            refuse_foreign(root, trainer.settings)
             trainer.train(arguments.until, None if minutes is None else 60 * minutes)
     finally:
         torch.distributed.destroy_process_group()

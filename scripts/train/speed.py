@@ -33,7 +33,7 @@ class Speed:
         self.device, self.peak = device, peak_flops(device)
 
     def of(self, seconds: float) -> dict[str, Any]:
-        """Of an update that took so long: tokens a second over all processes, TFLOP/s of this one, its share of what
+        """Of an update that took so long: tokens a second over all processes, TFLOP/s of this one, its fraction of what
         the device can do (MFU, where the device is known), and the most memory so far in MB."""
         rate = self.work / seconds
         measured: dict[str, Any] = {

@@ -26,11 +26,11 @@ from scripts.study.engine_rules import micro_batch
 from scripts.study.runs import Run
 from scripts.study.study import Study, load
 from scripts.train import ancestry, checkpoint, engine, held_out, stop
-from scripts.train.board import Boards
-from scripts.train.logbook import EXACT, Logbook
+from scripts.train.metrics import EXACT, MetricsLog
 from scripts.train.recipe import learning_rate
 from scripts.train.speed import Speed
 from scripts.train.together import together
+from scripts.train.trackers import Trackers
 
 HASH_BELOW = 2_000_000_000  # bytes; larger inputs are checked by size when a job starts
 
@@ -81,16 +81,16 @@ class Trainer:
             parents.append(self.ancestor.manifest)
         if missing := next((path for path in parents if not path.exists()), None):
             raise UserError(f"{missing}: missing; {spec.name} goes on from it")
-        self.science = {
+        self.settings = {
             **fingerprints.run_settings(study, spec.name),
             "parents": {p.as_posix(): sha256_file(p) for p in parents},
         }
-        self.checkpoints = checkpoint.Checkpoints(root, spec, self.science, parents, world, runtime.zero_stage)
-        self.logbook = Logbook(root, world.rank == 0, Boards(runtime, spec.name, self.science))
+        self.checkpoints = checkpoint.Checkpoints(root, spec, self.settings, parents, world, runtime.zero_stage)
+        self.log = MetricsLog(root, world.rank == 0, Trackers(runtime, spec.name, self.settings))
         self.rows = Rows.open(corpus, spec.data_seed, change_of(spec), spec.rows)
         self.held_out = held_out.read(paths.HELD_OUT, spec.training.sequence_length)
-        self.optimizer_steps = set(self.science["optimizer_steps"])
-        self.steps = set(self.science["steps"])
+        self.optimizer_steps = set(self.settings["optimizer_steps"])
+        self.steps = set(self.settings["steps"])
         self.engine = engine.build(spec, study.padded_vocabulary(spec.name), runtime, world)
         device = next(self.engine.module.parameters()).device
         self.speed = Speed(spec, study.padded_vocabulary(spec.name), device, world.size)
@@ -100,7 +100,7 @@ class Trainer:
         """Continue from the newest whole state, else from the parent's checkpoint, or make step 0."""
         found = self.checkpoints.newest_resume()
         if found is None:
-            self.logbook.rewind({})
+            self.log.rewind({})
             if self.ancestor:
                 self.ancestor.load(self.engine, self.checkpoints)
                 engine.set_recipe(self.engine, self.spec)
@@ -109,10 +109,10 @@ class Trainer:
             return
         step, state = found
         checkpoint.load(self.engine, self.checkpoints.resume, step)
-        self.logbook.rewind(state["facts"]["lengths"])
+        self.log.rewind(state["facts"]["lengths"])
         engine.set_recipe(self.engine, self.spec)
-        if step in self.steps and not self.checkpoints.published(step):
-            self.publish(step)
+        if step in self.steps and not self.checkpoints.promoted(step):
+            self.promote(step)
         if self.world.rank == 0:
             self.checkpoints.tidy(step)
 
@@ -141,9 +141,9 @@ class Trainer:
             "applied": int(self.engine.skipped_steps == skipped),
             "rows": rows,
         }
-        self.logbook.write(EXACT[0], line)
+        self.log.write(EXACT[0], line)
         speed = self.speed.of(time.monotonic() - begun)
-        self.logbook.write(paths.TIMING, {"step": line["step"], **speed})
+        self.log.write(paths.TIMING, {"step": line["step"], **speed})
         return f"loss {loss:.4f}, lr {rate:.3g}, {speed['tokens_per_second']} tokens/s"
 
     def save(self, step: int) -> None:
@@ -154,28 +154,28 @@ class Trainer:
                 f"{self.spec.name}: the held-out loss is {measured['loss']} at step {step}, which is not saved; the "
                 f"state before it is kept in {self.checkpoints.resume}, if there was one"
             )
-        self.logbook.write(EXACT[1], {"step": step, **measured})
-        self.checkpoints.save(self.engine, step, {"lengths": self.logbook.lengths()})
-        self.publish(step)
+        self.log.write(EXACT[1], {"step": step, **measured})
+        self.checkpoints.save(self.engine, step, {"lengths": self.log.lengths()})
+        self.promote(step)
 
-    def publish(self, step: int) -> None:
+    def promote(self, step: int) -> None:
         """Make the scheduled checkpoint of the resume state just saved, then drop older resume states."""
         if self.world.rank == 0:
             earlier = max((s for s in self.steps if s < step), default=self.spec.first_step)
             batch = self.spec.training.batch_size
-            facts = {"places": [earlier * batch, step * batch], **self.logbook.facts_between(earlier, step)}
-            self.checkpoints.publish(step, step in self.optimizer_steps, facts)
+            facts = {"places": [earlier * batch, step * batch], **self.log.facts_between(earlier, step)}
+            self.checkpoints.promote(step, step in self.optimizer_steps, facts)
             self.checkpoints.drop_resume_before(step)
 
     def keep(self, step: int) -> None:
         """Save the state to resume from between scheduled steps."""
-        self.checkpoints.save(self.engine, step, {"lengths": self.logbook.lengths()})
+        self.checkpoints.save(self.engine, step, {"lengths": self.log.lengths()})
         if self.world.rank == 0:
             self.checkpoints.drop_resume_before(step)
 
     def train(self, until: int, save_seconds: float | None) -> None:
         """Run to step `until` and save there; a signal that asks for the end before saves and raises SystemExit(75)."""
-        with stop.Watch(self.world, save_seconds) as watch, closing(self.logbook):
+        with stop.Watch(self.world, save_seconds) as watch, closing(self.log):
             self.start()
             watch.just_saved()
             self._train(until, watch)
@@ -201,32 +201,34 @@ class Trainer:
                     raise SystemExit(stop.EXIT_SAVED)
 
 
-def refuse_foreign(root: Path, science: dict[str, Any]) -> None:
+def refuse_foreign(root: Path, settings: dict[str, Any]) -> None:
     """Refuse a work folder that holds another run's checkpoints; raises UserError naming differing keys."""
     step = paths.global_step("*")
     for kind, pattern in (("resume", f"{paths.RESUME}/{step}"), ("checkpoint", step)):
         for path in sorted(root.glob(f"{pattern}/{manifest.NAME}")):
-            if lines := manifest.differing(manifest.read(path, kind)["science"], science):
+            if lines := manifest.differing(manifest.read(path, kind)["settings"], settings):
                 listed = "\n  ".join(lines)
                 raise UserError(
-                    f"{root} holds checkpoints of another science config:\n  {listed}\n"
+                    f"{root} holds checkpoints of another settings:\n  {listed}\n"
                     f"  keep them: mv {root} {root}-kept\n  or drop them: rm -r {root}"
                 )
 
 
-def finish_leg(trainer: Trainer, study: Study, leg: int, started: float) -> None:
-    """Write a leg's manifest: which steps it covers and the rows they read."""
-    ends = study.leg_ends(trainer.spec.name)
-    begin, end = (ends[leg - 2] if leg > 1 else trainer.spec.first_step), ends[leg - 1]
-    earlier = [paths.leg(trainer.spec.name, leg - 1) / manifest.NAME] if leg > 1 else trainer.checkpoints.parents
+def finish_segment(trainer: Trainer, study: Study, segment: int, started: float) -> None:
+    """Write a segment's manifest: which steps it covers and the rows they read."""
+    ends = study.segment_ends(trainer.spec.name)
+    begin, end = (ends[segment - 2] if segment > 1 else trainer.spec.first_step), ends[segment - 1]
+    earlier = (
+        [paths.segment(trainer.spec.name, segment - 1) / manifest.NAME] if segment > 1 else trainer.checkpoints.parents
+    )
     manifest.write(
-        paths.leg(trainer.spec.name, leg) / manifest.NAME,
-        kind="leg",
-        subject={"run": trainer.spec.name, "leg": leg},
-        science=trainer.science,
+        paths.segment(trainer.spec.name, segment) / manifest.NAME,
+        kind="segment",
+        subject={"run": trainer.spec.name, "segment": segment},
+        settings=trainer.settings,
         files=[],
         parents=earlier,
-        facts={"steps": [begin, end], **trainer.logbook.facts_between(begin, end)},
+        facts={"steps": [begin, end], **trainer.log.facts_between(begin, end)},
         started=started,
     )
 
@@ -234,14 +236,14 @@ def finish_leg(trainer: Trainer, study: Study, leg: int, started: float) -> None
 def finish(trainer: Trainer, started: float) -> None:
     """Write the run's manifest, last."""
     root, name = trainer.root, trainer.spec.name
-    steps = [root / paths.global_step(step) / manifest.NAME for step in trainer.science["steps"]]
+    steps = [root / paths.global_step(step) / manifest.NAME for step in trainer.settings["steps"]]
     for path in steps:
         manifest.read(path, "checkpoint")
     manifest.write(
         root / manifest.NAME,
         kind="run",
         subject={"run": name},
-        science=trainer.science,
+        settings=trainer.settings,
         files=[*steps, *(root / name for name in EXACT)],
         parents=trainer.checkpoints.parents,
         started=started,
@@ -252,32 +254,32 @@ def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", required=True, help="name of the run, e.g. pythia-460k-seed1")
-    parser.add_argument("--leg", type=int, help="train up to the end of this leg, from 1 (default: the last)")
+    parser.add_argument("--segment", type=int, help="train up to the end of this segment, from 1 (default: the last)")
     arguments = parser.parse_args()
     started = time.time()
     study = load(arguments.study)
     spec = study.run(arguments.run)
-    legs = study.file.runtime.legs
-    leg = legs if arguments.leg is None else arguments.leg
-    if not 1 <= leg <= legs:
-        raise UserError(explain("--leg", leg, f"1 to {legs} (runtime.legs)"))
+    segments = study.file.runtime.segments
+    segment = segments if arguments.segment is None else arguments.segment
+    if not 1 <= segment <= segments:
+        raise UserError(explain("--segment", segment, f"1 to {segments} (runtime.segments)"))
     root = paths.checkpoints(spec.name)
     world = engine.join_world(study.file.runtime)
     try:
         with lock.hold(root) if world.rank == 0 else nullcontext():
-            _train(study, spec, leg, world, root, started)
+            _train(study, spec, segment, world, root, started)
     finally:
         torch.distributed.destroy_process_group()
 
 
-def _train(study: Study, spec: Run, leg: int, world: engine.World, root: Path, started: float) -> None:
+def _train(study: Study, spec: Run, segment: int, world: engine.World, root: Path, started: float) -> None:
     trainer = Trainer(study, spec, world, root)
-    refuse_foreign(root, trainer.science)
+    refuse_foreign(root, trainer.settings)
     minutes = study.file.runtime.save_minutes
-    trainer.train(study.leg_ends(spec.name)[leg - 1], None if minutes is None else 60 * minutes)
+    trainer.train(study.segment_ends(spec.name)[segment - 1], None if minutes is None else 60 * minutes)
     if world.rank:
         return
-    if leg < study.file.runtime.legs:
-        finish_leg(trainer, study, leg, started)
+    if segment < study.file.runtime.segments:
+        finish_segment(trainer, study, segment, started)
     else:
         finish(trainer, started)

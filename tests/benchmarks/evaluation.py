@@ -90,7 +90,7 @@ def make_models(study: Study, name: str) -> None:
                 shutil.copyfile(path, target / path.name)
         files = list(target.iterdir())
         manifest.write(
-            target / manifest.NAME, kind="model", subject={"run": name, "step": step}, science={}, files=files
+            target / manifest.NAME, kind="model", subject={"run": name, "step": step}, settings={}, files=files
         )
 
 

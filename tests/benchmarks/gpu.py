@@ -30,7 +30,7 @@ from rich.table import Table
 
 from scripts.study.study import load
 from tests.benchmarks.gpu_cases import Case, Limits
-from tests.benchmarks.saving import CHECKPOINTS, UPDATES, share_by_schedule, share_by_time
+from tests.benchmarks.saving import CHECKPOINTS, UPDATES, fraction_by_schedule, fraction_by_time
 from tests.benchmarks.starting import ENVIRONMENT, ROOT
 
 SIZES = ["70m", "160m", "410m", "1.4b"]
@@ -132,7 +132,7 @@ def table(found: Found) -> Table:
 
 
 def saving_table(found: Found, micro_batches: dict[str, tuple[int, int]]) -> Table:
-    """The share of saving at Pythia's schedule, on one GPU and on as many as Pythia had (if updates scale).
+    """The fraction of saving at Pythia's schedule, on one GPU and on as many as Pythia had (if updates scale).
 
     The optimizer's state is then written by one process all the same: the last column is an upper bound.
     """
@@ -143,12 +143,12 @@ def saving_table(found: Found, micro_batches: dict[str, tuple[int, int]]) -> Tab
             continue
         size, save = line["size"], line["save_seconds"]
         ours = [each for each in found if each["size"] == size and each["what"].startswith("ours") and "rows" in each]
-        shares = ["", ""]
+        fractions = ["", ""]
         if ours:
             batch, gpus = micro_batches[size]
             update = batch * ours[0]["seconds"] / ours[0]["rows"]
-            shares = [f"{share_by_schedule(save, each):.2%}" for each in (update, update / gpus)]
-        shown.add_row(size, f"{save:.1f} s", *shares, f"{share_by_time(save):.2%}")
+            fractions = [f"{fraction_by_schedule(save, each):.2%}" for each in (update, update / gpus)]
+        shown.add_row(size, f"{save:.1f} s", *fractions, f"{fraction_by_time(save):.2%}")
     return shown
 
 

@@ -217,11 +217,11 @@ class Bench:
     def saving(self, case: Case) -> dict[str, Any]:
         """Seconds of one scheduled checkpoint, written to the temporary folder."""
         spec, vocabulary = self.spec(case), self.vocabulary(case)
-        science = self.study.train_science(spec.name)
+        settings = self.study.train_settings(spec.name)
         with tempfile.TemporaryDirectory() as folder, closing(self.build(case, spec, vocabulary)) as ours:
             assert isinstance(ours, Ours) and self.world is not None
             ours.update(words(spec, vocabulary, 1))
-            seconds = saves(ours.engine, spec, science, self.world, Path(folder), 1)
+            seconds = saves(ours.engine, spec, settings, self.world, Path(folder), 1)
         return {"size": case.size, "what": case.title, "save_seconds": seconds}
 
     def clean(self) -> None:

@@ -3,7 +3,7 @@
 python -m tests.benchmarks.memorization        on this CPU (some minutes)
 python -m tests.benchmarks.memorization --gpu  Pythia's sizes in bf16 on a GPU, beside the bare forward pass
 
-Weights are random. So that some rows are memorized, a share of them is continued by the model itself: 1/64, about what
+Weights are random. So that some rows are memorized, a fraction of them is continued by the model itself: 1/64, about what
 Pythia-12B has memorized of the Pile (1.6 %), and 1/8, as in the default study.
 """
 
@@ -63,9 +63,9 @@ def generate(model: Any, rows: np.ndarray, batch: int, *, cache: bool) -> np.nda
     return np.concatenate(hits)
 
 
-def some_rows(model: Any, count: int, share: float) -> np.ndarray:
+def some_rows(model: Any, count: int, fraction: float) -> np.ndarray:
     """Random rows, the first ones continued by the model."""
-    vocabulary, own = model.config.vocab_size, int(share * count)
+    vocabulary, own = model.config.vocab_size, int(fraction * count)
     rows = np.random.default_rng(0).integers(0, vocabulary, (count, WIDTH))
     if own:
         prompts = torch.from_numpy(rows[:own, :PROMPT]).to(model.device)
@@ -96,11 +96,11 @@ def taking_turns(ways: dict[str, Callable[[], Any]]) -> tuple[dict[str, float], 
     return seconds, found
 
 
-def beside_generate(name: str, share: float) -> list[tuple[str, str]]:
+def beside_generate(name: str, fraction: float) -> list[tuple[str, str]]:
     """The four ways on one shape; raises SystemExit if they differ."""
     *shape, count = SHAPES[name]
     theirs, ours = both(*shape, "cpu", torch.float32)
-    rows, batch = some_rows(theirs, count, share), 128
+    rows, batch = some_rows(theirs, count, fraction), 128
     ways: dict[str, Callable[[], Any]] = {
         "generate": lambda: generate(theirs, rows, batch, cache=True),
         "score": lambda: score(ours, rows, PROMPT, batch),
@@ -110,12 +110,12 @@ def beside_generate(name: str, share: float) -> list[tuple[str, str]]:
     seconds, found = taking_turns(ways)
     seconds["generate without cache"] = without
     told = ", ".join(f"{way} {least:.2f} s" for way, least in seconds.items())
-    print(f"{name}, {share:.1%} memorized, {count} rows, processor time: {told}", file=sys.stderr)
+    print(f"{name}, {fraction:.1%} memorized, {count} rows, processor time: {told}", file=sys.stderr)
     if not (found["score"].hits == found["generate"]).all():
         raise SystemExit(f"{name}: score and generate differ")
     if not ((found["exact"].first_miss == WIDTH - PROMPT) == (found["generate"] == WIDTH - PROMPT)).all():
         raise SystemExit(f"{name}: exact and generate differ")
-    what = f"memorization, {name}, {share:.1%} memorized"
+    what = f"memorization, {name}, {fraction:.1%} memorized"
     return [
         (
             f"{what}: {way}",
@@ -149,7 +149,7 @@ def grown(count: int) -> dict[str, float]:
 def measure() -> list[tuple[str, str]]:
     """(what, measured)."""
     torch.set_num_threads(1)
-    rows = [row for name in SHAPES for share in (1 / 64, 1 / 8) for row in beside_generate(name, share)]
+    rows = [row for name in SHAPES for fraction in (1 / 64, 1 / 8) for row in beside_generate(name, fraction)]
     return [*rows, ("memorization, exact: work and memory against rows", growth())]
 
 

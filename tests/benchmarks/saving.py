@@ -1,4 +1,4 @@
-"""The share of the time that saving checkpoints takes.
+"""The fraction of the time that saving checkpoints takes.
 
 python -m tests.benchmarks.saving
 
@@ -34,25 +34,25 @@ MINUTES = 20.0  # between saves by time, `runtime.save_minutes`
 RUN = "pythia-460k"
 
 
-def share_by_schedule(save: float, update: float) -> float:
+def fraction_by_schedule(save: float, update: float) -> float:
     """Of the whole time, spent on Pythia's checkpoints; seconds of one save and of one update."""
     return CHECKPOINTS * save / (CHECKPOINTS * save + UPDATES * update)
 
 
-def share_by_time(save: float, minutes: float = MINUTES) -> float:
+def fraction_by_time(save: float, minutes: float = MINUTES) -> float:
     """Of the whole time, spent on a save every so many minutes of training."""
     return save / (save + 60 * minutes)
 
 
-def saves(engine: Any, run: Run, science: dict[str, Any], world: World, folder: Path, count: int) -> float:
+def saves(engine: Any, run: Run, settings: dict[str, Any], world: World, folder: Path, count: int) -> float:
     """Median seconds of saving and publishing a scheduled checkpoint, as the trainer does."""
-    science = {**science, "steps": list(range(count))}
-    checkpoints = Checkpoints(folder, run, science, [], world, engine.zero_optimization_stage())
+    settings = {**settings, "steps": list(range(count))}
+    checkpoints = Checkpoints(folder, run, settings, [], world, engine.zero_optimization_stage())
     seconds = []
     for step in range(count):
         start = time.perf_counter()
         checkpoints.save(engine, step, {"lengths": {}})
-        checkpoints.publish(step, False, {})
+        checkpoints.promote(step, False, {})
         checkpoints.drop_resume_before(step)
         seconds.append(time.perf_counter() - start)
     return median(seconds)
@@ -116,8 +116,8 @@ def measure() -> list[tuple[str, str]]:
             f"{sum(saving) / whole:.1%} of {whole:.0f} s",
         ),
         (f"saving {RUN}: held-out losses beside them", f"{sum(found['held_out']) / whole:.1%}"),
-        (f"saving {RUN}: Pythia's schedule", f"{share_by_schedule(save, update):.2%} (at most 5 %)"),
-        (f"saving {RUN}: every {MINUTES:g} minutes", f"{share_by_time(save):.3%}"),
+        (f"saving {RUN}: Pythia's schedule", f"{fraction_by_schedule(save, update):.2%} (at most 5 %)"),
+        (f"saving {RUN}: every {MINUTES:g} minutes", f"{fraction_by_time(save):.3%}"),
     ]
 
 

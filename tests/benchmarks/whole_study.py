@@ -20,10 +20,10 @@ def measure() -> list[tuple[str, str]]:
         jobs = list(csv.DictReader((Path(folder) / "results/timings.csv").open()))
     total = sum(float(job["seconds"]) for job in jobs)
     start_up = {stage: timed([sys.executable, "-c", f"import {what}"]) for stage, what in STARTS.items()}
-    share = sum(start_up.get(job["rule"], 0.0) for job in jobs) / total
+    fraction = sum(start_up.get(job["rule"], 0.0) for job in jobs) / total
     return [
         ("make study, from nothing", f"{first:.0f} s"),
         ("make study, again", f"{again:.1f} s"),
         ("largest process", f"{peak:.2f} GB (two run side by side)"),
-        ("imports of torch, transformers, lm-eval", f"{share:.0%} of {total:.0f} s job time"),
+        ("imports of torch, transformers, lm-eval", f"{fraction:.0%} of {total:.0f} s job time"),
     ]

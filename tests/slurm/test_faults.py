@@ -34,7 +34,7 @@ def longer(content: dict[str, Any]) -> None:
     """Four runs that train long enough to be met in the midst, saving every second or so."""
     content["runs"] = [{"sizes": ["tiny"], "corpora": ["standard"], "seeds": list(SEEDS), "vary": "both"}]
     content["training"]["steps"] = STEPS
-    content["data"]["most_epochs"] = 90
+    content["data"]["max_epochs"] = 90
     content["runtime"]["save_minutes"] = 0.02
 
 

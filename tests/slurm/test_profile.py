@@ -37,7 +37,7 @@ def test_one_target_makes_only_what_it_needs(cluster: Cluster, submitted: Callab
 def two_nodes(content: dict[str, Any]) -> None:
     content["runtime"] |= {"processes": 4, "processes_per_node": 2}
     content["training"]["steps"] = 200  # long enough to be met in the midst
-    content["data"]["most_epochs"] = 30
+    content["data"]["max_epochs"] = 30
 
 
 def test_a_run_over_two_nodes_is_cancelled_goes_on_and_equals_torchrun_on_one(

@@ -18,10 +18,10 @@ SPEED = {
 
 def write_numbers(study: Study) -> None:
     """The two files of every exported step, in the working directory."""
-    science = study.gguf_science()
+    settings = study.gguf_settings()
     for name in study.runs:
         for step in study.export_steps(name):
-            files = dict.fromkeys(reversed(science["quantizations"]), SCORES)
-            result = {"run": name, "step": step, "tokens": 64, "float_perplexity": 10.0, "science": science}
+            files = dict.fromkeys(reversed(settings["quantizations"]), SCORES)
+            result = {"run": name, "step": step, "tokens": 64, "float_perplexity": 10.0, "settings": settings}
             write_json(measurement(name, step), {**result, "files": files})
-            write_json(record(name, step), {"files": dict.fromkeys(science["quantizations"], SPEED)})
+            write_json(record(name, step), {"files": dict.fromkeys(settings["quantizations"], SPEED)})

@@ -23,9 +23,9 @@ def falling(spec: Run) -> float:
 
 
 def growing(spec: Run) -> float:
-    """Memorized share of the sample at the end: grows with size, halved by deduplication."""
-    share = 0.02 * math.log2(spec.size.non_embedding_parameters / 10_000)
-    return share / 2 if spec.corpus == "deduped" else share
+    """Memorized fraction of the sample at the end: grows with size, halved by deduplication."""
+    fraction = 0.02 * math.log2(spec.size.non_embedding_parameters / 10_000)
+    return fraction / 2 if spec.corpus == "deduped" else fraction
 
 
 def above_chance(spec: Run, task: str) -> float:
@@ -57,7 +57,7 @@ def make(study: Study, truth: Truth | None = None) -> None:
 
 
 def learned(spec: Run, step: int) -> float:
-    """Share of the way from start to end after `step` updates; none after the first, whose learning rate is 0."""
+    """Fraction of the way from start to end after `step` updates; none after the first, whose learning rate is 0."""
     return math.log1p(max(0, step - 1)) / math.log1p(max(1, spec.training.steps - 1))
 
 
@@ -117,10 +117,10 @@ def _memorization(study: Study, spec: Run, step: int, truth: Truth) -> None:
     places = [total * i // asked.sample_rows for i in range(asked.sample_rows)]
     places += [total * i // asked.repeated_rows for i in range(asked.repeated_rows)]
     kinds = ["sample"] * asked.sample_rows + ["repeated"] * asked.repeated_rows
-    share = truth.memorized(spec) * learned(spec, step)
-    by_kind = {"sample": share, "repeated": min(1.0, 4 * share)}
+    fraction = truth.memorized(spec) * learned(spec, step)
+    by_kind = {"sample": fraction, "repeated": min(1.0, 4 * fraction)}
     index = [*range(asked.sample_rows), *range(asked.repeated_rows)]
-    # i-th row of a kind is memorized if the share's running total passes a whole number there
+    # i-th row of a kind is memorized if the fraction's running total passes a whole number there
     memorized = [
         math.floor((i + 1) * by_kind[kind]) > math.floor(i * by_kind[kind])
         for kind, i in zip(kinds, index, strict=True)

@@ -13,7 +13,7 @@ from rich.console import Console
 from tests.benchmarks.gpu import cases, last_error, run, saving_table, table
 from tests.benchmarks.gpu_cases import Case, Limits, fitting_rows
 from tests.benchmarks.run import PARTS
-from tests.benchmarks.saving import share_by_schedule, share_by_time
+from tests.benchmarks.saving import fraction_by_schedule, fraction_by_time
 from tests.benchmarks.starting import ROOT
 
 SMOKE = str(ROOT / "studies/smoke.yaml")
@@ -37,9 +37,9 @@ def test_rows_that_fit_follow_the_line_through_two_peaks(
 
 
 def test_shares_of_saving() -> None:
-    assert share_by_schedule(save=0.0, update=1.0) == 0
-    assert share_by_schedule(save=143_000 / 154, update=1.0) == pytest.approx(0.5)
-    assert share_by_time(save=60.0, minutes=19) == pytest.approx(1 / 20)
+    assert fraction_by_schedule(save=0.0, update=1.0) == 0
+    assert fraction_by_schedule(save=143_000 / 154, update=1.0) == pytest.approx(0.5)
+    assert fraction_by_time(save=60.0, minutes=19) == pytest.approx(1 / 20)
 
 
 def test_peers_have_a_process_of_their_own() -> None:

@@ -38,7 +38,7 @@ def study_of(**training: int) -> tuple[Study, dict[str, Any]]:
     content["runs"] = [{"sizes": ["160k"], "corpora": ["standard"], "seeds": [1234], "vary": "both"}]
     content["training"] |= {"sequence_length": 8, "batch_size": 4, "steps": 13, **training}
     content["memorization"] |= {"prompt": 4, "continuation": 4}
-    content["data"] |= {"most_epochs": None}
+    content["data"] |= {"max_epochs": None}
     return parse(content), content
 
 
@@ -63,8 +63,8 @@ def make(texts: Sequence[str], **training: int) -> Tokenizer:
     }
     pq.write_table(pa.table(table), folder / "documents.parquet", row_group_size=2)
     path = folder / manifest.NAME
-    science = fingerprint(study, path.as_posix())
-    assert science is not None
-    manifest.write(path, kind="corpus", subject={"corpus": "standard"}, science=science, files=[])
-    write_order(study, "standard", study.order_science("standard", 1234), time.time())
+    settings = fingerprint(study, path.as_posix())
+    assert settings is not None
+    manifest.write(path, kind="corpus", subject={"corpus": "standard"}, settings=settings, files=[])
+    write_order(study, "standard", study.order_settings("standard", 1234), time.time())
     return tokenizer

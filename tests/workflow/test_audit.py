@@ -530,9 +530,9 @@ def test_the_study_changed_after_training(suite: Path, tmp_path: Path) -> None:
 def test_settings_in_a_manifest_edited(suite: Path) -> None:
     """To what the study says now, fingerprint and hashes made right: no one check can tell that; the lock does."""
     path = Path(f"checkpoints/{TINY}/global_step4/manifest.json")
-    edit(path, lambda content: content["science"]["training"].update(steps=9))
+    edit(path, lambda content: content["settings"]["training"].update(steps=9))
     assert f"{path}: its fingerprint" in failed()["manifests"]
-    edit(path, lambda content: content.update(fingerprint=digest_of(content["science"])))
+    edit(path, lambda content: content.update(fingerprint=digest_of(content["settings"])))
     assert f"{path}: training.steps: 9" in failed()["settings"]
 
 

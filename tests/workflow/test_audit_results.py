@@ -286,7 +286,7 @@ def test_memorization_edited_where_rows_are_too_many_to_draw_again(
 
 
 def test_rows_of_one_text_have_one_score(suite: Path) -> None:
-    """Planted strings stand in rows as often as they were planted."""
+    """Canaries stand in rows as often as they were planted."""
     study = load(Path("results/study.json"))
     drawn = memorized.draw(study, study.run(TINY))
     assert drawn is not None
@@ -318,7 +318,7 @@ def of_file(quantization: str, **numbers: Any) -> Callable[[Any], None]:
         (of_file("q4_0", perplexity=504.0), "q4_0: perplexity_ratio is"),
         (of_file("q4_0", perplexity_ratio=1.0), "q4_0: perplexity_ratio is 1.0"),
         (lambda c: c.update(float_perplexity=0.5), "q4_0: a perplexity of"),
-        (of_file("q4_0", top1_agreement=0.999), "q4_0: top1_agreement is 0.999, which is no share of 256 tokens"),
+        (of_file("q4_0", top1_agreement=0.999), "q4_0: top1_agreement is 0.999, which is no fraction of 256 tokens"),
         (of_file("q4_0", top1_agreement=1.5), "q4_0: top1_agreement is 1.5"),
         (of_file("q4_0", logit_difference=-0.1), "q4_0: logit_difference is -0.1"),
         (of_file("f32", logit_difference=0.5), "f32: logit_difference is 0.5"),
@@ -330,8 +330,8 @@ def of_file(quantization: str, **numbers: Any) -> Callable[[Any], None]:
         (lambda c: c.update(model="0" * 64), "model is not that of the study's files"),
         (lambda c: c.update(held_out="0" * 64), "held_out is not that of the study's files"),
         (lambda c: c.update(step=4), "step is not that of the study's files"),
-        (lambda c: c["science"].update(held_out_rows=8), "science is not that of the study's files"),
-        (lambda c: c.pop("science"), "can't be read: KeyError"),
+        (lambda c: c["settings"].update(held_out_rows=8), "settings is not that of the study's files"),
+        (lambda c: c.pop("settings"), "can't be read: KeyError"),
         (of_file("q4_0", perplexity="x"), "can't be read: TypeError"),
         (lambda c: c["versions"].update(xllamacpp="none"), "versions names none of xllamacpp"),
     ],

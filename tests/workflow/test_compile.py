@@ -24,7 +24,7 @@ compiled = pytest.mark.skipif(
 RUN = "pythia-tiny"
 
 
-def trained(finished: Workflow, folder: Path, *legs: str, **runtime: Any) -> Path:
+def trained(finished: Workflow, folder: Path, *segments: str, **runtime: Any) -> Path:
     """The run's folder, trained on the finished smoke study's data."""
     content = read_yaml(SMOKE)
     content["runtime"] |= {"compile": True, **runtime}
@@ -33,8 +33,8 @@ def trained(finished: Workflow, folder: Path, *legs: str, **runtime: Any) -> Pat
     (folder / "results").mkdir()
     here = Workflow(folder)
     (folder / "results/study.json").write_text(json.dumps(content))
-    for leg in legs or ("",):
-        done = here.command_line("scripts.train", "train", "--run", RUN, *(["--leg", leg] if leg else []))
+    for segment in segments or ("",):
+        done = here.command_line("scripts.train", "train", "--run", RUN, *(["--segment", segment] if segment else []))
         assert done.returncode == 0, done.stderr
     return folder / "checkpoints" / RUN
 
@@ -51,17 +51,17 @@ def test_compiled_blocks_train_to_the_same_losses(finished: Workflow, tmp_path: 
 
 @compiled
 @pytest.mark.slow
-def test_a_compiled_run_in_two_legs_ends_in_the_same_bytes(finished: Workflow, tmp_path: Path) -> None:
-    """The second leg meets the shapes in another order: no held-out loss before its first update."""
+def test_a_compiled_run_in_two_segments_ends_in_the_same_bytes(finished: Workflow, tmp_path: Path) -> None:
+    """The second segment meets the shapes in another order: no held-out loss before its first update."""
     whole = trained(finished, tmp_path / "whole")
-    legs = trained(finished, tmp_path / "legs", "1", "2", legs=2)
+    segments = trained(finished, tmp_path / "segments", "1", "2", segments=2)
     names = [
         "metrics.jsonl",
         "held_out.jsonl",
         *(f"global_step8/layer_{n:02d}-model_00-model_states.pt" for n in (0, 2, 5)),
     ]
     for name in names:
-        assert (whole / name).read_bytes() == (legs / name).read_bytes(), name
+        assert (whole / name).read_bytes() == (segments / name).read_bytes(), name
 
 
 def test_compiling_without_a_compiler_is_refused_before_the_run(monkeypatch: MonkeyPatch) -> None:

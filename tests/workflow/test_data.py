@@ -64,7 +64,7 @@ def study_file(folder: Path, parts: int) -> Path:
         "standard": {"components": ["pile"], "deduplicate": "none"},
         "deduped": {"components": ["pile"], "deduplicate": "near"},
     }
-    content["data"]["held_out_share"] = 0.02
+    content["data"]["held_out_fraction"] = 0.02
     content["runtime"]["data_parts"] = parts
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(content))
@@ -210,7 +210,7 @@ def test_unfinished_work_on_something_else_is_dropped(prepared: Path, tmp_path: 
     study.write_text(study.read_text().replace("append_eod: false", "append_eod: true"))
     done = run(("tokenize", "--corpus", "standard", "--part", "0"), study)
     assert done.returncode == 0, done.stderr
-    assert "unfinished work on something else is dropped: science.append_eod: False there, True asked" in done.stderr
+    assert "unfinished work on something else is dropped: settings.append_eod: False there, True asked" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_unfinished_work_on_something_else_is_dropped(prepared: Path, tmp_path: 
         ("append_eod: false", "append_eod: true", ("join", "--corpus", "standard")),
         ("ngram: 5", "ngram: 4", ("pairs", "--group", "0")),
         ("ngram: 5", "ngram: 4", ("clusters",)),
-        ("held_out_share: 0.02", "held_out_share: 0.03", ("tokenize", "--corpus", "standard", "--part", "0")),
+        ("held_out_fraction: 0.02", "held_out_fraction: 0.03", ("tokenize", "--corpus", "standard", "--part", "0")),
         ("data_parts: 2", "data_parts: 3", ("signatures", "--part", "0")),
     ],
 )

@@ -95,7 +95,7 @@ def test_the_manifest_names_the_checkpoint_it_descends_from(changed: Workflow) -
     name, parent = "pythia-tiny-intervention-pronouns", "checkpoints/pythia-tiny/global_step4/manifest.json"
     first = read_json(changed.folder / f"checkpoints/{name}/global_step8/manifest.json")
     assert parent in first["parents"]
-    assert first["science"]["origin"] == {
+    assert first["settings"]["origin"] == {
         "run": "pythia-tiny", "folder": None, "step": 4, "transform": "feminine-pronouns", "between": [FIRST, LAST]
     }  # fmt: skip
     assert first["facts"]["places"] == [4 * 4, 8 * 4]
@@ -156,7 +156,7 @@ def test_a_parent_retrained_otherwise_asks_for_its_children_again(changed: Workf
 @pytest.mark.parametrize("name", ["noise", "decay"])
 def test_a_run_that_goes_on_replays_from_its_parents_state(changed: Workflow, name: str) -> None:
     run = f"pythia-tiny-intervention-{name}"
-    done = changed.command_line("scripts.audit", "replay-leg", "--run", run, "--begin", "4", "--end", "8")
+    done = changed.command_line("scripts.audit", "replay-segment", "--run", run, "--begin", "4", "--end", "8")
     assert done.returncode == 0, done.stderr
     verdict = read_json(changed.folder / f"results/audit/replay/{run}_4_8.json")
     assert verdict["verdict"] == "pass", verdict

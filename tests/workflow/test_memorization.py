@@ -1,4 +1,4 @@
-"""Memorization by hand: several processes, and a kill in the middle, make the same bytes; planted strings."""
+"""Memorization by hand: several processes, and a kill in the middle, make the same bytes; canaries."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_killed_and_run_again_it_scores_only_what_is_left(copied: Callable[..., 
     assert results(workflow) == before
 
 
-def test_planted_strings_are_scored_and_told_apart(finished: Workflow) -> None:
+def test_canaries_are_scored_and_told_apart(finished: Workflow) -> None:
     import pyarrow.parquet as pq
 
     found = pq.read_table(finished.folder / "results/memorization/pythia-tiny/step8.parquet").to_pandas()

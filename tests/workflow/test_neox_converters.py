@@ -136,7 +136,7 @@ def test_the_yaml_pads_every_published_vocabulary_as_it_was() -> None:
     runs = {study.run(name).size.name: name for name in study.trained}
     found = {}
     for size, name in runs.items():
-        config = yaml.full_load(neox_yaml(study.run(name), study.train_science(name)))
+        config = yaml.full_load(neox_yaml(study.run(name), study.train_settings(name)))
         found[size] = vocabulary(config, 50_277)
     expected = {size: {2: 50_432, 4: 50_688}.get(CATALOGUE[size].tensor_parallel, 50_304) for size in runs}
     assert found == expected and {"6.9b", "12b"} <= found.keys()

@@ -31,9 +31,9 @@ def test_jobs_are_those_of_a_dry_run(tmp_path: Path, study: Path) -> None:
     assert jobs_by_rule(load(study)) == Workflow(tmp_path, study).planned()
 
 
-def test_jobs_of_parts_legs_and_fewer_scored_steps(tmp_path: Path) -> None:
+def test_jobs_of_parts_segments_and_fewer_scored_steps(tmp_path: Path) -> None:
     content = read_yaml(SMOKE)
-    content["runtime"] |= {"data_parts": 3, "legs": 2, "checkpoints_per_batch": 2}
+    content["runtime"] |= {"data_parts": 3, "segments": 2, "checkpoints_per_batch": 2}
     content["evaluation"]["steps"], content["memorization"]["steps"] = [8], []
     study = tmp_path / "study.yaml"
     study.write_text(yaml.safe_dump(content))
@@ -84,7 +84,7 @@ def test_planned_bytes_are_those_of_the_finished_study(linked: Workflow) -> None
     for row in sizes:
         assert row["measured"] == pytest.approx(row["planned"], rel=0.03), row
     hours = {row["what"] for row in measured if row["unit"] == "hours"}
-    stages = ("training", "evaluation", "memorization", "export", "replay", "signal")
+    stages = ("training", "evaluation", "memorization", "export", "replay", "recency")
     whole = {f"{stage}, whole jobs" for stage in stages}
     assert hours == {"training, updates", *whole}
 

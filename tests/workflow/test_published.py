@@ -28,7 +28,7 @@ def environment() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def published(finished: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     """A study of the smoke study's text whose corpora are that study's tokens, in shards and in order."""
-    folder = tmp_path_factory.mktemp("published")
+    folder = tmp_path_factory.mktemp("external")
     subprocess.run(["cp", "-a", str(finished.folder / "data"), str(folder / "data")], check=True)
     source = finished.folder / "data/standard"
     command(folder, "shard", "--tokens", str(source / "tokens"), "--shard-bytes", "20000", "--out", "shards")
@@ -49,8 +49,8 @@ def published(finished: Workflow, tmp_path_factory: pytest.TempPathFactory) -> W
         "hashes": "rows/sha256sum.txt",
     }
     content["data"]["corpora"] = {
-        "shards": {"published": shards, "deduplicate": "none"},
-        "rows": {"published": rows, "deduplicate": "none"},
+        "shards": {"external": shards, "deduplicate": "none"},
+        "rows": {"external": rows, "deduplicate": "none"},
     }
     content["runs"] = [{"sizes": ["tiny"], "corpora": ["shards", "rows"], "seeds": [SEED], "vary": "both"}]
     file = folder / "study.yaml"
@@ -83,9 +83,9 @@ def test_published_tokens_train_the_same_model_as_the_text_they_were_made_of(
 @pytest.mark.parametrize(
     ("change", "fact"),
     [
-        (("folder: shards", "folder: shard"), "data.corpora.shards.published.folder: shard does not exist"),
+        (("folder: shards", "folder: shard"), "data.corpora.shards.external.folder: shard does not exist"),
         (("tokens-*.bin", "token-*.bin"), "holds no file that fits 'token-*.bin'"),
-        (("hashes: shards/sha256sum.txt", "hashes: none.txt"), "published.hashes: none.txt does not exist"),
+        (("hashes: shards/sha256sum.txt", "hashes: none.txt"), "external.hashes: none.txt does not exist"),
     ],
 )
 def test_missing_published_files_are_refused_before_the_first_job(
@@ -127,7 +127,7 @@ def test_a_shard_cut_short_is_refused_and_once_mended_joined(published: Workflow
         shard.write_bytes(kept[:1000])
         done = published.run("data")
         assert done.returncode != 0
-        log = (published.folder / "logs/published/shards.log").read_text()
+        log = (published.folder / "logs/external/shards.log").read_text()
         assert f"shards/{shard.name}: 1000 bytes" in log
     finally:
         shard.write_bytes(kept)

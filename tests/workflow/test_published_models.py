@@ -94,7 +94,7 @@ def study(finished: Workflow, folders: Path, tmp_path: Path) -> Callable[..., Wo
             "folder": str(finished.folder / "checkpoints/pythia-small"), "revision": "global_step{step}",
             "weights": "neox", "steps": [0, 8], "size": "small", "corpus": "somewhere else",
         }  # fmt: skip
-        content["published"] = {"their-tiny": tiny | changes.get("tiny", {}), "their-small": small}
+        content["external"] = {"their-tiny": tiny | changes.get("tiny", {}), "their-small": small}
         file = tmp_path / "study.yaml"
         file.write_text(yaml.safe_dump(content))
         return Workflow(folder, file)
@@ -110,7 +110,7 @@ def test_published_models_are_scored_as_if_they_had_been_trained_here(
     assert refused.returncode != 0 and "MissingRuleException" in refused.stderr + refused.stdout  # it is not trained
     planned = workflow.planned()
     assert planned["fetch_models"] == 2
-    assert not {"train_run", "train_leg", "convert", "figures", "findings", "index"} & set(planned)
+    assert not {"train_run", "train_segment", "convert", "figures", "findings", "index"} & set(planned)
     workflow.succeed()
     assert workflow.planned() == {}
     for step in STEPS:
@@ -197,7 +197,7 @@ def test_missing_steps_are_listed_before_the_first_job(study: Callable[..., Work
     done = workflow.run()
     assert done.returncode != 0
     for step in (3, 16):
-        assert f"published.their-tiny: step {step}: no folder" in done.stderr
+        assert f"external.their-tiny: step {step}: no folder" in done.stderr
     assert "step 8" not in done.stderr
 
 

@@ -105,7 +105,9 @@ def trained(study: Any, run: str, state: State, rows: Rows) -> list[dict[str, fl
         loss.backward()
         gradients = {name: leaf.grad for name, leaf in leaves.items()}
         length = math.sqrt(sum(float(gradient.pow(2).sum()) for gradient in gradients.values()))
-        lr = rate(update, recipe.steps, spec.peak, recipe.learning_rate.warmup_share, recipe.learning_rate.floor_share)
+        lr = rate(
+            update, recipe.steps, spec.peak, recipe.learning_rate.warmup_fraction, recipe.learning_rate.floor_fraction
+        )
         for name, gradient in gradients.items():
             clipped = gradient * min(1.0, 1.0 / (length + 1e-6))
             first, second = moments[name]

@@ -47,9 +47,11 @@ def part(finished: Workflow, folder: Path, *names: str) -> Workflow:
     return Workflow(folder)
 
 
-def leg(workflow: Workflow, begin: int, end: int, run: str = RUN) -> dict[str, Any]:
-    """The verdict on a stretch of training."""
-    done = workflow.command_line("scripts.audit", "replay-leg", "--run", run, "--begin", str(begin), "--end", str(end))
+def segment(workflow: Workflow, begin: int, end: int, run: str = RUN) -> dict[str, Any]:
+    """The verdict on a span of training."""
+    done = workflow.command_line(
+        "scripts.audit", "replay-segment", "--run", run, "--begin", str(begin), "--end", str(end)
+    )
     assert done.returncode == 0, done.stderr
     return dict(read_json(workflow.folder / f"results/audit/replay/{run}_{begin}_{end}.json"))
 
@@ -64,8 +66,8 @@ def trained(finished: Workflow, tmp_path: Path) -> Workflow:
 
 
 def test_an_untouched_run_replays_from_its_seed_and_from_its_state(trained: Workflow) -> None:
-    assert faults(leg(trained, 0, 2)) == []
-    verdict = leg(trained, 2, 8)
+    assert faults(segment(trained, 0, 2)) == []
+    verdict = segment(trained, 2, 8)
     assert verdict["verdict"] == "pass"
     assert verdict["checks"][0]["evidence"] == [
         f"{RUN}: 2 checkpoints of updates 2 to 8, every byte of weights and optimizer state equal"
@@ -86,7 +88,7 @@ def test_a_checkpoint_edited_with_every_hash_recomputed_is_named(trained: Workfl
     for path in [*root.glob("global_step*/manifest.json")]:
         manifest.verify(path, "checkpoint")
     manifest.verify(root / "manifest.json", "run")
-    found = faults(leg(trained, 2, 8))
+    found = faults(segment(trained, 2, 8))
     assert any(line.startswith(f"checkpoints/{RUN}/global_step4/{layer.name}: sha256") for line in found)
     assert any("weights differ by" in line and "of the way they went" in line for line in found)
 
@@ -101,7 +103,7 @@ def test_moments_edited_on_what_says_to_be_another_machine_are_named(trained: Wo
     path.unlink()  # a hard link, maybe
     torch.save(content, path)
     write_json(state / "record.json", {**read_json(state / "record.json"), "processor": "another"})
-    found = faults(leg(trained, 0, 2))
+    found = faults(segment(trained, 0, 2))
     assert any("optimizer state by 0.0099 of its length" in line for line in found), found
 
 
@@ -110,7 +112,7 @@ def test_a_stored_state_that_names_foreign_classes_is_never_loaded(trained: Work
     content = torch.load(path, weights_only=False)
     path.unlink()
     torch.save({**content, "harmless": Path("x")}, path)
-    (told,) = faults(leg(trained, 2, 8))
+    (told,) = faults(segment(trained, 2, 8))
     assert f"{path.name}: holds the class pathlib.PosixPath, which is not read here" in told
 
 
@@ -141,10 +143,10 @@ def test_a_run_trained_with_one_row_changed_is_named(finished: Workflow, tmp_pat
         for folder in (finished.folder, forged.folder)
     )
     assert [line["rows"] for line in ours] == [line["rows"] for line in theirs]  # nothing shows in the log
-    found = faults(leg(forged, 2, 8))
+    found = faults(segment(forged, 2, 8))
     assert any(line.startswith(f"checkpoints/{RUN}/global_step8/manifest.json") for line in found)
     assert any(line.startswith(f"checkpoints/{RUN}/global_step8: weights differ") for line in found)
-    assert not any("global_step4" in line for line in found)  # it names the stretch in which it happened
+    assert not any("global_step4" in line for line in found)  # it names the span in which it happened
 
 
 def test_a_flipped_bit_in_the_stored_state_is_named(trained: Workflow) -> None:
@@ -154,7 +156,7 @@ def test_a_flipped_bit_in_the_stored_state_is_named(trained: Workflow) -> None:
     content[len(content) // 2] ^= 1
     path.unlink()
     path.write_bytes(content)
-    (line,) = faults(leg(trained, 2, 8))
+    (line,) = faults(segment(trained, 2, 8))
     assert line.startswith(f"checkpoints/{RUN}/global_step2/{name}: sha256")
 
 
@@ -163,7 +165,7 @@ def test_an_edited_log_is_named(trained: Workflow) -> None:
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     lines[5]["rows"] = "0" * 16
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert faults(leg(trained, 2, 8))[0].startswith(f"checkpoints/{RUN}/metrics.jsonl: rows of update 6")
+    assert faults(segment(trained, 2, 8))[0].startswith(f"checkpoints/{RUN}/metrics.jsonl: rows of update 6")
 
 
 @pytest.mark.slow
@@ -178,8 +180,8 @@ def test_two_processes_replay_with_two(finished: Workflow, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     content["runtime"]["processes"] = 1
     write_json(study, content)
-    assert leg(pair, 2, 8)["verdict"] == "pass"
-    assert leg(pair, 0, 2)["verdict"] == "pass"
+    assert segment(pair, 2, 8)["verdict"] == "pass"
+    assert segment(pair, 0, 2)["verdict"] == "pass"
 
 
 def test_models_and_scores_replay_and_an_edited_score_is_named(finished: Workflow, tmp_path: Path) -> None:
@@ -231,7 +233,7 @@ def test_a_replaced_order_is_named(finished: Workflow, tmp_path: Path) -> None:
 def test_the_command_draws_tells_the_cost_and_ends_with_1_for_a_fault(
     finished: Workflow, copied: Callable[..., Workflow]
 ) -> None:
-    cost = finished.command_line("scripts.audit", "replay", "--cost", "--seed", "3", "--legs", "2")
+    cost = finished.command_line("scripts.audit", "replay", "--cost", "--seed", "3", "--segments", "2")
     assert cost.returncode == 0 and cost.stdout.count("updates") == 2 and "tokens" in cost.stdout
     workflow = copied()
     assert workflow.command_line("scripts.audit", "replay").returncode == 0
@@ -249,7 +251,7 @@ def test_the_command_draws_tells_the_cost_and_ends_with_1_for_a_fault(
 
 def test_a_begin_without_stored_state_is_refused(trained: Workflow) -> None:
     arguments = ["--run", RUN, "--begin", "4", "--end", "8"]
-    done = trained.command_line("scripts.audit", "replay-leg", *arguments)
+    done = trained.command_line("scripts.audit", "replay-segment", *arguments)
     assert done.returncode == 2 and "--begin: 4" in done.stderr and "[0, 2]" in done.stderr
 
 
@@ -260,13 +262,13 @@ def test_a_replay_that_differed_is_kept_and_the_next_one_trains_anew(trained: Wo
     honest = layer.read_bytes()
     layer.unlink()  # a hard link, maybe
     layer.write_bytes(honest[:-200] + bytes([honest[-200] ^ 1]) + honest[-199:])
-    assert leg(trained, 0, 2)["verdict"] == "fail"
+    assert segment(trained, 0, 2)["verdict"] == "fail"
     work = trained.folder / f"results/audit/scratch/{RUN}_0_2"
     kept = work / f"checkpoints/{RUN}/global_step1/manifest.json"
     assert kept.exists()
     layer.write_bytes(honest)
     kept.write_text("{}")  # what another machine would have made otherwise
-    assert leg(trained, 0, 2)["verdict"] == "pass" and not work.exists()
+    assert segment(trained, 0, 2)["verdict"] == "pass" and not work.exists()
 
 
 def test_a_damaged_checkpoint_fails_the_replay_of_its_model_and_no_job(finished: Workflow, tmp_path: Path) -> None:

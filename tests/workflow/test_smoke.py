@@ -73,7 +73,7 @@ def test_a_second_study_from_nothing_gives_the_same_bytes(finished: Workflow, tm
 
 
 PAGES = {"index": 1, "page": 1, "all": 1}
-AUDITED = {"integrity": 1, "audit_page": 1, "evidence": 1}
+AUDITED = {"integrity": 1, "audit_page": 1, "provenance": 1}
 EXPORT = {"gguf": 1, "measure": 1, "export_table": 1}
 REPORTED = (
     "tables",
@@ -85,11 +85,11 @@ REPORTED = (
     "cards",
     "index",
     "page",
-    "evidence",
+    "provenance",
     "all",
 )
 REPORT = dict.fromkeys(REPORTED, 1)
-LOOKED_AT_AGAIN = {"replay_data": 1, "replay": 1, "signal_run": 1, "signal": 1, "signal_figure": 1}  # of small
+LOOKED_AT_AGAIN = {"replay_data": 1, "replay": 1, "recency_run": 1, "recency": 1, "recency_figure": 1}  # of small
 
 
 @pytest.mark.parametrize(
@@ -209,9 +209,9 @@ def test_shipped_studies_dry_run(tmp_path: Path, study: str, runs: int) -> None:
     assert workflow.planned()["train_run"] == runs
 
 
-def test_cutting_a_finished_study_into_legs_changes_nothing(copied: Callable[..., Workflow]) -> None:
+def test_cutting_a_finished_study_into_segments_changes_nothing(copied: Callable[..., Workflow]) -> None:
     """How a run is cut into jobs is no reason to run one."""
-    workflow = copied(("runtime:", "runtime:\n  legs: 2"))
+    workflow = copied(("runtime:", "runtime:\n  segments: 2"))
     before = hashes(workflow.folder)
     assert workflow.planned("train") == {}
     workflow.succeed("train")

@@ -180,22 +180,22 @@ def test_a_killed_and_resumed_run_stands_once_in_tensorboard(
     assert len(lines) == STEPS == len(events.Scalars("timing/tokens_per_second"))
 
 
-def test_legs_end_where_they_should_and_change_no_byte(
+def test_segments_end_where_they_should_and_change_no_byte(
     folder: Path, alone: Callable[[str, int], dict[str, str]]
 ) -> None:
-    study = study_file(folder, "study", legs=3)
+    study = study_file(folder, "study", segments=3)
     run = folder / "checkpoints" / RUN
-    train(folder, study, "--leg", "1")
+    train(folder, study, "--segment", "1")
     assert logged(folder) == STEPS // 3
     assert not (run / "manifest.json").exists()
-    train(folder, study, "--leg", "2")
+    train(folder, study, "--segment", "2")
     train(folder, study)
     assert sums(folder) == alone("fp32, ZeRO-1", 1)
-    legs = [read_json(run / f"legs/leg-{leg}/manifest.json") for leg in (1, 2)]
-    assert [leg["facts"]["steps"] for leg in legs] == [[0, 8], [8, 16]]
-    assert list(legs[1]["parents"]) == [f"checkpoints/{RUN}/legs/leg-1/manifest.json"]
-    done = start(folder, study, "--leg", "4")
-    assert "--leg: 4 is not allowed\n  allowed: 1 to 3" in done.communicate()[1]
+    segments = [read_json(run / f"segments/segment-{segment}/manifest.json") for segment in (1, 2)]
+    assert [segment["facts"]["steps"] for segment in segments] == [[0, 8], [8, 16]]
+    assert list(segments[1]["parents"]) == [f"checkpoints/{RUN}/segments/segment-1/manifest.json"]
+    done = start(folder, study, "--segment", "4")
+    assert "--segment: 4 is not allowed\n  allowed: 1 to 3" in done.communicate()[1]
 
 
 @pytest.mark.parametrize(
@@ -210,12 +210,12 @@ def test_kills_at_any_moment_change_no_byte(
     kind: str, processes: int, folder: Path, alone: Callable[[str, int], dict[str, str]]
 ) -> None:
     """Saving after every update, so that kills come within saves too, and each try gets further."""
-    study = study_file(folder, "study", save_minutes=1e-6, legs=2, **KINDS[kind])
+    study = study_file(folder, "study", save_minutes=1e-6, segments=2, **KINDS[kind])
     chance = random.Random(5)
     killed = 0
-    for leg in (1, 2):
+    for segment in (1, 2):
         for _ in range(3):
-            process = start(folder, study, "--leg", str(leg), processes=processes)
+            process = start(folder, study, "--segment", str(segment), processes=processes)
             begin, moments = logged(folder), []
             for update in (begin, begin + 1):
                 while process.poll() is None and logged(folder) <= update:
@@ -226,7 +226,7 @@ def test_kills_at_any_moment_change_no_byte(
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             killed += process.returncode == -signal.SIGKILL
-        train(folder, study, "--leg", str(leg), processes=processes)
+        train(folder, study, "--segment", str(segment), processes=processes)
     assert killed >= 3
     assert sums(folder) == alone(kind, processes)
 
@@ -307,9 +307,9 @@ def test_optimizer_states_are_kept_where_the_policy_says(kind: str, folder: Path
 def test_a_state_cut_up_otherwise_is_refused(
     first: dict[str, Any], second: dict[str, Any], told: str, folder: Path
 ) -> None:
-    train(folder, study_file(folder, "first", legs=2, **first), "--leg", "1")
+    train(folder, study_file(folder, "first", segments=2, **first), "--segment", "1")
     before = sums(folder)
-    process = start(folder, study_file(folder, "second", legs=2, **second), "--leg", "2")
+    process = start(folder, study_file(folder, "second", segments=2, **second), "--segment", "2")
     _, errors = process.communicate()
     assert process.returncode == 2
     assert told in errors and "Traceback" not in errors
@@ -317,22 +317,22 @@ def test_a_state_cut_up_otherwise_is_refused(
 
 
 def test_a_state_of_two_processes_is_refused_by_one(folder: Path) -> None:
-    study = study_file(folder, "study", legs=2)
-    train(folder, study, "--leg", "1", processes=2)
-    process = start(folder, study, "--leg", "2")
+    study = study_file(folder, "study", segments=2)
+    train(folder, study, "--segment", "1", processes=2)
+    process = start(folder, study, "--segment", "2")
     _, errors = process.communicate()
     assert process.returncode == 2
     assert "cut up for runtime.processes 2, this job has 1" in errors
 
 
 def test_a_bit_that_flipped_in_the_saved_state_is_told_by_file(folder: Path) -> None:
-    study = study_file(folder, "study", legs=2)
-    train(folder, study, "--leg", "1")
+    study = study_file(folder, "study", segments=2)
+    train(folder, study, "--segment", "1")
     (shard,) = (folder / "checkpoints" / RUN / "resume").glob("global_step*/zero_pp_rank_0_mp_rank_00_optim_states.pt")
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
-    process = start(folder, study, "--leg", "2")
+    process = start(folder, study, "--segment", "2")
     _, errors = process.communicate()
     assert process.returncode == 2
     assert f"{shard.relative_to(folder)}: sha256" in errors and "Traceback" not in errors
@@ -341,12 +341,12 @@ def test_a_bit_that_flipped_in_the_saved_state_is_told_by_file(folder: Path) -> 
 @pytest.mark.parametrize("goes_on_from", ["resume/global_step", "global_step"])
 def test_a_state_that_names_foreign_classes_is_never_loaded(goes_on_from: str, folder: Path) -> None:
     """Its manifest rebuilt: a killed run's own state, and the parent of an intervention."""
-    content = yaml.safe_load(study_file(folder, "study", legs=2).read_text())
+    content = yaml.safe_load(study_file(folder, "study", segments=2).read_text())
     content["checkpoints"]["optimizer_states"]["extra"] = [4]
     content["interventions"] = {"own": {"parent": {"run": RUN, "step": 4}}}
     study = folder / "study.yaml"
     study.write_text(yaml.safe_dump(content))
-    train(folder, study, "--leg", "1")
+    train(folder, study, "--segment", "1")
     resumed = goes_on_from.startswith("resume")
     place = f"{goes_on_from}{'*' if resumed else '4'}/mp_rank_00_model_states.pt"
     (state,) = (folder / "checkpoints" / RUN).glob(place)
@@ -356,7 +356,7 @@ def test_a_state_that_names_foreign_classes_is_never_loaded(goes_on_from: str, f
     manifest = read_json(state.with_name("manifest.json"))
     manifest["files"][state.name] = {"sha256": sha256_file(state), "bytes": state.stat().st_size}
     write_json(state.with_name("manifest.json"), manifest)
-    process = start(folder, study, *(["--leg", "2"] if resumed else ["--run", f"{RUN}-intervention-own"]))
+    process = start(folder, study, *(["--segment", "2"] if resumed else ["--run", f"{RUN}-intervention-own"]))
     _, errors = process.communicate()
     assert process.returncode == 2, errors
     told = f"{state.relative_to(folder)}: holds the class pathlib.PosixPath, which is not read here"

@@ -75,7 +75,7 @@ def test_a_finished_study_is_up_to_date_and_complete(finished: Workflow) -> None
     ("change", "told", "count"),
     [
         (("sample_rows: 16", "sample_rows: 24"), "sample_rows: 16 there, 24 asked", "memorize 3"),
-        (("held_out_share: 0.1", "held_out_share: 0.2"), "held_out_share: 0.1 there, 0.2 asked", "clusters 1"),
+        (("held_out_fraction: 0.1", "held_out_fraction: 0.2"), "held_out_fraction: 0.1 there, 0.2 asked", "clusters 1"),
     ],
 )
 def test_a_changed_key_is_named_with_both_values(

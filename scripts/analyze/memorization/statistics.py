@@ -22,8 +22,8 @@ DRAWN = 1 << 22  # windows drawn at a time
 def prediction(predicted: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     """How well flags bool [n] of one model predict those of another.
 
-    precision: of the rows that the first has memorized, the share that the second has too; recall: of those that the
-    second has, the share that the first had. None where there are no such rows.
+    precision: of the rows that the first has memorized, the fraction that the second has too; recall: of those that the
+    second has, the fraction that the first had. None where there are no such rows.
     """
     both, first, second = int((predicted & truth).sum()), int(predicted.sum()), int(truth.sum())
     return {
@@ -57,7 +57,7 @@ def windows(flags: np.ndarray, batch: int) -> tuple[NDArray[np.int64], int]:
 def training_order(counts: np.ndarray, rows: int, seed: int, repeats: int = BOOTSTRAP) -> dict[str, Any]:
     """Do memorized rows come independently in training order? counts int64 [windows] of `rows` rows each.
 
-    Windows of independent rows are binomial, which is Poisson where the share is small; at a share of a tenth Poisson's
+    Windows of independent rows are binomial, which is Poisson where the fraction is small; at a fraction of a tenth Poisson's
     distribution is rejected for independent rows too. dispersion: variance over mean, as of a Poisson process, where it
     is 1; its p from chi-square of the variance over the binomial one with windows - 1 degrees of freedom, upper tail
     (clustering). ks: largest distance of the distribution functions to the binomial of the same mean, its p by
@@ -94,7 +94,7 @@ def training_order(counts: np.ndarray, rows: int, seed: int, repeats: int = BOOT
 def expected_quantiles(counts: np.ndarray, rows: int) -> NDArray[np.float64]:
     """Quantiles that belong to the sorted counts [windows] of `rows` rows, at (i + 1/2) / windows, for a Q-Q plot.
 
-    Of the binomial distribution of the same mean, which is Poisson's where the share is small.
+    Of the binomial distribution of the same mean, which is Poisson's where the fraction is small.
     """
     places = (np.arange(len(counts)) + 0.5) / len(counts)
     found: NDArray[np.float64] = stats.binom.ppf(places, rows, counts.mean() / rows)

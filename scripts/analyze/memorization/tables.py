@@ -161,7 +161,7 @@ def by_step_seen(scored: Scored) -> pd.DataFrame:
 
 
 def by_group(scored: Scored) -> pd.DataFrame:
-    """Memorized rows at the end by duplicate count, by component, and of planted strings by copies.
+    """Memorized rows at the end by duplicate count, by component, and of canaries by copies.
 
     By component of all rows or of the sample: most of what was chosen because it repeats is of few components.
     """
@@ -169,10 +169,10 @@ def by_group(scored: Scored) -> pd.DataFrame:
     for spec, step in scored.ends():
         whole, seen = scored.table(spec.name, step), scored.rows(spec.name, step)
         bands = np.array(COUNTS)[np.searchsorted(COUNTS, seen["count"], "right") - 1]
-        planted = whole[whole["chosen"] == "planted"]
+        planted = whole[whole["chosen"] == "canary"]
         fair = scored.fair(spec.name, step)
         of: list[tuple[str, Any]] = [("count", seen.groupby(bands)), ("component", fair.groupby("component")),
-                                     ("planted", planted.groupby("planted"))]  # fmt: skip
+                                     ("canary", planted.groupby("canary"))]  # fmt: skip
         for by, groups in of:
             for group, part in groups:
                 rows.append({"run": spec.name, "step": step, "by": by, "group": str(group), "rows": len(part),
@@ -189,7 +189,7 @@ def fits(scored: Scored) -> pd.DataFrame:
     """
     rows = []
     for corpus in scored.study.file.data.corpora:
-        specs = [s for s, _ in scored.ends() if s.corpus == corpus and s.origin is None and s.published is None]
+        specs = [s for s, _ in scored.ends() if s.corpus == corpus and s.origin is None and s.external is None]
         specs = [s for s in specs if (s.data_seed, s.init_seed) == (specs[0].data_seed, specs[0].init_seed)]
         if not specs:
             continue

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from scripts.analyze.published import scores, twins
+from scripts.analyze.external import scores, twins
 from scripts.audit.external import at_hand
 from scripts.audit.external import table as published
 from scripts.audit.state import state
@@ -54,7 +54,7 @@ def from_table(entries: list[published.Entry], steps: list[int] | None, allowed:
 
 
 def from_scores(place: Path) -> Check:
-    """What the suite's scores give away: a CSV or a folder of lm-eval's files, as `evaluation.published` names one."""
+    """What the suite's scores give away: a CSV or a folder of lm-eval's files, as `evaluation.external` names one."""
     found = scores.read(place)
     models = {score.model for score in found.scores}
     looked = f"{len(found.scores)} scores of {len(models)} models, {len(found.remarks)} remarks on files"

@@ -105,7 +105,7 @@ def _tensors(
     study: Study, histories: dict[str, history.History], jobs: int
 ) -> tuple[list[Check], list[dict[str, Any]]]:
     """Checks of the weights themselves; a run whose checkpoints can't be read is told once."""
-    from scripts.audit.integrity import distances, kin
+    from scripts.audit.integrity import distances, seed_lineage
 
     faults: list[str] = []
 
@@ -127,7 +127,7 @@ def _tensors(
         guarded(content.check_numbers, study, histories, found),
         guarded(distances.check_path, found, sorted(faults)),
         guarded(distances.check_bound, found),
-        guarded(kin.check_seeds, study),
-        guarded(kin.check_own_beginning, study),
+        guarded(seed_lineage.check_seeds, study),
+        guarded(seed_lineage.check_own_beginning, study),
     ]
     return checks, distances.rows_of(found)

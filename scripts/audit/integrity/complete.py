@@ -62,7 +62,7 @@ def _runs(study: Study, stage: Stage) -> Iterable[str]:
 
 
 def _glob(stage: Stage, place: PurePath) -> str:
-    """Of what lies where a stage's steps do; among checkpoints lie legs and states to resume from too."""
+    """Of what lies where a stage's steps do; among checkpoints lie segments and states to resume from too."""
     any_name = stage is not TRAIN and place != PurePath(stage.output)
     return re.sub(r"\{\w+\}", "*", f"{place.parent}/[!.]*/" if any_name else place.as_posix())
 

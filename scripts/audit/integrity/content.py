@@ -32,7 +32,7 @@ def is_weights(name: str) -> bool:
 def check_unique(study: Study, folder: Folder, histories: dict[str, History]) -> Check:
     """Equal weights only where no update that changes weights lies between."""
     keys = {name: effective(study, histories, name, study.steps(name)) for name in study.trained}
-    theirs = {name: first_two_alike(name, study.steps(name)) for name in study.published}
+    theirs = {name: first_two_alike(name, study.steps(name)) for name in study.external}
     faults: list[str] = []
     explained: list[str] = []
     for manifest_of in (folder.checkpoint, folder.model):

@@ -30,7 +30,7 @@ def check_models(study: Study, folder: Folder, jobs: int, sample: int | None) ->
         chosen += [found for step in spread(steps, sample) if (found := folder.model(name, step))]
     with ThreadPoolExecutor(jobs) as pool:
         faults = [fault for found in pool.map(lambda found: compare(study, found), chosen) for fault in found]
-    chosen += [found for found in folder.of_kind("model") if at(found.path)["run"] in study.published]
+    chosen += [found for found in folder.of_kind("model") if at(found.path)["run"] in study.external]
     every = [found for found in folder.of_kind("model") if at(found.path)["run"] in study.runs]
     faults += [fault for found in every for fault in model_files.faults(study, folder, found)]
     faults += tokenizer_files.own(study, folder)

@@ -138,9 +138,9 @@ def largest_ratio(beta1: float, beta2: float) -> float:
     By Cauchy and Schwarz |m_t| <= (1 - b1) / sqrt(1 - b2) * sqrt(sum of (b1^2 / b2)^k over k < t) * sqrt(v_t); Kingma
     and Ba (2015, section 2.1) give simpler bounds. There is one for all t if beta1^2 < beta2.
     """
-    share, most, total = beta1**2 / beta2, 0.0, 0.0
+    fraction, most, total = beta1**2 / beta2, 0.0, 0.0
     for t in range(1, 10_000):
-        total += share ** (t - 1)
+        total += fraction ** (t - 1)
         plain = (1 - beta1) / math.sqrt(1 - beta2) * math.sqrt(total)
         most = max(most, plain * math.sqrt(1 - beta2**t) / (1 - beta1**t))
     return most

@@ -52,24 +52,24 @@ def check_exported(study: Study, folder: Folder) -> Check:
 
 def _unlike(study: Study, folder: Folder, name: str, step: int, said: Any) -> Iterator[str]:
     """Sentences on a step's numbers; whatever its file holds may raise anything."""
-    path, science = paths.measurement(name, step).as_posix(), study.export_science(name)
+    path, settings = paths.measurement(name, step).as_posix(), study.export_settings(name)
     place = f"{paths.exported(name, step)}/{manifest.NAME}"
     wanted = {
         "run": name,
         "step": step,
         "model": folder.sha256(f"{paths.model(name, step)}/{manifest.NAME}"),
         "held_out": folder.sha256(f"{paths.HELD_OUT}/{manifest.NAME}"),
-        "science": science,
+        "settings": settings,
         "tokens": held_out_rows(study, name)[:, 1:].size,
     }
     yield from (f"{path}: {key} is not that of the study's files" for key, own in wanted.items() if said[key] != own)
     if not VERSION.fullmatch(said["versions"]["xllamacpp"]):
         yield f"{path}: versions names none of xllamacpp"
-    if set(said["files"]) != set(science["quantizations"]):
-        yield f"{path}: holds {sorted(said['files'])}, the study asks for {science['quantizations']}"
+    if set(said["files"]) != set(settings["quantizations"]):
+        yield f"{path}: holds {sorted(said['files'])}, the study asks for {settings['quantizations']}"
     if (made := folder.manifests.get(place)) is None:  # told as missing
         return
-    more = made.content["files"].keys() - {f"{quantization}.gguf" for quantization in science["quantizations"]}
+    more = made.content["files"].keys() - {f"{quantization}.gguf" for quantization in settings["quantizations"]}
     yield from (f"{made.folder}/{file}: the study asks for no such file" for file in sorted(more))
     reference = said["float_perplexity"]
     for quantization, numbers in said["files"].items():
@@ -96,7 +96,7 @@ def unlike_files(study: Study, folder: Folder, name: str, step: int) -> list[str
                 return []
             source = open_model(model)
             vocabulary = read_vocabulary(model, source.shape.vocabulary)
-            for quantization in study.gguf_science()["quantizations"]:
+            for quantization in study.gguf_settings()["quantizations"]:
                 again = Path(scratch) / f"{quantization}.gguf"
                 written = write_gguf(again, source, vocabulary, quantization, f"{name} step{step}")
                 said = made.content["files"].get(again.name, {}).get("sha256")
@@ -116,14 +116,14 @@ def _odd(quantization: str, numbers: Mapping[str, Any], reference: float, tokens
     if not math.isclose(numbers["perplexity_ratio"], perplexity / reference, rel_tol=CLOSE):
         yield f"perplexity_ratio is {numbers['perplexity_ratio']}, {perplexity} by {reference} is another"
     if not (0 <= agreement <= 1 and math.isclose(agreement * tokens, round(agreement * tokens), abs_tol=1e-6)):
-        yield f"top1_agreement is {agreement}, which is no share of {tokens} tokens"
+        yield f"top1_agreement is {agreement}, which is no fraction of {tokens} tokens"
     if not 0 <= difference <= TOLERANCE.get(quantization, LARGEST):
         yield f"logit_difference is {difference}"
 
 
 def _unlike_record(study: Study, path: Path) -> Iterator[str]:
     """Sentences on the record of memory and speed, which another machine would measure otherwise."""
-    measured, asked = read_json(path)["files"], study.gguf_science()["quantizations"]
+    measured, asked = read_json(path)["files"], study.gguf_settings()["quantizations"]
     if set(measured) != set(asked):
         yield f"{path.as_posix()}: holds {sorted(measured)}, the study asks for {asked}"
     for quantization, numbers in measured.items():

@@ -23,7 +23,7 @@ MANIFESTS = {  # pattern of a manifest's place: the kind that belongs there
     f"{paths.checkpoints('*')}/{manifest.NAME}": "run",
     f"{paths.checkpoint('*', '*')}/{manifest.NAME}": "checkpoint",
     f"{paths.resume('*', '*')}/{manifest.NAME}": "resume",
-    f"{paths.leg('*', '*')}/{manifest.NAME}": "leg",
+    f"{paths.segment('*', '*')}/{manifest.NAME}": "segment",
     f"{paths.adopted('*')}/{manifest.NAME}": "adopted",
     f"{paths.model('*', '*')}/{manifest.NAME}": "model",
     f"{paths.exported('*', '*')}/{manifest.NAME}": "gguf",

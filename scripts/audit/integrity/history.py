@@ -38,7 +38,7 @@ class History:
         return slice(*np.searchsorted(self.step, [after + 1, upto + 1]))
 
     def facts(self, after: int, upto: int) -> dict[str, Any]:
-        """Of the updates in (after, upto] what a checkpoint's manifest tells (scripts/train/logbook.py)."""
+        """Of the updates in (after, upto] what a checkpoint's manifest tells (scripts/train/metrics.py)."""
         part = self.between(after, upto)
         digest = hashlib.sha256(b"".join(text.encode() for text in self.rows[part].tolist()))
         applied, rates = int(self.applied[part].sum()), self.rate[part]

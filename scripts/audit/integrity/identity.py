@@ -13,7 +13,7 @@ from scripts.common.errors import UserError
 from scripts.common.untrusted import read_json, read_text, reading
 from scripts.study import paths
 
-LEG = re.compile(r"leg-([0-9]{1,18})")
+SEGMENT = re.compile(r"segment-([0-9]{1,18})")
 LATEST = 64  # bytes
 KINDS_OF_STEPS = ("checkpoint", "model", "resume", "gguf")
 
@@ -25,7 +25,7 @@ def check_names(folder: Folder) -> Check:
         kind, wanted = found.content.get("kind"), _kind_at(found.path)
         if wanted and kind != wanted:
             faults.append(f"{found.path}: a manifest of kind {kind!r}, there belongs {wanted!r}")
-        elif kind in (*KINDS_OF_STEPS, "run", "leg") and (said := found.content.get("subject")) != (
+        elif kind in (*KINDS_OF_STEPS, "run", "segment") and (said := found.content.get("subject")) != (
             asked := at(found.path)
         ):
             faults.append(f"{found.path}: its manifest is of {said}, its path of {asked}")
@@ -61,12 +61,12 @@ def _other_latest(folder: Folder) -> list[str]:
 
 
 def at(path: str) -> dict[str, Any]:
-    """Run, and step or leg, of a path: checkpoints/a/global_step8/manifest.json gives {"run": "a", "step": 8}."""
+    """Run, and step or segment, of a path: checkpoints/a/global_step8/manifest.json gives {"run": "a", "step": 8}."""
     parts = path.split("/")
     subject: dict[str, Any] = {"run": parts[2 if paths.below(path, paths.RESULTS) else 1]}
     steps = [step for step in map(step_in, parts[2:]) if step is not None]
-    legs = [int(match[1]) for match in map(LEG.fullmatch, parts) if match]
-    return subject | ({"step": steps[-1]} if steps else {}) | ({"leg": legs[-1]} if legs else {})
+    segments = [int(match[1]) for match in map(SEGMENT.fullmatch, parts) if match]
+    return subject | ({"step": steps[-1]} if steps else {}) | ({"segment": segments[-1]} if segments else {})
 
 
 def _kind_at(path: str) -> str | None:

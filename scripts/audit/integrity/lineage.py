@@ -19,7 +19,7 @@ def check_whole(folder: Folder) -> Check:
     for found in folder.manifests.values():
         if found.content.get("complete") is not True:
             faults.append(f"{found.path}: not complete")
-        elif found.content.get("fingerprint") != digest_of(found.content.get("science")):
+        elif found.content.get("fingerprint") != digest_of(found.content.get("settings")):
             faults.append(f"{found.path}: its fingerprint is not that of the settings in it")
     return judged("manifests", "Every manifest is whole", faults, f"{len(folder.manifests):,} manifests")
 
@@ -59,7 +59,7 @@ def check_chain(study: Study, folder: Folder) -> Check:
     for model in folder.of_kind("model"):
         subject = at(model.path)
         if model.path == CONVERT.file(subject["run"], subject.get("step", -1)):
-            native = [] if subject["run"] in study.published else [TRAIN.file(subject["run"], subject["step"])]
+            native = [] if subject["run"] in study.external else [TRAIN.file(subject["run"], subject["step"])]
             faults += _other_parents(model, [*native, TOKENIZER])
     what = "Each run is one chain from its data and step 0, and each model hangs on its own checkpoint"
     return judged("chain", what, faults, f"{len(study.trained)} chains, {length:,} checkpoints")

@@ -92,7 +92,7 @@ def draw(study: Study, run: Run) -> Drawn | None:
     order = Rows.open(paths.corpus(run.corpus), run.data_seed, change_of(run), run.rows)
     if len(order.tokens.flat) + run.rows * (asked.prompt + asked.continuation) > MOST_TOKENS:
         return None
-    planted = study.planted_components(run.corpus)
+    planted = study.canary_components(run.corpus)
     with TemporaryDirectory() as folder:
         read = read_rows(order, asked, run.rows, planted, Path(folder), counted)
         text = row_hashes(read.tokens)
@@ -135,8 +135,8 @@ def _scores(held: pa.Table, continuation: int, with_hits: bool) -> Scores:
     """The file's first misses, and the hits that its scores stand for."""
     least, most = np.iinfo(np.int16).min, np.iinfo(np.int16).max
     misses = np.clip(held["first_miss"].to_numpy(), least, most).astype(np.int16)
-    shares = pc.fill_null(held["score"].cast(pa.float64()), math.nan).to_numpy()
-    hits = np.clip(np.nan_to_num(np.rint(shares * continuation), nan=-1), least, most).astype(np.int16)
+    fractions = pc.fill_null(held["score"].cast(pa.float64()), math.nan).to_numpy()
+    hits = np.clip(np.nan_to_num(np.rint(fractions * continuation), nan=-1), least, most).astype(np.int16)
     return Scores(misses, hits if with_hits else None)
 
 

@@ -14,8 +14,8 @@ from scripts.common.manifest import differing
 from scripts.common.untrusted import read_json, reading, safetensors_header
 from scripts.common.words import brief
 from scripts.convert.convert import origin, unchanged
+from scripts.convert.external_source import Listed
 from scripts.convert.model_folder import ORIGIN, SETTINGS, defaults, settings
-from scripts.convert.published_source import Listed
 from scripts.convert.tokenizer_files import FILES
 from scripts.neox.architecture import DTYPES
 from scripts.neox.hf_files import asked_of, config_of, contradictions, shape_of, unlike_run, weight_files
@@ -29,7 +29,7 @@ IN_FILES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # types by 
 def faults(study: Study, folder: Folder, found: Found) -> list[str]:
     """Sentences on the files of a model of one of the study's runs; numbers are compared elsewhere."""
     run = at(found.path)["run"]
-    fetched = study.run(run).published
+    fetched = study.run(run).external
     looks = [other_names, other_settings, other_origin]
     looks.append(unlike_source if fetched else partial(other_facts, folder=folder))
     if fetched is None or fetched.weights == "neox":
@@ -49,7 +49,7 @@ def other_names(study: Study, found: Found) -> list[str]:
     place, held = Path(found.folder), set(found.content.get("files", {}))
     weights = {path.name for path in weight_files(place) if ".bin" not in path.name}
     own = {*weights, *SETTINGS, ORIGIN, *FILES}
-    fetched = study.run(at(found.path)["run"]).published
+    fetched = study.run(at(found.path)["run"]).external
     needed = own - {SETTINGS[1]} if fetched else own  # old models have no generation_config.json
     return [
         *(f"{found.folder}/{name}: conversion writes no such file" for name in sorted(held - own)),
@@ -75,12 +75,12 @@ def other_settings(study: Study, found: Found) -> list[str]:
     """
     place, run = Path(found.folder), at(found.path)["run"]
     spec, config = study.run(run), config_of(place)
-    if spec.published and spec.published.weights == "transformers":
+    if spec.external and spec.external.weights == "transformers":
         return _told(place / SETTINGS[0], unlike_run(config, study, run))
     if lines := contradictions(config, asked_of(study, run)):
         return _told(place / SETTINGS[0], lines)
-    if spec.published is None:
-        shape = Shape.of(study.size_science(run), spec.training.sequence_length)
+    if spec.external is None:
+        shape = Shape.of(study.size_settings(run), spec.training.sequence_length)
         dtype = DTYPES[spec.training.precision]
     else:  # a native checkpoint has its own activation and type
         shape, dtype = shape_of(config), _dtype(config)
@@ -131,7 +131,7 @@ def other_origin(study: Study, found: Found) -> list[str]:
     """Sentences on a castalia.json, and the source a manifest tells, that are not the run's."""
     path, subject = Path(found.folder) / ORIGIN, at(found.path)
     wanted = origin(study, subject["run"], subject["step"])
-    fetched = study.run(subject["run"]).published
+    fetched = study.run(subject["run"]).external
     if fetched:
         source = dict(found.facts.get("source") or {})
         asked = {"repo": fetched.repo, "folder": fetched.folder, "revision": fetched.revision_of(subject["step"])}
@@ -142,7 +142,7 @@ def other_origin(study: Study, found: Found) -> list[str]:
 
 
 def other_facts(study: Study, found: Found, folder: Folder) -> list[str]:  # noqa: ARG001  as its siblings
-    """Sentences on what a manifest tells of its conversion: a proof that proves nothing, or an excuse for weights that
+    """Sentences on what a manifest tells of its conversion: a parity that proves nothing, or an excuse for weights that
     equal those of the step before, which publishing takes, that the checkpoint's updates don't give."""
     subject, facts = at(found.path), found.facts
     told: list[Any] = [facts.get(key) for key in ("max_logit_difference", "tolerance", "largest_logit")]

@@ -50,7 +50,7 @@ def _other_tasks(study: Study, folder: Folder, found: Found) -> Iterator[str]:
 def _other_sequences(study: Study, folder: Folder, found: Found) -> Iterator[str]:
     """A sentence on the memorization of a published model that names other rows than those that are there."""
     name = at(found.path)["run"]
-    if name not in study.published:
+    if name not in study.external:
         return
     run = study.run(name)
     read = paths.corpus(run.corpus), paths.order(run.corpus, run.data_seed)

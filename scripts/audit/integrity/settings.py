@@ -44,7 +44,7 @@ def other_recipe(study: Study, run: str, path: Path) -> list[str]:
 
     Keys that one of the two lacks are left out: code of another time may write more.
     """
-    asked = neox_yaml(study.run(run), study.train_science(run))
+    asked = neox_yaml(study.run(run), study.train_settings(run))
     try:
         if path.is_file() and path.stat().st_size == len(asked.encode()) and path.read_bytes() == asked.encode():
             return []

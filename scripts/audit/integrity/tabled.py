@@ -76,7 +76,7 @@ def check_findings(study: Study, folder: Folder, tables: Check) -> Check:
         return Check("findings", what, "not applicable", ("there are no findings and figures",))
     # without a table they rest on nothing: `load` says so
     unsound = tables.status != "pass" and any(paths.TABLES.glob("*"))
-    if unsound or study.file.evaluation.published:
+    if unsound or study.file.evaluation.external:
         why = "tables that did not pass" if unsound else "published scores, which are no part of the suite"
         return Check("findings", what, "not applicable", (f"they rest on {why}",))
     from scripts.report.figures.figures import figures
@@ -132,7 +132,7 @@ def _made(study: Study) -> dict[str, Any]:
     found: dict[str, Any] = dict(made(study))
     if GGUF.asked(study):
         found["export"] = export_table.text([*export_table.IDENTITY, *export_table.SCORES], export_table.rows(study))
-    return {**found, **({"published": None} if study.file.evaluation.published else {})}
+    return {**found, **({"external": None} if study.file.evaluation.external else {})}
 
 
 def _unlike_table(path: Path, made: Any, strict: bool) -> Iterator[str]:

@@ -165,12 +165,12 @@ def _counts(where: str, said: Mapping[str, Any], samples: Samples, leaves: set[s
 
 
 def _commonest(where: str, said: Mapping[str, Any], samples: Samples) -> Iterator[str]:
-    for task, share in said["commonest_answer"].items():
+    for task, fraction in said["commonest_answer"].items():
         choices = [values for metric, values in samples.get(task, {}).items() if metric.startswith("choice,")]
         answers = Counter(answer for values in choices for answer in values.value.tolist())
         made = answers.most_common(1)[0][1] / answers.total() if answers else None
-        if share != made:
-            yield f"{where}: commonest_answer of {task} is {share}, its items give {made}"
+        if fraction != made:
+            yield f"{where}: commonest_answer of {task} is {fraction}, its items give {made}"
 
 
 def _own(where: str, task: str, own: OwnTask, said: Mapping[str, Any], items: Mapping[str, Values]) -> Iterator[str]:

@@ -90,7 +90,7 @@ def _unlike_split(study: Study, described: pa.Table) -> Iterator[str]:
                 reserved=reserved,
                 planted=planted,
             ),
-            study.file.data.held_out_share,
+            study.file.data.held_out_fraction,
         )
         told = {"cluster": cluster, **{key: clustered[key].to_numpy() for key in ("first", "held_out")}}
     for key, column in told.items():
@@ -101,18 +101,18 @@ def _unlike_split(study: Study, described: pa.Table) -> Iterator[str]:
 def _unlike_corpus(study: Study, name: str, facts: dict[str, Any], characters: dict[str, int]) -> list[str]:
     """Sentences on a corpus whose documents, their table, its tokens' index or its manifest's counts disagree."""
     from scripts.data.megatron.indexed import open_tokens
-    from scripts.data.tokenize import corpus_science, select
+    from scripts.data.tokenize import corpus_settings, select
 
-    science, home = corpus_science(study, name), paths.corpus(name)
+    settings, home = corpus_settings(study, name), paths.corpus(name)
     try:
         with reading(home):
             table = read_parquet(home / "documents.parquet", TOKENIZED, MOST)
             sizes = open_tokens(home / "tokens", thorough=True).sizes
             asked = [
                 identity
-                for block in study.blocks(science["components"])
+                for block in study.blocks(settings["components"])
                 for identity in _block(block.folder / "documents.parquet", {"id": "text"})["id"]
-                .filter(pa.array(select(study, science, block)))
+                .filter(pa.array(select(study, settings, block)))
                 .to_pylist()
             ]
             faults = [*_other_documents(home, asked, table["id"].to_pylist(), characters)]
@@ -170,13 +170,15 @@ def check_held_out(study: Study) -> Check:
         path = paths.checkpoints(name) / paths.HELD_OUT_LOSSES
         steps = run_settings(study, name)["steps"]
         try:
-            shares = _shares(run.training.sequence_length)
+            fractions = _shares(run.training.sequence_length)
             with reading(path):
                 lines = read_json_lines(path, LINE * (len(steps) + 1))
                 if [line["step"] for line in lines] != steps:
                     odd = sorted({line["step"] for line in lines} ^ set(steps)) or ["their order"]
                     faults.append(f"{path}: not the {len(steps)} saved steps, once each; differing: {odd[0]}")
-                faults += [f"{path}: step {line['step']}: {fault}" for line in lines for fault in _uneven(line, shares)]
+                faults += [
+                    f"{path}: step {line['step']}: {fault}" for line in lines for fault in _uneven(line, fractions)
+                ]
         except UserError as error:
             faults.append(str(error))
         count += len(steps)
@@ -185,7 +187,7 @@ def check_held_out(study: Study) -> Check:
 
 
 def _shares(sequence_length: int) -> dict[str, float]:
-    """The share of the held-out targets by component, of whole rows (scripts/train/held_out.py)."""
+    """The fraction of the held-out targets by component, of whole rows (scripts/train/held_out.py)."""
     table = read_parquet(paths.HELD_OUT / "documents.parquet", TOKENIZED)
     ends = np.cumsum(table["tokens"].to_numpy().astype(np.int64))
     last = (int(ends[-1]) - 1) // sequence_length * sequence_length  # the targets are tokens 1 to this one
@@ -197,9 +199,9 @@ def _shares(sequence_length: int) -> dict[str, float]:
     return {name: number / last for name, number in found.items() if number}
 
 
-def _uneven(line: dict[str, Any], shares: dict[str, float]) -> Iterator[str]:
+def _uneven(line: dict[str, Any], fractions: dict[str, float]) -> Iterator[str]:
     parts = line["components"]
-    if set(parts) != set(shares):
-        yield f"losses of {', '.join(sorted(parts))}; the held-out text is of {', '.join(sorted(shares))}"
-    elif not math.isclose(mean := sum(shares[key] * parts[key] for key in shares), line["loss"], abs_tol=ROUNDED):
+    if set(parts) != set(fractions):
+        yield f"losses of {', '.join(sorted(parts))}; the held-out text is of {', '.join(sorted(fractions))}"
+    elif not math.isclose(mean := sum(fractions[key] * parts[key] for key in fractions), line["loss"], abs_tol=ROUNDED):
         yield f"the loss is {line['loss']}, its kinds of text make {mean:.6f}"

@@ -14,7 +14,7 @@ from scripts.common.errors import UserError
 from scripts.common.manifest import differing
 from scripts.common.untrusted import read_json, reading
 from scripts.common.words import brief
-from scripts.convert.published_source import SMALL_BYTES
+from scripts.convert.external_source import SMALL_BYTES
 from scripts.convert.tokenizer_files import FILES
 from scripts.data.tokenizer import END_OF_TEXT, PADDING, frame, settings
 from scripts.study.study import Study

@@ -37,7 +37,7 @@ def artefacts(study: Study) -> list[Artefact]:
     }
     found = [Artefact(stage, Path(path)) for stage, paths in by_stage.items() for path in dict.fromkeys(paths)]
     if missing := next((artefact.path for artefact in found if not artefact.path.exists()), None):
-        raise UserError(f"{missing}: missing; evidence is of a finished study, run the workflow first")
+        raise UserError(f"{missing}: missing; provenance is of a finished study, run the workflow first")
     return found
 
 

@@ -30,7 +30,7 @@ def checklist(study: Study, found: list[Artefact]) -> list[Row]:
         ("Models", "; ".join(_sizes(study))),
         ("Data: sources and versions", "; ".join(_sources(study))),
         ("Data: sizes after tokenization", "; ".join(_corpora(study))),
-        ("Data: splits", f"{file.data.held_out_share:.0%} of the documents are held out, near-duplicates together"),
+        ("Data: splits", f"{file.data.held_out_fraction:.0%} of the documents are held out, near-duplicates together"),
         ("Data: excluded and preprocessed", f"near-duplicates at {file.data.deduplication.threshold} where a corpus "
          "asks for it; the study file names every step"),
         ("Hyper-parameters", "every value stands in results/study.json; none was searched for by this workflow"),
@@ -52,7 +52,7 @@ def artifact_table(runs: int, found: list[Artefact]) -> list[Row]:
     """(badge, evidence) of ACM's table; what a badge asks of people is said to be open."""
     verdicts = list(_verdicts())
     return [
-        ("Artifacts Available", "open: needs a public archive with a DOI; results/evidence/statement.json names "
+        ("Artifacts Available", "open: needs a public archive with a DOI; results/provenance/statement.json names "
          f"{len(found)} artefacts by sha256"),
         ("Artifacts Evaluated, Functional: documented", "README.md, docs/"),
         ("Artifacts Evaluated, Functional: consistent and complete", f"{runs} runs, {len(found)} artefacts, "
@@ -84,7 +84,7 @@ def _sources(study: Study) -> list[str]:
     return [
         f"{name}: {component.archive.package} {component.archive.version}, sha256 {component.archive.sha256}"
         if component.archive
-        else f"{name}: {', '.join(component.files or ['planted strings'])}"
+        else f"{name}: {', '.join(component.files or ['canaries'])}"
         for name, component in study.file.data.components.items()
     ]
 

@@ -53,8 +53,8 @@ def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.parse_args()
-    with reading(paths.SIGNAL):
-        verdict = str(read_json(paths.SIGNAL)["verdict"])
-    with reading(paths.SIGNALS):
-        drawn = specification(pd.read_csv(paths.SIGNALS), verdict)
+    with reading(paths.RECENCY):
+        verdict = str(read_json(paths.RECENCY)["verdict"])
+    with reading(paths.RECENCY_TABLE):
+        drawn = specification(pd.read_csv(paths.RECENCY_TABLE), verdict)
     write(NAME, drawn)

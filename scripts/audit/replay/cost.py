@@ -35,7 +35,7 @@ def tokens(study: Study, interval: Interval) -> int:
 
 
 def said(study: Study, picked: Iterable[Interval]) -> str:
-    """A line a stretch: updates, tokens, and the time its updates took the first time."""
+    """A line a span: updates, tokens, and the time its updates took the first time."""
     lines = []
     for interval in picked:
         took = seconds(study, interval)

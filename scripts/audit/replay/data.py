@@ -53,7 +53,7 @@ def order_anew(study: Study, corpus: str, data_seed: int, tokens: Tokens) -> Pla
     """The placement that the data seed gives, from the documents' sizes and nothing else that is stored."""
     folder = paths.order(corpus, data_seed)
     facts = manifest.read(folder / manifest.NAME, "order")["facts"]
-    length = study.order_science(corpus, data_seed)["sequence_length"]
+    length = study.order_settings(corpus, data_seed)["sequence_length"]
     if facts["layout"] == "neox":
         rows = study.order_rows(corpus, data_seed)
         return Mapped(tokens, *build_maps(np.asarray(tokens.sizes), length, rows, data_seed), length)

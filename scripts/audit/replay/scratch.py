@@ -47,7 +47,7 @@ def for_interval(study: Study, interval: Interval) -> Path:
     elif run.origin is not None and run.origin.run is not None:
         refuse_code(paths.checkpoint(run.origin.run, run.origin.step))
     content = study.file.model_dump()
-    content["runtime"] |= {"legs": 1, "tensorboard": False, "wandb": None, **split(interval)}
+    content["runtime"] |= {"segments": 1, "tensorboard": False, "wandb": None, **split(interval)}
     stamp = {"study": digest_of(content), "from": source and sha256_file(source)}
     if _mine(work, stamp):
         return work
@@ -112,7 +112,7 @@ def _lay_state(work: Path, run: str, step: int) -> None:
         state / manifest.NAME,
         kind="resume",
         subject=stored["subject"],
-        science=stored["science"],
+        settings=stored["settings"],
         files=[state / name for name in stored["files"]],
         facts={"lengths": lengths, **{key: stored["facts"][key] for key in HELD_BY}},
         known={state / name: entry["sha256"] for name, entry in stored["files"].items()},

@@ -18,7 +18,7 @@ class Documents:
 
     `ids` uint64 [n]; `near` int64 [n], the number of a cluster of near-duplicates or SINGLE; `component` int32 [n],
     index into `names`; `characters` int64 [n]; `reserved` bool [n], of a component that is held out as a whole;
-    `planted` bool [n], of planted strings, which are never held out (None: there are none).
+    `planted` bool [n], of canaries, which are never held out (None: there are none).
     """
 
     ids: np.ndarray
@@ -41,10 +41,10 @@ class Clusters:
     held_out: np.ndarray
 
 
-def assign(documents: Documents, held_out_share: float) -> Clusters:
+def assign(documents: Documents, held_out_fraction: float) -> Clusters:
     """Clusters named by the id of their first document; equal texts share one even if too short to compare.
 
-    Every component gives `held_out_share` of its clusters, rounded up, so that each has held-out text however
+    Every component gives `held_out_fraction` of its clusters, rounded up, so that each has held-out text however
     small it is; a cluster counts for the component of its first document. A cluster with a document of a
     reserved component is held out whole, so that no corpus has a near-duplicate of reserved text.
     """
@@ -63,7 +63,7 @@ def assign(documents: Documents, held_out_share: float) -> Clusters:
     of = documents.component[leader[free]]
     for number in range(len(documents.names)):
         mine = free[of == number][np.argsort(rank[of == number], kind="stable")]
-        held_out[mine[: math.ceil(held_out_share * len(mine))]] = True
+        held_out[mine[: math.ceil(held_out_fraction * len(mine))]] = True
     return Clusters(
         cluster=documents.ids[leader][group],
         size=size[group],
@@ -106,7 +106,7 @@ def removal_facts(documents: Documents, clusters: Clusters) -> dict[str, dict[st
             "held_out_documents": int((mine & clusters.held_out).sum()),
             "characters": before,
             "characters_kept": after,
-            "removed_share": round(1 - after / before, 4) if before else 0.0,
+            "removed_fraction": round(1 - after / before, 4) if before else 0.0,
         }
     return facts
 

@@ -58,7 +58,7 @@ def read_all(study: Study) -> tuple[list[Block], Documents]:
         columns.append(table["component"])
         source = study.file.data.components[block.source]
         reserved.append(np.full(len(table), source.held_out))
-        planted.append(np.full(len(table), source.planted is not None))
+        planted.append(np.full(len(table), source.canaries is not None))
     names = sorted(sources)
     codes = [pc.index_in(column, pa.array(names, pa.string())).to_numpy() for column in columns]
     return blocks, Documents(
@@ -144,7 +144,7 @@ def _check_rest(documents: Documents, clusters: Clusters) -> None:
         if clusters.held_out[mine].all() and not documents.reserved[mine].all():
             raise UserError(
                 f"component {name}: all of its {int(mine.sum())} documents would be held out; give it more text, cut "
-                "it into more documents (section_characters), or lower data.held_out_share"
+                "it into more documents (section_characters), or lower data.held_out_fraction"
             )
 
 
@@ -207,7 +207,7 @@ def _shown(document: Document) -> dict[str, str]:
 
 def main() -> None:
     parser = Parser(
-        description="Join the pairs of near-duplicates to clusters, over all components, and hold out a share of "
+        description="Join the pairs of near-duplicates to clusters, over all components, and hold out a fraction of "
         "the clusters, so that held-out text has no near-duplicate in any corpus."
     )
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
@@ -215,7 +215,7 @@ def main() -> None:
     started = time.time()
     study = load(arguments.study)
     blocks, documents = read_all(study)
-    clusters = assign(documents, study.file.data.held_out_share)
+    clusters = assign(documents, study.file.data.held_out_fraction)
     _check_rest(documents, clusters)
     (paths.CLUSTERS / manifest.NAME).unlink(missing_ok=True)  # it must not stand beside tables that are being replaced
     files, begin = [], 0
@@ -233,18 +233,18 @@ def main() -> None:
         "bands": hashing.bands,
         "rows_a_band": hashing.rows,
         "components": components,
-        "removed_share": round(1 - after / before, 4) if before else 0.0,
+        "removed_fraction": round(1 - after / before, 4) if before else 0.0,
     }
     manifest.write(
         paths.CLUSTERS / manifest.NAME,
         kind="clusters",
         subject={"stage": "clusters"},
-        science=study.cluster_science(),
+        settings=study.cluster_settings(),
         files=[*files, paths.CLUSTERS / EXAMPLES],
         parents=[block.folder / manifest.NAME for block in blocks],
         facts=facts,
         started=started,
     )
     found = int(clusters.first.sum())
-    removed = f"{facts['removed_share']:.1%} of the characters removed"
+    removed = f"{facts['removed_fraction']:.1%} of the characters removed"
     print(f"{paths.CLUSTERS}: {begin} documents in {found} clusters, {removed}")

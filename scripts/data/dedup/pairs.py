@@ -36,7 +36,7 @@ def main() -> None:
     for part in parts:
         if not part.is_dir():
             raise UserError(f"{part}: no such folder; the job that writes it has not finished")
-        manifest.same_science(part, read_json(part / signatures.SCIENCE), study.hashing_science())
+        manifest.same_settings(part, read_json(part / signatures.SETTINGS), study.hashing_settings())
         too_short.update(read_json(part / signatures.TOO_SHORT))
     folder = paths.pairs(arguments.group)
     bands = range(arguments.group, hashing.bands, groups)
@@ -46,7 +46,7 @@ def main() -> None:
             draft / manifest.NAME,
             kind="pairs",
             subject={"group": arguments.group},
-            science=study.hashing_science(),
+            settings=study.hashing_settings(),
             files=sorted(draft.glob("*.dups")),
             parents=[block.folder / manifest.NAME for block in study.blocks()],
             facts={"bands": list(bands), "too_short": dict(sorted(too_short.items()))},

@@ -23,7 +23,7 @@ from scripts.study.study import Study, load
 from scripts.study.texts import Block
 
 HASHED_BELOW = 10**6  # bytes; a larger file is known by its size, and its compression ends with a checksum
-SCIENCE = "science.json"  # what a temporary folder was made with; it has no manifest
+SETTINGS = "settings.json"  # what a temporary folder was made with; it has no manifest
 TOO_SHORT = "too_short.json"  # by component, how many of its documents have fewer words than a shingle
 
 
@@ -74,5 +74,5 @@ def main() -> None:
     with made(folder) as draft:  # datatrove sorts its files at the end, so a half-done part is done again
         compared = write_signatures(texts(blocks), draft, arguments.part, Hashing.of(study.file.data.deduplication))
         write_json(draft / TOO_SHORT, too_short(blocks, compared))
-        write_json(draft / SCIENCE, study.hashing_science())
+        write_json(draft / SETTINGS, study.hashing_settings())
     print(f"{folder}: signatures of {', '.join(block.source for block in blocks)}")

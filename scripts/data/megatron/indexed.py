@@ -124,14 +124,14 @@ class Tokens:
         Of a large file they are first asked from the disk all at once: rows in random order would else be waited for
         one by one, and each would make the system read megabytes ahead of it for nothing.
         """
-        stretches = list(zip(begins.tolist(), ends.tolist(), strict=True))
+        spans = list(zip(begins.tolist(), ends.tolist(), strict=True))
         if self.mapping is not None and len(self.mapping) > SMALL:
             itemsize = self.flat.dtype.itemsize
-            for begin, end in stretches:
+            for begin, end in spans:
                 if begin < end:
                     page = begin * itemsize // mmap.PAGESIZE * mmap.PAGESIZE
                     self.mapping.madvise(mmap.MADV_WILLNEED, page, end * itemsize - page)
-        return np.concatenate([self.flat[begin:end] for begin, end in stretches])
+        return np.concatenate([self.flat[begin:end] for begin, end in spans])
 
     def __len__(self) -> int:
         return len(self.sizes)

@@ -101,7 +101,7 @@ class _Tokens:
 
 
 @dataclass(frozen=True)
-class _Stretch:
+class _Span:
     """Bytes [begin, begin + count) of a file that go to the lanes; `written` if they are in the joined file already."""
 
     path: Path
@@ -149,12 +149,12 @@ class _Pass:
         digest, begin = hashlib.sha256(), self.at
         old = min(self.sizes[number], max(0, self.done - begin))
         joined = self.grown.folder / self.name
-        for stretch in (_Stretch(joined, begin, old, True), _Stretch(piece.path, old, self.sizes[number] - old, False)):
-            with stretch.path.open("rb", buffering=0) as file:
-                file.seek(stretch.begin)
-                for block in self.lanes.blocks(file, stretch.path, stretch.count):
+        for span in (_Span(joined, begin, old, True), _Span(piece.path, old, self.sizes[number] - old, False)):
+            with span.path.open("rb", buffering=0) as file:
+                file.seek(span.begin)
+                for block in self.lanes.blocks(file, span.path, span.count):
                     look = partial(self.tokens.look, path=piece.path, begin=self.at - begin)
-                    write = None if stretch.written else partial(self.grown.write, self.name)
+                    write = None if span.written else partial(self.grown.write, self.name)
                     self.lanes.give(block, digest.update, self.whole.update, look, write)
                     self.at += len(block)
                     tell(self.at)
@@ -162,7 +162,7 @@ class _Pass:
                         self.lanes.drain()
                         self._commit([*self.hashes, digest.hexdigest()])
             self.lanes.drain()
-            if stretch.written and number < len(self.before) and self.before[number] != digest.hexdigest():
+            if span.written and number < len(self.before) and self.before[number] != digest.hexdigest():
                 raise UserError(
                     f"{joined}: bytes {begin} to {self.at} are not those that were written\n"
                     f"  run this again: it goes on from byte {begin}"

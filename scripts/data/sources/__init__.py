@@ -1,1 +1,1 @@
-"""Where texts come from: packages, files, published shards, planted strings."""
+"""Where texts come from: packages, files, published shards, canaries."""

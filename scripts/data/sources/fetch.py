@@ -155,7 +155,7 @@ def main() -> None:
         folder / manifest.NAME,
         kind="source",
         subject={"component": arguments.component},
-        science=study.component_science(arguments.component),
+        settings=study.component_settings(arguments.component),
         files=files,
         facts=facts,
         started=started,

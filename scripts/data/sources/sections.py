@@ -43,7 +43,7 @@ def _gather(parts: Iterable[str], characters: int, glue: str) -> list[str]:
     return [glue.join(piece) for piece in pieces]
 
 
-def chosen_share(lengths: Iterable[tuple[str, int]], characters: int) -> set[str]:
+def chosen_fraction(lengths: Iterable[tuple[str, int]], characters: int) -> set[str]:
     """Ids of documents of about `characters` characters in all, given (id, characters) of each.
 
     They are chosen in the order of a hash of their id, which has nothing to do with where they stand: the

@@ -19,28 +19,28 @@ from scripts.data.rows import MAPS
 BLOCK = 1 << 22  # entries compared at a time
 
 
-def cache_names(prefix: str, science: dict[str, Any], rows: int) -> dict[str, str]:
+def cache_names(prefix: str, settings: dict[str, Any], rows: int) -> dict[str, str]:
     """File name of each map in NeoX's cache for a run of so many rows, by the map's name.
 
     As in gpt-neox v1.0, megatron/data/gpt2_dataset.py.
     """
-    asked, length, seed = rows_to_build(rows), science["sequence_length"], science["data_seed"]
+    asked, length, seed = rows_to_build(rows), settings["sequence_length"], settings["data_seed"]
     return {name: f"{prefix}_train_0_indexmap_{asked}ns_{length}sl_{seed}s_{name}.npy" for name in MAPS}
 
 
-def read_science(order: Path, rows: int) -> dict[str, Any]:
+def read_settings(order: Path, rows: int) -> dict[str, Any]:
     """Science of an order folder's manifest; raises UserError if its index maps are not those for so many rows."""
     content = manifest.read(order / manifest.NAME, "order")
-    facts, science = content["facts"], dict(content["science"])
+    facts, settings = content["facts"], dict(content["settings"])
     if (layout := facts.get("layout")) != "neox":
         raise UserError(f"{order}: the layout is {layout!r}, which has no index maps; only data.order: neox has")
-    epochs = epochs_needed(facts["tokens"], science["sequence_length"], rows_to_build(rows))
+    epochs = epochs_needed(facts["tokens"], settings["sequence_length"], rows_to_build(rows))
     if epochs != facts["epochs"]:
         there = facts["epochs"]
         raise UserError(
             f"--rows: NeoX lays out {rows} rows in {epochs} epochs of {order.parent}, {order} holds {there}"
         )
-    return science
+    return settings
 
 
 def place(source: Path, target: Path) -> None:
@@ -74,7 +74,7 @@ def difference(ours: Path, theirs: Path) -> str | None:
 
 def compare(order: Path, folder: Path, prefix: str, rows: int) -> list[str]:
     """The first difference of every map that differs from the published one; raises UserError if one is missing."""
-    names = cache_names(prefix, read_science(order, rows), rows)
+    names = cache_names(prefix, read_settings(order, rows), rows)
     there = sorted(path.name for path in folder.glob("*.npy")) if folder.is_dir() else []
     for name in names.values():
         if name not in there:
@@ -104,7 +104,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.out:
         manifest.verify(arguments.order / manifest.NAME, "order")  # a damaged map must not get NeoX's name
-        names = cache_names(arguments.prefix, read_science(arguments.order, arguments.rows), arguments.rows)
+        names = cache_names(arguments.prefix, read_settings(arguments.order, arguments.rows), arguments.rows)
         arguments.out.mkdir(parents=True, exist_ok=True)
         for name, cached in names.items():
             place(arguments.order / f"{name}.npy", arguments.out / cached)

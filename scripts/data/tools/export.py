@@ -39,7 +39,7 @@ class Job:
     rows: Rows
     count: int
     subject: dict[str, Any]
-    science: dict[str, Any]
+    settings: dict[str, Any]
     order: Path
     digests: np.ndarray
     block_rows: int
@@ -50,7 +50,7 @@ class Job:
         """What makes two exports the same one."""
         return {
             "subject": self.subject,
-            "science": self.science,
+            "settings": self.settings,
             "parents": {self.order.as_posix(): sha256_file(self.order)},
         }
 
@@ -69,7 +69,7 @@ def job_of(source: Source, steps: int) -> Job:
         rows=source.rows,
         count=count,
         subject={"corpus": source.corpus, "data_seed": source.data_seed, "steps": steps},
-        science={**content["science"], "rows": count, "batch_size": source.batch_size},
+        settings={**content["settings"], "rows": count, "batch_size": source.batch_size},
         order=folder / manifest.NAME,
         digests=np.load(digests, mmap_mode="r"),
         block_rows=facts["digest_block_rows"],
@@ -161,7 +161,7 @@ def export(job: Job, folder: Path, started: float) -> None:
             draft / manifest.NAME,
             kind="export",
             subject=job.subject,
-            science=job.science,
+            settings=job.settings,
             files=[data, index, draft / hashes.NAME],
             parents=[job.order],
             facts={"rows": job.count, "tokens": job.count * width, "row_tokens": width, "dtype": str(dtype)},

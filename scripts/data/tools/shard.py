@@ -17,7 +17,7 @@ from scripts.data.megatron.onepass import MEGABYTE
 from scripts.data.megatron.shards import MOST, NUMBERED, shard_name
 
 
-def stretches(total: int, most: int, itemsize: int) -> list[tuple[int, int]]:
+def spans(total: int, most: int, itemsize: int) -> list[tuple[int, int]]:
     """(begin, bytes) of each shard of a file of `total` bytes: whole tokens, at most `most` bytes, none empty.
 
     A file without tokens has one shard. Raises UserError if a token does not fit, or there are too many shards.
@@ -63,7 +63,7 @@ def shard(prefix: Path, most: int, out: Path) -> dict[str, str]:
     """
     tokens = open_tokens(prefix, thorough=True)
     total = bin_path(prefix).stat().st_size
-    cuts = stretches(total, most, tokens.flat.dtype.itemsize)
+    cuts = spans(total, most, tokens.flat.dtype.itemsize)
     names = [shard_name(prefix.name, number, len(cuts) - 1) for number in range(len(cuts))]
     found: dict[str, str] = {}
     whole = -(-total // MEGABYTE)

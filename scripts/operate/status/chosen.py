@@ -15,7 +15,7 @@ from scripts.study.study import Study
 
 def chosen(study: Study, folder: Folder) -> list[StageStatus]:
     """Those of these stages that the study asks for."""
-    made = (export(study, folder), replay(study, folder), signal(study, folder))
+    made = (export(study, folder), replay(study, folder), recency(study, folder))
     return [stage for stage in made if stage.expected]
 
 
@@ -37,7 +37,7 @@ def export(study: Study, folder: Folder) -> StageStatus:
 
 def replay(study: Study, folder: Folder) -> StageStatus:
     """Verdicts on what the audit makes a second time, and the one on all of them."""
-    pieces: list[sampling.Interval | sampling.Point] = [*sampling.legs(study), *sampling.models(study)]
+    pieces: list[sampling.Interval | sampling.Point] = [*sampling.segments(study), *sampling.models(study)]
     jobs = [_piece(folder, str(paths.replayed(piece.name)), f"replay/{piece.name}.log") for piece in pieces]
     if study.trained:
         jobs.append(_file(folder, str(paths.replayed("data")), "replay/data.log"))
@@ -45,12 +45,12 @@ def replay(study: Study, folder: Folder) -> StageStatus:
     return status_of("replay", jobs, folder)
 
 
-def signal(study: Study, folder: Folder) -> StageStatus:
+def recency(study: Study, folder: Folder) -> StageStatus:
     """Verdicts on the runs that are shown the rows they just saw, and the one on all of them."""
-    runs = sampling.signal_runs(study)
-    jobs = [_piece(folder, str(paths.signal(run)), f"signal/{run}.log") for run in runs]
-    jobs += [_file(folder, str(paths.SIGNAL), "signal/all.log")] if runs else []
-    return status_of("signal", jobs, folder)
+    runs = sampling.recency_runs(study)
+    jobs = [_piece(folder, str(paths.recency(run)), f"recency/{run}.log") for run in runs]
+    jobs += [_file(folder, str(paths.RECENCY), "recency/all.log")] if runs else []
+    return status_of("recency", jobs, folder)
 
 
 def _piece(folder: Folder, path: str, log: str) -> Job:

@@ -24,7 +24,7 @@ from scripts.study import paths
 from scripts.study.fingerprints import Inventory
 from scripts.study.study import Study
 
-SAVED = "asked to end; saved at step"  # a training job that a signal ended: nothing is wrong
+SAVED = "asked to end; saved at step"  # a training job that a recency ended: nothing is wrong
 TAIL = 1 << 16  # bytes of a log that are read
 RAISED = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b.*")
 FAILED_JOB = re.compile(  # in Snakemake's log file, whose form does not depend on what the terminal shows

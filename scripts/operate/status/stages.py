@@ -48,9 +48,9 @@ def status_of(name: str, jobs: list[Job], folder: Folder) -> StageStatus:
 
 def train(study: Study, run: str, folder: Folder) -> StageStatus:
     """Checkpoints of a run; it is complete when the run's own manifest, written last, is there too."""
-    if study.run(run).published:
+    if study.run(run).external:
         return StageStatus("train", State.COMPLETE, 0, 0, ["published, not trained here"])
-    home, asked, legs = folder.root / paths.checkpoints(run), study.steps(run), study.file.runtime.legs
+    home, asked, segments = folder.root / paths.checkpoints(run), study.steps(run), study.file.runtime.segments
     whole = content(home / manifest.NAME)
     # a whole run's checkpoints had their manifests when its own was written, so their folders' names will do
     native = paths.global_step("")
@@ -58,8 +58,8 @@ def train(study: Study, run: str, folder: Folder) -> StageStatus:
     made = len(steps & set(asked))
     logs = [
         f"train/{run}.log",
-        *(f"train/{run}-leg{leg}.log" for leg in range(legs - 1, 0, -1)),
-    ]  # the last leg's first
+        *(f"train/{run}-segment{segment}.log" for segment in range(segments - 1, 0, -1)),
+    ]  # the last segment's first
 
     def stage(state: State, *notes: str) -> StageStatus:
         return StageStatus("train", state, made, len(asked), list(notes))

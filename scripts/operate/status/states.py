@@ -57,7 +57,7 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """A study: its runs, what they read (`data`), what is made of some of them (`chosen`: export, replay, signal, as
+    """A study: its runs, what they read (`data`), what is made of some of them (`chosen`: export, replay, recency, as
     far as the study asks for them) and of them all (`results`)."""
 
     study: str

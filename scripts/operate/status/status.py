@@ -29,7 +29,7 @@ from scripts.study.runs import BASE_SEED, Run, run_name
 from scripts.study.stages import OF_EVERY_RUN
 from scripts.study.study import Study, load
 
-PASSING = ("sources", "documents", "pairs", "published")  # below data/: what corpora are made of, and may be deleted
+PASSING = ("sources", "documents", "pairs", "external")  # below data/: what corpora are made of, and may be deleted
 READERS = 8  # threads; on a shared file system a look-up mostly waits
 
 
@@ -84,8 +84,8 @@ def data(study: Study, folder: Folder) -> StageStatus:
 
 
 def results(study: Study, folder: Folder) -> StageStatus:
-    """Tables, figures' pages, the report, the model cards and the evidence."""
-    asked = [*targets.tables(study), *targets.results(study), *targets.cards(study), *targets.evidence(study)]
+    """Tables, figures' pages, the report, the model cards and the provenance."""
+    asked = [*targets.tables(study), *targets.results(study), *targets.cards(study), *targets.provenance(study)]
     return _counted("results", asked, {path for path in asked if (folder.root / path).exists()})
 
 

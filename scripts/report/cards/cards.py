@@ -76,7 +76,7 @@ def rows_of(frame: pd.DataFrame | None, name: str, *, last_only: bool = False) -
 
 def figures_of(study: Study, name: str, made: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
     """Figures of one run alone, by name; none of a published one, whose training nobody saw."""
-    if study.run(name).published:
+    if study.run(name).external:
         return {}
     tables_read = {table: made[table] for table in ("losses", "held_out", "evals", "memorization", "runs")}
     own = {table: frame[frame["run"] == name].reset_index(drop=True) for table, frame in tables_read.items()}

@@ -133,8 +133,8 @@ def training(card: Card) -> str:
             for name, held in sorted(card.corpus.get("components", {}).items())
             if held["tokens"]
         ),
-        f"- Learning rate: `{rate.schedule}`, peak {run.peak:g}, warm-up over {rate.warmup_share:.0%} of the steps, "
-        f"floor at {rate.floor_share:.0%} of the peak.",
+        f"- Learning rate: `{rate.schedule}`, peak {run.peak:g}, warm-up over {rate.warmup_fraction:.0%} of the steps, "
+        f"floor at {rate.floor_fraction:.0%} of the peak.",
         f"- Optimizer: AdamW, betas {optimizer.betas[0]:g} and {optimizer.betas[1]:g}, epsilon {optimizer.epsilon:g}, "
         f"weight decay {optimizer.weight_decay:g}, gradients clipped at norm {optimizer.gradient_clipping:g}.",
         f"- Seeds: {run.init_seed} of the initial weights (`{run.size.init}`), {run.data_seed} of the row order.",
@@ -168,15 +168,15 @@ def evaluation(card: Card) -> str:
 
 def memorized(card: Card) -> str:
     """Shares of memorized rows at the last step that was scored."""
-    header = ["rows", "seen", "scored", "memorized", "share", "mean score"]
+    header = ["rows", "seen", "scored", "memorized", "fraction", "mean score"]
     rows = [
-        [row["chosen"], "yes" if row["seen"] else "no", row["rows"], row["memorized"], f"{row['share']:.2%}",
+        [row["chosen"], "yes" if row["seen"] else "no", row["rows"], row["memorized"], f"{row['fraction']:.2%}",
          f"{row['mean_score']:.4f}"]
         for row in card.memorization
     ]  # fmt: skip
     return (
         table(header, rows) + f"\n\nAt step {card.memorization[0]['step']}. A row is memorized if greedy "
-        "continuation of its beginning gives the rest token by token; the score is the share of tokens that are equal."
+        "continuation of its beginning gives the rest token by token; the score is the fraction of tokens that are equal."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from scripts.analyze.chance import ONE_ANSWER, SHARES
+from scripts.analyze.chance import FRACTIONS, ONE_ANSWER
 from scripts.report.figures.theme import ZERO_AT
 from scripts.report.findings.finding import CLEAR
 from scripts.report.results import Results
@@ -52,7 +52,7 @@ def score_curves(results: Results) -> pd.DataFrame:
 def with_bands(scores: pd.DataFrame) -> pd.DataFrame:
     """Scores with `lowest` and `highest`: two standard errors over the task's items, or nothing where none is known."""
     made, band = scores.copy(), CLEAR * scores["stderr"].fillna(0)
-    most = scores["metric"].isin(SHARES).map({True: 1.0, False: np.inf})
+    most = scores["metric"].isin(FRACTIONS).map({True: 1.0, False: np.inf})
     made["lowest"], made["highest"] = (made["value"] - band).clip(lower=0), (made["value"] + band).clip(upper=most)
     return _rounded(made, ["value", "stderr", "lowest", "highest"])
 
@@ -72,11 +72,11 @@ def mean_scores(curves: pd.DataFrame) -> pd.DataFrame:
     return _rounded(made[made["runs"] > 1].reset_index(drop=True), ["value"])
 
 
-def published_curves(results: Results, task_set: str, task: str, metric: str) -> pd.DataFrame:
+def external_curves(results: Results, task_set: str, task: str, metric: str) -> pd.DataFrame:
     """Published scores of the study's runs on its main corpus with the task set's number of examples; `x` as in
     `score_curves`. No rows if there are none."""
     shots = results.study.file.evaluation.task_sets[task_set].shots
-    frame = results.published
+    frame = results.external
     of_task = (frame["task"] == task) & (frame["metric"] == metric) & (frame["shots"] == shots)
     made = frame[of_task & (frame["corpus"] == results.main_corpus)]
     made = made[["model", "size", "corpus", "non_embedding", "step", "value"]].reset_index(drop=True)
@@ -89,7 +89,7 @@ def heat(results: Results) -> pd.DataFrame:
     An equals sign marks models that give nearly every item the same answer: their score tells nothing.
     """
     last = results.final(results.spoken)
-    last = last[last["metric"].isin(SHARES) & (last["corpus"] == results.main_corpus)] if not last.empty else last
+    last = last[last["metric"].isin(FRACTIONS) & (last["corpus"] == results.main_corpus)] if not last.empty else last
     if last.empty:
         return last
     keys = ["task_set", "task", "size"]
@@ -106,28 +106,28 @@ def heat(results: Results) -> pd.DataFrame:
     return _rounded(made, ["value", "stderr", "commonest_answer", "chance", "above"])
 
 
-def memorized_shares(results: Results, *, final: bool) -> pd.DataFrame:
-    """Memorized share of seen rows by size, corpus, kind (and step), seeds pooled, with Wilson intervals.
+def memorized_fractions(results: Results, *, final: bool) -> pd.DataFrame:
+    """Memorized fraction of seen rows by size, corpus, kind (and step), seeds pooled, with Wilson intervals.
 
     Checkpoints that have seen fewer than `ENOUGH_SEEN` of the scored rows are left out.
     """
     frame = results.final(results.memorization) if final else results.memorization
     if frame.empty:
-        return pd.DataFrame(columns=["size", "corpus", "chosen", "x", "share"])
+        return pd.DataFrame(columns=["size", "corpus", "chosen", "x", "fraction"])
     keys = ["size", "non_embedding", "corpus", "chosen", "step"]
     made = frame[frame["seen"]].groupby(keys, sort=True)[["rows", "memorized"]].sum().reset_index()
     made = made[made["rows"] >= ENOUGH_SEEN].reset_index(drop=True)
-    made["share"] = made["memorized"] / made["rows"]
+    made["fraction"] = made["memorized"] / made["rows"]
     made["lowest"], made["highest"] = wilson(made["memorized"].to_numpy(), made["rows"].to_numpy())
     made["x"] = made["step"].clip(lower=ZERO_AT)
-    return _rounded(made, ["share", "lowest", "highest"])
+    return _rounded(made, ["fraction", "lowest", "highest"])
 
 
 def wilson(hits: np.ndarray, rows: np.ndarray, errors: float = CLEAR) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's (1927) interval of a share at `errors` standard errors; float64 like `hits`. Not empty at 0 hits."""
-    share, weight = hits / rows, errors**2 / rows
-    middle = (share + weight / 2) / (1 + weight)
-    half = errors * np.sqrt(share * (1 - share) / rows + weight / (4 * rows)) / (1 + weight)
+    """Wilson's (1927) interval of a fraction at `errors` standard errors; float64 like `hits`. Not empty at 0 hits."""
+    fraction, weight = hits / rows, errors**2 / rows
+    middle = (fraction + weight / 2) / (1 + weight)
+    half = errors * np.sqrt(fraction * (1 - fraction) / rows + weight / (4 * rows)) / (1 + weight)
     return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
 
 

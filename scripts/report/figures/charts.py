@@ -79,8 +79,8 @@ def held_out_component(results: Results) -> Any:
 
 
 def memorization_step(results: Results) -> Any:
-    """Memorized share of seen rows by step: columns corpora, a row of panels a kind of row, colour size."""
-    data = aggregate.memorized_shares(results, final=False)
+    """Memorized fraction of seen rows by step: columns corpora, a row of panels a kind of row, colour size."""
+    data = aggregate.memorized_fractions(results, final=False)
     if data.empty:
         return theme.empty("No checkpoint had seen enough scored rows.")
     largest = int(data["step"].max())
@@ -89,30 +89,32 @@ def memorization_step(results: Results) -> Any:
         of_kind = data[data["chosen"] == kind]
         top = max(0.01, float(of_kind["highest"].max()))
         panels = [
-            _share_panel(results, of_kind[of_kind["corpus"] == corpus], largest, top, f"{corpus}: {KINDS[kind]}")
+            _fraction_panel(results, of_kind[of_kind["corpus"] == corpus], largest, top, f"{corpus}: {KINDS[kind]}")
             for corpus in results.corpus_names
         ]
         rows.append(alt.hconcat(*panels))
     return alt.vconcat(*rows).resolve_scale(color="shared")
 
 
-def _share_panel(results: Results, rows: pd.DataFrame, largest: int, top: float, title: str, width: int = 370) -> Any:
+def _fraction_panel(
+    results: Results, rows: pd.DataFrame, largest: int, top: float, title: str, width: int = 370
+) -> Any:
     base = alt.Chart(rows).encode(x=theme.step_axis(largest), color=theme.size_colour(results.sizes))
     scale = alt.Scale(domain=[0, top], nice=True)
     axis = alt.Axis(format="~%", tickCount=5)
-    y_title = "memorized share of seen rows"
+    y_title = "memorized fraction of seen rows"
     band = base.mark_area(opacity=0.09).encode(
         y=alt.Y("lowest:Q", title=y_title, scale=scale, axis=axis), y2="highest:Q"
     )
-    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("share:Q", title=y_title, scale=scale, axis=axis))
-    tooltip = ["size:N", "corpus:N", "step:Q", alt.Tooltip("share:Q", format=".2%"), "memorized:Q", "rows:Q"]
-    points = base.mark_point(filled=True, size=34).encode(y=alt.Y("share:Q", scale=scale), tooltip=tooltip)
+    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("fraction:Q", title=y_title, scale=scale, axis=axis))
+    tooltip = ["size:N", "corpus:N", "step:Q", alt.Tooltip("fraction:Q", format=".2%"), "memorized:Q", "rows:Q"]
+    points = base.mark_point(filled=True, size=34).encode(y=alt.Y("fraction:Q", scale=scale), tooltip=tooltip)
     return alt.layer(band, line, points).properties(width=width, height=220, title=theme.panel(title))
 
 
 def memorization_size(results: Results) -> Any:
-    """Memorized share at the end against non-embedding parameters: a panel a kind of row, colour corpus."""
-    data = aggregate.memorized_shares(results, final=True)
+    """Memorized fraction at the end against non-embedding parameters: a panel a kind of row, colour corpus."""
+    data = aggregate.memorized_fractions(results, final=True)
     if data.empty:
         return theme.empty("No checkpoint had seen enough scored rows.")
     kinds = [kind for kind in KINDS if kind in set(data["chosen"])]
@@ -125,12 +127,12 @@ def _size_panel(
 ) -> Any:
     x = theme.parameter_axis(sorted({int(n) for n in rows["non_embedding"]}))
     base = alt.Chart(rows).encode(x=x, color=theme.corpus_colour(results.corpus_names, legend=legend))
-    y_title = "memorized share at the end"
+    y_title = "memorized fraction at the end"
     axis = alt.Axis(format="~%", tickCount=5)
-    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("share:Q", title=y_title, axis=axis))
+    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("fraction:Q", title=y_title, axis=axis))
     error = base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("lowest:Q", title=y_title), y2="highest:Q")
-    tooltip = ["size:N", "corpus:N", alt.Tooltip("share:Q", format=".2%"), "memorized:Q", "rows:Q"]
-    points = base.mark_point(filled=True, size=80, opacity=1).encode(y="share:Q", tooltip=tooltip)
+    tooltip = ["size:N", "corpus:N", alt.Tooltip("fraction:Q", format=".2%"), "memorized:Q", "rows:Q"]
+    points = base.mark_point(filled=True, size=80, opacity=1).encode(y="fraction:Q", tooltip=tooltip)
     return (line + error + points).properties(width=width, height=height, title=theme.panel(title))
 
 
@@ -180,15 +182,15 @@ def timings(measured: pd.DataFrame | None) -> Any:
 
 
 def overview(results: Results) -> Any:
-    """Three panels for the README: training loss, held-out loss against size, memorized share against size."""
+    """Three panels for the README: training loss, held-out loss against size, memorized fraction against size."""
     left = loss(results, 330, 270).properties(title=theme.panel("Training loss"))
     middle = held_out_size(results, 260, 270, legend=True).properties(title=theme.panel("Held-out loss at the end"))
-    data = aggregate.memorized_shares(results, final=True)
+    data = aggregate.memorized_fractions(results, final=True)
     if data.empty:
         right = theme.empty("No rows were scored.")
     else:
         kind = "sample"
-        right = _size_panel(results, data[data["chosen"] == kind], "Memorized share of sampled rows", 260, 270)
+        right = _size_panel(results, data[data["chosen"] == kind], "Memorized fraction of sampled rows", 260, 270)
     return alt.hconcat(left, middle, right).resolve_scale(color="independent", strokeDash="independent")
 
 

@@ -24,7 +24,7 @@ from scripts.report.results import Results, load
 from scripts.study import paths
 from scripts.study.study import load as load_study
 
-SHARES = "Bands and bars: Wilson intervals of two standard errors, seeds pooled."
+FRACTIONS = "Bands and bars: Wilson intervals of two standard errors, seeds pooled."
 
 
 class Figure(NamedTuple):
@@ -87,14 +87,14 @@ def _evals(results: Results) -> Figure:
     how = "Thin: each run; bands: two standard errors over its items; thick: mean over seeds, where there are several."
     if hidden > 0:
         how += f" {hidden} more tasks are in results/tables/evals.csv."
-    if not results.published.empty:
+    if not results.external.empty:
         how += " Diamonds: published."
     return Figure(scores.evals(results), "Task scores in training, with floor and ceiling", how)
 
 
 def _evals_size(results: Results) -> Figure:
     how = "A point a run; bar: two standard errors over its items; line and band: mean, lowest and highest seed."
-    if not results.published.empty:
+    if not results.external.empty:
         how += " Diamonds: published, last step."
     return Figure(scores.evals_size(results), "Task scores at the end, by size", how)
 
@@ -107,11 +107,11 @@ def _evals_heat(results: Results) -> Figure:
 def _memorization_step(results: Results) -> Figure:
     holds = memorization_and_training(results).holds
     title = {
-        True: "The memorized share of what was seen grows in training",
-        False: "The memorized share of what was seen does not grow in training",
-        None: "Memorized share of what was seen, by step",
+        True: "The memorized fraction of what was seen grows in training",
+        False: "The memorized fraction of what was seen does not grow in training",
+        None: "Memorized fraction of what was seen, by step",
     }[holds]
-    return Figure(charts.memorization_step(results), title, SHARES)
+    return Figure(charts.memorization_step(results), title, FRACTIONS)
 
 
 def _memorization_size(results: Results) -> Figure:
@@ -119,21 +119,21 @@ def _memorization_size(results: Results) -> Figure:
     title = {
         True: "Larger models end with more of the text memorized",
         False: "Larger models do not end with more of the text memorized",
-        None: "Memorized share at the end, by size",
+        None: "Memorized fraction at the end, by size",
     }[last.holds]
-    return Figure(charts.memorization_size(results), title, SHARES)
+    return Figure(charts.memorization_size(results), title, FRACTIONS)
 
 
 ANALYSES: dict[str, tuple[Callable[[Results], Any], str, str]] = {  # chart, title, how to read it
-    "planted": (analyses.planted, "Planted strings memorized at the end", SHARES),
-    "groups": (analyses.groups, "Memorized share by repetition and by kind of text", SHARES),
+    "planted": (analyses.planted, "Canaries memorized at the end", FRACTIONS),
+    "groups": (analyses.groups, "Memorized fraction by repetition and by kind of text", FRACTIONS),
     "predict": (analyses.predict, "What predicts memorization", "A point a pair of checkpoints on the same rows."),
     "correlation": (analyses.correlations, "Which rows are memorized, step against step",
                     "Correlation of memorized flags (phi), rows that both steps have seen."),
     "histogram": (analyses.histogram, "Right tokens of greedy continuations at the end", "Seen rows, seeds pooled."),
     "order": (analyses.order, "Memorized rows in training order against a Poisson process",
               "Windows of training; on the line if a Poisson process of the same mean made them."),
-    "seen": (analyses.seen, "Memorized share by checkpoint and by when the rows were seen",
+    "seen": (analyses.seen, "Memorized fraction by checkpoint and by when the rows were seen",
              "Of rows seen after the saved step before, up to the one named."),
 }  # fmt: skip
 
@@ -164,8 +164,8 @@ def _timings(timings: pd.DataFrame | None) -> Figure:
     if timings is None or timings.empty:
         return Figure(chart, "Time by stage", "")
     by_rule = timings.groupby("rule")["seconds"].sum()
-    share = by_rule.max() / by_rule.sum() if by_rule.sum() else 0.0
-    return Figure(chart, f"{by_rule.idxmax()} takes {percent(share)} of the jobs' time", "Jobs ran side by side.")
+    fraction = by_rule.max() / by_rule.sum() if by_rule.sum() else 0.0
+    return Figure(chart, f"{by_rule.idxmax()} takes {percent(fraction)} of the jobs' time", "Jobs ran side by side.")
 
 
 def _claim(finding: Finding) -> str:

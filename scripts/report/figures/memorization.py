@@ -113,27 +113,27 @@ def order(results: Results) -> Any:
 
 
 def seen(results: Results) -> Any:
-    """Memorized share by checkpoint and by when the rows were seen: does a model hold what it saw just before?"""
+    """Memorized fraction by checkpoint and by when the rows were seen: does a model hold what it saw just before?"""
     data = named(results, "seen").groupby(["run", "step", "seen_until"], as_index=False)[["rows", "memorized"]].sum()
-    data["share"] = data["memorized"] / data["rows"]
+    data["fraction"] = data["memorized"] / data["rows"]
     data = data[data["run"].isin(shown_runs(results))]
     if data.empty:
         return theme.empty("No checkpoint has seen a scored row.")
-    shares = alt.Scale(scheme="viridis", domain=[0, max(0.01, float(data["share"].max()))])
+    fractions = alt.Scale(scheme="viridis", domain=[0, max(0.01, float(data["fraction"].max()))])
     panels = []
     for run, part in data.groupby("run", sort=True):
         drawn = alt.Chart(part.drop(columns="run")).mark_rect().encode(
             x=alt.X("seen_until:O", title="seen up to step"),
             y=alt.Y("step:O", title="checkpoint", sort="descending"),
-            color=alt.Color("share:Q", title="memorized share", scale=shares, legend=alt.Legend(format="~%")),
-            tooltip=["step:Q", "seen_until:Q", "rows:Q", "memorized:Q", alt.Tooltip("share:Q", format=".1%")],
+            color=alt.Color("fraction:Q", title="memorized fraction", scale=fractions, legend=alt.Legend(format="~%")),
+            tooltip=["step:Q", "seen_until:Q", "rows:Q", "memorized:Q", alt.Tooltip("fraction:Q", format=".1%")],
         )  # fmt: skip
         panels.append(drawn.properties(width=320, height=280, title=theme.panel(str(run))))
     return alt.concat(*panels, columns=2)
 
 
 def groups(results: Results) -> Any:
-    """Memorized share by duplicate count and by component, at the end, seeds pooled."""
+    """Memorized fraction by duplicate count and by component, at the end, seeds pooled."""
     return alt.vconcat(*(_by(results, by, title) for by, title in (
         ("count", "times that the scored text stands in the corpus (lower end of the group)"),
         ("component", "kind of text"),
@@ -141,7 +141,7 @@ def groups(results: Results) -> Any:
 
 
 def planted(results: Results) -> Any:
-    """Dose and response: share of planted strings memorized, and of their tokens right, by how often each was planted.
+    """Dose and response: fraction of canaries memorized, and of their tokens right, by how often each was planted.
 
     Sizes are drawn a little apart along the logarithmic axis, so that none hides another.
     """
@@ -152,8 +152,8 @@ def planted(results: Results) -> Any:
     keys = ["corpus", "size", "dose"]
     data = data.groupby(keys, as_index=False)[["rows", "memorized", "right"]].sum(min_count=1)
     if data.empty:
-        return theme.empty("The corpus holds no planted strings.")
-    data["share"], data["right"] = data["memorized"] / data["rows"], data["right"] / data["rows"]
+        return theme.empty("The corpus holds no canaries.")
+    data["fraction"], data["right"] = data["memorized"] / data["rows"], data["right"] / data["rows"]
     data["lowest"], data["highest"] = wilson(data["memorized"].to_numpy(), data["rows"].to_numpy())
     apart = data["size"].map(results.sizes.index) - (len(results.sizes) - 1) / 2
     data["x"] = data["dose"] * 2.0 ** (0.1 * apart)
@@ -161,14 +161,14 @@ def planted(results: Results) -> Any:
     for corpus in results.corpus_names:
         part = data[data["corpus"] == corpus].drop(columns="corpus")
         if not part.empty:
-            panels.append(_response(part, "share", "memorized strings", results.sizes, corpus))
+            panels.append(_response(part, "fraction", "memorized strings", results.sizes, corpus))
             if part["right"].notna().all():
                 panels.append(_response(part, "right", "right tokens", results.sizes, corpus))
     return alt.concat(*panels, columns=2)
 
 
 def _response(data: pd.DataFrame, column: str, title: str, sizes: list[str], corpus: str) -> Any:
-    """One panel of a dose-response figure, with intervals of the memorized share."""
+    """One panel of a dose-response figure, with intervals of the memorized fraction."""
     doses = sorted(set(data["dose"].tolist()))
     scale = alt.Scale(type="log", base=2, domain=[doses[0] / 1.2, doses[-1] * 1.2], nice=False)
     axis = alt.Axis(values=doses, format="d", grid=False)
@@ -179,7 +179,7 @@ def _response(data: pd.DataFrame, column: str, title: str, sizes: list[str], cor
     tooltip = ["size:N", "dose:Q", "rows:Q", "memorized:Q", alt.Tooltip(f"{column}:Q", format=".1%")]
     layers = [base.mark_line(strokeWidth=2).encode(y=y),
               base.mark_point(filled=True, size=60, opacity=1).encode(y=y, tooltip=tooltip)]  # fmt: skip
-    if column == "share":
+    if column == "fraction":
         layers.insert(0, base.mark_rule(opacity=0.45).encode(y=alt.Y("lowest:Q", title=""), y2="highest:Q"))
     return alt.layer(*layers).properties(width=340, height=200, title=theme.panel(f"{corpus}: {title}"))
 
@@ -190,7 +190,7 @@ def _by(results: Results, by: str, title: str) -> Any:
     data = data[data["by"] == by].groupby(keys, as_index=False)[["rows", "memorized"]].sum()
     if data.empty:
         return theme.empty(NOTHING)
-    data["share"] = data["memorized"] / data["rows"]
+    data["fraction"] = data["memorized"] / data["rows"]
     data["lowest"], data["highest"] = wilson(data["memorized"].to_numpy(), data["rows"].to_numpy())
     names = sorted(set(data["group"]), key=str if by == "component" else float)
     panels = []
@@ -200,9 +200,9 @@ def _by(results: Results, by: str, title: str) -> Any:
             xOffset=alt.XOffset("size:N", sort=results.sizes), color=theme.size_colour(results.sizes),
         )  # fmt: skip
         scale = alt.Scale(domain=[0, float(np.ceil(10 * data["highest"].max()) / 10)])
-        y = alt.Y("share:Q", title="memorized share", axis=alt.Axis(format="~%"), scale=scale)
+        y = alt.Y("fraction:Q", title="memorized fraction", axis=alt.Axis(format="~%"), scale=scale)
         bars = base.mark_bar().encode(y=y, tooltip=["group:N", "size:N", "rows:Q", "memorized:Q",
-                                                    alt.Tooltip("share:Q", format=".1%")])  # fmt: skip
+                                                    alt.Tooltip("fraction:Q", format=".1%")])  # fmt: skip
         error = base.mark_rule(color="#4a515b").encode(
             y=alt.Y("lowest:Q", title=""), y2="highest:Q", color=alt.value("#4a515b")
         )

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from scripts.analyze.chance import SHARES
+from scripts.analyze.chance import FRACTIONS
 from scripts.report.figures import aggregate, theme
 from scripts.report.findings.floors import limits, limits_in_words
 from scripts.report.results import Results
@@ -36,7 +36,7 @@ def evals(results: Results) -> Any:
 def _score_panels(results: Results, task_set: str, task: str, rows: pd.DataFrame) -> list[Any]:
     """A panel a corpus, all on the same axes."""
     metric = str(rows["metric"].iloc[0])
-    there = aggregate.published_curves(results, task_set, task, metric)
+    there = aggregate.external_curves(results, task_set, task, metric)
     levels = limits(task_set, task, rows)
     y = _score_axis(metric, pd.concat([rows["lowest"], rows["highest"], there["value"]]), levels["chance"])
     x = theme.step_axis(int(max(rows["step"].max(), there["step"].max() if len(there) else 0)))
@@ -45,7 +45,7 @@ def _score_panels(results: Results, task_set: str, task: str, rows: pd.DataFrame
     for corpus in results.corpus_names:
         layers = _run_layers(results, rows[rows["corpus"] == corpus], x, y)
         if corpus == results.main_corpus and not there.empty:
-            layers.append(_published(there, x, theme.size_colour(results.sizes)))
+            layers.append(_external(there, x, theme.size_colour(results.sizes)))
         if levels["chance"] is not None:
             layers += _floor_rule(levels["chance"])
         title = theme.panel(f"{_task_title(task)} ({task_set}), trained on {corpus}", told)
@@ -57,16 +57,16 @@ def _score_axis(metric: str, shown: pd.Series, floor: float | None) -> Callable[
     """The vertical axis for a field; it holds everything shown, and the floor."""
     values = [*shown.dropna(), *([] if floor is None else [floor])]
     room = 0.04 * (max(values) - min(values)) or 0.01
-    share = metric in SHARES
-    domain = [max(0.0, min(values) - room), min(1.0, max(values) + room) if share else max(values) + room]
-    scale, axis = alt.Scale(domain=domain, nice=False), alt.Axis(format="~%" if share else "~s", tickCount=6)
+    fraction = metric in FRACTIONS
+    domain = [max(0.0, min(values) - room), min(1.0, max(values) + room) if fraction else max(values) + room]
+    scale, axis = alt.Scale(domain=domain, nice=False), alt.Axis(format="~%" if fraction else "~s", tickCount=6)
     return lambda field: alt.Y(field, title=_metric_title(metric), axis=axis, scale=scale)
 
 
 def _run_layers(results: Results, rows: pd.DataFrame, x: alt.X, y: Callable[[str], alt.Y]) -> list[Any]:
     """Every run's band and line, its points, and the means over seeds."""
     metric = str(rows["metric"].iloc[0]) if len(rows) else ""
-    number = ".1%" if metric in SHARES else ".3f"
+    number = ".1%" if metric in FRACTIONS else ".3f"
     colour = theme.size_colour(results.sizes)
     seeds = max(1, rows["run"].nunique() / max(1, rows["size"].nunique()))
     drawn = rows[["run", "size", "corpus", "step", "x", "value", "stderr", "lowest", "highest"]]
@@ -87,9 +87,9 @@ def _run_layers(results: Results, rows: pd.DataFrame, x: alt.X, y: Callable[[str
     return [band, line, points, *([] if alone else [means])]
 
 
-def _published(rows: pd.DataFrame, x: alt.X, colour: Any) -> Any:
+def _external(rows: pd.DataFrame, x: alt.X, colour: Any) -> Any:
     """Published scores as hollow diamonds on a thin line."""
-    tooltip: list[Any] = ["model:N", "step:Q", alt.Tooltip("value:Q", format=".4f", title="published")]
+    tooltip: list[Any] = ["model:N", "step:Q", alt.Tooltip("value:Q", format=".4f", title="external")]
     base = alt.Chart(rows).encode(x=x, y="value:Q", color=colour, tooltip=tooltip)
     line = base.mark_line(strokeWidth=1, strokeDash=[1, 3]).encode(detail="model:N")
     return line + base.mark_point(shape="diamond", size=46, filled=False, strokeWidth=1.3)
@@ -123,7 +123,7 @@ def evals_size(results: Results) -> Any:
 
 def _size_panel(results: Results, task_set: str, task: str, rows: pd.DataFrame) -> Any:
     metric, levels = str(rows["metric"].iloc[0]), limits(task_set, task, rows)
-    there = aggregate.published_curves(results, task_set, task, metric)
+    there = aggregate.external_curves(results, task_set, task, metric)
     there = there[there["step"] == there.groupby("model")["step"].transform("max")]
     last = aggregate.with_bands(results.final(rows))
     y = _score_axis(metric, pd.concat([last["lowest"], last["highest"], there["value"]]), levels["chance"])
@@ -140,7 +140,7 @@ def _size_panel(results: Results, task_set: str, task: str, rows: pd.DataFrame) 
     dots = points.mark_point(filled=True, size=46, opacity=0.9).encode(y=y("value:Q"), tooltip=tooltip)
     layers = [band, line, bars, dots]
     if not there.empty:
-        layers.append(_published(there, x, colour))
+        layers.append(_external(there, x, colour))
     if levels["chance"] is not None:
         layers += _floor_rule(levels["chance"])
     title = theme.panel(f"{_task_title(task)} ({task_set})", limits_in_words(levels))

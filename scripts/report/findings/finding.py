@@ -41,7 +41,7 @@ def greater(difference: float, stderr: float) -> bool | None:
 
 
 def shares_differ(hits: tuple[float, float], rows: tuple[float, float]) -> bool | None:
-    """`greater` for two shares of independent rows, with the pooled standard error of their difference."""
+    """`greater` for two fractions of independent rows, with the pooled standard error of their difference."""
     pooled = sum(hits) / sum(rows)
     stderr = math.sqrt(pooled * (1 - pooled) * (1 / rows[0] + 1 / rows[1]))
     return greater(hits[0] / rows[0] - hits[1] / rows[1], stderr)
@@ -68,9 +68,9 @@ def root_sum(*errors: float) -> float:
     return math.sqrt(sum(error * error for error in errors))
 
 
-def percent(share: float) -> str:
+def percent(fraction: float) -> str:
     """12.3% (two decimals below one percent)."""
-    return f"{100 * share:.2f}%" if 0 < share < 0.01 else f"{100 * share:.1f}%"
+    return f"{100 * fraction:.2f}%" if 0 < fraction < 0.01 else f"{100 * fraction:.1f}%"
 
 
 def listed(parts: Sequence[str], most: int = 8) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from scripts.analyze.chance import LOWER_IS_BETTER, ONE_ANSWER, SHARES, open_answers
+from scripts.analyze.chance import FRACTIONS, LOWER_IS_BETTER, ONE_ANSWER, open_answers
 from scripts.report.findings.finding import Finding, listed, percent
 from scripts.report.results import Results, records
 
@@ -43,7 +43,7 @@ def limits(task_set: str, task: str, rows: pd.DataFrame) -> dict[str, Any]:
         "metric": metric,
         "chance": None if pd.isna(level) else float(level),
         "untrained": [float(start.min()), float(start.max())] if len(start) else None,
-        "ceiling": 1.0 if metric in SHARES else None,
+        "ceiling": 1.0 if metric in FRACTIONS else None,
         "best": {"run": str(best["run"]), "step": int(best["step"]), "value": float(best["value"])},
     }
 
@@ -57,12 +57,12 @@ def _sentence(row: dict[str, Any], several: bool) -> str:
 
 def limits_in_words(row: dict[str, Any]) -> str:
     """Floor and ceiling as `limits` found them; figures say them too."""
-    share = row["metric"] in SHARES
-    parts = [f"floor: guessing {_guessing(row)}"] if share else []
+    fraction = row["metric"] in FRACTIONS
+    parts = [f"floor: guessing {_guessing(row)}"] if fraction else []
     if row["untrained"]:
         low, high = map(_number(row), row["untrained"])
         parts.append("untrained " + (low if low == high else f"{low} to {high}"))
-    return ", ".join([*parts, "ceiling 100%" if share else _no_ceiling(row["metric"])])
+    return ", ".join([*parts, "ceiling 100%" if fraction else _no_ceiling(row["metric"])])
 
 
 def _guessing(row: dict[str, Any]) -> str:
@@ -77,7 +77,7 @@ def _no_ceiling(metric: str) -> str:
 
 
 def _number(row: dict[str, Any]) -> Callable[[float], str]:
-    return percent if row["metric"] in SHARES else lambda value: f"{value:.4g}"
+    return percent if row["metric"] in FRACTIONS else lambda value: f"{value:.4g}"
 
 
 def constant_answers(results: Results) -> Finding:

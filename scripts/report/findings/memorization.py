@@ -1,7 +1,7 @@
 """Findings about memorization: size, training step, repetition, deduplication.
 
 Shares are of rows the checkpoint has seen, pooled over seeds; a difference counts from two standard
-errors of a difference of shares on.
+errors of a difference of fractions on.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ def pooled(frame: pd.DataFrame, keys: list[str]) -> list[dict[str, Any]]:
     sums = seen.assign(score=seen["mean_score"] * seen["rows"])
     sums = sums.groupby([*keys, "non_embedding"], as_index=False)[["rows", "memorized", "score"]].sum()
     sums = sums.sort_values(["non_embedding", *keys], kind="stable", ignore_index=True)
-    sums["share"] = sums["memorized"] / sums["rows"]
+    sums["fraction"] = sums["memorized"] / sums["rows"]
     sums["mean_score"] = sums["score"] / sums["rows"]
     return records(sums.drop(columns=["non_embedding", "score"]))
 
 
 def clear_difference(more: dict[str, Any], less: dict[str, Any]) -> bool | None:
-    """Whether the first share is clearly above (True) or below (False) the second; None if neither."""
+    """Whether the first fraction is clearly above (True) or below (False) the second; None if neither."""
     return shares_differ((more["memorized"], less["memorized"]), (more["rows"], less["rows"]))
 
 
 def memorization_and_size(results: Results) -> Finding:
-    """Final memorized share of the sample: largest against smallest size over the corpora and seeds both have.
+    """Final memorized fraction of the sample: largest against smallest size over the corpora and seeds both have.
 
     Their rows are the same, so the test, which takes them as independent, is careful.
     """
-    expectation = "Larger models memorize a larger share of what they have seen."
+    expectation = "Larger models memorize a larger fraction of what they have seen."
     identifier = "memorization_grows_with_size"
     last = results.final(results.memorization)
     rows = pooled(last[last["chosen"] == "sample"], ["corpus", "size"]) if not last.empty else []
@@ -54,12 +54,12 @@ def memorization_and_size(results: Results) -> Finding:
     if not main:
         return Finding(id=identifier, text=NOT_SCORED, expectation=expectation, headline=True, short=NOT_SCORED)
     by_corpus = [
-        f"{corpus}: " + ", ".join(f"{percent(r['share'])} ({r['size']})" for r in rows if r["corpus"] == corpus)
+        f"{corpus}: " + ", ".join(f"{percent(r['fraction'])} ({r['size']})" for r in rows if r["corpus"] == corpus)
         for corpus in results.corpus_names
     ]
     small, large = (_matched_total(results, last, size) for size in (results.sizes[0], results.sizes[-1]))
     clear = clear_difference(large, small) if small["rows"] and large["rows"] else None
-    told = f"{percent(small['share'])} to {percent(large['share'])} of {large['rows']} rows over all runs"
+    told = f"{percent(small['fraction'])} to {percent(large['fraction'])} of {large['rows']} rows over all runs"
     said = {
         True: f"grows from {results.sizes[0]} to {results.sizes[-1]}, {told}",
         False: f"falls from {results.sizes[0]} to {results.sizes[-1]}, {told}",
@@ -70,26 +70,26 @@ def memorization_and_size(results: Results) -> Finding:
         said = "is zero for every size: no sampled row is memorized"
     if len(results.sizes) == 1:
         said, clear = "is known for one size", None
-    shares = ", ".join(
-        f"{percent(row['share'])} ({row['size']})" for row in (main if len(main) < 5 else main[:: len(main) - 1])
+    fractions = ", ".join(
+        f"{percent(row['fraction'])} ({row['size']})" for row in (main if len(main) < 5 else main[:: len(main) - 1])
     )
     return Finding(
         id=identifier,
-        text=f"The memorized share of sampled training rows at the end {said}. By corpus: {'; '.join(by_corpus)}.",
+        text=f"The memorized fraction of sampled training rows at the end {said}. By corpus: {'; '.join(by_corpus)}.",
         numbers={"final": rows},
         expectation=expectation,
         holds=False if nothing and len(results.sizes) > 1 else clear,
         headline=True,
-        short=f"Memorized share of sampled rows: {shares}",
+        short=f"Memorized fraction of sampled rows: {fractions}",
     )
 
 
 def memorization_and_training(results: Results) -> Finding:
-    """Memorized share of seen rows over all runs: the first checkpoint that has seen enough of them against the last.
+    """Memorized fraction of seen rows over all runs: the first checkpoint that has seen enough of them against the last.
 
     Only steps that every run saves are compared.
     """
-    expectation = "The memorized share of what was seen grows in training."
+    expectation = "The memorized fraction of what was seen grows in training."
     identifier = "memorization_grows_in_training"
     frame = results.memorization
     if frame.empty:
@@ -97,18 +97,18 @@ def memorization_and_training(results: Results) -> Finding:
     shared = set.intersection(*(set(steps) for _, steps in frame.groupby("run")["step"]))
     chosen = frame[frame["step"].isin(shared) & (frame["chosen"] == "sample") & frame["seen"]]
     sums = chosen.groupby("step")[["rows", "memorized"]].sum().reset_index()
-    # the first checkpoints have seen a handful of the rows, whose share says nothing
-    sums = sums[sums["rows"] >= sums["rows"].max() / 10].assign(share=lambda kept: kept["memorized"] / kept["rows"])
+    # the first checkpoints have seen a handful of the rows, whose fraction says nothing
+    sums = sums[sums["rows"] >= sums["rows"].max() / 10].assign(fraction=lambda kept: kept["memorized"] / kept["rows"])
     rows = records(sums)
     if len(rows) < 2:
         return Finding(id=identifier, text=NOT_SCORED, expectation=expectation)
     early, end = rows[0], rows[-1]
-    told = ", ".join(f"{percent(row['share'])} of {row['rows']:.0f} (step {row['step']:.0f})" for row in rows)
+    told = ", ".join(f"{percent(row['fraction'])} of {row['rows']:.0f} (step {row['step']:.0f})" for row in rows)
     clear = clear_difference(end, early)
     verb = {True: "grows", False: "falls", None: "does not change clearly"}[clear]
     return Finding(
         id=identifier,
-        text=f"Over all runs the memorized share of the sampled rows seen so far {verb} in training: {told}.",
+        text=f"Over all runs the memorized fraction of the sampled rows seen so far {verb} in training: {told}.",
         numbers={"by_step": rows},
         expectation=expectation,
         holds=False if not end["memorized"] else clear,
@@ -157,8 +157,8 @@ def memorization_and_repetition(results: Results) -> Finding:
     return Finding(
         id=identifier,
         text=(
-            f"At the end, {size} on {results.main_corpus} has memorized {percent(repeated['share'])} of "
-            f"{repeated['rows']} rows chosen because they repeat, and {percent(sample['share'])} of "
+            f"At the end, {size} on {results.main_corpus} has memorized {percent(repeated['fraction'])} of "
+            f"{repeated['rows']} rows chosen because they repeat, and {percent(sample['fraction'])} of "
             f"{sample['rows']} sampled rows."
         ),
         numbers=rows,
@@ -168,8 +168,8 @@ def memorization_and_repetition(results: Results) -> Finding:
 
 
 def memorization_and_deduplication(results: Results) -> Finding:
-    """Memorized share of the sample on a corpus and its deduplicated form, same sizes and seeds."""
-    expectation = "Models trained on deduplicated text memorize a smaller share of it."
+    """Memorized fraction of the sample on a corpus and its deduplicated form, same sizes and seeds."""
+    expectation = "Models trained on deduplicated text memorize a smaller fraction of it."
     identifier = "deduplication_reduces_memorization"
     last = results.final(results.memorization)
     if results.deduplicated_pair is None or last.empty:
@@ -183,7 +183,7 @@ def memorization_and_deduplication(results: Results) -> Finding:
     if not sides[whole] or not sides[reduced]:
         return Finding(id=identifier, text=f"No run on {whole} matches one on {reduced}.", expectation=expectation)
     told = [
-        f"{percent(a['share'])} to {percent(b['share'])} ({a['size']})"
+        f"{percent(a['fraction'])} to {percent(b['fraction'])} ({a['size']})"
         for a, b in zip(sides[whole], sides[reduced], strict=True)
     ]
     totals = [_total(sides[name]) for name in (whole, reduced)]
@@ -192,7 +192,7 @@ def memorization_and_deduplication(results: Results) -> Finding:
     return Finding(
         id=identifier,
         text=(
-            f"Deduplication {verb} the memorized share of sampled rows, same size and seeds, {whole} to {reduced}: "
+            f"Deduplication {verb} the memorized fraction of sampled rows, same size and seeds, {whole} to {reduced}: "
             f"{listed(told)}. {_passes(results, whole, reduced)}"
         ),
         numbers=sides,
@@ -209,12 +209,12 @@ def _matched_total(results: Results, last: pd.DataFrame, size: str) -> dict[str,
     both = ends[0].merge(ends[1], on=keys)
     rows = sample[sample["size"] == size].merge(both, on=keys)
     count, memorized = int(rows["rows"].sum()), int(rows["memorized"].sum())
-    return {"rows": count, "memorized": memorized, "share": memorized / count if count else 0.0}
+    return {"rows": count, "memorized": memorized, "fraction": memorized / count if count else 0.0}
 
 
 def _total(rows: list[dict[str, Any]]) -> dict[str, Any]:
     count, memorized = sum(row["rows"] for row in rows), sum(row["memorized"] for row in rows)
-    return {"rows": count, "memorized": memorized, "share": memorized / count}
+    return {"rows": count, "memorized": memorized, "fraction": memorized / count}
 
 
 def _passes(results: Results, whole: str, reduced: str) -> str:

@@ -1,4 +1,4 @@
-"""Findings of the analyses of memorization: prediction, training order, planted strings, scaling."""
+"""Findings of the analyses of memorization: prediction, training order, canaries, scaling."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def all_analyses(results: Results) -> list[Finding]:
         return []
     found = [small_predicts_large(results), early_predicts_final(results), training_order(results), scaling(results)]
     planted = results.analyses["groups"]
-    return [*found, planted_strings(results)] if (planted["by"] == "planted").any() else found
+    return [*found, canaries(results)] if (planted["by"] == "planted").any() else found
 
 
 def small_predicts_large(results: Results) -> Finding:
@@ -91,12 +91,12 @@ def _rows_a_window(table: pd.DataFrame) -> str:
     return " or ".join(str(rows) for rows in sorted(set(table["window_rows"].astype(int))))
 
 
-def planted_strings(results: Results) -> Finding:
+def canaries(results: Results) -> Finding:
     """Dose and response over all runs on a corpus that keeps duplicates, and on its deduplicated form.
 
     Runs are scored on the same strings, so they count as one: what a string is like is drawn once for all.
     """
-    expectation = "The oftener a planted string stands in the corpus, the oftener it is memorized."
+    expectation = "The oftener a canary stands in the corpus, the oftener it is memorized."
     data = named(results, "groups")
     data = data[data["by"] == "planted"].assign(count=lambda frame: frame["group"].astype(int))
     told, numbers, holds = [], {}, None
@@ -105,24 +105,26 @@ def planted_strings(results: Results) -> Finding:
         sums = of_corpus.groupby("count")[["rows", "memorized"]].sum()
         if sums.empty:
             continue
-        shares = (sums["memorized"] / sums["rows"]).to_dict()
-        numbers[corpus] = {str(count): share for count, share in shares.items()}
-        told.append(f"{corpus}: " + ", ".join(f"{percent(share)} of {count}x" for count, share in shares.items()))
+        fractions = (sums["memorized"] / sums["rows"]).to_dict()
+        numbers[corpus] = {str(count): fraction for count, fraction in fractions.items()}
+        told.append(
+            f"{corpus}: " + ", ".join(f"{percent(fraction)} of {count}x" for count, fraction in fractions.items())
+        )
         if corpus == results.main_corpus and len(sums) > 1:
             holds = rises(sums / of_corpus["run"].nunique()) if sums["memorized"].any() else False
-    text = f"Planted strings memorized at the end, by how often they were planted, runs pooled: {'; '.join(told)}."
-    return Finding("planted_strings", text, numbers, expectation, holds)
+    text = f"Canaries memorized at the end, by how often they were planted, runs pooled: {'; '.join(told)}."
+    return Finding("canaries", text, numbers, expectation, holds)
 
 
 def rises(sums: pd.DataFrame) -> bool | None:
-    """`greater` for the trend of memorized shares over the logarithm of how often (Cochran and Armitage).
+    """`greater` for the trend of memorized fractions over the logarithm of how often (Cochran and Armitage).
 
     `sums`: rows and memorized ones (not whole numbers where runs were averaged), by count.
     """
-    rows, share = sums["rows"].to_numpy(float), sums["memorized"].sum() / sums["rows"].sum()
+    rows, fraction = sums["rows"].to_numpy(float), sums["memorized"].sum() / sums["rows"].sum()
     dose = np.log2(sums.index.to_numpy(float))
     dose -= (dose * rows).sum() / rows.sum()
-    stderr = float(np.sqrt(share * (1 - share) * (rows * dose**2).sum()))
+    stderr = float(np.sqrt(fraction * (1 - fraction) * (rows * dose**2).sum()))
     slope = float((dose * sums["memorized"].to_numpy(float)).sum())
     return greater(slope, stderr) if stderr else None  # where all or none are memorized, only rounding is left
 
@@ -132,7 +134,9 @@ def scaling(results: Results) -> Finding:
     table = results.analyses["fits"]
     slopes = records(table[table["term"] == "slope"])
     if not slopes:
-        return Finding("memorization_scaling", "Too few rows are memorized to fit their share against size or tokens.")
+        return Finding(
+            "memorization_scaling", "Too few rows are memorized to fit their fraction against size or tokens."
+        )
     told = [
         f"{row['estimate']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f}) for ten times the {row['in']} "
         f"on {row['corpus']}"
@@ -167,7 +171,7 @@ def _pooled(table: pd.DataFrame) -> tuple[str, dict[str, float | int]]:
 
 
 def _predicts(numbers: dict[str, float | int]) -> bool | None:
-    """Whether most of what is predicted comes true, and clearly more than the share of what is true that was predicted.
+    """Whether most of what is predicted comes true, and clearly more than the fraction of what is true that was predicted.
 
     Precision above recall alone would only say that the predicting checkpoint has memorized fewer rows. None where the
     numbers don't tell one of the two.

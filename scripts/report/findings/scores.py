@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from scripts.analyze.chance import SHARES
-from scripts.analyze.published import twins
+from scripts.analyze.chance import FRACTIONS
+from scripts.analyze.external import twins
 from scripts.report.findings.finding import CLEAR, Finding, beyond_chance, greater, listed, percent, root_sum
 from scripts.report.results import Results, records
 
@@ -19,15 +19,15 @@ NAMED_IN_SHORT = 3
 def all_scores(results: Results) -> list[Finding]:
     """Every finding of this module."""
     found = [against_chance(results), hard_tasks(results), scores_and_size(results), scores_and_deduplication(results)]
-    return found + published_twins(results)
+    return found + external_twins(results)
 
 
-def published_twins(results: Results) -> list[Finding]:
+def external_twins(results: Results) -> list[Finding]:
     """What is wrong with the published scores shown here: models of different names with the same ones."""
     columns = ["model", "shots", "step", "task", "metric", "value"]
-    pairs = twins.twins(results.published[columns].itertuples(index=False, name=None))
+    pairs = twins.twins(results.external[columns].itertuples(index=False, name=None))
     text = "Of the published scores shown beside the study's, " + "; ".join(twins.sentences(pairs)) + "."
-    return [Finding("published_twins", text, {"pairs": [asdict(pair) for pair in pairs]})] if pairs else []
+    return [Finding("external_twins", text, {"pairs": [asdict(pair) for pair in pairs]})] if pairs else []
 
 
 def final_scores(results: Results) -> list[dict[str, Any]]:
@@ -42,7 +42,7 @@ def final_scores(results: Results) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     if last.empty:
         return rows
-    accuracies = last[last["metric"].isin(SHARES)]
+    accuracies = last[last["metric"].isin(FRACTIONS)]
     begun = _at_start(results)
     keys = ["task_set", "task", "corpus", "non_embedding", "size"]
     for (task_set, task, corpus, _, size), group in accuracies.groupby(keys, sort=True):
@@ -108,9 +108,9 @@ def against_chance(results: Results) -> Finding:
     )
 
 
-def _between(shares: list[float]) -> str:
+def _between(fractions: list[float]) -> str:
     """50.0% to 52.0%."""
-    low, high = percent(min(shares)), percent(max(shares))
+    low, high = percent(min(fractions)), percent(max(fractions))
     return low if low == high else f"{low} to {high}"
 
 
@@ -196,7 +196,7 @@ def scores_and_deduplication(results: Results) -> Finding:
         return Finding(id=identifier, text=text, expectation=expectation)
     whole, reduced = results.deduplicated_pair
     last = results.final(results.spoken)
-    last = last[last["metric"].isin(SHARES)] if not last.empty else last
+    last = last[last["metric"].isin(FRACTIONS)] if not last.empty else last
     if last.empty:
         return Finding(id=identifier, text=NO_SCORES, expectation=expectation)
     keys = ["size", "init_seed", "data_seed", "task_set", "task"]

@@ -91,7 +91,7 @@ def in_words(study: Study) -> str:
         f"Two documents count as near-duplicates from a Jaccard index of about {wanted.threshold:g} of their sets of "
         f"{wanted.ngram} words on ({bands}; the border is soft); where words are not separated, a character counts "
         f"as one. {thousands(several)} clusters of several documents were found among {thousands(documents)}; "
-        f"keeping one of each takes away {facts['removed_share']:.1%} of the characters.{uncompared}"
+        f"keeping one of each takes away {facts['removed_fraction']:.1%} of the characters.{uncompared}"
     )
 
 
@@ -101,7 +101,7 @@ def cluster_rows() -> list[list[str]]:
     names += ["held_out_documents", "removed_documents"]
     facts = manifest_facts(paths.CLUSTERS / "manifest.json", "clusters")["components"]
     return [
-        [component, *(_number(str(counts.get(name, ""))) for name in names), f"{counts['removed_share']:.1%}"]
+        [component, *(_number(str(counts.get(name, ""))) for name in names), f"{counts['removed_fraction']:.1%}"]
         for component, counts in facts.items()
     ]
 

@@ -23,7 +23,7 @@ from scripts.report.made import Made, count, in_words, thousands
 from scripts.report.pages.data import STYLE, data_page
 from scripts.report.pages.memory import section as memory_section
 from scripts.study import paths, targets
-from scripts.study.sampling import signal_runs
+from scripts.study.sampling import recency_runs
 from scripts.study.stages import CONVERT, OF_EVERY_RUN
 from scripts.study.study import Study, load
 
@@ -33,12 +33,12 @@ MEMORIZATION = Path(__file__).with_name("memorization.html")
 CAPTIONS = ROOT / "rules/report"
 FIGURES = ("held_out_size", "loss", "held_out_component", "evals", "evals_size", "evals_heat", "memorization_size",
            "memorization_step", "corpora", "timings")  # fmt: skip
-MEMORIZATION_FIGURES = ("memorization_step", "memorization_size", "memorization_planted", "memorization_groups",
+MEMORIZATION_FIGURES = ("memorization_step", "memorization_size", "memorization_canaries", "memorization_groups",
                         "memorization_predict", "memorization_correlation", "memorization_histogram",
                         "memorization_order", "memorization_seen")  # fmt: skip
 ABOUT_MEMORIZATION = {
     "memorization_grows_with_size", "memorization_grows_in_training", "unseen_rows", "repeated_text_is_memorized_more",
-    "deduplication_reduces_memorization", "planted_strings", "small_predicts_large", "early_predicts_final",
+    "deduplication_reduces_memorization", "canaries", "small_predicts_large", "early_predicts_final",
     "training_order_is_poisson", "memorization_scaling",
 }  # fmt: skip
 COLUMNS = (
@@ -80,7 +80,7 @@ def page(study: Study, made: Made) -> str:
 def shown(study: Study) -> list[str]:
     """Figures of the page, in order: those listed, then any other that has no page of its own."""
     others = [name for name in targets.figures(study) if name not in (*FIGURES, *MEMORIZATION_FIGURES)]
-    return [*FIGURES, *others, *(["recency"] if signal_runs(study) else [])]
+    return [*FIGURES, *others, *(["recency"] if recency_runs(study) else [])]
 
 
 def memorization_page(study: Study) -> str:

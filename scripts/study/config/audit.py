@@ -14,20 +14,20 @@ class Replay(Strict):
 
     seed: Seed = 1234
     """Draws the sample; to be announced, or thrown, after the suite is finished."""
-    legs: Count = 1
+    segments: Count = 1
     """Stretches of training from one stored optimizer state to the next; 0: none."""
-    most_updates: Positive | None = None
-    """Cut such a stretch at the last saved step within so many updates, or else at the first; null: never."""
+    max_steps: Positive | None = None
+    """Cut such a span at the last saved step within so many updates, or else at the first; null: never."""
     models: Count = 1
     """Checkpoints that are converted, evaluated and scored for memorization again."""
     data_steps: Count = 8
     """Updates whose rows are rebuilt from raw text, tokenizer and seed."""
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.002
-    """On another kind of device or other versions: largest distance between replayed and stored weights, as a share of
-    the distance the weights went in that stretch. On the same kind bytes have to be equal."""
+    """On another kind of device or other versions: largest distance between replayed and stored weights, as a fraction of
+    the distance the weights went in that span. On the same kind bytes have to be equal."""
 
 
-class Signal(Strict):
+class Recency(Strict):
     """Loss of checkpoints on rows they just saw (Choi et al. 2023)."""
 
     runs: Count = 3
@@ -42,4 +42,4 @@ class Audit(Strict):
     """What the audit looks at beside what is there."""
 
     replay: Replay = Replay()
-    signal: Signal = Signal()
+    recency: Recency = Recency()

@@ -20,7 +20,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=60)]  
 Part = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]*$")]  # of an address or a path
 MOST_PLANTED = 10**8  # words
 FOLDERS = {
-    "sources", "documents", "signatures", "pairs", "clusters", "tokenizer", "published", "held-out", "tasks",
+    "sources", "documents", "signatures", "pairs", "clusters", "tokenizer", "external", "held-out", "tasks",
     "requests", "hub", "counts",
 }  # fmt: skip  # of data/, beside the corpora's
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -47,7 +47,7 @@ class Archive(Strict):
     """Hash of that file."""
 
 
-class Planted(Strict):
+class Canaries(Strict):
     """Strings of random common words, each a document that stands in the component a known number of times."""
 
     counts: Annotated[list[Small], Field(min_length=1)]
@@ -59,7 +59,7 @@ class Planted(Strict):
     seed: Seed
 
     @model_validator(mode="after")
-    def _fits(self) -> Planted:
+    def _fits(self) -> Canaries:
         if len(set(self.counts)) < len(self.counts):
             raise ValueError(f"a count stands twice; write: counts: {sorted(set(self.counts))}")
         if (words := sum(self.counts) * self.strings * self.words) > MOST_PLANTED:
@@ -71,13 +71,13 @@ class Planted(Strict):
 
 
 class Component(Strict):
-    """One source of text. Give one of `archive`, `files` and `planted`."""
+    """One source of text. Give one of `archive`, `files` and `canaries`."""
 
     archive: Archive | None = None
     """Package to fetch the text from."""
     files: Annotated[list[Place], Field(min_length=1)] | None = None
     """Paths or globs of text on disk, not an archive: .txt, .md, .jsonl, .ndjson (or with .gz, .zst), .parquet."""
-    planted: Planted | None = None
+    canaries: Canaries | None = None
     """Strings made here, to see what repetition does to memorization. None of them is held out."""
     sha256: Sha256 | None = None
     """Expected hash, if `files` is a single file."""
@@ -99,10 +99,10 @@ class Component(Strict):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Component:
-        if sum(each is not None for each in (self.archive, self.files, self.planted)) != 1:
-            raise ValueError("give exactly one of `archive`, `files` and `planted`")
-        if self.planted and (self.held_out or self.section_characters or self.take_characters):
-            raise ValueError("planted strings are taken whole: no held_out, section_characters or take_characters")
+        if sum(each is not None for each in (self.archive, self.files, self.canaries)) != 1:
+            raise ValueError("give exactly one of `archive`, `files` and `canaries`")
+        if self.canaries and (self.held_out or self.section_characters or self.take_characters):
+            raise ValueError("canaries are taken whole: no held_out, section_characters or take_characters")
         return self
 
 
@@ -142,7 +142,7 @@ class Deduplication(Strict):
     """Seed of the hash functions."""
 
 
-class Published(Strict):
+class External(Strict):
     """Token files that somebody else made: a .bin, whole or in shards, and its .idx. Give `repo` or `folder`."""
 
     repo: str | None = None
@@ -161,7 +161,7 @@ class Published(Strict):
     """Hash of the joined .bin."""
 
     @model_validator(mode="after")
-    def _one_origin(self) -> Published:
+    def _one_origin(self) -> External:
         if (self.repo is None) == (self.folder is None):
             raise ValueError("give exactly one of `repo` and `folder`")
         if self.repo is not None and self.revision is None:
@@ -177,13 +177,13 @@ class Corpus(Strict):
     deduplicate: Literal["none", "exact", "near"]
     """Keep every document, one of those with equal text, or one of every cluster of near-duplicates. Of published
     tokens: what was done to them."""
-    published: Published | None = None
+    external: External | None = None
     """Token files to take as they are, instead of components."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Corpus:
-        if (self.components is None) == (self.published is None):
-            raise ValueError("give exactly one of `components` and `published`")
+        if (self.components is None) == (self.external is None):
+            raise ValueError("give exactly one of `components` and `external`")
         if self.components and (once := list(dict.fromkeys(self.components))) != self.components:
             raise ValueError(f"a component stands twice; write: components: [{', '.join(once)}]")
         return self
@@ -201,23 +201,23 @@ class Data(Strict):
     """Kinds of text by name."""
     tokenizer: Tokenizer
     deduplication: Deduplication
-    held_out_share: Annotated[float, Field(ge=0, lt=0.5)]
-    """Share of near-duplicate clusters kept out of every corpus, chosen by hash; never trained on."""
+    held_out_fraction: Annotated[float, Field(ge=0, lt=0.5)]
+    """Fraction of near-duplicate clusters kept out of every corpus, chosen by hash; never trained on."""
     append_eod: bool
     """Put token 0 after each document. Off, as the published Pythia data really are."""
     corpora: dict[Name, Corpus]
     """By name; run names leave out `standard`, as the published ones do."""
-    order: Literal["neox", "counter"]
-    """neox: GPT-NeoX's index maps, as Pythia; counter: a keyed permutation that no horizon or stored index enters."""
-    most_epochs: Positive | None
+    order: Literal["neox", "feistel"]
+    """neox: GPT-NeoX's index maps, as Pythia; feistel: a keyed permutation that no horizon or stored index enters."""
+    max_epochs: Positive | None
     """Refuse a run that would need more passes over its corpus than this; null: any number."""
 
     @model_validator(mode="after")
     def _names_fit(self) -> Data:
         if taken := sorted(FOLDERS & set(self.corpora)):
             raise ValueError(f"corpora: `{taken[0]}` is a folder of the data stage; take another name")
-        if not self.held_out_share and not any(component.held_out for component in self.components.values()):
+        if not self.held_out_fraction and not any(component.held_out for component in self.components.values()):
             raise ValueError(
-                "held_out_share: 0 leaves no held-out text; write: held_out_share: 0.01, or a component held_out: true"
+                "held_out_fraction: 0 leaves no held-out text; write: held_out_fraction: 0.01, or a component held_out: true"
             )
         return self

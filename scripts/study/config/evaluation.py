@@ -39,5 +39,5 @@ class Evaluation(Strict):
     batch_size: Positive
     """Requests a forward pass; fixed because it moves the last digits."""
     precision: Literal["float32", "bfloat16", "float16"]
-    published: Place | None = None
+    external: Place | None = None
     """Published scores that figures show beside the study's: a CSV, or a folder of lm-eval's JSON files."""

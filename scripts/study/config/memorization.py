@@ -13,14 +13,14 @@ class Memorization(Strict):
     """Greedy continuation of training rows, compared token by token."""
 
     mode: Literal["exact", "score"] = "score"
-    """exact: is the row memorized, and where is its first miss; score: also the share of right tokens, for several
+    """exact: is the row memorized, and where is its first miss; score: also the fraction of right tokens, for several
     times the work."""
     prompt: Small
     """Leading tokens of a row given to the model."""
     continuation: Annotated[int, Field(gt=0, lt=1 << 15)]
     """Tokens generated and compared."""
     rows: Literal["chosen", "all"] = "chosen"
-    """chosen: the sample, the most repeated rows, and planted strings if the corpus has any; all: beside them every
+    """chosen: the sample, the most repeated rows, and canaries if the corpus has any; all: beside them every
     row that the checkpoint has seen."""
     sample_rows: Positive
     """Rows drawn with `seed` from all rows of the run."""

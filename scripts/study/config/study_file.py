@@ -11,9 +11,9 @@ from scripts.study.config.audit import Audit
 from scripts.study.config.data import Count, Data, Jobs, Name, Positive, Rate, Seed, Share, Small, Strict
 from scripts.study.config.evaluation import Evaluation
 from scripts.study.config.export import Export
+from scripts.study.config.external import ExternalRun
 from scripts.study.config.interventions import Intervention
 from scripts.study.config.memorization import Memorization
-from scripts.study.config.published import PublishedRun
 from scripts.study.schedule import PYTHIA_OPTIMIZER_STEPS, PYTHIA_STEPS
 
 MINUTES = 366 * 24 * 60
@@ -72,24 +72,24 @@ class LearningRate(Strict):
 
     schedule: Literal["pythia-v1", "cosine", "wsd", "constant"]
     """pythia-v1: the curve Pythia trained with (first update at 0; cosine to 0 clipped at the floor); cosine: to the
-    floor at the last update; wsd: at the peak, then on a line to the floor over the last `decay_share`."""
-    warmup_share: Annotated[float, Field(ge=0, lt=1)]
-    """Share of the steps with linear warm-up."""
-    floor_share: Annotated[float, Field(ge=0, le=1)]
-    """Lowest learning rate as a share of the peak."""
+    floor at the last update; wsd: at the peak, then on a line to the floor over the last `decay_fraction`."""
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)]
+    """Fraction of the steps with linear warm-up."""
+    floor_fraction: Annotated[float, Field(ge=0, le=1)]
+    """Lowest learning rate as a fraction of the peak."""
     peak: Rate | None = None
     """Instead of the catalogue's peak; for overrides."""
-    decay_share: Share | None = None
-    """Share of the steps over which wsd decays; for wsd only."""
+    decay_fraction: Share | None = None
+    """Fraction of the steps over which wsd decays; for wsd only."""
 
     @model_validator(mode="after")
     def _fits(self) -> LearningRate:
-        if (self.schedule == "wsd") != (self.decay_share is not None):
-            raise ValueError("`decay_share` goes with schedule: wsd, and with no other; write: decay_share: 0.1")
-        if self.warmup_share + (self.decay_share or 0) > 1:
+        if (self.schedule == "wsd") != (self.decay_fraction is not None):
+            raise ValueError("`decay_fraction` goes with schedule: wsd, and with no other; write: decay_fraction: 0.1")
+        if self.warmup_fraction + (self.decay_fraction or 0) > 1:
             raise ValueError(
-                f"warmup_share {self.warmup_share} and decay_share {self.decay_share} are more than the run together; "
-                f"write: decay_share: {round(1 - self.warmup_share, 6)}"
+                f"warmup_fraction {self.warmup_fraction} and decay_fraction {self.decay_fraction} are more than the run together; "
+                f"write: decay_fraction: {round(1 - self.warmup_fraction, 6)}"
             )
         return self
 
@@ -162,7 +162,7 @@ class Runtime(Strict):
     """Recompute activations in the backward pass to save memory."""
     compile: bool = False
     """Compile the blocks with torch.compile: faster on a GPU after a minute or two; needs a C compiler on a CPU."""
-    legs: Jobs = 1
+    segments: Jobs = 1
     """Training jobs a run is cut into, one after the other, for clusters that limit a job's time."""
     save_minutes: Annotated[float, Field(gt=0, le=MINUTES)] | None = None
     """Save the state to resume from at least this often, beside the scheduled steps; null: at those only."""
@@ -200,7 +200,7 @@ class StudyFile(Strict):
     """What run names call a size, where it is not its own name: {70m: 19m} makes pythia-19m."""
     runs: list[RunGroup]
     """Runs to train; none in a study of published ones only."""
-    published: dict[Name, PublishedRun] = {}
+    external: dict[Name, ExternalRun] = {}
     """Runs that somebody else trained, by name: the hub's models, or folders of models or native checkpoints."""
     interventions: dict[Name, Intervention] = {}
     """Runs that go on from a checkpoint with other rows or another recipe, named <parent>-intervention-<name>."""
@@ -219,8 +219,8 @@ class StudyFile(Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> StudyFile:
-        if not self.runs and not self.published:
-            raise ValueError("there is no run; name sizes, corpora and seeds in `runs`, or models in `published`")
+        if not self.runs and not self.external:
+            raise ValueError("there is no run; name sizes, corpora and seeds in `runs`, or models in `external`")
         needed = self.memorization.prompt + self.memorization.continuation
         if needed > self.training.sequence_length:
             raise ValueError(
@@ -228,9 +228,9 @@ class StudyFile(Strict):
                 f"{self.training.sequence_length}"
             )
         for name, text in self.data.components.items():
-            if text.planted and text.planted.words < needed:
+            if text.canaries and text.canaries.words < needed:
                 raise ValueError(
-                    f"data.components.{name}.planted.words: {text.planted.words} words may be fewer tokens than "
+                    f"data.components.{name}.canaries.words: {text.canaries.words} words may be fewer tokens than "
                     f"memorization's prompt and continuation; write: words: {needed}"
                 )
         return self

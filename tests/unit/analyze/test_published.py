@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from scripts.analyze import tables
-from scripts.analyze.published import scores as published
-from scripts.analyze.published import twins
-from scripts.analyze.published.names import model_in, model_of
-from scripts.analyze.published.scores import Score
+from scripts.analyze.external import scores as published
+from scripts.analyze.external import twins
+from scripts.analyze.external.names import model_in, model_of
+from scripts.analyze.external.scores import Score
 from scripts.audit.external import suite
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
@@ -174,7 +174,7 @@ def test_interventions_and_second_scorings_are_told_apart(tmp_path: Path) -> Non
     }
     assert [line for line in found.remarks if "baseline-70m-deduped_step143000.json: 1 scores give way" in line]
     study = parse(read_yaml(ROOT / "studies/pythia-interventions.yaml"))
-    frame = tables.published_scores(study, str(tmp_path))
+    frame = tables.external_scores(study, str(tmp_path))
     assert dict(zip(frame["run"], frame["intervention"], strict=True)) == {
         "pythia-70m-deduped": "",
         "pythia-70m-deduped-intervention-pronouns": "pronouns",
@@ -213,7 +213,7 @@ def test_the_suite_of_2022_is_read_under_both_its_names_and_with_both_steps(
     v0("pythia-v1.1-12b-deduped/term_frequency-13000-04shot", old("pythia-v1.1-12b-deduped", 13000, 4, lists))
     v0("notes", [1, 2])
     study = parse(read_yaml(ROOT / "studies/pythia-v0.yaml"))
-    frame = tables.published_scores(study, str(tmp_path))
+    frame = tables.external_scores(study, str(tmp_path))
     columns = ["model", "run", "step", "published_step", "shots", "task", "value"]
     assert frame[columns].fillna("").to_numpy().tolist() == [
         ["pythia-1.3b-deduped-intervention-pronouns-long", "", 57000, 114000, 0, "sciq", 0.871],
@@ -290,7 +290,7 @@ def test_models_with_the_same_scores_are_named(tmp_path: Path, capsys: pytest.Ca
     assert pair == twins.Twins("pythia-2.8b", "pythia-2.8b-deduped", {0: [2, 1000]}, {0: [3000]})
     check = suite.from_scores(tmp_path / "scores.csv")
     assert check.status == "fail" and "pythia-2.8b and pythia-2.8b-deduped" in check.evidence[0]
-    tables.published_scores(parse(read_yaml(ROOT / "studies/pythia.yaml")), str(tmp_path / "scores.csv"))
+    tables.external_scores(parse(read_yaml(ROOT / "studies/pythia.yaml")), str(tmp_path / "scores.csv"))
     assert "0 examples: 2 steps, 2 to 1000" in capsys.readouterr().out
     few = [(model, 0, 8, f"task{n}", "acc", 0.0) for model in ("a", "b") for n in range(twins.FEWEST - 1)]
     assert twins.twins(few) == []

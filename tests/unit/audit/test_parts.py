@@ -199,7 +199,7 @@ def test_malformed_manifests_are_told_and_end_no_audit(
 
 def test_run_and_step_of_a_path() -> None:
     assert at("checkpoints/a-seed3/global_step8/manifest.json") == {"run": "a-seed3", "step": 8}
-    assert at("checkpoints/a/legs/leg-2/manifest.json") == {"run": "a", "leg": 2}
+    assert at("checkpoints/a/segments/segment-2/manifest.json") == {"run": "a", "segment": 2}
     assert at("results/evals/a/zero-shot/step12.json") == {"run": "a", "step": 12}
     assert at("results/memorization/a/step0.parquet") == {"run": "a", "step": 0}
     assert [step_in(name) for name in ("global_step8", "step4.samples.parquet", "steps", "step")] == [8, 4, None, None]

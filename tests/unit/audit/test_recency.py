@@ -58,7 +58,7 @@ def test_equal_losses_are_no_difference() -> None:
 
 
 def test_a_trained_run_fits_and_every_exchange_in_it_shows() -> None:
-    """Losses of pythia-460k of the default study, steps 64 to 800, as scripts.audit.recency.signal measured them."""
+    """Losses of pythia-460k of the default study, steps 64 to 800, as scripts.audit.recency.measure measured them."""
     measured = np.load(Path(__file__).parents[1].joinpath("recency_460k.npz"))
     losses, window = measured["losses"].astype(np.float64), measured["window"]
     assert recency.misfits(losses, window) == []

@@ -12,9 +12,9 @@ import pytest
 
 from scripts.audit.provenance import checklist
 from scripts.audit.provenance.artefacts import record
-from scripts.audit.recency import signal
+from scripts.audit.recency import measure
 from scripts.audit.replay import cost, scratch
-from scripts.audit.replay import leg as replay_leg
+from scripts.audit.replay import segment as replay_segment
 from scripts.audit.replay.compare import other_kind
 from scripts.audit.replay.pieces import read_pieces
 from scripts.audit.verdict import judged, plain
@@ -22,7 +22,7 @@ from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_json
 from scripts.study import paths
-from scripts.study.sampling import Interval, signal_runs
+from scripts.study.sampling import Interval, recency_runs
 from scripts.study.study import Study, load
 
 SOUND = plain([judged("a", "all is well", [], "looked at")])
@@ -82,11 +82,11 @@ def test_a_job_that_repeats_anothers_checks_fails(tmp_path: Path) -> None:
     assert [check.id for check in checks] == ["a", "file-two"] and plain(checks)["verdict"] == "fail"
 
 
-@pytest.mark.parametrize("table", [None, 7, [7], [{}], [{**dict.fromkeys(signal.COLUMNS, 1)}]])
+@pytest.mark.parametrize("table", [None, 7, [7], [{}], [{**dict.fromkeys(measure.COLUMNS, 1)}]])
 def test_a_damaged_table_of_a_run_fails_the_verdict(study: Study, table: Any) -> None:
-    (name,) = signal_runs(study)
-    write_json(paths.signal(name), {**SOUND, "table": table})
-    verdict = signal.gather(study)
+    (name,) = recency_runs(study)
+    write_json(paths.recency(name), {**SOUND, "table": table})
+    verdict = measure.gather(study)
     assert verdict["verdict"] == "fail" and f"{name}.json" in verdict["checks"][0]["evidence"][0]
 
 
@@ -111,7 +111,7 @@ def test_a_damaged_log_is_told_by_name(study: Study, content: bytes) -> None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=str(stored)):
         scratch.upto(stored, 4)
-    assert all(str(stored) in fault for fault in replay_leg.update_faults(stored, replayed, interval))
+    assert all(str(stored) in fault for fault in replay_segment.update_faults(stored, replayed, interval))
     assert "no speed recorded" in cost.said(study, [interval])
 
 

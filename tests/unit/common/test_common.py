@@ -19,10 +19,10 @@ from scripts.common.errors import UserError
 from scripts.common.files import atomic, canonical, digest_of, read_json, write_json
 
 
-def made(folder: Path, text: str = "tokens", science: dict | None = None) -> Path:
+def made(folder: Path, text: str = "tokens", settings: dict | None = None) -> Path:
     (folder / "a.bin").write_text(text)
     path = folder / manifest.NAME
-    manifest.write(path, kind="thing", subject={"run": "r"}, science=science or {"x": 1}, files=[folder / "a.bin"])
+    manifest.write(path, kind="thing", subject={"run": "r"}, settings=settings or {"x": 1}, files=[folder / "a.bin"])
     return path
 
 

@@ -132,11 +132,11 @@ def test_a_parquet_that_expands(tmp_path: Path) -> None:
     pq.write_table(pa.table({"task": ["x" * 1000] * 10_000}), path)
     assert path.stat().st_size < 10_000
     with pytest.raises(UserError, match="'task' expands to more than"):
-        untrusted.read_parquet(path, {"task": "text"}, most_bytes=200_000)
+        untrusted.read_parquet(path, {"task": "text"}, max_bytes=200_000)
     with pytest.raises(UserError, match=r"expands to .* bytes"):
-        untrusted.read_parquet(path, {"task": "text"}, most_bytes=70_000)
+        untrusted.read_parquet(path, {"task": "text"}, max_bytes=70_000)
     with pytest.raises(UserError, match="10,000 rows, more than the 9,999"):
-        untrusted.read_parquet(path, {"task": "text"}, most_rows=9_999)
+        untrusted.read_parquet(path, {"task": "text"}, max_rows=9_999)
 
 
 @given(st.integers(0, 10**6), st.integers(0, 255), st.integers(0, 10**6))

@@ -33,8 +33,8 @@ from scripts.study.storage import kept
 from scripts.study.study import Study, load, parse
 from tests.fakes import Fakes
 from tests.unit import neox_writer, published_models
+from tests.unit.external_models import RUN, STEPS
 from tests.unit.hub_stand_in import Hub
-from tests.unit.published_models import RUN, STEPS
 
 THEIRS = "their-tiny"
 
@@ -45,7 +45,7 @@ def study(*, runs: bool = False, **entry: Any) -> Study:
     content["sizes"] = {"tiny": {"layers": 1, "width": 32, "heads": 2, "learning_rate": 0.003}}
     content["runs"] = [{**content["runs"][0], "sizes": ["tiny"]}] if runs else []
     asked = {"folder": f"models/{RUN}", "steps": STEPS, "size": "tiny", "corpus": "elsewhere"} | entry
-    content["published"] = {THEIRS: {key: value for key, value in asked.items() if value is not None}}
+    content["external"] = {THEIRS: {key: value for key, value in asked.items() if value is not None}}
     return parse(content)
 
 
@@ -58,7 +58,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokenizer = Path("data/tokenizer")
         files = list(tokenizer.iterdir())
         manifest.write(tokenizer / manifest.NAME, kind="tokenizer", subject={}, files=files,
-                       science=study().tokenizer_science(), facts={"vocabulary": 300})  # fmt: skip
+                       settings=study().tokenizer_settings(), facts={"vocabulary": 300})  # fmt: skip
     finally:
         os.chdir(here)
     return folder
@@ -86,7 +86,7 @@ def refused(asked: Study, steps: list[int] | None = None) -> str:
 
 def test_published_runs_are_in_the_run_table_and_not_trained() -> None:
     asked = study(runs=True, corpus="standard")
-    assert (list(asked.trained), list(asked.published)) == (["pythia-tiny"], [THEIRS])
+    assert (list(asked.trained), list(asked.external)) == (["pythia-tiny"], [THEIRS])
     assert asked.steps(THEIRS) == asked.memorization_steps(THEIRS) == STEPS
     assert asked.optimizer_steps(THEIRS) == []
     assert asked.run(THEIRS).updates == 0
@@ -116,10 +116,10 @@ def test_status_of_a_study_of_published_runs(tmp_path: Path) -> None:
     fakes.data()
     status = gather(asked, tmp_path, 0.0)
     assert [stage.state.value for stage in status.runs[0].stages] == ["complete", "missing", "missing", "missing"]
-    path, science = f"models/{THEIRS}/step{{}}/manifest.json", asked.published_science(THEIRS)
+    path, settings = f"models/{THEIRS}/step{{}}/manifest.json", asked.external_settings(THEIRS)
     for step in STEPS:
         fakes.manifest(
-            path.format(step), "model", science, {"run": THEIRS, "step": step}, ["data/tokenizer/manifest.json"]
+            path.format(step), "model", settings, {"run": THEIRS, "step": step}, ["data/tokenizer/manifest.json"]
         )
     fakes.scores(THEIRS, "zero-shot")
     fakes.memorization(THEIRS)
@@ -131,10 +131,10 @@ def test_status_of_a_study_of_published_runs(tmp_path: Path) -> None:
 def test_the_shipped_study_names_the_27_published_steps() -> None:
     shipped = load(ROOT / "studies/pythia-published.yaml")
     assert not shipped.trained
-    for name, run in shipped.published.items():
+    for name, run in shipped.external.items():
         assert len(shipped.steps(name)) == 27
-        assert run.published is not None
-        assert run.published.repo == f"EleutherAI/{name}"
+        assert run.external is not None
+        assert run.external.repo == f"EleutherAI/{name}"
 
 
 @pytest.mark.parametrize(
@@ -347,9 +347,9 @@ def test_a_hub_that_is_not_reached_is_told_in_a_sentence(hub: Hub) -> None:
 
 def test_what_the_hub_has_is_fetched_and_what_a_folder_has_is_not(tmp_path: Path) -> None:
     content = read_yaml(ROOT / "studies/pythia-published.yaml")
-    name, other, *_ = content["published"]
-    content["published"][other] |= {"repo": None, "folder": str(tmp_path)}
+    name, other, *_ = content["external"]
+    content["external"][other] |= {"repo": None, "folder": str(tmp_path)}
     study = parse(content)
     brought = [path.split("/")[1] for path in targets.fetched(study) if path.startswith("models/")]
-    assert set(brought) == set(content["published"]) - {other}
+    assert set(brought) == set(content["external"]) - {other}
     assert brought.count(name) == len(study.steps(name))

@@ -22,8 +22,8 @@ from scripts.convert.publish.hub import to_hub
 from scripts.convert.publish.local import named, to_cache, to_folder
 from scripts.convert.publish.revisions import File, Revision, duplicates, place
 from tests.unit import published_models
+from tests.unit.external_models import RUN, STEPS
 from tests.unit.hub_stand_in import Hub
-from tests.unit.published_models import RUN, STEPS
 
 REPO = f"castalia/{RUN}"
 CARD = Path("results/cards") / RUN

@@ -172,14 +172,12 @@ def test_texts_with_fewer_words_than_a_shingle_are_told(tmp_path: Path) -> None:
     assert write_signatures(few, tmp_path, 0, HASHING).tolist() == [1, 4]
 
 
-def test_a_long_text_has_the_same_signature_hashed_in_stretches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_text_has_the_same_signature_hashed_in_spans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_signatures(TEXTS, tmp_path / "whole", 0, HASHING)
     monkeypatch.setattr(minhash, "TOGETHER", 7)
-    write_signatures(TEXTS, tmp_path / "stretches", 0, HASHING)
+    write_signatures(TEXTS, tmp_path / "spans", 0, HASHING)
     for file in (tmp_path / "whole").rglob("*.sig"):
-        assert (tmp_path / "stretches" / file.relative_to(tmp_path / "whole")).read_bytes() == file.read_bytes()
+        assert (tmp_path / "spans" / file.relative_to(tmp_path / "whole")).read_bytes() == file.read_bytes()
 
 
 def test_the_characters_that_differ_are_marked_where_words_are_not_separated() -> None:
@@ -229,7 +227,7 @@ def test_clusters_are_named_by_their_first_document_and_equal_short_texts_share_
     assert not found.held_out.any()
     facts = removal_facts(given_texts, found)
     assert (facts["b"]["documents"], facts["b"]["clusters"], facts["b"]["removed_documents"]) == (3, 1, 2)
-    assert facts["b"]["removed_share"] == round(1 - 1 / 7, 4)
+    assert facts["b"]["removed_fraction"] == round(1 - 1 / 7, 4)
     assert facts["a"]["clusters_of_several"] == 2
     assert example_pairs(given_texts, found, np.ones(5, dtype=bool)) == [(1, 3)]  # equal texts need no looking at
     assert example_pairs(given_texts, found, np.array([True, True, True, False, True])) == []

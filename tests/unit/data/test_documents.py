@@ -20,7 +20,7 @@ from scripts.data.documents import documents_of, files_fetched, taken, write_blo
 from scripts.data.sources import archives, fetch
 from scripts.data.sources.archives import glob_regex, read_members, select
 from scripts.data.sources.readers import READERS, Text, plain
-from scripts.data.sources.sections import chosen_share, cut, tidy
+from scripts.data.sources.sections import chosen_fraction, cut, tidy
 from scripts.data.store import Document, document_id, read_documents, write_documents
 from scripts.study import paths
 from scripts.study.config.data import Archive, Component
@@ -393,7 +393,7 @@ def test_tidy_keeps_indentation() -> None:
 
 def test_a_share_is_near_the_size_in_order_and_takes_equal_texts_together() -> None:
     documents = [document(f"{n % 200:03}" + "y" * 97, f"m{n}") for n in range(400)]
-    ids = chosen_share(((d.id, len(d.text)) for d in documents), 10_000)
+    ids = chosen_fraction(((d.id, len(d.text)) for d in documents), 10_000)
     taken = [d for d in documents if d.id in ids]
     assert sum(len(d.text) for d in taken) == 10_000
     assert {d.origin for d in taken if int(d.origin[1:]) < 200} == {
@@ -401,7 +401,7 @@ def test_a_share_is_near_the_size_in_order_and_takes_equal_texts_together() -> N
     }
     quarter = [sum(100 * q <= int(d.origin[1:]) < 100 * (q + 1) for d in taken) for q in range(4)]
     assert min(quarter) > 10
-    assert chosen_share(((d.id, len(d.text)) for d in documents), 10**9) == {d.id for d in documents}
+    assert chosen_fraction(((d.id, len(d.text)) for d in documents), 10**9) == {d.id for d in documents}
 
 
 def test_documents_are_numbered_sections_and_empty_ones_are_dropped() -> None:
@@ -476,7 +476,7 @@ def test_the_files_read_are_those_that_were_fetched(tmp_path: Path, monkeypatch:
     chosen = component(files=["*.txt"])
     facts = {"files": fetch.file_facts("c", chosen)}
     assert list(facts["files"]) == ["b.txt"]
-    manifest.write(paths.source("c") / "manifest.json", kind="source", subject={}, science={}, files=[], facts=facts)
+    manifest.write(paths.source("c") / "manifest.json", kind="source", subject={}, settings={}, files=[], facts=facts)
     Path("a.txt").write_text("A")
     assert files_fetched("c") == [Path("b.txt")]
     Path("b.txt").write_text("BB")

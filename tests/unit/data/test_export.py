@@ -62,7 +62,7 @@ def test_an_export_is_the_preshuffled_file_of_the_rows(command: Command, corpus:
     assert content["subject"] == {"corpus": "standard", "data_seed": 1234, "steps": 11}
     parent = "data/standard/order-1234/manifest.json"
     assert content["parents"] == {parent: sha256_file(Path(parent))}
-    assert (content["science"]["rows"], content["science"]["batch_size"]) == (44, 4)
+    assert (content["settings"]["rows"], content["settings"]["batch_size"]) == (44, 4)
     assert list(folder.parent.iterdir()) == [folder]  # nothing of the work is left
 
 
@@ -70,7 +70,7 @@ def test_a_finished_export_is_left_alone(command: Command, corpus: Path) -> None
     command("--steps", "2", "--out", "out")
     before = (corpus / "out/document.bin").stat()
     assert "already this export" in command("--steps", "2", "--out", "out")
-    with pytest.raises(UserError, match=r"(?s)science\.rows: 8 there, 12 asked.*subject\.steps: 2 there, 3 asked"):
+    with pytest.raises(UserError, match=r"(?s)settings\.rows: 8 there, 12 asked.*subject\.steps: 2 there, 3 asked"):
         command("--steps", "3", "--out", "out")
     assert (corpus / "out/document.bin").stat() == before
 

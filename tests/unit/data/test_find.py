@@ -197,7 +197,7 @@ def order_of(sizes: list[int], length: int, layout: str, seed: int) -> Rows:
     if layout == "neox":
         samples = 2 * sum(sizes) // length  # needs two epochs or three
         return Rows(tokens, Mapped(tokens, *index_maps.build_maps(tokens.sizes, length, samples, seed), length))
-    return Rows(tokens, placed("counter", tokens, Path(), length, seed, epochs=2))
+    return Rows(tokens, placed("feistel", tokens, Path(), length, seed, epochs=2))
 
 
 def occurrences_of(spans: list[tuple[int, int, int]]) -> Occurrences:
@@ -242,7 +242,7 @@ def places_of(rows: Rows) -> dict[int, list[int]]:
 @given(
     sizes=st.lists(st.integers(0, 14), min_size=1, max_size=7).filter(lambda sizes: sum(sizes) > 12),
     length=st.integers(2, 9),
-    layout=st.sampled_from(["neox", "counter"]),
+    layout=st.sampled_from(["neox", "feistel"]),
     seed=st.integers(1, 99),
     data=st.data(),
 )
@@ -407,7 +407,7 @@ def test_counts_need_a_study(corpus: Path, monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_a_document_counts_once_however_the_pass_is_cut() -> None:
     tally = Tally(2, [8])
-    rows = order_of([30], 8, "counter", 1)
+    rows = order_of([30], 8, "feistel", 1)
     for begin in (1, 4, 9):
         part = Occurrences(*(np.array([value]) for value in (0, 0, begin, begin + 1, 0)))
         tally.add(part, seen(rows, part))

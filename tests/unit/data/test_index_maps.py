@@ -51,7 +51,7 @@ def test_the_published_orders_have_the_published_numbers() -> None:
     assert rows_to_build(143_000 * 1024) == 147_164_160
     assert epochs_needed(207_170_414_058, 2048, 147_164_160) == 2  # deduplicated Pile
     assert (2 * 207_170_414_058 - 1) // 2048 == 202_314_857
-    assert round(143_000 * 1024 / 202_314_857, 4) == 0.7238  # the share of them that is read
+    assert round(143_000 * 1024 / 202_314_857, 4) == 0.7238  # the fraction of them that is read
     assert epochs_needed(332_300_000_000, 2048, 147_164_160) == 1  # standard Pile
     assert round(4 * ((332_300_000_000 - 1) // 2048) / 1e6) == 649
     assert 143_000 * 1024 * 2049 * 2 == 600_078_336_000  # bytes of the preshuffled file

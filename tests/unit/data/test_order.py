@@ -49,22 +49,22 @@ def study_of(change: Callable[[dict[str, Any]], object] = lambda content: None) 
     content["runs"] = [{"sizes": ["160k"], "corpora": ["standard"], "seeds": [1234], "vary": "both"}]
     content["training"] |= {"sequence_length": 8, "batch_size": 4, "steps": 13}
     content["memorization"] |= {"prompt": 4, "continuation": 4}
-    content["data"] |= {"order": "neox", "most_epochs": None}
+    content["data"] |= {"order": "neox", "max_epochs": None}
     change(content)
     return parse(content)
 
 
 def published(content: dict[str, Any]) -> None:
-    content["data"]["corpora"]["standard"] = {"deduplicate": "none", "published": TOKENS}
+    content["data"]["corpora"]["standard"] = {"deduplicate": "none", "external": TOKENS}
 
 
-def counter(content: dict[str, Any]) -> None:
-    content["data"]["order"] = "counter"
+def feistel(content: dict[str, Any]) -> None:
+    content["data"]["order"] = "feistel"
 
 
-def published_counter(content: dict[str, Any]) -> None:
+def external_feistel(content: dict[str, Any]) -> None:
     published(content)
-    counter(content)
+    feistel(content)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[in
         folder = Path("data/standard")
         random = np.random.default_rng(0)
         write_tokens(folder / "tokens", (random.integers(0, 2048, size) for size in sizes), 2048)
-        manifest.write(folder / manifest.NAME, kind="corpus", subject={}, science={}, files=[])
+        manifest.write(folder / manifest.NAME, kind="corpus", subject={}, settings={}, files=[])
         return folder
 
     return write
@@ -89,13 +89,13 @@ SIZES = [30, 1, 0, 44, 25, 80, 7, 13]  # 200 tokens, 24 whole rows
 
 def make(study: Study) -> dict[str, Any]:
     """What the command does for corpus `standard` and seed 1234; returns the facts."""
-    return write_order(study, "standard", study.order_science("standard", 1234), time.time())
+    return write_order(study, "standard", study.order_settings("standard", 1234), time.time())
 
 
-@pytest.mark.parametrize("mode", ["neox", "counter"])
+@pytest.mark.parametrize("mode", ["neox", "feistel"])
 def test_the_order_folder_says_what_it_holds(mode: str, corpus: Callable[[list[int]], Path]) -> None:
     folder = corpus(SIZES)
-    facts = make(study_of(counter if mode == "counter" else lambda content: None))
+    facts = make(study_of(feistel if mode == "feistel" else lambda content: None))
     content = manifest.verify(folder / "order-1234/manifest.json", "order")
     maps = {"doc_idx.npy", "sample_idx.npy", "shuffle_idx.npy"} if mode == "neox" else set()
     assert set(content["files"]) == {"digests.npy", *maps}
@@ -105,16 +105,16 @@ def test_the_order_folder_says_what_it_holds(mode: str, corpus: Callable[[list[i
         "record.json",
     }
     assert content["facts"] == facts
-    assert content["science"]["order"] == facts["layout"] == mode
+    assert content["settings"]["order"] == facts["layout"] == mode
     assert (facts["documents"], facts["tokens"], facts["epochs"]) == (8, 200, 3)
-    assert facts["rows"] == {"neox": (3 * 200 - 1) // 8 - 1, "counter": 3 * 24}[mode]
+    assert facts["rows"] == {"neox": (3 * 200 - 1) // 8 - 1, "feistel": 3 * 24}[mode]
     assert not list(folder.glob(".order*"))
 
 
-@pytest.mark.parametrize("mode", ["neox", "counter"])
+@pytest.mark.parametrize("mode", ["neox", "feistel"])
 def test_digests_are_those_of_the_rows_in_blocks(mode: str, corpus: Callable[[list[int]], Path]) -> None:
     folder = corpus(SIZES)
-    facts = make(study_of(counter if mode == "counter" else lambda content: None))
+    facts = make(study_of(feistel if mode == "feistel" else lambda content: None))
     count = facts["rows"]  # of three epochs, where the run reads 52
     rows = Rows.open(folder, 1234).rows(0, count)
     wanted = [hashlib.sha256(rows[start : start + 7].astype("<u2").tobytes()).digest() for start in range(0, count, 7)]
@@ -166,12 +166,12 @@ def die_at_second_commit(study: Study) -> None:
         make(study)
 
 
-@pytest.mark.parametrize("mode", ["neox", "counter"])
+@pytest.mark.parametrize("mode", ["neox", "feistel"])
 def test_a_killed_digest_goes_on_where_it_was(
     mode: str, corpus: Callable[[list[int]], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = corpus(SIZES)
-    study = study_of(counter if mode == "counter" else lambda content: None)
+    study = study_of(feistel if mode == "feistel" else lambda content: None)
     make(study)
     whole = (folder / "order-1234/manifest.json").read_bytes()
     (folder / "order-1234/manifest.json").unlink()
@@ -201,32 +201,32 @@ def test_unfinished_work_on_another_order_is_dropped(
     corpus: Callable[[list[int]], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = corpus(SIZES)
-    make(study_of(counter))
+    make(study_of(feistel))
     whole = (folder / "order-1234/manifest.json").read_bytes()
     shutil.rmtree(folder / "order-1234")
     child = multiprocessing.get_context("fork").Process(target=die_at_second_commit, args=(study_of(),))
     child.start()
     child.join()
-    make(study_of(counter))
-    assert "unfinished work on something else is dropped: science.order: 'neox' there" in capsys.readouterr().err
+    make(study_of(feistel))
+    assert "unfinished work on something else is dropped: settings.order: 'neox' there" in capsys.readouterr().err
     assert (folder / "order-1234/manifest.json").read_bytes() == whole
 
 
-@pytest.mark.parametrize("mode", ["neox", "counter"])
+@pytest.mark.parametrize("mode", ["neox", "feistel"])
 def test_more_epochs_than_allowed_are_refused(mode: str, corpus: Callable[[list[int]], Path]) -> None:
     folder = corpus(SIZES)
 
     def at_most(most: int) -> Callable[[dict[str, Any]], None]:
-        return lambda content: content["data"].update(order=mode, most_epochs=most)
+        return lambda content: content["data"].update(order=mode, max_epochs=most)
 
     with pytest.raises(UserError) as caught:
         make(study_of(at_most(2)))
     more = " (GPT-NeoX lays out half a percent more rows than asked)" if mode == "neox" else ""
     assert str(caught.value) == (
         f"corpus standard: pythia-160k asks for 52 rows of 8 tokens; its 200 tokens give them in 3 epochs{more}\n"
-        "data.most_epochs: 2 is not allowed\n"
+        "data.max_epochs: 2 is not allowed\n"
         "  allowed: 3 or more; or more text, or fewer steps\n"
-        "  write:   most_epochs: 3"
+        "  write:   max_epochs: 3"
     )
     assert not (folder / "order-1234").exists()
     assert make(study_of(at_most(3)))["epochs"] == 3
@@ -235,7 +235,7 @@ def test_more_epochs_than_allowed_are_refused(mode: str, corpus: Callable[[list[
 def test_too_little_text_for_a_row_is_refused(corpus: Callable[[list[int]], Path]) -> None:
     for sizes in ([8], [0, 0]):
         corpus(sizes)
-        for change in (lambda content: None, counter):
+        for change in (lambda content: None, feistel):
             with pytest.raises(UserError, match=f"a corpus of {sum(sizes)} tokens has no row of 9"):
                 make(study_of(change))
 
@@ -258,7 +258,7 @@ def test_a_seed_that_neox_cannot_take_is_refused() -> None:
 
 def test_a_preshuffled_corpus_is_read_in_its_own_order(corpus: Callable[[list[int]], Path]) -> None:
     folder = corpus([9] * 60)
-    for change in (published, published_counter):
+    for change in (published, external_feistel):
         facts = make(study_of(change))
         assert (facts["layout"], facts["epochs"], facts["rows"]) == ("preshuffled", 1, 60)
         rows = Rows.open(folder, 1234)
@@ -307,8 +307,8 @@ def test_an_order_that_no_run_reads_is_refused() -> None:
 
 def test_cache_names_are_the_published_ones() -> None:
     """As in the hub's dataset EleutherAI/pile-preshuffled-seeds."""
-    science = {"sequence_length": 2048, "data_seed": 1234}
-    names = cache_names.cache_names("pile_20B_tokenizer_text_document", science, 143_000 * 1024)
+    settings = {"sequence_length": 2048, "data_seed": 1234}
+    names = cache_names.cache_names("pile_20B_tokenizer_text_document", settings, 143_000 * 1024)
     assert names["doc_idx"] == "pile_20B_tokenizer_text_document_train_0_indexmap_147164160ns_2048sl_1234s_doc_idx.npy"
     assert sorted(names) == ["doc_idx", "sample_idx", "shuffle_idx"]
 
@@ -316,7 +316,7 @@ def test_cache_names_are_the_published_ones() -> None:
 def test_maps_get_cache_names_and_are_compared(corpus: Callable[[list[int]], Path], tmp_path: Path) -> None:
     folder = corpus(SIZES) / "order-1234"
     make(study_of())
-    names = cache_names.cache_names("pile", cache_names.read_science(folder, 52), 52)
+    names = cache_names.cache_names("pile", cache_names.read_settings(folder, 52), 52)
     target = tmp_path / "cache"
     target.mkdir()
     for name, cached in names.items():
@@ -345,6 +345,6 @@ def test_maps_get_cache_names_and_are_compared(corpus: Callable[[list[int]], Pat
 
 def test_an_order_without_maps_has_no_cache_names(corpus: Callable[[list[int]], Path]) -> None:
     folder = corpus(SIZES) / "order-1234"
-    make(study_of(counter))
-    with pytest.raises(UserError, match="layout is 'counter', which has no index maps"):
-        cache_names.read_science(folder, 52)
+    make(study_of(feistel))
+    with pytest.raises(UserError, match="layout is 'feistel', which has no index maps"):
+        cache_names.read_settings(folder, 52)

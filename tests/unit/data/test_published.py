@@ -27,7 +27,7 @@ from scripts.study.study import Study, parse
 
 REVISION = "0123456789" * 4
 SIZES = [30, 0, 25, 45]
-FOLDER = Path("data/published/standard")
+FOLDER = Path("data/external/standard")
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def study(**entry: Any) -> Study:
     content = read_yaml(ROOT / "config.yaml")
     asked = {"folder": "elsewhere", "shards": "document-*.bin", "index": "document.idx"} | entry
     chosen = {key: value for key, value in asked.items() if value is not None}
-    content["data"]["corpora"] = {"standard": {"published": chosen, "deduplicate": "none"}}
+    content["data"]["corpora"] = {"standard": {"external": chosen, "deduplicate": "none"}}
     content["runs"] = [{**content["runs"][0], "corpora": ["standard"]}]
     content["overrides"] = {}
     return parse(content)
@@ -68,7 +68,7 @@ def whole() -> str:
 def test_a_folder_of_shards_becomes_a_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = study(hashes="sums.txt", sha256=whole())
     command(published, asked, monkeypatch)
-    facts = manifest.verify(FOLDER / manifest.NAME, "published")["facts"]
+    facts = manifest.verify(FOLDER / manifest.NAME, "external")["facts"]
     assert facts["folder"] == "elsewhere"
     assert [(shard["name"], shard["bytes"]) for shard in facts["shards"]] == [
         (f"document-{n:05}-of-00003.bin", size) for n, size in enumerate([60, 60, 60, 20])
@@ -86,7 +86,7 @@ def test_a_folder_of_shards_becomes_a_corpus(monkeypatch: pytest.MonkeyPatch) ->
     assert hashed == [FOLDER / manifest.NAME]  # tokens are not read again for their hash
     content = manifest.verify(Path("data/standard/manifest.json"), "corpus")
     assert content["parents"] == {f"{FOLDER}/manifest.json": sha256_file(FOLDER / manifest.NAME)}
-    assert content["science"] == asked.corpus_science("standard")
+    assert content["settings"] == asked.corpus_settings("standard")
     assert content["files"]["tokens.bin"] == {"sha256": whole(), "bytes": 200}
     tokens = open_tokens(Path("data/standard/tokens"))
     assert content["facts"] == {
@@ -229,7 +229,7 @@ def test_the_hub_s_files_and_their_hashes_are_taken(monkeypatch: pytest.MonkeyPa
             "revision": REVISION,
         }
     ]
-    facts = manifest.read(FOLDER / manifest.NAME, "published")["facts"]
+    facts = manifest.read(FOLDER / manifest.NAME, "external")["facts"]
     hashes = {shard["name"]: shard["sha256"] for shard in facts["shards"]}
     assert hashes == {name: sha256_file(hub.folder / name) for name in hub.asked[0]["allow_patterns"][:4]}
     assert facts["folder"] == str(FOLDER) and facts["index"]["sha256"] is None
@@ -278,7 +278,7 @@ def test_without_the_hub_it_says_where_to_put_the_files(monkeypatch: pytest.Monk
         command(published, hub_study(), monkeypatch)
     text = str(caught.value)
     assert f"EleutherAI/pile at {REVISION} could not be downloaded\n  because: Cannot reach the hub" in text
-    assert "put document-*.bin and document.idx of it into data/published/standard/ and give `hashes`" in text
+    assert "put document-*.bin and document.idx of it into data/external/standard/ and give `hashes`" in text
 
 
 def test_files_put_there_by_hand_are_taken_if_the_study_knows_their_hash(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from scripts.data.rows import Entry, Piece, Rows, Sighting
 
 # lengths of documents, empty ones included; enough tokens for a row
 LENGTHS = st.lists(st.integers(0, 12), min_size=1, max_size=12).filter(lambda sizes: sum(sizes) > 9)
-LAYOUTS = ("neox", "counter", "preshuffled")
+LAYOUTS = ("neox", "feistel", "preshuffled")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -50,8 +50,8 @@ def made(layout: str, sizes: list[int], length: int, asked: int, seed: int) -> R
         tokens = tokens_of([length + 1] * (sum(sizes) // (length + 1)))
         return Rows(tokens, Cut(tokens, length, length + 1, len(tokens), InFileOrder()))
     tokens = tokens_of(sizes)
-    if layout == "counter":
-        return Rows(tokens, rows.placed("counter", tokens, Path(), length, seed, epochs=2))
+    if layout == "feistel":
+        return Rows(tokens, rows.placed("feistel", tokens, Path(), length, seed, epochs=2))
     return Rows(tokens, Mapped(tokens, *index_maps.build_maps(tokens.sizes, length, asked, seed), length))
 
 
@@ -134,20 +134,20 @@ def test_what_is_outside_is_refused(layout: str) -> None:
 
 def test_a_horizon_moves_no_row_of_the_counter_order() -> None:
     tokens = tokens_of([40, 0, 33, 5])
-    short, long = (Rows(tokens, rows.placed("counter", tokens, Path(), 7, 1234, epochs)) for epochs in (1, 3))
+    short, long = (Rows(tokens, rows.placed("feistel", tokens, Path(), 7, 1234, epochs)) for epochs in (1, 3))
     assert (len(short), len(long)) == (11, 33)
     assert short.rows(0, 11).tolist() == long.rows(0, 11).tolist()
     assert sorted(long.rows(22, 33)[:, 0].tolist()) == list(range(0, 77, 7))
 
 
 def order_folder(corpus: Path, **facts: object) -> None:
-    """A corpus of 8 documents with the counter order of seed 1234, as the order's command leaves it."""
+    """A corpus of 8 documents with the feistel order of seed 1234, as the order's command leaves it."""
     write_tokens(corpus / "tokens", [[n] * 5 for n in range(8)], 100)
-    known = {"layout": "counter", "documents": 8, "tokens": 40, "epochs": 1, **facts}
-    science = {"sequence_length": 4, "data_seed": 1234}
+    known = {"layout": "feistel", "documents": 8, "tokens": 40, "epochs": 1, **facts}
+    settings = {"sequence_length": 4, "data_seed": 1234}
     path = corpus / "order-1234" / manifest.NAME
     path.parent.mkdir()
-    manifest.write(path, kind="order", subject={}, science=science, files=[], facts=known)
+    manifest.write(path, kind="order", subject={}, settings=settings, files=[], facts=known)
 
 
 def test_an_order_of_another_corpus_is_refused(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_lists_written_here_are_checked_by_sha256sum(tmp_path: Path) -> None:
 
 
 def test_lists_of_pythias_form_are_the_published_bytes(tmp_path: Path) -> None:
-    write_pythia_hashes(tmp_path / PYTHIA_NAME, parse_hashes(PUBLISHED, "published"))
+    write_pythia_hashes(tmp_path / PYTHIA_NAME, parse_hashes(PUBLISHED, "external"))
     assert (tmp_path / PYTHIA_NAME).read_text() == PUBLISHED
 
 
@@ -199,7 +199,7 @@ def test_what_is_cut_is_joined_to_the_same_bytes(
     ],
 )
 def test_where_a_file_is_cut(total: int, most: int, cuts: list[tuple[int, int]] | None) -> None:
-    found = shard.stretches(total, most, 2)
+    found = shard.spans(total, most, 2)
     if cuts is None:
         assert len(found) == 83 and found[-1] == (82 * most, 4_340_828_116)
     else:
@@ -208,9 +208,9 @@ def test_where_a_file_is_cut(total: int, most: int, cuts: list[tuple[int, int]] 
 
 def test_cuts_that_make_no_sense_are_refused() -> None:
     with pytest.raises(UserError, match="--shard-bytes: 3 bytes don't hold a token of 4"):
-        shard.stretches(8, 3, 4)
+        shard.spans(8, 3, 4)
     with pytest.raises(UserError, match="--shard-bytes: 2 makes 100001 shards"):
-        shard.stretches(200_002, 2, 2)
+        shard.spans(200_002, 2, 2)
 
 
 @pytest.fixture

@@ -153,5 +153,5 @@ def test_what_a_block_gives_a_corpus(keep: str, wanted: list[bool], monkeypatch:
     monkeypatch.setattr(tokenize.clusters, "read_columns", lambda blocks: (ids, cluster, held_out))
     monkeypatch.setattr(tokenize.clusters, "held_out_of", lambda block: held_out[2:])
     study = load(ROOT / "config.yaml")
-    science = {"corpus": "c", "components": ["code", "drama"], "deduplicate": keep}
-    assert tokenize.select(study, science, Block("drama", 0)).tolist() == wanted
+    settings = {"corpus": "c", "components": ["code", "drama"], "deduplicate": keep}
+    assert tokenize.select(study, settings, Block("drama", 0)).tolist() == wanted

@@ -69,9 +69,9 @@ def rows_of(corpus: Path) -> Rows:
 def test_places_are_those_of_the_steps(start: int, length: int, batch: int, size: int, data: st.DataObject) -> None:
     first = data.draw(st.integers(0, batch - 1))
     rows = range(first, data.draw(st.integers(first + 1, batch)))
-    places = list(view.stretches(range(start, start + length), rows, batch))
+    places = list(view.spans(range(start, start + length), rows, batch))
     wanted = [step * batch + row for step in range(start, start + length) for row in rows]
-    assert [place for stretch in places for place in stretch] == wanted
+    assert [place for span in places for place in span] == wanted
     parts = list(view.blocks(places, size))
     assert [place for part in parts for place in part] == wanted and max(map(len, parts)) <= size
 
@@ -296,9 +296,9 @@ def test_the_order_of_another_study_is_refused(command: Command, corpus: Path, t
     write_json(tmp_path / "other.json", longer)
     with pytest.raises(UserError, match=f"{there} rows, and {4 * (there // 4 + 1)} are to be read"):
         command("--study", str(tmp_path / "other.json"), "--corpus", "standard", "--steps", "0:1")
-    longer["data"]["order"] = "counter"
+    longer["data"]["order"] = "feistel"
     write_json(tmp_path / "other.json", longer)
-    with pytest.raises(UserError, match="order: 'neox' there, 'counter' asked"):
+    with pytest.raises(UserError, match="order: 'neox' there, 'feistel' asked"):
         command("--study", str(tmp_path / "other.json"), "--corpus", "standard", "--steps", "0:1")
     assert command("--study", "study.json", "--run", "pythia-160k", "--steps", "0:1")
 

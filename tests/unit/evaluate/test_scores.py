@@ -65,7 +65,7 @@ def there(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 def make_tasks(folder: Path) -> None:
     files = tasks.write(folder, tasks.make(library(), 20, 1))
-    manifest.write(folder / manifest.NAME, kind="tasks", subject={}, science={}, files=files)
+    manifest.write(folder / manifest.NAME, kind="tasks", subject={}, settings={}, files=files)
 
 
 def make_tokenizer(folder: Path) -> None:
@@ -104,7 +104,7 @@ def make_model(folder: Path, step: int, *, context: int = CONTEXT, broken: bool 
     model.save_pretrained(target)
     shutil.copytree(folder / "tokenizer", target, dirs_exist_ok=True)
     subject = {"run": RUN, "step": step}
-    manifest.write(target / manifest.NAME, kind="model", subject=subject, science={}, files=list(target.iterdir()))
+    manifest.write(target / manifest.NAME, kind="model", subject=subject, settings={}, files=list(target.iterdir()))
 
 
 def scored(steps: list[int], chosen: Study, task_set: str = "zero-shot") -> int:
@@ -241,7 +241,7 @@ def test_a_deleted_file_is_made_again_alone_and_equal(there: Path) -> None:
     Path(f"results/evals/{RUN}/zero-shot/step1.json").unlink()
     assert scored(STEPS, study()) == 1
     assert bytes_of(STEPS) == before
-    assert scored(STEPS, study(batch_size=7)) == len(STEPS)  # other science: all of it is out of date
+    assert scored(STEPS, study(batch_size=7)) == len(STEPS)  # other settings: all of it is out of date
     make_model(there, 8)
     path = there / f"models/{RUN}/step8/{manifest.NAME}"
     path.write_text(path.read_text().replace('"kind": "model"', '"kind":  "model"'))  # another manifest's hash
@@ -323,7 +323,7 @@ def test_a_model_of_another_shape_or_without_a_tokenizer_is_refused(there: Path)
     path = there / f"models/{RUN}/step8"
     (path / "tokenizer.json").unlink()
     kept = [file for file in path.iterdir() if file.name != manifest.NAME]
-    manifest.write(path / manifest.NAME, kind="model", subject={"run": RUN, "step": 8}, science={}, files=kept)
+    manifest.write(path / manifest.NAME, kind="model", subject={"run": RUN, "step": 8}, settings={}, files=kept)
     with pytest.raises(UserError, match=r"step8/manifest\.json: names no tokenizer\.json"):
         scored([8], study())
 
@@ -389,7 +389,7 @@ def test_tasks_that_were_not_made_or_were_changed_are_refused(there: Path) -> No
     path.with_suffix(".yaml").unlink()
     path.unlink()
     kept = [p for p in path.parent.iterdir() if p.suffix in (".yaml", ".jsonl")]
-    manifest.write(path.parent / manifest.NAME, kind="tasks", subject={}, science={}, files=kept)
+    manifest.write(path.parent / manifest.NAME, kind="tasks", subject={}, settings={}, files=kept)
     with pytest.raises(UserError, match=rf"{LAST_WORD}\.yaml: no such task"):
         score([0], study())
 

@@ -172,9 +172,9 @@ def run_tasks(folder: Path, monkeypatch: pytest.MonkeyPatch, documents: list[Doc
     monkeypatch.chdir(folder)
     path = folder / "data/held-out/documents.jsonl.zst"
     write_documents(path, documents)
-    science = load(ROOT / "studies/smoke.yaml").corpus_science("held-out")
+    settings = load(ROOT / "studies/smoke.yaml").corpus_settings("held-out")
     manifest.write(
-        path.with_name(manifest.NAME), kind="corpus", subject={"corpus": "held-out"}, science=science, files=[path]
+        path.with_name(manifest.NAME), kind="corpus", subject={"corpus": "held-out"}, settings=settings, files=[path]
     )
     monkeypatch.setattr("sys.argv", ["tasks", "--study", str(ROOT / "studies/smoke.yaml")])
     tasks.main()
@@ -190,7 +190,7 @@ def test_the_command_writes_the_same_bytes_twice(tmp_path: Path, monkeypatch: py
     for name in names:
         assert name == "record.json" or (one / name).read_bytes() == (other / name).read_bytes()
     content = manifest.verify(one / manifest.NAME, "tasks")
-    assert content["facts"][AGREEMENT]["items"] == content["science"]["items"] == 10
+    assert content["facts"][AGREEMENT]["items"] == content["settings"]["items"] == 10
     for task in OWN_TASKS:
         config = yaml.safe_load((one / f"{task}.yaml").read_text())
         lines = (one / f"{task}.jsonl").read_text().splitlines()

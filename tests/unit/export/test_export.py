@@ -40,7 +40,7 @@ def export(folder: Path, target: Path, quantization: str) -> Path:
 
 
 def difference(folder: Path, target: Path, quantization: str) -> float:
-    """Largest logit difference as a share of the largest logit."""
+    """Largest logit difference as a fraction of the largest logit."""
     expected = logits_of(folder, TOKENS)
     with Llama(export(folder, target, quantization), CONTEXT, 1) as model:
         found = model.logits(TOKENS)

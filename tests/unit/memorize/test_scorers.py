@@ -12,7 +12,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 from scripts.common.errors import UserError
 from scripts.memorize.greedy import COARSE, UNITS, agrees, anew, bound, largest, settled
 from scripts.memorize.model import Model, Shape, block_of
-from scripts.memorize.scorers import exact, score, stretches
+from scripts.memorize.scorers import exact, score, spans
 
 PROMPT, WIDTH, VOCABULARY = 8, 20, 40
 torch.set_num_threads(1)
@@ -129,7 +129,7 @@ def test_no_result_depends_on_the_batch(tmp_path: Path, batch: int) -> None:
     assert (exact(scorer, rows[::-1], PROMPT, batch).first_miss[::-1] == whole.first_miss).all()
 
 
-def test_logits_equal_transformers_prompt_and_stretches(tmp_path: Path) -> None:
+def test_logits_equal_transformers_prompt_and_spans(tmp_path: Path) -> None:
     model = transformers_model(4)
     scorer = ours(model, tmp_path)
     ids = torch.randint(0, VOCABULARY, (5, WIDTH))
@@ -194,8 +194,8 @@ def test_unsure_decisions_are_found_and_settled(tmp_path: Path) -> None:
 
 
 def test_stretches_grow_and_cover_all_but_the_last_token() -> None:
-    assert stretches(32) == [(0, 1), (1, 3), (3, 7), (7, 15), (15, 31)]
-    assert stretches(1) == []
+    assert spans(32) == [(0, 1), (1, 3), (3, 7), (7, 15), (15, 31)]
+    assert spans(1) == []
     assert set(UNITS) == {torch.float32, torch.bfloat16, torch.float16}
     assert [block_of(count) for count in (50304, 2048, 97)] == [393, 512, 97]
     assert Shape.of(transformers_model(0).config.to_dict(), "it").rotary == 4

@@ -84,7 +84,7 @@ def test_the_activation_that_was_trained_is_proven_and_written(
 
 
 def test_the_two_forms_differ_by_more_than_the_proof_allows(native: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So a proof of the wrong form fails: what is written as tanh was trained as the error function."""
+    """So a parity of the wrong form fails: what is written as tanh was trained as the error function."""
     write(native / "configs/model.yml", {"bias-gelu-fusion": False})
     monkeypatch.setitem(transformers_json.HIDDEN_ACT, "erf", "gelu_pytorch_tanh")
     with pytest.raises(UserError, match="logits of the converted model differ from the trainer's"):

@@ -123,11 +123,11 @@ def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     study = changed(
         (["data", "components", "verse"], {"files": ["~/a.txt"]}),
         (["data", "tokenizer", "file"], "~/t.json"),
-        (["evaluation", "published"], "~/scores"),
+        (["evaluation", "external"], "~/scores"),
     )
     assert study.file.data.components["verse"].files == [f"{tmp_path}/a.txt"]
     assert study.file.data.tokenizer.file == os.path.join(tmp_path, "t.json")  # noqa: PTH118
-    assert study.file.evaluation.published == f"{tmp_path}/scores"
+    assert study.file.evaluation.external == f"{tmp_path}/scores"
 
 
 def test_seed_0_is_a_seed_and_a_component_may_be_called_no(tmp_path: Path) -> None:

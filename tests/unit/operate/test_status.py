@@ -74,8 +74,8 @@ def test_a_finished_study_is_complete(fakes: Fakes) -> None:
         ("data", State.COMPLETE, 8),
         *((name, State.COMPLETE, 15) for name in (stage.name for stage in OF_EVERY_RUN)),
         ("export", State.COMPLETE, 4),  # GGUF files and numbers of one step, two tables
-        ("replay", State.COMPLETE, 3),  # a stretch of training, the rows, both together
-        ("signal", State.COMPLETE, 2),
+        ("replay", State.COMPLETE, 3),  # a span of training, the rows, both together
+        ("recency", State.COMPLETE, 2),
         ("results", State.COMPLETE, 38),
     }
     assert all(not stage.notes for run in status.runs for stage in run.stages)
@@ -102,12 +102,12 @@ def test_what_is_asked_of_some_runs_is_told_with_its_failures(fakes: Fakes) -> N
 def test_exports_and_verdicts_of_other_inputs_are_stale(fakes: Fakes) -> None:
     other = changed("export", "held_out_rows", value=6)
     assert around(fakes, "export", other).notes == ["pythia-small step 8: held_out_rows: 4 there, 6 asked"]
-    (drawn,) = (path.stem for path in (fakes.root / "results/audit/signal").glob("*.json"))
+    (drawn,) = (path.stem for path in (fakes.root / "results/audit/recency").glob("*.json"))
     path = fakes.root / f"checkpoints/{drawn}/manifest.json"
     path.write_text(path.read_text() + "\n")
-    found = around(fakes, "signal")
+    found = around(fakes, "recency")
     assert found.state is State.STALE
-    assert found.notes == [f"results/audit/signal/{drawn}.json: of another checkpoints/{drawn}/manifest.json"]
+    assert found.notes == [f"results/audit/recency/{drawn}.json: of another checkpoints/{drawn}/manifest.json"]
     path = fakes.root / "models/pythia-small/step8/manifest.json"
     path.write_text(path.read_text() + "\n")
     found = around(fakes, "export")
@@ -117,7 +117,7 @@ def test_exports_and_verdicts_of_other_inputs_are_stale(fakes: Fakes) -> None:
 
 def test_stages_that_a_study_does_not_ask_for_are_not_told(study: Study, tmp_path: Path) -> None:
     content = read_yaml(SMOKE)
-    content["export"], content["audit"] = None, {"signal": {"runs": 0}}
+    content["export"], content["audit"] = None, {"recency": {"runs": 0}}
     status = gather(parse(content), tmp_path, time.time())
     assert [stage.name for stage in status.around] == ["data", "replay", "results"]
 
@@ -258,8 +258,8 @@ def test_other_inputs_make_stale(fakes: Fakes) -> None:
 
 
 def test_changed_data_settings_are_told_beside_the_runs(fakes: Fakes) -> None:
-    status = look(fakes, changed("data", "held_out_share", value=0.2))
-    assert status.data.state is State.STALE and "held_out_share: 0.1 there, 0.2 asked" in status.data.notes[0]
+    status = look(fakes, changed("data", "held_out_fraction", value=0.2))
+    assert status.data.state is State.STALE and "held_out_fraction: 0.1 there, 0.2 asked" in status.data.notes[0]
 
 
 def test_the_reason_is_the_last_error_of_a_log() -> None:

@@ -161,17 +161,19 @@ def test_export_replay_and_signal_are_work_of_the_runs_they_are_drawn_from() -> 
     content["checkpoints"]["schedule"]["extra"] = [3, 5, 6]  # enough checkpoints after the warm-up
     content["audit"]["replay"]["models"] = 1
     study = parse(content)
-    plan, (leg,), (point,) = planned(study, "laptop"), sampling.legs(study), sampling.models(study)
+    plan, (segment,), (point,) = planned(study, "laptop"), sampling.segments(study), sampling.models(study)
     runs = {run.run: run for run in plan.runs}
     forward = {
         name: forward_flops_per_token(study.run(name).size, study.padded_vocabulary(name), 64) for name in study.runs
     }
     assert runs["pythia-small"].flops.export == 4 * 64 * (1 + 2) * forward["pythia-small"]  # Transformers, two files
     assert runs["pythia-tiny"].flops.export == 0
-    (looked,) = sampling.signal_runs(study)
+    (looked,) = sampling.recency_runs(study)
     shown = [4 * (step - before) for before, step in pairwise([0, 3, 4, 5, 6, 8])]  # rows between checkpoints
-    assert runs[looked].flops.signal == 5 * sum(shown) * 64 * forward[looked]
-    trained = {name: 4 * 64 * 3 * forward[name] * (leg.end - leg.begin) * (leg.run == name) for name in study.runs}
+    assert runs[looked].flops.recency == 5 * sum(shown) * 64 * forward[looked]
+    trained = {
+        name: 4 * 64 * 3 * forward[name] * (segment.end - segment.begin) * (segment.run == name) for name in study.runs
+    }
     for name, run in runs.items():
         assert run.flops.replay - trained[name] == pytest.approx(
             (run.flops.evaluation or 0) / 8 + 63 * scored_rows(study, name, point.step) * memorized_flops(study, name)
@@ -179,10 +181,10 @@ def test_export_replay_and_signal_are_work_of_the_runs_they_are_drawn_from() -> 
             else 0,
             abs=1,
         )
-        assert (run.hours.replay > 0) == (name in (leg.run, point.run))
+        assert (run.hours.replay > 0) == (name in (segment.run, point.run))
         assert run.hours.starting == pytest.approx(sum(jobs_of(study, name).values()) * 6.5 / 3600, rel=0.2)
     told = dict(plan_totals(plan))["Device time"]
-    assert all(f"{stage} " in told for stage in ("export", "replay", "signal"))
+    assert all(f"{stage} " in told for stage in ("export", "replay", "recency"))
     assert "(audit" not in " ".join(plan.not_counted)
 
 
@@ -225,23 +227,23 @@ def test_bytes_of_a_gguf_file(tmp_path: Path, width: int, quantization: str) -> 
 
 @settings(deadline=None)  # parsing a study takes long on a busy machine
 @given(st.lists(st.integers(1, 8), unique=True, max_size=8), st.integers(1, 6), st.integers(1, 3))
-def test_jobs_and_bytes_follow_the_schedule(extra: list[int], together: int, legs: int) -> None:
-    """Whatever is saved: a job a batch of checkpoints, bytes in proportion to the steps, a leg a job."""
+def test_jobs_and_bytes_follow_the_schedule(extra: list[int], together: int, segments: int) -> None:
+    """Whatever is saved: a job a batch of checkpoints, bytes in proportion to the steps, a segment a job."""
     content = read_yaml(SMOKE)
     content["checkpoints"]["schedule"] = {"log2_until": 0, "every": None, "extra": sorted(extra)}
     content["checkpoints"]["optimizer_states"]["extra"] = []
-    content["runtime"] |= {"checkpoints_per_batch": together, "legs": legs}
+    content["runtime"] |= {"checkpoints_per_batch": together, "segments": segments}
     study = parse(content)
     saved = len({0, 8, *extra})
     for run in study.runs:
         jobs = -(-saved // together)
         found = jobs_of(study, run)
         assert {stage: found[stage] for stage in ("train", "convert", "evaluate", "memorize")} == {
-            "train": legs, "convert": jobs, "evaluate": jobs, "memorize": jobs
+            "train": segments, "convert": jobs, "evaluate": jobs, "memorize": jobs
         }  # fmt: skip
         assert found["gguf"] == found["measure"] == int(run.endswith("-small"))  # its last step
         assert kept(study, run).weights == saved * storage.weights_bytes(study, run)
-    assert jobs_by_rule(study).get("train_leg", 0) == 3 * (legs - 1)
+    assert jobs_by_rule(study).get("train_segment", 0) == 3 * (segments - 1)
 
 
 @given(st.integers(2, 200_000), st.integers(2, 200_000))
@@ -261,7 +263,7 @@ def test_an_unknown_device_is_refused_with_the_near_name() -> None:
     ("row", "told"),
     [
         ("{what: a, kind: cuda}", "give either `measured` or `assumed_mfu`"),
-        ("{what: a, kind: cuda, assumed_mfu: 0.3}", "a share of `peak_teraflops`"),
+        ("{what: a, kind: cuda, assumed_mfu: 0.3}", "a fraction of `peak_teraflops`"),
         ("{what: a, kind: cuda, assumed_mfu: 2.0, peak_teraflops: 1}", "assumed_mfu: 2.0 is not allowed"),
         ("{what: a, kind: cuda, asumed_mfu: 0.3}", "write:   assumed_mfu: 0.3"),
         ("{what: a, kind: cpu, measured: {source: s, sequence_length: 8, vocabulary: 9, tokens_per_second: {70x: 1}}}",

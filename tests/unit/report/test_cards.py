@@ -98,7 +98,7 @@ def test_scores_memorization_and_corpus_stand_in_the_card(pythia: Study) -> None
                 "seen": True,
                 "rows": 100,
                 "memorized": 3,
-                "share": 0.03,
+                "fraction": 0.03,
                 "mean_score": 0.2,
             }
         ],

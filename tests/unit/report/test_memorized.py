@@ -1,4 +1,4 @@
-"""What is said of prediction: precision beside the share of all rows, and no claim from counts alone."""
+"""What is said of prediction: precision beside the fraction of all rows, and no claim from counts alone."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from scripts.report.figures.memorization import planted, shown_runs
 from scripts.report.findings.memorized import (
+    canaries,
     early_predicts_final,
-    planted_strings,
     rises,
     small_predicts_large,
     training_order,
@@ -90,7 +90,7 @@ def test_one_string_in_six_runs_is_one_string(often: int, holds: bool | None) ->
     asked: Any = SimpleNamespace(
         runs=runs, corpus_names=["standard"], main_corpus="standard", analyses={"groups": pd.DataFrame(groups)}
     )
-    found = planted_strings(asked)
+    found = canaries(asked)
     assert found.holds is holds
     assert found.numbers == {"standard": {"1": 0.0, "32": often / 4}}
 
@@ -109,7 +109,7 @@ def test_the_trend_over_all_counts_decides(memorized: list[float], holds: bool |
 @pytest.mark.parametrize(("score", "panels"), [(0.5, ["memorized strings", "right tokens"]),
                                                (float("nan"), ["memorized strings"])])  # fmt: skip
 def test_dose_and_response_have_right_tokens_where_they_are_known(score: float, panels: list[str]) -> None:
-    """Mode exact knows none. A corpus without planted strings has no panel."""
+    """Mode exact knows none. A corpus without canaries has no panel."""
     runs = pd.DataFrame({"run": ["a", "b"], "size": ["1m", "2m"], "non_embedding": [1, 2], "corpus": "standard",
                          "init_seed": 1, "data_seed": 1})  # fmt: skip
     groups = [{"run": name, "by": "planted", "group": str(count), "rows": 2, "memorized": 1, "mean_score": score}
@@ -120,4 +120,4 @@ def test_dose_and_response_have_right_tokens_where_they_are_known(score: float, 
     drawn = planted(asked).to_dict()["concat"]
     assert [panel["title"]["text"] for panel in drawn] == [f"standard: {panel}" for panel in panels]
     asked.analyses["groups"] = asked.analyses["groups"][:0]
-    assert "no planted strings" in str(planted(asked).to_dict())
+    assert "no canaries" in str(planted(asked).to_dict())

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from scripts.analyze import export_table, tables
 from scripts.analyze.memorization.tables import all_tables
-from scripts.audit.recency import figure as signal_figure
+from scripts.audit.recency import figure as recency_figure
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, read_yaml, write_json, write_text
@@ -68,7 +68,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study]:
             write_json(Path(f"results/figures/{name}.json"), theme.finish(figure.chart, figure.title, figure.subtitle))
         seen = [{"run": "pythia-tiny", "size": "tiny", "step": step, "window": window, "rows": 8, "loss": 4.0,
                  "corrected": -0.1 * (step == window)} for step in (2, 4, 8) for window in (2, 4, 8)]  # fmt: skip
-        write_json(Path("results/figures/recency.json"), signal_figure.specification(pd.DataFrame(seen), "pass"))
+        write_json(Path("results/figures/recency.json"), recency_figure.specification(pd.DataFrame(seen), "pass"))
     return folder, study
 
 
@@ -171,16 +171,16 @@ def test_published_scores_of_the_same_runs_are_drawn(study: Study) -> None:
     for name in ("evals", "evals_size"):
         text = json.dumps(theme.finish(drawn[name].chart, drawn[name].title, drawn[name].subtitle))
         assert "0.987" in text and "0.123" not in text and "0.321" not in text  # same number of examples, same run
-        assert "published" in drawn[name].subtitle
-        assert "published" not in figures.figures(plain, None)[name].subtitle
+        assert "external" in drawn[name].subtitle
+        assert "external" not in figures.figures(plain, None)[name].subtitle
 
 
 def test_published_models_with_the_same_scores_are_a_finding(study: Study) -> None:
     rows = [{"model": model, "shots": 0, "step": 8, "task": f"task{number}", "metric": "acc", "value": number / 10}
             for model in ("pythia-2.8b", "pythia-2.8b-deduped") for number in range(10)]  # fmt: skip
     told = {finding.id: finding.text for finding in findings(replace(load(study), published=pd.DataFrame(rows)))}
-    assert "pythia-2.8b and pythia-2.8b-deduped have the same scores" in told["published_twins"]
-    assert "published_twins" not in {finding.id for finding in findings(load(study))}
+    assert "pythia-2.8b and pythia-2.8b-deduped have the same scores" in told["external_twins"]
+    assert "external_twins" not in {finding.id for finding in findings(load(study))}
 
 
 def test_the_page_is_whole_and_asks_the_network_for_nothing(study: Study) -> None:
@@ -277,7 +277,7 @@ def test_figures_of_little_are_bounded_and_hold_numbers_only(study: Study, how: 
     names = ("losses", "held_out", "evals", "memorization", "corpora")
     cut = {name: _cut(getattr(results, name), how) for name in names}
     cut_analyses = {name: _cut(table, how) for name, table in results.analyses.items()}
-    made = {"recency": signal_figure.specification(_cut(seen, how), "pass")}
+    made = {"recency": recency_figure.specification(_cut(seen, how), "pass")}
     alone: list[dict[str, Any]] = [{name: table} for name, table in cut.items()]
     for changes in (*alone, {"analyses": cut_analyses}, {**cut, "analyses": cut_analyses}):
         drawn = figures.figures(replace(results, **changes), _cut(timings, how))

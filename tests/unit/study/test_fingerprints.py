@@ -56,7 +56,7 @@ def test_a_finished_study_is_its_own(fakes: Fakes) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "first", "said", "refused"),
     [
-        ("data/held_out_share", 0.2, "data/clusters", "held_out_share: 0.1 there, 0.2 asked", True),
+        ("data/held_out_fraction", 0.2, "data/clusters", "held_out_fraction: 0.1 there, 0.2 asked", True),
         ("data/components/verse/take_characters", 50000, "data/sources/verse",
          "take_characters: 60000 there, 50000 asked", True),
         ("data/append_eod", True, "data/held-out", "append_eod: False there, True asked", True),
@@ -91,7 +91,7 @@ def test_what_was_made_of_it_is_not_the_studys_either(fakes: Fakes) -> None:
     """Scores of a model of other settings, tasks of another split; a parent that is gone is no fault."""
     model = f"models/{TINY}/step8/manifest.json"
     content = read_json(fakes.root / model)
-    write_json(fakes.root / model, {**content, "science": {**content["science"], "precision": "bf16"}})
+    write_json(fakes.root / model, {**content, "settings": {**content["settings"], "precision": "bf16"}})
     found = stale(fakes.study, fakes.root)
     assert found[model] == ["precision: 'bf16' there, 'fp32' asked"]
     assert found[f"results/evals/{TINY}/zero-shot/step8.json"] == [f"made from another {model} than there is now"]
@@ -100,7 +100,7 @@ def test_what_was_made_of_it_is_not_the_studys_either(fakes: Fakes) -> None:
     assert stale(fakes.study, fakes.root) == {}
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"science": 3}', '{"parents": []}', "[" * 5000])
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"settings": 3}', '{"parents": []}', "[" * 5000])
 def test_a_manifest_that_cannot_be_read_is_made_again(fakes: Fakes, content: str) -> None:
     path = "data/tasks/manifest.json"
     (fakes.root / path).write_text(content)
@@ -120,10 +120,10 @@ def test_no_consumer_uses_it(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> N
     require(fakes.study, Path("data/clusters/manifest.json"))
     said = (
         r"clusters/manifest.json: not made with the study's settings\n"
-        r"  held_out_share: 0.1 there, 0.2 asked\n.* rm data/clusters/manifest.json"
+        r"  held_out_fraction: 0.1 there, 0.2 asked\n.* rm data/clusters/manifest.json"
     )
     with pytest.raises(UserError, match=said):
-        require(changed("data/held_out_share", 0.2), Path("data/clusters/manifest.json"))
+        require(changed("data/held_out_fraction", 0.2), Path("data/clusters/manifest.json"))
     model = Path(f"models/{TINY}/step8/manifest.json")
     model.write_text(json.dumps(read_json(model)))  # the same settings, in other bytes
     with pytest.raises(UserError, match=r"step8.json: not made from what the study has now\n  made from another"):
@@ -135,9 +135,9 @@ def test_data_of_another_study_behind_a_link_is_neither_used_nor_undone(fakes: F
     folder.mkdir()
     (folder / "data").symlink_to(fakes.root / "data")
     check_shared(fakes.study, folder)
-    with pytest.raises(UserError, match=r"out of this study's folder.*\n  held_out_share: 0.1 there, 0.2 asked"):
-        check_shared(changed("data/held_out_share", 0.2), folder)
-    check_shared(changed("data/held_out_share", 0.2), fakes.root)  # its own is made again
+    with pytest.raises(UserError, match=r"out of this study's folder.*\n  held_out_fraction: 0.1 there, 0.2 asked"):
+        check_shared(changed("data/held_out_fraction", 0.2), folder)
+    check_shared(changed("data/held_out_fraction", 0.2), fakes.root)  # its own is made again
 
 
 # --- raw texts ---------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def test_a_text_that_was_only_touched_is_the_same(of_files: Study) -> None:
     check_training(of_files, Path())
 
 
-# --- batches, legs, and steps kept ---------------------------------------------------------------
+# --- batches, segments, and steps kept ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -204,11 +204,11 @@ def test_a_text_that_was_only_touched_is_the_same(of_files: Study) -> None:
     [
         ("runtime/checkpoints_per_batch", 2, {f"models/{TINY}/step4/manifest.json",
                                               f"results/memorization/{TINY}/step1.parquet"}),
-        ("runtime/legs", 2, {f"checkpoints/{TINY}/manifest.json"}),
+        ("runtime/segments", 2, {f"checkpoints/{TINY}/manifest.json"}),
         ("memorization/steps", [8], {f"results/memorization/{TINY}/step8.parquet"}),
     ],
 )  # fmt: skip
-def test_other_batches_and_legs_are_no_reason_to_run(fakes: Fakes, key: str, value: Any, moved: set[str]) -> None:
+def test_other_batches_and_segments_are_no_reason_to_run(fakes: Fakes, key: str, value: Any, moved: set[str]) -> None:
     study = changed(key, value)
     made_again, forgotten = corrections(study, STUDY_FILE, fakes.root)
     assert made_again == [] and moved <= set(forgotten)
@@ -252,7 +252,7 @@ def test_lengthening_names_the_way_that_works(fakes: Fakes) -> None:
 
 def test_fingerprints_of_valid_studies_stay(fakes: Fakes) -> None:
     """What a run's manifest holds is what it held before: nobody's checkpoints are undone by a comparison."""
-    science = read_json(fakes.root / f"checkpoints/{TINY}/manifest.json")["science"]
-    assert digest_of({key: science[key] for key in science if key != "parents"}) == digest_of(
-        fakes.study.train_science(TINY)
+    settings = read_json(fakes.root / f"checkpoints/{TINY}/manifest.json")["settings"]
+    assert digest_of({key: settings[key] for key in settings if key != "parents"}) == digest_of(
+        fakes.study.train_settings(TINY)
     )

@@ -40,17 +40,17 @@ def test_a_pattern_names_several_parents() -> None:
     child = made.run(children[2])
     assert (child.corpus, child.init_seed, child.first_step, child.updates) == ("deduped", 1234, 4, 4)
     assert made.steps(child.name) == [8]
-    assert made.train_science(child.name)["origin"] == {
+    assert made.train_settings(child.name)["origin"] == {
         "run": "pythia-tiny-deduped", "folder": None, "step": 4, "transform": "feminine-pronouns", "between": [4, 8]
     }  # fmt: skip
-    assert "origin" not in made.train_science("pythia-tiny")
+    assert "origin" not in made.train_settings("pythia-tiny")
 
 
-def test_legs_share_out_the_updates_that_are_left() -> None:
+def test_segments_share_out_the_updates_that_are_left() -> None:
     made = study(longer=parent(step=4, training={"steps": 16}))
-    runtime = made.file.runtime.model_copy(update={"legs": 3})
+    runtime = made.file.runtime.model_copy(update={"segments": 3})
     made = Study(made.file.model_copy(update={"runtime": runtime}))
-    assert made.leg_ends("pythia-tiny-intervention-longer") == [8, 12, 16]
+    assert made.segment_ends("pythia-tiny-intervention-longer") == [8, 12, 16]
 
 
 def test_a_checkpoint_in_a_folder_has_its_own_first_step() -> None:

@@ -91,8 +91,10 @@ def test_minutes_hold_the_published_times_with_room_and_the_limit() -> None:
         hours = training_minutes(PYTHIA.run(f"pythia-{name}"), runtime(), VOCABULARY) / 60
         assert 1.2 * published < hours < 4 * published
     assert training_minutes(PYTHIA.run("pythia-12b"), runtime(job_hours=24), VOCABULARY) == 24 * 60
-    whole, leg = (training_minutes(PYTHIA.run("pythia-70m"), runtime(legs=legs), VOCABULARY) for legs in (1, 10))
-    assert whole / 10 < leg < whole / 5
+    whole, segment = (
+        training_minutes(PYTHIA.run("pythia-70m"), runtime(segments=segments), VOCABULARY) for segments in (1, 10)
+    )
+    assert whole / 10 < segment < whole / 5
 
 
 def test_what_begins_again_gets_more_time_each_attempt_up_to_the_limit() -> None:

@@ -29,10 +29,10 @@ def test_training_is_cut_at_stored_states() -> None:
     assert found == [Interval("pythia-460k", 0, 64), Interval("pythia-460k", 64, 800)]
 
 
-def test_a_long_stretch_ends_at_the_last_saved_step_within_reach() -> None:
-    cut = {(i.begin, i.end) for i in sampling.intervals(study(most_updates=400))}
+def test_a_long_span_ends_at_the_last_saved_step_within_reach() -> None:
+    cut = {(i.begin, i.end) for i in sampling.intervals(study(max_steps=400))}
     assert cut == {(0, 64), (64, 400)}
-    least = {(i.begin, i.end) for i in sampling.intervals(study(most_updates=10))}
+    least = {(i.begin, i.end) for i in sampling.intervals(study(max_steps=10))}
     assert least == {(0, 8), (64, 128)}  # never less than to the next saved step
 
 
@@ -44,10 +44,10 @@ def test_a_run_that_goes_on_from_a_parent_begins_at_its_state() -> None:
 
 
 def test_anybody_can_draw_the_sample_again() -> None:
-    asked = study(seed=7, legs=2)
+    asked = study(seed=7, segments=2)
     names = [interval.name for interval in sampling.intervals(asked)]
     by_hand = sorted(names, key=lambda name: hashlib.sha256(f"7/{name}".encode()).hexdigest())[:2]
-    assert [interval.name for interval in sampling.legs(asked)] == by_hand
+    assert [interval.name for interval in sampling.segments(asked)] == by_hand
 
 
 @given(names=st.sets(st.text("abc", min_size=1, max_size=3), min_size=2), seed=st.integers(1, 99))
@@ -65,7 +65,7 @@ def test_drawn_updates_are_updates_of_their_run() -> None:
 
 
 def test_checkpoints_before_the_end_of_warm_up_are_not_asked() -> None:
-    assert sampling.signal_steps(study(), "pythia-160k") == [64, 128, 200, 400, 600, 800]
+    assert sampling.recency_steps(study(), "pythia-160k") == [64, 128, 200, 400, 600, 800]
 
 
 @given(count=st.integers(1, 200), most=st.integers(2, 30))
@@ -90,11 +90,11 @@ def test_an_auditors_sample_has_a_verdict_of_its_own() -> None:
 
 
 def test_the_chance_to_meet_a_forged_part_is_the_share_that_is_drawn() -> None:
-    whole = study(legs=10**6, models=10**6, data_steps=0)
-    stretches, points = len(sampling.intervals(whole)), sum(len(whole.steps(run)) for run in whole.trained)
+    whole = study(segments=10**6, models=10**6, data_steps=0)
+    spans, points = len(sampling.intervals(whole)), sum(len(whole.steps(run)) for run in whole.trained)
     lines = sampling.chances(whole)
-    assert f"training: 100 % ({stretches} of {stretches} drawn)" in lines[0] and "100 %" in lines[1]
+    assert f"training: 100 % ({spans} of {spans} drawn)" in lines[0] and "100 %" in lines[1]
     assert ": 0 % (0 of" in lines[2] and "held-out split: 0 %" in lines[3]
-    one = sampling.chances(study(legs=1, models=3))
-    assert f": {100 / stretches:.3g} % (1 of {stretches} drawn)" in one[0]
+    one = sampling.chances(study(segments=1, models=3))
+    assert f": {100 / spans:.3g} % (1 of {spans} drawn)" in one[0]
     assert f": {300 / points:.3g} % (3 of {points} drawn)" in one[1]

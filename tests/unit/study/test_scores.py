@@ -1,4 +1,4 @@
-"""Mistakes about tasks and planted strings that would end a job after hours of training."""
+"""Mistakes about tasks and canaries that would end a job after hours of training."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_more_examples_than_own_tasks_have_are_refused() -> None:
     check_shots(parse(content))
 
 
-def test_planted_strings_that_may_be_too_short_are_refused() -> None:
+def test_canaries_that_may_be_too_short_are_refused() -> None:
     content = smoke()
-    content["data"]["components"]["planted"]["planted"]["words"] = 63
+    content["data"]["components"]["canaries"]["canaries"]["words"] = 63
     with pytest.raises(UserError, match=r"planted.words: 63 words may be fewer tokens(.|\n)*words: 64"):
         parse(content)

@@ -76,7 +76,7 @@ def test_v0_runs_are_the_first_suite_under_its_old_names() -> None:
         assert run.rows == 143_000 * 1024
         apart = 500 if large_batch else 1000
         assert study.steps(name) == list(range(0, run.training.steps + 1, apart)) and len(study.steps(name)) == 144
-        assert run.training.learning_rate.floor_share == (0.0 if run.size.name in ("6.9b", "12b") else 0.1)
+        assert run.training.learning_rate.floor_fraction == (0.0 if run.size.name in ("6.9b", "12b") else 0.1)
         assert run.training.precision == "fp16"
 
 
@@ -150,7 +150,7 @@ def test_overrides_of_checkpoints_change_those_of_their_runs(content: Any) -> No
     assert [step for step in study.steps("pythia-1.7m-deduped") if step > 128] == [256, 512, 700]
     assert study.optimizer_steps("pythia-1.7m") == [0, 64, 800]
     assert [step for step in study.steps("pythia-460k") if step > 128] == [200, 400, 600, 800]
-    assert study.train_science("pythia-1.7m")["steps"] == study.steps("pythia-1.7m")
+    assert study.train_settings("pythia-1.7m")["steps"] == study.steps("pythia-1.7m")
 
 
 def test_names_stand_in_run_names_and_nowhere_else(content: Any) -> None:
@@ -246,7 +246,7 @@ REFUSALS = [
     (["training", "steps"], 143e3, ["whole number", "steps: 143000"]),
     (["data", "tokenizer", "revision"], 1234567, ["revision: '1234567'"]),
     (["training", "precision"], "fp16", ["'fp16'", "where runtime.device is cpu", "precision: fp32"]),
-    (["runtime", "legs"], 801, ["runtime.legs", "at most 800"]),
+    (["runtime", "segments"], 801, ["runtime.segments", "at most 800"]),
     (["runtime", "threads"], 10**6, ["at most 1024"]),
     (["runtime", "data_parts"], 10**9, ["at most 10000"]),
     (["training", "steps"], 800_000_000, ["checkpoints.schedule.every", "at most 10,000 saved steps"]),

@@ -81,15 +81,15 @@ def test_forward_and_gradients_equal_transformers(size: Size, recompute: bool) -
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("tokens", [1, 64, 65, 200])  # one stretch of 64, a bit more, four
-def test_the_loss_in_stretches_is_the_whole_one(tokens: int, dtype: torch.dtype, monkeypatch: MonkeyPatch) -> None:
+@pytest.mark.parametrize("tokens", [1, 64, 65, 200])  # one span of 64, a bit more, four
+def test_the_loss_in_spans_is_the_whole_one(tokens: int, dtype: torch.dtype, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setitem(LOGITS, "cpu", 1)
     generator = torch.Generator().manual_seed(tokens)
     states = torch.randn(tokens, 16, generator=generator).to(dtype).requires_grad_()
     weight = torch.randn(VOCABULARY, 16, generator=generator).to(dtype).requires_grad_()
     targets = torch.randint(0, VOCABULARY, (tokens,), generator=generator)
     whole = torch.nn.functional.cross_entropy((states @ weight.T).float(), targets, reduction="none")
-    (3 * whole.mean()).backward()  # three stands for the loss scale and the share of a micro-batch
+    (3 * whole.mean()).backward()  # three stands for the loss scale and the fraction of a micro-batch
     wanted = [tensor.grad for tensor in (states, weight)]
     states.grad = weight.grad = None
     assert torch.allclose(token_losses(states.detach(), weight.detach(), targets), whole, atol=1e-6)
@@ -196,27 +196,27 @@ def test_init_depends_on_the_seed_only() -> None:
 
 
 def shape(schedule: str) -> LearningRate:
-    return LearningRate(schedule=schedule, warmup_share=0.01, floor_share=0.1)
+    return LearningRate(schedule=schedule, warmup_fraction=0.01, floor_fraction=0.1)
 
 
 @pytest.mark.parametrize(
-    ("applied", "share"),
+    ("applied", "fraction"),
     [(0, 0.0), (5, 0.5), (10, 1.0), (500, 1.0), (800, 1.0), (850, 0.775), (900, 0.55), (1000, 0.1), (1200, 0.1)],
 )
-def test_wsd_is_flat_and_then_a_line_to_the_floor(applied: int, share: float) -> None:
-    wsd = LearningRate(schedule="wsd", warmup_share=0.01, floor_share=0.1, decay_share=0.2)
-    assert learning_rate(applied, 1000, 2e-3, wsd) == pytest.approx(2e-3 * share)
+def test_wsd_is_flat_and_then_a_line_to_the_floor(applied: int, fraction: float) -> None:
+    wsd = LearningRate(schedule="wsd", warmup_fraction=0.01, floor_fraction=0.1, decay_fraction=0.2)
+    assert learning_rate(applied, 1000, 2e-3, wsd) == pytest.approx(2e-3 * fraction)
 
 
 def test_a_decay_share_belongs_to_wsd_alone() -> None:
     with pytest.raises(ValueError, match="goes with schedule: wsd"):
-        LearningRate(schedule="wsd", warmup_share=0.01, floor_share=0.1)
+        LearningRate(schedule="wsd", warmup_fraction=0.01, floor_fraction=0.1)
     with pytest.raises(ValueError, match="goes with schedule: wsd"):
-        LearningRate(schedule="cosine", warmup_share=0.01, floor_share=0.1, decay_share=0.2)
+        LearningRate(schedule="cosine", warmup_fraction=0.01, floor_fraction=0.1, decay_fraction=0.2)
 
 
 @pytest.mark.parametrize(
-    ("applied", "share"),
+    ("applied", "fraction"),
     # gpt-neox v1.0's curve over Pythia's 143,000 steps, computed from its formula
     [
         (0, 0.0),
@@ -229,13 +229,15 @@ def test_a_decay_share_belongs_to_wsd_alone() -> None:
         (143_000, 0.1),
     ],
 )
-def test_pythia_learning_rate(applied: int, share: float) -> None:
-    assert learning_rate(applied, 143_000, 2e-4, shape("pythia-v1")) == pytest.approx(2e-4 * share, rel=5e-4)
+def test_pythia_learning_rate(applied: int, fraction: float) -> None:
+    assert learning_rate(applied, 143_000, 2e-4, shape("pythia-v1")) == pytest.approx(2e-4 * fraction, rel=5e-4)
 
 
-@pytest.mark.parametrize(("applied", "share"), [(71_500, 0.5571), (100_000, 0.2898), (115_139, 0.1833), (143_000, 0.1)])
-def test_usual_cosine(applied: int, share: float) -> None:
-    assert learning_rate(applied, 143_000, 1.0, shape("cosine")) == pytest.approx(share, abs=2e-3)
+@pytest.mark.parametrize(
+    ("applied", "fraction"), [(71_500, 0.5571), (100_000, 0.2898), (115_139, 0.1833), (143_000, 0.1)]
+)
+def test_usual_cosine(applied: int, fraction: float) -> None:
+    assert learning_rate(applied, 143_000, 1.0, shape("cosine")) == pytest.approx(fraction, abs=2e-3)
 
 
 def test_decay_spares_norms_and_biases() -> None:

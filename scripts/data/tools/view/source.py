@@ -69,8 +69,8 @@ def source_of(arguments: argparse.Namespace) -> Source:
     runs = readers(study, arguments.corpus, arguments.seed, arguments.run)
     corpus, seed, batch_size = runs[0].corpus, runs[0].data_seed, runs[0].training.batch_size
     order = paths.order(corpus, seed) / manifest.NAME
-    made_for = manifest.read(order, "order")["science"]
-    if lines := manifest.differing(made_for, study.order_science(corpus, seed)):
+    made_for = manifest.read(order, "order")["settings"]
+    if lines := manifest.differing(made_for, study.order_settings(corpus, seed)):
         raise UserError(f"{order}: is not the order of {arguments.study}:\n  " + "\n  ".join(lines))
     saved = sorted({step for run in runs for step in study.steps(run.name)})
     steps = max(run.training.steps for run in runs)

@@ -23,7 +23,7 @@ MOST_ROWS = 1024  # shown as text whatever --rows says: a batch of Pythia's is 8
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 
-def stretches(steps: range, rows: range, batch_size: int) -> Iterator[range]:
+def spans(steps: range, rows: range, batch_size: int) -> Iterator[range]:
     """Places of rows `rows` of every batch of the iterations `steps`, as few ranges as there can be."""
     if len(rows) == batch_size:
         yield range(steps.start * batch_size, steps.stop * batch_size)
@@ -34,9 +34,9 @@ def stretches(steps: range, rows: range, batch_size: int) -> Iterator[range]:
 
 def blocks(places: Sequence[range], size: int) -> Iterator[range]:
     """The same places, at most `size` at a time."""
-    for stretch in places:
-        for start in range(stretch.start, stretch.stop, size):
-            yield range(start, min(start + size, stretch.stop))
+    for span in places:
+        for start in range(span.start, span.stop, size):
+            yield range(start, min(start + size, span.stop))
 
 
 def write_ids(path: Path, rows: Rows, places: Sequence[range]) -> None:
@@ -161,7 +161,7 @@ def main() -> None:
     steps = span_of("--steps", arguments.steps, source.steps)
     batch = range(source.batch_size)
     rows = span_of("--rows", arguments.rows, source.batch_size) if arguments.rows else batch
-    places = list(stretches(steps, rows, source.batch_size))
+    places = list(spans(steps, rows, source.batch_size))
     for path in (arguments.ids, arguments.html):
         if path is not None and path.is_dir():
             raise UserError(f"{path}: a folder; name the file to write")

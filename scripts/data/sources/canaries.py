@@ -1,4 +1,4 @@
-"""Planted strings: texts that stand in a corpus a known number of times (config: data.components.<x>.planted)."""
+"""Canaries: texts that stand in a corpus a known number of times (config: data.components.<x>.canaries)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.study.config.data import Planted
+from scripts.study.config.data import Canaries
 
 # everyday words, so that a tokenizer trained with them learns nothing odd
-WORDS = Path(__file__).with_name("planted_words.txt").read_text(encoding="utf-8").split()
-ORIGIN = re.compile(r"planted-(\d+)-(\d+)#\d+")
+WORDS = Path(__file__).with_name("canary_words.txt").read_text(encoding="utf-8").split()
+ORIGIN = re.compile(r"canary-(\d+)-(\d+)#\d+")
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class String:
 
     @property
     def origins(self) -> Iterator[str]:
-        """The origin of each copy: planted-<count>-<number>#<copy>."""
-        return (f"planted-{self.count}-{self.number}#{copy}" for copy in range(self.count))
+        """The origin of each copy: canary-<count>-<number>#<copy>."""
+        return (f"canary-{self.count}-{self.number}#{copy}" for copy in range(self.count))
 
 
-def strings(planted: Planted) -> Iterator[String]:
+def strings(planted: Canaries) -> Iterator[String]:
     """All strings; each depends on the seed, its count and its number alone."""
     for count in planted.counts:
         for number in range(planted.strings):
@@ -39,7 +39,7 @@ def strings(planted: Planted) -> Iterator[String]:
             yield String(" ".join(WORDS[word] for word in chosen) + "\n", count, number)
 
 
-def planted_count(origin: str) -> int:
+def canary_count(origin: str) -> int:
     """How often the string of a document of this origin was planted; 0 of any other origin."""
     found = ORIGIN.fullmatch(origin)
     return int(found[1]) if found else 0

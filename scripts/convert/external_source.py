@@ -16,7 +16,7 @@ from scripts.convert.publish.local import git_sha1
 from scripts.convert.publish.revisions import File, place
 from scripts.convert.tokenizer_files import FILES as TOKENIZER_FILES
 from scripts.neox import hf_files
-from scripts.study.config.published import PublishedRun
+from scripts.study.config.external import ExternalRun
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -56,7 +56,7 @@ class Source(Protocol):
 class FolderSource:
     """A folder with a folder a revision, of Transformers models."""
 
-    def __init__(self, wanted: PublishedRun) -> None:
+    def __init__(self, wanted: ExternalRun) -> None:
         self.wanted = wanted
 
     def of(self, step: int) -> Path:
@@ -88,7 +88,7 @@ class FolderSource:
 class HubSource:
     """A repository of the hub with a branch a step; downloads lie in `staging` until they are whole."""
 
-    def __init__(self, wanted: PublishedRun, staging: Path, api: HfApi) -> None:
+    def __init__(self, wanted: ExternalRun, staging: Path, api: HfApi) -> None:
         assert wanted.repo is not None
         self.wanted, self.repo, self.staging, self.api = wanted, wanted.repo, staging, api
 
@@ -155,7 +155,7 @@ class HubSource:
         shutil.rmtree(folder)
 
 
-def source_of(wanted: PublishedRun, staging: Path) -> FolderSource | HubSource:
+def source_of(wanted: ExternalRun, staging: Path) -> FolderSource | HubSource:
     """The source that a published run names."""
     if wanted.folder is not None:
         return FolderSource(wanted)

@@ -1,4 +1,4 @@
-"""The evidence of a finished study: what others' tools read of it, and its signature."""
+"""The provenance of a finished study: what others' tools read of it, and its signature."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_crate_without_its_workflow_is_none(finished: Workflow, tmp_path: Path
     content = read_json(finished.folder / "ro-crate-metadata.json")
     root = next(entity for entity in content["@graph"] if entity["@id"] == "./")
     del root["mainEntity"]
-    shutil.copytree(finished.folder / "results/evidence", tmp_path / "results/evidence")
+    shutil.copytree(finished.folder / "results/provenance", tmp_path / "results/provenance")
     (tmp_path / "ro-crate-metadata.json").write_text(json.dumps(content))
     settings = services.ValidationSettings(
         rocrate_uri=str(tmp_path),
@@ -71,7 +71,7 @@ def test_a_crate_without_its_workflow_is_none(finished: Workflow, tmp_path: Path
 
 
 def test_the_statement_names_every_artefact_by_its_bytes(finished: Workflow) -> None:
-    content = read_json(finished.folder / "results/evidence/statement.json")
+    content = read_json(finished.folder / "results/provenance/statement.json")
     assert content["_type"] == "https://in-toto.io/Statement/v1"
     named = {subject["name"]: subject["digest"]["sha256"] for subject in content["subject"]}
     for run in ("pythia-tiny", "pythia-small"):
@@ -83,11 +83,11 @@ def test_the_statement_names_every_artefact_by_its_bytes(finished: Workflow) -> 
 
 
 def test_the_checklist_is_filled_from_the_study(finished: Workflow) -> None:
-    text = (finished.folder / "results/evidence/checklist.md").read_text()
+    text = (finished.folder / "results/provenance/checklist.md").read_text()
     for told in ("3: pythia-tiny, pythia-small, pythia-tiny-deduped", "torch 2.13.0", "cramjam 2.8.3", "width 32"):
         assert told in text
     assert "| Energy | not told by the study's files" in text
-    table = (finished.folder / "results/evidence/artifact.md").read_text()
+    table = (finished.folder / "results/provenance/artifact.md").read_text()
     assert "results/audit/replay.json: pass" in table
 
 
@@ -104,10 +104,10 @@ def test_a_signature_holds_until_a_file_changes(finished: Workflow, tmp_path: Pa
     assert signed.returncode == 0, signed.stderr
     verified = copy.command_line("scripts.audit", "provenance", "--verify-with", str(public))
     assert verified.returncode == 0, verified.stderr
-    statement = copy.folder / "results/evidence/statement.json"
+    statement = copy.folder / "results/provenance/statement.json"
     statement.write_text(statement.read_text().replace("pythia-tiny", "pythia-tinj", 1))
     refused = copy.command_line("scripts.audit", "provenance", "--verify-with", str(public))
-    assert refused.returncode == 2 and "results/evidence.sig: does not fit results/evidence" in refused.stderr
+    assert refused.returncode == 2 and "results/provenance.sig: does not fit results/provenance" in refused.stderr
 
 
 def test_a_missing_artefact_is_refused_by_name(finished: Workflow, tmp_path: Path) -> None:
@@ -118,8 +118,8 @@ def test_a_missing_artefact_is_refused_by_name(finished: Workflow, tmp_path: Pat
 
 def test_evidence_is_made_after_all_it_tells_of(finished: Workflow) -> None:
     """The verdicts of every part stand in the table, and the crate's Snakemake is the one that ran."""
-    table = (finished.folder / "results/evidence/artifact.md").read_text()
-    for part in ("integrity", "replay", "signal", "verdict"):
+    table = (finished.folder / "results/provenance/artifact.md").read_text()
+    for part in ("integrity", "replay", "recency", "verdict"):
         assert f"results/audit/{part}.json: pass" in table
     content = read_json(finished.folder / "ro-crate-metadata.json")
     language = next(entity for entity in content["@graph"] if entity["@id"] == "#snakemake")
@@ -132,5 +132,5 @@ def test_evidence_waits_for_models_that_nothing_looks_at(tmp_path: Path) -> None
     content["runtime"]["checkpoints_per_batch"] = 2
     file = tmp_path / "study.yaml"
     file.write_text(yaml.safe_dump(content))
-    planned = Workflow(tmp_path, file).planned("results/evidence/checklist.md")
+    planned = Workflow(tmp_path, file).planned("results/provenance/checklist.md")
     assert planned["convert"] == 9 and planned["integrity"] == 1  # of three runs steps 0 and 1, 2 and 4, 8

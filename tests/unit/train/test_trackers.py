@@ -1,4 +1,4 @@
-"""TensorBoard and Weights & Biases show what the logbook holds, each step once."""
+"""TensorBoard and Weights & Biases show what the metrics log holds, each step once."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.study import paths
 from scripts.study.config.study_file import Runtime
-from scripts.train import boards
-from scripts.train.board import FOLDER, Boards, check_boards, scalars
-from scripts.train.logbook import EXACT, Logbook
+from scripts.train import track
+from scripts.train.metrics import EXACT, MetricsLog
+from scripts.train.trackers import FOLDER, Trackers, check_trackers, scalars
 
 
 def runtime(**asked: Any) -> Runtime:
     return Runtime(device="cpu", threads=1, checkpoints_per_batch=1, **asked)
 
 
-def book(root: Path, active: bool = True, **asked: Any) -> Logbook:
+def book(root: Path, active: bool = True, **asked: Any) -> MetricsLog:
     root.mkdir(exist_ok=True)
-    return Logbook(root, active, Boards(runtime(**asked), "pythia-tiny", {"width": 32}))
+    return MetricsLog(root, active, Trackers(runtime(**asked), "pythia-tiny", {"width": 32}))
 
 
-def write(log: Logbook, steps: range) -> None:
+def write(log: MetricsLog, steps: range) -> None:
     for step in steps:
         log.write(EXACT[0], {"step": step, "loss": 4 / step, "gradient_norm": None, "applied": 1, "rows": "ab12"})
         log.write(paths.TIMING, {"step": step, "seconds": 0.5})
@@ -74,13 +74,13 @@ def test_a_resumed_run_has_each_step_once(tmp_path: Path) -> None:
     log = book(tmp_path, tensorboard=True)
     log.rewind({})
     write(log, range(1, 3))
-    log.boards.flush()
+    log.trackers.flush()
     log = book(tmp_path, tensorboard=True)
     log.rewind({})
     write(log, range(1, 5))
     lengths = log.lengths()  # as a save takes them
     write(log, range(5, 8))
-    log.boards.flush()
+    log.trackers.flush()
     log = book(tmp_path, tensorboard=True)
     log.rewind(lengths)
     write(log, range(5, 13))
@@ -174,21 +174,21 @@ def test_wandb_that_cannot_begin_says_what_to_do(tmp_path: Path, monkeypatch: py
 def test_wandb_without_its_package_is_refused_before_the_first_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check_boards(runtime())
+    check_trackers(runtime())
     (tmp_path / "wandb").mkdir()  # W&B's own folder of results must not pass for the package
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     with pytest.raises(UserError, match=r"runtime\.wandb: 'suite' is not allowed(.|\n)+pip install wandb"):
-        check_boards(runtime(wandb="suite"))
+        check_trackers(runtime(wandb="suite"))
 
 
 def test_a_finished_run_is_shown_from_the_lines_it_logged(tmp_path: Path) -> None:
-    log, asked = book(tmp_path, tensorboard=True), Boards(runtime(tensorboard=True), "a", {})
+    log, asked = book(tmp_path, tensorboard=True), Trackers(runtime(tensorboard=True), "a", {})
     log.rewind({})
     write(log, range(1, 5))
     log.close()
     found = events(tmp_path)
-    assert boards.write(tmp_path, asked) == sum(len(lines(tmp_path, name)) for name in (*EXACT, paths.TIMING))
+    assert track.write(tmp_path, asked) == sum(len(lines(tmp_path, name)) for name in (*EXACT, paths.TIMING))
     assert events(tmp_path) == found and found
     with pytest.raises(UserError, match="the run has logged nothing"):
-        boards.write(tmp_path / "empty", asked)
+        track.write(tmp_path / "empty", asked)

@@ -1,4 +1,4 @@
-"""Train one stretch of a run a second time, from its stored state, and compare every checkpoint in it."""
+"""Train one span of a run a second time, from its stored state, and compare every checkpoint in it."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Four layouts: a CSV of model, num_fewshot, step, task, metric, value; the JSON o
 `evals/pythia-v1/<model>/<shots>/<size>_step<N>.json`); that which GPT-NeoX wrote with it (`evals/pythia-v0`,
 `evals/bias-evals`); that of lm-eval 0.4 (`EleutherAI/polypythias-evals`:
 `<model>/step<N>/<model>/results_<time>.json`). Names become today's: `hendrycksTest-<x>` is `mmlu_<x>`, `ppl` is
-`perplexity`; models are named as runs (scripts/analyze/published/names.py). What a file says of itself counts, not its
+`perplexity`; models are named as runs (scripts/analyze/external/names.py). What a file says of itself counts, not its
 name: the five-shot names of 1b's zero-shot files are wrong, as is v0's folder `five-shot` of 160m, 410m and 1.4b.
 
 Of several files with one score counts, in this order, one in the folder of its number of examples (`zero-shot`,
@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.analyze.published.names import PublishedModel, model_in, model_of
+from scripts.analyze.external.names import ExternalModel, model_in, model_of
 from scripts.common.errors import UserError
 from scripts.common.files import parse_json
 from scripts.common.untrusted import read_bytes
@@ -227,7 +227,7 @@ def _scores(content: dict[str, Any], path: Path) -> Iterator[Score]:
             yield Score(model.names[0], shots, step, task_name(task), kept, number, _number(stderr))
 
 
-def _model_and_step(content: dict[str, Any], config: dict[str, Any], path: Path) -> tuple[PublishedModel, int]:
+def _model_and_step(content: dict[str, Any], config: dict[str, Any], path: Path) -> tuple[ExternalModel, int]:
     """Of config.model_args, a text or a mapping, or of model_name and the path where those are silent."""
     arguments = config.get("model_args") or {}
     if isinstance(arguments, str):
@@ -252,7 +252,7 @@ def _model_and_step(content: dict[str, Any], config: dict[str, Any], path: Path)
     return model, step
 
 
-def _of_neox(arguments: dict[str, Any], path: Path) -> tuple[PublishedModel, int]:
+def _of_neox(arguments: dict[str, Any], path: Path) -> tuple[ExternalModel, int]:
     """Scored by GPT-NeoX itself, as v0 was: the file's name names the model, which its configuration must fit."""
     named = FILE.fullmatch(path.stem)
     model = model_of(named["model"], bare=True) if named else None

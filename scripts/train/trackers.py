@@ -12,7 +12,7 @@ from scripts.study.config.study_file import Runtime
 FOLDER = "tensorboard"  # in the run's folder
 
 
-class Board(Protocol):
+class Tracker(Protocol):
     """One place that shows numbers by step."""
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -51,11 +51,11 @@ class Wandb:
     UserError if it can't be begun.
     """
 
-    def __init__(self, root: Path, project: str, run: str, science: dict[str, Any]) -> None:
+    def __init__(self, root: Path, project: str, run: str, settings: dict[str, Any]) -> None:
         import wandb
 
         try:
-            self.run = wandb.init(project=project, id=run, name=run, resume="allow", dir=str(root), config=science)
+            self.run = wandb.init(project=project, id=run, name=run, resume="allow", dir=str(root), config=settings)
         except wandb.Error as error:
             raise UserError(
                 f"runtime.wandb: {error}\n  write:   wandb login, or export WANDB_MODE=offline, or wandb: null"
@@ -71,36 +71,36 @@ class Wandb:
         self.run.finish()
 
 
-class Boards:
-    """Every board that a run's `runtime` asks for; none is loaded that is not."""
+class Trackers:
+    """Every tracker that a run's `runtime` asks for; none is loaded that is not."""
 
-    def __init__(self, runtime: Runtime, run: str, science: dict[str, Any]) -> None:
-        self.runtime, self.run, self.science = runtime, run, science
-        self.boards: list[Board] = []
+    def __init__(self, runtime: Runtime, run: str, settings: dict[str, Any]) -> None:
+        self.runtime, self.run, self.settings = runtime, run, settings
+        self.trackers: list[Tracker] = []
 
     def open(self, root: Path, last: int) -> None:
         """Begin after step `last`, the newest that is logged for good; -1 if there is none."""
         if self.runtime.tensorboard:
-            self.boards.append(TensorBoard(root, last + 1))
+            self.trackers.append(TensorBoard(root, last + 1))
         if self.runtime.wandb is not None:
-            self.boards.append(Wandb(root, self.runtime.wandb, self.run, self.science))
+            self.trackers.append(Wandb(root, self.runtime.wandb, self.run, self.settings))
 
     def write(self, name: str, line: dict[str, Any]) -> None:
         """Show the numbers of a line of the file `name`, which tags them: metrics/loss."""
-        if self.boards:
+        if self.trackers:
             values = scalars(Path(name).stem, {key: value for key, value in line.items() if key != "step"})
-            for board in self.boards:
-                board.write(line["step"], values)
+            for tracker in self.trackers:
+                tracker.write(line["step"], values)
 
     def flush(self) -> None:
         """Make what was written survive a kill."""
-        for board in self.boards:
-            board.flush()
+        for tracker in self.trackers:
+            tracker.flush()
 
     def close(self) -> None:
         """Nothing more will come."""
-        while self.boards:
-            self.boards.pop().close()
+        while self.trackers:
+            self.trackers.pop().close()
 
 
 def scalars(tag: str, value: Any) -> dict[str, float]:
@@ -110,7 +110,7 @@ def scalars(tag: str, value: Any) -> dict[str, float]:
     return {tag: value} if isinstance(value, int | float) else {}
 
 
-def check_boards(runtime: Runtime) -> None:
+def check_trackers(runtime: Runtime) -> None:
     """Refuse Weights & Biases where its package is missing."""
     if runtime.wandb is not None:
         found = importlib.util.find_spec("wandb")

@@ -10,16 +10,16 @@ from typing import Any
 
 from scripts.common.errors import UserError
 from scripts.study import paths
-from scripts.train.board import Boards
+from scripts.train.trackers import Trackers
 
 EXACT = (paths.METRICS, paths.HELD_OUT_LOSSES)
 
 
-class Logbook:
-    """Append-only files in a run's folder, and the boards that show the same lines; only rank 0 writes."""
+class MetricsLog:
+    """Append-only files in a run's folder, and the trackers that show the same lines; only rank 0 writes."""
 
-    def __init__(self, root: Path, active: bool, boards: Boards) -> None:
-        self.root, self.active, self.boards = root, active, boards
+    def __init__(self, root: Path, active: bool, trackers: Trackers) -> None:
+        self.root, self.active, self.trackers = root, active, trackers
 
     def rewind(self, lengths: dict[str, int]) -> None:
         """Cut the exact files to the lengths in bytes a resume state names; none named: start anew."""
@@ -32,20 +32,20 @@ class Logbook:
                 raise UserError(f"{path}: {path.stat().st_size} bytes, the resume state was saved after {length}")
             os.truncate(path, length)
         (self.root / paths.TIMING).touch()
-        self.boards.open(self.root, max(last_step(self.root / name) for name in EXACT))
+        self.trackers.open(self.root, max(last_step(self.root / name) for name in EXACT))
 
     def write(self, name: str, line: dict[str, Any]) -> None:
         """Append one line."""
         if self.active:
             with (self.root / name).open("a") as handle:
                 handle.write(json.dumps(line) + "\n")
-            self.boards.write(name, line)
+            self.trackers.write(name, line)
 
     def lengths(self) -> dict[str, int]:
         """Length in bytes of each exact file, flushed to disk."""
         if not self.active:
             return {}
-        self.boards.flush()
+        self.trackers.flush()
         for name in EXACT:
             with (self.root / name).open("rb") as handle:
                 os.fsync(handle.fileno())
@@ -53,7 +53,7 @@ class Logbook:
 
     def close(self) -> None:
         """Nothing more will come."""
-        self.boards.close()
+        self.trackers.close()
 
     def facts_between(self, after: int, upto: int) -> dict[str, Any]:
         """Of the updates in (after, upto]: a digest of the rows read, how many were applied and skipped, and the lowest

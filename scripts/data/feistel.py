@@ -1,4 +1,4 @@
-"""A keyed permutation of [0, n) computed at each index by itself: the order mode `counter`.
+"""A keyed permutation of [0, n) computed at each index by itself: the order mode `feistel`.
 
 A Feistel network over the smallest even number of bits that holds n, with cycle walking: a result outside
 [0, n) goes through the network again until it falls inside (Black and Rogaway, "Ciphers with arbitrary finite
@@ -18,7 +18,7 @@ ROUNDS = 10  # Luby and Rackoff prove 4 for large domains; a corpus of few rows 
 
 
 @dataclass(frozen=True)
-class Counter:
+class Feistel:
     """Rows 0..count-1 once an epoch, in an order of its own each epoch; there are `epochs` of them."""
 
     data_seed: int

@@ -1,61 +1,61 @@
 # What checkpoints know of the rows they just saw: a job a run that is drawn, then a table, a verdict and a figure.
 
 
-rule signal_run:
+rule recency_run:
     input:
         "checkpoints/{run}/manifest.json",
         corpus_manifest,
         order_manifest,
     output:
-        "results/audit/signal/{run}.json",
+        "results/audit/recency/{run}.json",
     log:
-        "logs/signal/{run}.log",
+        "logs/recency/{run}.log",
     benchmark:
-        "benchmarks/signal/{run}.jsonl"
+        "benchmarks/recency/{run}.jsonl"
     priority: largest_first
     conda:
         "../envs/workflow.yaml"
     threads: THREADS
     resources:
         mem_mb=model_memory,
-        runtime=signal_time,
+        runtime=recency_time,
         gpu=GPUS,
     params:
         study=STUDY_FILE,
-        science=STUDY.file.audit.signal.model_dump(exclude={"runs"}),
+        settings=STUDY.file.audit.recency.model_dump(exclude={"runs"}),
     message:
         "Show checkpoints of {wildcards.run} the rows they just saw"
     shell:
         "python -m scripts.audit recency --study {params.study} --run {wildcards.run} > {log} 2>&1"
 
 
-rule signal:
+rule recency:
     input:
-        SIGNALS,
+        RECENCIES,
     output:
-        "results/audit/signal.json",
-        "results/audit/signal.csv",
+        "results/audit/recency.json",
+        "results/audit/recency.csv",
     log:
-        "logs/signal/all.log",
+        "logs/recency/all.log",
     benchmark:
-        "benchmarks/signal/all.jsonl"
+        "benchmarks/recency/all.jsonl"
     conda:
         "../envs/workflow.yaml"
     resources:
         mem_mb=500,
     params:
         study=STUDY_FILE,
-        runs=sampling.signal_runs(STUDY),
+        runs=sampling.recency_runs(STUDY),
     message:
         "Say which checkpoints fit their place"
     shell:
         "python -m scripts.audit recency --study {params.study} > {log} 2>&1"
 
 
-rule signal_figure:
+rule recency_figure:
     input:
-        "results/audit/signal.json",
-        "results/audit/signal.csv",
+        "results/audit/recency.json",
+        "results/audit/recency.csv",
     output:
         report(
             "results/figures/recency.svg",
@@ -65,9 +65,9 @@ rule signal_figure:
         ),
         "results/figures/recency.json",
     log:
-        "logs/signal/figure.log",
+        "logs/recency/figure.log",
     benchmark:
-        "benchmarks/signal/figure.jsonl"
+        "benchmarks/recency/figure.jsonl"
     conda:
         "../envs/workflow.yaml"
     resources:

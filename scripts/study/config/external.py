@@ -1,4 +1,4 @@
-"""Models of the study file's `published`: runs whose weights somebody else trained, at steps somebody else saved."""
+"""Models of the study file's `external`: runs whose weights somebody else trained, at steps somebody else saved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scripts.study.config.data import Count, Place, Seed, Strict
 Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9{][A-Za-z0-9._{}-]*$")]
 
 
-class PublishedRun(Strict):
+class ExternalRun(Strict):
     """A run that is not trained here: its steps are fetched, hashed, and examined as others."""
 
     repo: str | None = None
@@ -33,7 +33,7 @@ class PublishedRun(Strict):
     """Seed of its weights and of its row order."""
 
     @model_validator(mode="after")
-    def _fits(self) -> PublishedRun:
+    def _fits(self) -> ExternalRun:
         if (self.repo is None) == (self.folder is None):
             raise ValueError("give exactly one of `repo` and `folder`")
         if sorted(set(self.steps)) != self.steps:

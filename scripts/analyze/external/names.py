@@ -22,7 +22,7 @@ BELOW = re.compile(r"(?:global_)?step[-_]?\d+|snapshots|[0-9a-f]{40}|main")  # f
 
 
 @dataclass(frozen=True)
-class PublishedModel:
+class ExternalModel:
     """`size` in today's names; `changed` is "", "pronouns" or "pronouns-long", as the published interventions are."""
 
     size: str
@@ -44,16 +44,16 @@ class PublishedModel:
         """What the number in a revision's name counts of each update: 2 where v0's batches were of 4M tokens."""
         return 2 if self.v0 and self.size in DOUBLED else 1
 
-    def same_run(self, other: PublishedModel) -> bool:
+    def same_run(self, other: ExternalModel) -> bool:
         """Whether both are of one size, corpus and seed; folders do not tell suites and interventions apart."""
         return (self.size, self.corpus, self.seed) == (other.size, other.corpus, other.seed)
 
-    def of_v0(self) -> PublishedModel:
+    def of_v0(self) -> ExternalModel:
         """The model of that name in the suite of 2022."""
         return replace(self, v0=True)
 
 
-def model_of(name: str, *, bare: bool = False) -> PublishedModel | None:
+def model_of(name: str, *, bare: bool = False) -> ExternalModel | None:
     """The model of exactly this name, or None; `bare` allows one without "pythia-", as in file names."""
     found = NAME.fullmatch(name)
     if found is None or not (bare or found["family"]):
@@ -63,11 +63,11 @@ def model_of(name: str, *, bare: bool = False) -> PublishedModel | None:
         return None
     size = found["size"]
     v0 = not found["version"] and (size in OLD_SIZES or found["v0"] is not None)
-    return PublishedModel(OLD_SIZES.get(size, size), found["corpus"] or "", found["seed"] or "", v0,
+    return ExternalModel(OLD_SIZES.get(size, size), found["corpus"] or "", found["seed"] or "", v0,
                           "pronouns-long" if longer else "pronouns" if changed else "")  # fmt: skip
 
 
-def model_in(path: str) -> PublishedModel | None:
+def model_in(path: str) -> ExternalModel | None:
     """The model that a hub's name or a folder is named after, steps aside: EleutherAI/<name>, models/<name>/step3000.
 
     A folder below it that is no step may hold anything, so such a path names none.

@@ -14,7 +14,7 @@ from scripts.common.files import write_json, write_text
 from scripts.study import paths
 from scripts.study.study import Study, load
 
-WORKFLOW = paths.EVIDENCE / "Snakefile"
+WORKFLOW = paths.PROVENANCE / "Snakefile"
 SNAKEFILE = ROOT / "Snakefile"
 
 
@@ -23,15 +23,15 @@ def write(study: Study) -> None:
     from scripts.audit.provenance.crate import metadata
 
     found = artefacts(study)
-    paths.EVIDENCE.mkdir(parents=True, exist_ok=True)
+    paths.PROVENANCE.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(SNAKEFILE, WORKFLOW)
-    write_json(paths.EVIDENCE / "statement.json", statement.statement(study, found))
+    write_json(paths.PROVENANCE / "statement.json", statement.statement(study, found))
     rows = checklist.checklist(study, found)
     write_text(
-        paths.EVIDENCE / "checklist.md", checklist.markdown("Reproducibility checklist", ("item", "answer"), rows)
+        paths.PROVENANCE / "checklist.md", checklist.markdown("Reproducibility checklist", ("item", "answer"), rows)
     )
     table = checklist.artifact_table(len(study.runs), found)
-    write_text(paths.EVIDENCE / "artifact.md", checklist.markdown("ACM artifact table", ("badge", "evidence"), table))
+    write_text(paths.PROVENANCE / "artifact.md", checklist.markdown("ACM artifact table", ("badge", "evidence"), table))
     write_json(paths.CRATE, metadata(study, found, WORKFLOW))
 
 
@@ -44,7 +44,7 @@ def checked_key(option: str, path: Path) -> Path:
 
 def main() -> None:
     parser = Parser(
-        description=f"{__doc__} They lie in {paths.EVIDENCE}/, the crate's {paths.CRATE} at the top of the study's "
+        description=f"{__doc__} They lie in {paths.PROVENANCE}/, the crate's {paths.CRATE} at the top of the study's "
         "folder."
     )
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
@@ -56,12 +56,12 @@ def main() -> None:
     study = load(arguments.study)
     if arguments.verify_with is not None:
         try:
-            statement.verify(paths.EVIDENCE, paths.SIGNATURE, checked_key("--verify-with", arguments.verify_with))
+            statement.verify(paths.PROVENANCE, paths.SIGNATURE, checked_key("--verify-with", arguments.verify_with))
         except ValueError as error:
-            raise UserError(f"{paths.SIGNATURE}: does not fit {paths.EVIDENCE}: {error}") from None
-        print(f"{paths.SIGNATURE}: signed by this key, and nothing in {paths.EVIDENCE} has changed since")
+            raise UserError(f"{paths.SIGNATURE}: does not fit {paths.PROVENANCE}: {error}") from None
+        print(f"{paths.SIGNATURE}: signed by this key, and nothing in {paths.PROVENANCE} has changed since")
         return
     write(study)
     if arguments.sign_with is not None:
-        statement.sign(paths.EVIDENCE, paths.SIGNATURE, checked_key("--sign-with", arguments.sign_with))
-    print(f"{paths.EVIDENCE}, {paths.CRATE}" + (f", {paths.SIGNATURE}" if arguments.sign_with else ""))
+        statement.sign(paths.PROVENANCE, paths.SIGNATURE, checked_key("--sign-with", arguments.sign_with))
+    print(f"{paths.PROVENANCE}, {paths.CRATE}" + (f", {paths.SIGNATURE}" if arguments.sign_with else ""))

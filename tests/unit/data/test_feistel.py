@@ -1,14 +1,14 @@
 """The keyed permutation: a plain reference, the properties of a permutation, and that it looks random."""
 
 import hashlib
-from collections import Counter as Tally
+from collections import Feistel as Tally
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.data.counter import ROUNDS, Counter, permuted, round_keys, unpermuted
+from scripts.data.feistel import ROUNDS, Feistel, permuted, round_keys, unpermuted
 
 COUNTS = st.one_of(st.integers(1, 70), st.integers(71, 5000))
 SEEDS = st.integers(1, 2**40)
@@ -60,7 +60,7 @@ def test_known_values_never_change() -> None:
 
 @given(count=st.integers(1, 300), places=st.lists(st.integers(0, 10**6), max_size=20), seed=SEEDS)
 def test_a_place_has_its_row_whatever_is_asked_beside_it(count: int, places: list[int], seed: int) -> None:
-    order = Counter(seed, count, epochs=1)
+    order = Feistel(seed, count, epochs=1)
     together = order.rows_at(np.array(places, dtype=np.int64)).tolist()
     assert together == [order.rows_at(np.array([place]))[0] for place in places]
     assert together == [reference(place % count, count, seed, place // count) for place in places]
@@ -68,7 +68,7 @@ def test_a_place_has_its_row_whatever_is_asked_beside_it(count: int, places: lis
 
 @given(count=st.integers(1, 100), epochs=st.integers(1, 4), seed=SEEDS)
 def test_every_epoch_has_every_row_once_and_gives_its_place(count: int, epochs: int, seed: int) -> None:
-    order = Counter(seed, count, epochs)
+    order = Feistel(seed, count, epochs)
     rows = order.rows_at(np.arange(count * epochs)).reshape(epochs, count)
     assert all(sorted(epoch) == list(range(count)) for epoch in rows.tolist())
     for epoch, places in enumerate(order.places_of(np.arange(count))):

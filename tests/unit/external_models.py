@@ -65,7 +65,7 @@ def describe(
         folder / manifest.NAME,
         kind=kind,
         subject={"run": RUN, "step": step},
-        science={},
+        settings={},
         files=content_files(folder),
         parents=parents,
         facts=facts,

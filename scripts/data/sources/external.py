@@ -1,4 +1,4 @@
-"""Find or download the published token files of a corpus: data/published/<corpus>/; and join them."""
+"""Find or download the published token files of a corpus: data/external/<corpus>/; and join them."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from scripts.data.megatron.onepass import Joined, Piece, check_pieces
 from scripts.data.megatron.shards import Sharded, check, in_order, unsharded, with_hashes
 from scripts.study import fingerprints, paths
 from scripts.study.catalogue import padded_vocabulary
-from scripts.study.config.data import Published
+from scripts.study.config.data import External
 from scripts.study.study import Study, load
 
 
-def chosen(study: Study, corpus: str) -> Published:
-    """The `published` entry of a corpus; raises UserError for a corpus without one."""
-    known = [name for name, text in study.file.data.corpora.items() if text.published]
+def chosen(study: Study, corpus: str) -> External:
+    """The `external` entry of a corpus; raises UserError for a corpus without one."""
+    known = [name for name, text in study.file.data.corpora.items() if text.external]
     if corpus not in known:
         raise UserError(explain("corpus", corpus, ", ".join(known) or "no corpus is published", near(corpus, known)))
-    published = study.file.data.corpora[corpus].published
+    published = study.file.data.corpora[corpus].external
     assert published is not None
     for key, name in (("shards", published.shards), ("index", published.index)):
         if name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts:
-            raise UserError(explain(f"data.corpora.{corpus}.published.{key}", name, "a name within the folder"))
+            raise UserError(explain(f"data.corpora.{corpus}.external.{key}", name, "a name within the folder"))
     return published
 
 
-def files_among(corpus: str, published: Published, names: Sequence[str], where: str) -> tuple[list[str], str]:
+def files_among(corpus: str, published: External, names: Sequence[str], where: str) -> tuple[list[str], str]:
     """(shards in order, index) among the names of a folder; raises UserError if they are not there."""
-    key = f"data.corpora.{corpus}.published"
+    key = f"data.corpora.{corpus}.external"
     depth = published.shards.count("/")  # as in a shell, * stays within a folder
     shards = [name for name in names if name.count("/") == depth and fnmatchcase(name, published.shards)]
     if not shards:
@@ -54,10 +54,10 @@ def _some(names: Sequence[str]) -> str:
     return f"\n  there is: {shown}" + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else ""
 
 
-def on_disk(corpus: str, published: Published, folder: Path) -> list[Piece]:
+def on_disk(corpus: str, published: External, folder: Path) -> list[Piece]:
     """Shards in order, then the index, in a folder."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder (data.corpora.{corpus}.published.folder)")
+        raise UserError(f"{folder}: no such folder (data.corpora.{corpus}.external.folder)")
     beside = {PurePosixPath(name).parent for name in (published.shards, published.index)}
     found = [path for parent in beside for path in (folder / parent).glob("[!.]*") if path.is_file()]
     names = [path.relative_to(folder).as_posix() for path in found]
@@ -65,7 +65,7 @@ def on_disk(corpus: str, published: Published, folder: Path) -> list[Piece]:
     return [Piece(folder / name, bytes=(folder / name).stat().st_size) for name in (*shards, index)]
 
 
-def on_hub(corpus: str, published: Published, folder: Path) -> list[Piece]:
+def on_hub(corpus: str, published: External, folder: Path) -> list[Piece]:
     """Download the shards and the index; returns them with the hub's length and sha256 (none of small files).
 
     What is there of an earlier download is kept. Raises OSError or the hub's own errors if it can't be reached.
@@ -90,11 +90,11 @@ def _check_room(folder: Path, needed: int) -> None:
         raise UserError(f"{folder}: {needed} bytes are to be downloaded, the disk has {free}; make room")
 
 
-def downloaded(corpus: str, published: Published) -> list[Piece]:
+def downloaded(corpus: str, published: External) -> list[Piece]:
     """Files of the hub; if it can't be reached, those put into the folder by hand, if the study knows their hash."""
     from huggingface_hub.errors import HFValidationError, HTTPError
 
-    folder = paths.published(corpus)
+    folder = paths.external(corpus)
     try:
         return on_hub(corpus, published, folder)
     except (OSError, HTTPError, HFValidationError) as error:
@@ -107,11 +107,11 @@ def downloaded(corpus: str, published: Published) -> list[Piece]:
     raise UserError(
         f"corpus {corpus}: {published.repo} at {published.revision} could not be downloaded\n  because: {reason}\n"
         f"  put {published.shards} and {published.index} of it into {folder}/ and give `hashes` or `sha256` in\n"
-        f"  data.corpora.{corpus}.published, so that they can be checked; or run this again where the hub is reached"
+        f"  data.corpora.{corpus}.external, so that they can be checked; or run this again where the hub is reached"
     )
 
 
-def find(corpus: str, published: Published) -> list[Piece]:
+def find(corpus: str, published: External) -> list[Piece]:
     """Shards in order, then the index, each with what is known of it; all of them are there."""
     pieces = on_disk(corpus, published, Path(published.folder)) if published.folder else downloaded(corpus, published)
     check_pieces(pieces, 1)
@@ -123,10 +123,10 @@ def find(corpus: str, published: Published) -> list[Piece]:
     return [*with_hashes(pieces[:-1], hashes, str(path)), index]
 
 
-def published_files(study: Study, corpus: str) -> Sharded:
+def external_files(study: Study, corpus: str) -> Sharded:
     """The files that this command found, by its manifest; raises UserError if it is of other settings."""
-    path = paths.published(corpus) / manifest.NAME
-    content = manifest.read(path, "published")
+    path = paths.external(corpus) / manifest.NAME
+    content = manifest.read(path, "external")
     fingerprints.require(study, path)
     folder, facts = Path(content["facts"]["folder"]), content["facts"]
     pieces = [Piece(folder / known["name"], known["sha256"], known["bytes"]) for known in facts["shards"]]
@@ -148,10 +148,10 @@ def corpus_facts(corpus: str, tokens: Tokens, seen: Joined) -> dict[str, Any]:
     }
 
 
-def from_published(study: Study, corpus: str) -> None:
+def from_external(study: Study, corpus: str) -> None:
     """Make data/<corpus>/ of the published files, every hash and every token checked."""
     started = time.time()
-    sharded = published_files(study, corpus)
+    sharded = external_files(study, corpus)
     prefix = paths.corpus(corpus) / "tokens"
     with unsharded(sharded, prefix, padded_vocabulary(study.file.data.tokenizer.vocabulary)) as placed:
         if not len(placed.tokens.flat):
@@ -162,9 +162,9 @@ def from_published(study: Study, corpus: str) -> None:
             placed.draft / manifest.NAME,
             kind="corpus",
             subject={"corpus": corpus},
-            science=study.corpus_science(corpus),
+            settings=study.corpus_settings(corpus),
             files=list(known),
-            parents=[paths.published(corpus) / manifest.NAME],
+            parents=[paths.external(corpus) / manifest.NAME],
             facts=corpus_facts(corpus, placed.tokens, placed.joined),
             started=started,
             known=known,
@@ -176,7 +176,7 @@ def from_published(study: Study, corpus: str) -> None:
 def main() -> None:
     parser = Parser(
         description="Find the published token files of a corpus: on disk, or downloaded from the hub into "
-        "data/published/<corpus>/ (what is there of an earlier try is kept). `join` checks their hashes."
+        "data/external/<corpus>/ (what is there of an earlier try is kept). `join` checks their hashes."
     )
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--corpus", required=True, help="name of a published corpus of the study")
@@ -186,16 +186,16 @@ def main() -> None:
     published = chosen(study, corpus)
     pieces = find(corpus, published)
     check(Sharded(pieces[:-1], pieces[-1], published.sha256))  # else a shard cut short would be recorded as it is
-    folder = Path(published.folder) if published.folder else paths.published(corpus)
+    folder = Path(published.folder) if published.folder else paths.external(corpus)
     described = [
         {"name": piece.path.relative_to(folder).as_posix(), "bytes": piece.bytes, "sha256": piece.sha256}
         for piece in pieces
     ]
     manifest.write(
-        paths.published(corpus) / manifest.NAME,
-        kind="published",
+        paths.external(corpus) / manifest.NAME,
+        kind="external",
         subject={"corpus": corpus},
-        science=study.corpus_science(corpus),
+        settings=study.corpus_settings(corpus),
         files=[],  # nothing is hashed here: the join reads every byte anyway, and the corpus's manifest names it
         facts={"folder": folder.as_posix(), "shards": described[:-1], "index": described[-1]},
         started=started,

@@ -13,22 +13,22 @@ from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.study import paths
 from scripts.study.study import load
-from scripts.train.board import FOLDER, Boards
-from scripts.train.logbook import EXACT
+from scripts.train.metrics import EXACT
+from scripts.train.trackers import FOLDER, Trackers
 
 
-def write(root: Path, boards: Boards) -> int:
+def write(root: Path, trackers: Trackers) -> int:
     """Write every line that a run logged, and say how many; raises UserError if it has logged none."""
     lines = 0
     if not (root / EXACT[0]).exists():
         raise UserError(f"{root / EXACT[0]}: missing; the run has logged nothing")
     shutil.rmtree(root / FOLDER, ignore_errors=True)
-    boards.open(root, last=-1)
+    trackers.open(root, last=-1)
     for name in (*EXACT, paths.TIMING):
         for text in (root / name).read_text().splitlines() if (root / name).exists() else []:
-            boards.write(name, json.loads(text))
+            trackers.write(name, json.loads(text))
             lines += 1
-    boards.close()
+    trackers.close()
     return lines
 
 
@@ -43,4 +43,4 @@ def main() -> None:
     for name in names:
         root = paths.checkpoints(name)
         if given.run or (root / EXACT[0]).exists():
-            print(f"{root / FOLDER}: {write(root, Boards(runtime, name, {}))} lines")
+            print(f"{root / FOLDER}: {write(root, Trackers(runtime, name, {}))} lines")

@@ -1,18 +1,18 @@
 # What a paper or an archive asks for, of the finished study.
 
 
-rule evidence:
+rule provenance:
     input:
         "results/suite.lock.json",  # the hash of every file above: checkpoints, models, scores
         TABLES,
         "results/audit/verdict.json",
         "results/timings.csv",
     output:
-        targets.EVIDENCE,
+        targets.PROVENANCE,
     log:
-        "logs/evidence.log",
+        "logs/provenance.log",
     benchmark:
-        "benchmarks/evidence/all.jsonl"
+        "benchmarks/provenance/all.jsonl"
     conda:
         "../envs/workflow.yaml"
     resources:

@@ -19,7 +19,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import write_json, write_text
 from scripts.common.progress import progress
 from scripts.study import paths
-from scripts.study.sampling import LEAST_CHECKPOINTS, signal_runs, signal_steps, windows
+from scripts.study.sampling import LEAST_CHECKPOINTS, recency_runs, recency_steps, windows
 from scripts.study.study import Study, load
 
 TEXTS = ("run", "size")
@@ -42,7 +42,7 @@ def losses(study: Study, name: str, steps: list[int], places: np.ndarray) -> np.
     rows = torch.from_numpy(order.at(places).astype(np.int64))
     model = GPTNeoX(spec.size, study.padded_vocabulary(name), spec.training.sequence_length).to(runtime.device).eval()
     found = np.empty((len(steps), len(rows)))
-    with progress(f"signal {name}", len(steps), "checkpoints") as tell, torch.no_grad():
+    with progress(f"recency {name}", len(steps), "checkpoints") as tell, torch.no_grad():
         for number, step in enumerate(steps):
             folder = paths.checkpoint(name, step)
             manifest.read(folder / manifest.NAME, "checkpoint")
@@ -58,12 +58,12 @@ def losses(study: Study, name: str, steps: list[int], places: np.ndarray) -> np.
 
 def look(study: Study, name: str) -> dict[str, Any]:
     """The verdict on a run and its table's lines."""
-    steps, spec = signal_steps(study, name), study.run(name)
+    steps, spec = recency_steps(study, name), study.run(name)
     what = f"each checkpoint of {name} knows the rows just before it better than its others do"
     if len(steps) < LEAST_CHECKPOINTS:
         why = (f"{len(steps)} saved steps after the warm-up, fewer than {LEAST_CHECKPOINTS}",)
-        return {**plain([Check(f"signal-{name}", what, "not applicable", why)]), "table": []}
-    bounds = windows(steps, spec.first_step, spec.training.batch_size, study.file.audit.signal.rows)
+        return {**plain([Check(f"recency-{name}", what, "not applicable", why)]), "table": []}
+    bounds = windows(steps, spec.first_step, spec.training.batch_size, study.file.audit.recency.rows)
     places = np.concatenate([np.arange(begin, end) for begin, end in bounds])
     window = np.repeat(np.arange(len(steps)), [end - begin for begin, end in bounds])
     found = losses(study, name, steps, places)
@@ -79,7 +79,7 @@ def check(name: str, steps: list[int], found: np.ndarray, window: np.ndarray) ->
     ]
     seen, pairs = recency.power(found, window)
     return judged(
-        f"signal-{name}",
+        f"recency-{name}",
         f"each checkpoint of {name} knows the rows just before it better than its others do",
         faults,
         f"{len(steps)} checkpoints, {len(window)} rows; of {pairs} pairs that could have changed places {seen} would "
@@ -113,17 +113,19 @@ def gather(study: Study) -> dict[str, Any]:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    contents, checks = read_pieces(map(paths.signal, signal_runs(study)), _lines)
+    contents, checks = read_pieces(map(paths.recency, recency_runs(study)), _lines)
     for content in contents:
         writer.writerows(_lines(content))
-    write_text(paths.SIGNALS, text.getvalue())
+    write_text(paths.RECENCY_TABLE, text.getvalue())
     verdict = {**plain(checks), "of": together(contents)}
-    write_json(paths.SIGNAL, verdict)
+    write_json(paths.RECENCY, verdict)
     return verdict
 
 
 def main() -> None:
-    parser = Parser(description=f"{__doc__} Writes {paths.signal('<run>')}, or {paths.SIGNAL} and {paths.SIGNALS}.")
+    parser = Parser(
+        description=f"{__doc__} Writes {paths.recency('<run>')}, or {paths.RECENCY} and {paths.RECENCY_TABLE}."
+    )
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--run", help="name of a run (default: gather what was found for the runs drawn)")
     arguments = parser.parse_args()
@@ -138,4 +140,4 @@ def main() -> None:
     content = look(study, arguments.run)
     of = state(looked_at(study, arguments.run))
     facts = {"run": arguments.run, "run_manifest": of_run(arguments.run), "of": of}
-    write_json(paths.signal(arguments.run), {**content, **facts})
+    write_json(paths.recency(arguments.run), {**content, **facts})
