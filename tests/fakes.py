@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from scripts.common import manifest
 from scripts.common.files import canonical, sha256_file
 from scripts.study import sampling, targets
-from scripts.study.fingerprints import fingerprint
+from scripts.study.fingerprints import settings_of
 from scripts.study.stages import CONVERT, EVALUATE, MEMORIZE, OF_EVERY_RUN, TRAIN
 from scripts.study.study import HELD_OUT, Study
 
@@ -83,7 +83,7 @@ class Fakes:
         for step in self.study.steps(run) if steps is None else steps:
             parents = [f"checkpoints/{run}/global_step{step}/manifest.json", "data/tokenizer/manifest.json"]
             path, subject = f"models/{run}/step{step}/manifest.json", {"run": run, "step": step}
-            self.manifest(path, "model", fingerprint(self.study, path) or {}, subject, parents)
+            self.manifest(path, "model", settings_of(self.study, path) or {}, subject, parents)
 
     def scores(self, run: str, task_set: str, steps: Iterable[int] | None = None) -> None:
         """Scores on one task set."""

@@ -118,7 +118,7 @@ def _of_a_run(study: Study, model: str) -> dict[str, Any]:
 def score_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
     """One row a task and metric of a result file; lm-eval names them "<metric>,<filter>".
 
-    `commonest_answer` is the fraction of the task's items that got its commonest answer, None where there are no choices.
+    `commonest_answer` is the fraction of items that got the task's commonest answer, None where there are no choices.
     """
     rows = []
     for task, values in sorted(content["results"].items()):

@@ -63,7 +63,7 @@ def members(name: str, component: Component, files: Sequence[Path]) -> Iterator[
 def documents_of(name: str, component: Component, contents: Members) -> Iterator[Document]:
     """Documents of the contents in reading order, cut where the component asks for it; empty ones are dropped.
 
-    A text that is not cut is left as it is, to the last blank. Of a planted component, every copy of every string.
+    A text that is not cut is left as it is, to the last blank. Of canaries, every copy of every string.
     """
     if component.canaries:
         for string in strings(component.canaries):

@@ -20,7 +20,7 @@ from scripts.memorize.rows import KINDS, choose, row_hashes
 from scripts.study.config.memorization import Memorization
 
 CHUNK = 1 << 23  # tokens of rows read at a time
-COLUMNS = ("tokens", "place", "kind", "count", "component", "canary")
+COLUMNS = ("tokens", "place", "kind", "count", "component", "copies")
 Counted = Callable[[Rows, NDArray[np.uint64], int], NDArray[np.int64]]  # occurrences of hashed rows of a width
 NOWHERE = -1  # place of a canary that stands whole in no row
 
@@ -30,7 +30,7 @@ class Read:
     """Scored rows in the order of results, of the order first, by place, then canaries.
 
     `tokens` [n, width] in the corpus' dtype; `place` int64 (NOWHERE possible), `kind` uint8 into KINDS, `count`
-    int64, `component` uint16 into `names`, `planted` int32 (times planted, 0 of rows of the order), all [n].
+    int64, `component` uint16 into `names`, `copies` int32 (times planted, 0 of rows of the order), all [n].
     """
 
     tokens: np.ndarray
@@ -38,7 +38,7 @@ class Read:
     kind: np.ndarray
     count: np.ndarray
     component: np.ndarray
-    planted: np.ndarray
+    copies: np.ndarray
     names: list[str]
 
     def picked(self, rows: np.ndarray) -> Read:
@@ -66,7 +66,7 @@ class Read:
 def read_rows(
     order: Rows, asked: Memorization, total: int, planted: list[str], folder: Path, counted: Counted = occurrences
 ) -> Read:
-    """Rows [0, total) of an order as `asked` chooses among them, and strings of the components `planted`.
+    """Rows [0, total) of an order as `asked` chooses among them, and canaries of the components `planted`.
 
     Leading tokens of all rows lie in `folder` in the meantime; in memory a row takes about 100 bytes.
     """
@@ -92,7 +92,7 @@ def read_rows(
         kind=kind,
         count=count,
         component=order.components.codes[first].astype(np.uint16),
-        planted=np.zeros(total, dtype=np.int32),
+        copies=np.zeros(total, dtype=np.int32),
         names=order.components.names,
     )
     if asked.rows == "all":
@@ -122,7 +122,7 @@ def canaries(order: Rows, component: str, width: int, total: int, counted: Count
         if len(text) < width:
             raise UserError(
                 f"canary {origin}: {len(text)} tokens, memorization wants {width}; "
-                f"write: data.components.{component}.planted.words: {2 * width}"
+                f"write: data.components.{component}.canaries.words: {2 * width}"
             )
         found = order.places_of_many([(document, 0, width) for document in documents])
         whole = [s.place for sightings in found for s in sightings if (s.begin, s.end) == (0, width)]
@@ -135,6 +135,6 @@ def canaries(order: Rows, component: str, width: int, total: int, counted: Count
         kind=np.full(len(groups), KINDS.index("canary"), dtype=np.uint8),
         count=counted(order, row_hashes(stacked), width),
         component=np.full(len(groups), order.components.names.index(component), dtype=np.uint16),
-        planted=np.array([canary_count(origin) for _, origin in groups], dtype=np.int32),
+        copies=np.array([canary_count(origin) for _, origin in groups], dtype=np.int32),
         names=order.components.names,
     )

@@ -53,7 +53,7 @@ def table(read: Read, scores: Scores, continuation: int, step: int, batch_size: 
             "seen": ~nowhere & (step_seen <= step),
             "chosen": pa.array(np.array(KINDS)[read.kind]),
             "count": read.count,
-            "planted": read.planted,
+            "copies": read.copies,
             "component": pa.array(np.array(read.names, dtype=object)[read.component], pa.string()),
             "first_miss": scores.first_miss,
             "score": pa.nulls(len(nowhere), pa.float64()) if hits is None else hits / continuation,

@@ -48,8 +48,8 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
 
 
 def jobs_of(study: Study, run: str, drawn: Drawn | None = None) -> dict[str, int]:
-    """Jobs of one run by rule: train (a segment each), the stages in batches (of published models fetch_models instead of
-    convert), and what the audit draws of it."""
+    """Jobs of one run by rule: train (a segment each), the stages in batches (of external models fetch_models
+    instead of convert), and what the audit draws of it."""
     published, drawn = study.run(run).external is not None, drawn or sampling.everything(study)
     in_batches = {
         "fetch_models" if published and stage is CONVERT else stage.name: _batches(stage, study, run)

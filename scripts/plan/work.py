@@ -73,16 +73,16 @@ def scored_rows(study: Study, name: str, step: int | None = None) -> int:
     with memorization.rows "all" the others that the checkpoint has seen."""
     asked, spec = study.file.memorization, study.run(name)
     texts = study.file.data.components
-    planted = sum(
+    canaries = sum(
         len(text.counts) * text.strings
         for each in study.canary_components(spec.corpus)
         if (text := texts[each].canaries)
     )
     chosen = min(asked.sample_rows, spec.rows) + asked.repeated_rows
     if asked.rows != "all":
-        return chosen + planted
+        return chosen + canaries
     seen = 1.0 if step is None else min(1.0, step * spec.training.batch_size / spec.rows)
-    return min(chosen, spec.rows) + round(max(0, spec.rows - chosen) * seen) + planted
+    return min(chosen, spec.rows) + round(max(0, spec.rows - chosen) * seen) + canaries
 
 
 def exported_rows(study: Study, name: str) -> int:

@@ -85,7 +85,7 @@ class Rate:
 
 
 def rate_of(device: Device, size: Size) -> Rate:
-    """The device's speed for a size: measured, that of the nearest measured size, or the assumed fraction of its peak."""
+    """The device's speed for a size: measured, that of the nearest measured size, or the assumed fraction of peak."""
     if device.measured is None:
         return Rate((device.peak_teraflops or 0) * 1e12 * (device.assumed_mfu or 0), "assumed")
     if size.name in device.measured.rates and size == CATALOGUE[size.name]:

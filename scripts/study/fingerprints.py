@@ -89,7 +89,7 @@ def _asked(study: Study, settings: Callable[..., Settings | None], names: tuple[
     return None if asked is None else json.loads(canonical(asked))
 
 
-def fingerprint(study: Study, path: str) -> Settings | None:
+def settings_of(study: Study, path: str) -> Settings | None:
     """The settings, not to be changed, that the artefact at a path of the study's folder should have been made with;
     None of what the study doesn't ask for."""
     for known, settings in PATTERNS.items():
@@ -127,7 +127,7 @@ def parents(path: str, content: Settings) -> dict[str, str]:
 
 def differences(study: Study, path: str, content: Settings, root: Path = Path()) -> list[str]:
     """How the settings an artefact says it was made with differ from the study's, a key a line."""
-    asked, made = fingerprint(study, path), said(path, content)
+    asked, made = settings_of(study, path), said(path, content)
     if asked is None or asked == made:
         return []
     if paths.below(path, paths.CHECKPOINTS):
@@ -190,7 +190,7 @@ class Inventory:
     def _look(self, path: str) -> list[str]:
         content = self.content(path)
         if content is None or (path.endswith(manifest.NAME) and manifest.malformed(content)):
-            return ["can't be read"] if fingerprint(self.study, path) else []
+            return ["can't be read"] if settings_of(self.study, path) else []
         if lines := differences(self.study, path, content, self.root) or self._texts_changed(path, content):
             return lines
         for parent, sha in parents(path, content).items():

@@ -197,7 +197,7 @@ class Study:
     def component_settings(self, component: str) -> dict[str, Any]:
         """Key data.components.<component>."""
         dumped = self.file.data.components[component].model_dump()
-        return {key: value for key, value in dumped.items() if key != "planted" or value}
+        return {key: value for key, value in dumped.items() if key != "canaries" or value}
 
     def hashing_settings(self) -> dict[str, Any]:
         """How near-duplicates are found, and among which components."""
@@ -211,7 +211,7 @@ class Study:
             **self.hashing_settings(),
             "held_out_components": sorted(name for name, text in data.components.items() if text.held_out),
             "held_out_fraction": data.held_out_fraction,
-            **({"canary_components": planted} if (planted := self.canary_components()) else {}),
+            **({"canary_components": canaries} if (canaries := self.canary_components()) else {}),
         }
 
     def tokenizer_settings(self) -> dict[str, Any]:

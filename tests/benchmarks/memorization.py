@@ -3,7 +3,7 @@
 python -m tests.benchmarks.memorization        on this CPU (some minutes)
 python -m tests.benchmarks.memorization --gpu  Pythia's sizes in bf16 on a GPU, beside the bare forward pass
 
-Weights are random. So that some rows are memorized, a fraction of them is continued by the model itself: 1/64, about what
+Weights are random. So that some rows are memorized, a part of them is continued by the model itself: 1/64, about what
 Pythia-12B has memorized of the Pile (1.6 %), and 1/8, as in the default study.
 """
 

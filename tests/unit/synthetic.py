@@ -132,7 +132,7 @@ def _memorization(study: Study, spec: Run, step: int, truth: Truth) -> None:
         "seen": [first <= step for first in seen_from],
         "chosen": kinds,
         "count": [1 if kind == "sample" else 9 for kind in kinds],
-        "planted": [0] * len(places),
+        "copies": [0] * len(places),
         "component": [sorted(study.file.data.components)[0]] * len(places),
         "first_miss": pa.array(
             [asked.continuation if hit else asked.continuation // 4 for hit in memorized], pa.int16()

@@ -18,7 +18,7 @@ from scripts.common.files import read_yaml, write_json
 from scripts.data.megatron.indexed import write_tokens
 from scripts.data.order import write_order
 from scripts.data.tokenizer import save, train
-from scripts.study.fingerprints import fingerprint
+from scripts.study.fingerprints import settings_of
 from scripts.study.study import Study, parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +63,7 @@ def make(texts: Sequence[str], **training: int) -> Tokenizer:
     }
     pq.write_table(pa.table(table), folder / "documents.parquet", row_group_size=2)
     path = folder / manifest.NAME
-    settings = fingerprint(study, path.as_posix())
+    settings = settings_of(study, path.as_posix())
     assert settings is not None
     manifest.write(path, kind="corpus", subject={"corpus": "standard"}, settings=settings, files=[])
     write_order(study, "standard", study.order_settings("standard", 1234), time.time())

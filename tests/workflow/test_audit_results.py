@@ -253,7 +253,7 @@ def relabelled(frame: Frame) -> Frame:
         (relabelled, "other chosen than of the rows that the study draws, 2 rows"),
         (with_values("component", 3, "verse x"), "other component than of the rows that the study draws, 1 rows"),
         (with_values("count", 3, 5), "other count than of the rows that the study draws, 1 rows"),
-        (with_values("planted", 3, 5), "other planted than of the rows that the study draws, 1 rows"),
+        (with_values("copies", 3, 5), "other copies than of the rows that the study draws, 1 rows"),
         (with_values("seen", 3, False), "other seen than of the rows that the study draws, 1 rows"),
         (with_values("step_seen", 3, 4), "other step_seen than of the rows that the study draws, 1 rows"),
     ],
@@ -269,7 +269,7 @@ def test_memorization_edited(suite: Path, change: Callable[[Frame], Frame], told
     [
         (lambda frame: frame, None),
         (relabelled, "other sampled rows than the study draws"),
-        (lambda frame: frame.drop(index=frame.index[frame["chosen"] == "planted"]), "other rows than"),
+        (lambda frame: frame.drop(index=frame.index[frame["chosen"] == "canary"]), "other rows than"),
         (lambda frame: pd.concat([frame.iloc[:1], frame.iloc[:-1]]), "a row is scored twice"),
         (with_values("seen", 3, False), "other seen than"),
         (with_values("memorized", 3, True), "other memorized than"),

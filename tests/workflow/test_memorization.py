@@ -69,14 +69,14 @@ def test_canaries_are_scored_and_told_apart(finished: Workflow) -> None:
     import pyarrow.parquet as pq
 
     found = pq.read_table(finished.folder / "results/memorization/pythia-tiny/step8.parquet").to_pandas()
-    planted = found[found["chosen"] == "planted"]
-    assert sorted(planted["planted"]) == [1, 1, 4, 4]
-    assert (planted["count"] == planted["planted"]).all()  # each copy stands whole in the corpus
+    found_canaries = found[found["chosen"] == "canary"]
+    assert sorted(found_canaries["copies"]) == [1, 1, 4, 4]
+    assert (found_canaries["count"] == found_canaries["copies"]).all()  # each copy stands whole in the corpus
     reduced = pq.read_table(finished.folder / "results/memorization/pythia-tiny-deduped/step8.parquet").to_pandas()
-    reduced = reduced[reduced["chosen"] == "planted"]
-    assert sorted(reduced["planted"]) == [1, 1, 4, 4]
+    reduced = reduced[reduced["chosen"] == "canary"]
+    assert sorted(reduced["copies"]) == [1, 1, 4, 4]
     assert (reduced["count"] == 1).all()  # deduplication leaves one copy
-    assert len(found[found["chosen"] != "planted"]) == 32  # every row of 8 steps of 4
+    assert len(found[found["chosen"] != "canary"]) == 32  # every row of 8 steps of 4
 
 
 def test_gpu_benchmark_runs_on_a_cpu() -> None:

@@ -57,7 +57,7 @@ def windows(flags: np.ndarray, batch: int) -> tuple[NDArray[np.int64], int]:
 def training_order(counts: np.ndarray, rows: int, seed: int, repeats: int = BOOTSTRAP) -> dict[str, Any]:
     """Do memorized rows come independently in training order? counts int64 [windows] of `rows` rows each.
 
-    Windows of independent rows are binomial, which is Poisson where the fraction is small; at a fraction of a tenth Poisson's
+    Windows of independent rows are binomial, which is Poisson where the fraction is small; at a tenth Poisson's
     distribution is rejected for independent rows too. dispersion: variance over mean, as of a Poisson process, where it
     is 1; its p from chi-square of the variance over the binomial one with windows - 1 degrees of freedom, upper tail
     (clustering). ks: largest distance of the distribution functions to the binomial of the same mean, its p by

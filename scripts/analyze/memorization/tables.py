@@ -46,7 +46,7 @@ class Scored:
 
     def rows(self, run: str, step: int) -> pd.DataFrame:
         """Rows of the order that the checkpoint has seen, by place."""
-        return self.table(run, step).query("seen and chosen != 'planted'").sort_values("place").set_index("place")
+        return self.table(run, step).query("seen and chosen != 'canary'").sort_values("place").set_index("place")
 
     def fair(self, run: str, step: int) -> pd.DataFrame:
         """As `rows`, without those that were chosen because they repeat, unless all rows are there."""
@@ -169,10 +169,10 @@ def by_group(scored: Scored) -> pd.DataFrame:
     for spec, step in scored.ends():
         whole, seen = scored.table(spec.name, step), scored.rows(spec.name, step)
         bands = np.array(COUNTS)[np.searchsorted(COUNTS, seen["count"], "right") - 1]
-        planted = whole[whole["chosen"] == "canary"]
+        canaries = whole[whole["chosen"] == "canary"]
         fair = scored.fair(spec.name, step)
         of: list[tuple[str, Any]] = [("count", seen.groupby(bands)), ("component", fair.groupby("component")),
-                                     ("canary", planted.groupby("canary"))]  # fmt: skip
+                                     ("canary", canaries.groupby("copies"))]  # fmt: skip
         for by, groups in of:
             for group, part in groups:
                 rows.append({"run": spec.name, "step": step, "by": by, "group": str(group), "rows": len(part),

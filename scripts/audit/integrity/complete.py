@@ -10,7 +10,7 @@ from scripts.audit.integrity.found import Folder, step_in
 from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
 from scripts.study import paths, targets
-from scripts.study.fingerprints import fingerprint, run_settings
+from scripts.study.fingerprints import run_settings, settings_of
 from scripts.study.stages import MEASURE, ONCE, STAGES, TRAIN, Stage
 from scripts.study.study import Study
 
@@ -81,10 +81,10 @@ def _unknown_data(study: Study, folder: Folder) -> Iterator[str]:
     yield from (
         f"{path}: the study asks for no such data"
         for path in folder.manifests
-        if paths.below(path, paths.DATA) and fingerprint(study, path) is None
+        if paths.below(path, paths.DATA) and settings_of(study, path) is None
     )
     for pattern in OF_DATA:
         for path in sorted(paths.DATA.glob(pattern)):
             made = path.parent / manifest.NAME
-            if made.as_posix() not in folder.manifests and fingerprint(study, made.as_posix()) is None:
+            if made.as_posix() not in folder.manifests and settings_of(study, made.as_posix()) is None:
                 yield f"{path.as_posix()}: the study asks for no such data, and nothing says what it is"

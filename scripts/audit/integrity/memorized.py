@@ -30,7 +30,7 @@ from scripts.study.runs import Run
 from scripts.study.study import Study
 
 COLUMNS = {"place": "whole", "step_seen": "whole", "seen": "truth", "chosen": "text", "count": "whole",
-           "planted": "whole", "component": "text", "first_miss": "whole", "score": "float",
+           "copies": "whole", "component": "text", "first_miss": "whole", "score": "float",
            "memorized": "truth"}  # fmt: skip
 MOST_TOKENS = 1 << 28  # of corpus and rows that are read again: some ten seconds
 MOST_ROWS = 1 << 28
@@ -92,9 +92,9 @@ def draw(study: Study, run: Run) -> Drawn | None:
     order = Rows.open(paths.corpus(run.corpus), run.data_seed, change_of(run), run.rows)
     if len(order.tokens.flat) + run.rows * (asked.prompt + asked.continuation) > MOST_TOKENS:
         return None
-    planted = study.canary_components(run.corpus)
+    components = study.canary_components(run.corpus)
     with TemporaryDirectory() as folder:
-        read = read_rows(order, asked, run.rows, planted, Path(folder), counted)
+        read = read_rows(order, asked, run.rows, components, Path(folder), counted)
         text = row_hashes(read.tokens)
         return Drawn(replace(read, tokens=read.tokens[:0].copy()), text)
 
@@ -177,7 +177,7 @@ def _of_file(held: pa.Table) -> Read:
         kind=pc.fill_null(kinds, 0).to_numpy(),
         count=held["count"].to_numpy(),
         component=components.indices.to_numpy(),
-        planted=held["planted"].to_numpy(),
+        copies=held["copies"].to_numpy(),
         names=components.dictionary.to_pylist(),
     )
 
@@ -185,7 +185,7 @@ def _of_file(held: pa.Table) -> Read:
 def _unlike_sample(study: Study, run: Run, path: str, held: pa.Table) -> Iterator[str]:
     """Sentences on a file whose sampled rows are not those the study draws, or with rows twice or beyond the run."""
     asked = study.file.memorization
-    of_order = held.filter(pc.not_equal(held["chosen"], "planted"))
+    of_order = held.filter(pc.not_equal(held["chosen"], "canary"))
     places, every = of_order["place"], held["place"].drop_null()
     if len(places.unique()) != len(places):
         yield f"{path}: a row is scored twice"

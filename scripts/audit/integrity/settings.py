@@ -16,7 +16,7 @@ from scripts.common.manifest import differing
 from scripts.common.untrusted import read_json, reading
 from scripts.common.words import brief
 from scripts.common.yaml_text import parse_yaml
-from scripts.study.fingerprints import differences, fingerprint, run_settings
+from scripts.study.fingerprints import differences, run_settings, settings_of
 from scripts.study.study import Study
 from scripts.train.checkpoint import neox_yaml
 
@@ -28,7 +28,7 @@ def check_settings(study: Study, folder: Folder) -> Check:
     """Every artefact was made with the study's settings."""
     faults, count = [], 0
     for path, found in {**folder.manifests, **folder.results}.items():
-        if fingerprint(study, path) is None:
+        if settings_of(study, path) is None:
             continue
         count += 1
         if lines := differences(study, path, found.content):

@@ -20,10 +20,10 @@ VERSIONS = ("torch", "deepspeed", "numpy", "transformers", "lm-eval")  # what ma
 class Distance:
     """How far a replayed checkpoint is from the stored one.
 
-    `weights` and `optimizer` are Euclidean distances over all tensors as a fraction of the stored tensors' length, of the
-    optimizer the largest among fp32 weights, first and second moments, each by itself, and inf if it has counted other
-    updates (None: one of them holds no optimizer state); `of_way` is that of the weights as a fraction of the distance
-    they went since the interval's beginning, None if they did not move.
+    `weights` and `optimizer` are Euclidean distances over all tensors as a fraction of the stored tensors' length, of
+    the optimizer the largest among fp32 weights, first and second moments, each by itself, and inf if it has counted
+    other updates (None: one of them holds no optimizer state); `of_way` is that of the weights as a fraction of the
+    distance they went since the interval's beginning, None if they did not move.
     """
 
     weights: float

@@ -70,8 +70,8 @@ def verdict(study: Study, data: str) -> dict[str, Any]:
 def main() -> None:
     parser = Parser(
         description=f"{__doc__} Writes {paths.REPLAY}; a sample of your own is written beside it, as "
-        f"{paths.REPLAY.stem}-seed<N>-segments<N>-models<N>.json, and is on the audit's page too. Exit code 1 if something "
-        "is not what was made again. The workflow runs the same parts as jobs of their own."
+        f"{paths.REPLAY.stem}-seed<N>-segments<N>-models<N>.json, and is on the audit's page too. Exit code 1 if "
+        "something is not what was made again. The workflow runs the same parts as jobs of their own."
     )
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
     parser.add_argument("--segments", type=int, help="spans and models to draw (default: audit.replay of the study)")

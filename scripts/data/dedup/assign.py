@@ -18,7 +18,7 @@ class Documents:
 
     `ids` uint64 [n]; `near` int64 [n], the number of a cluster of near-duplicates or SINGLE; `component` int32 [n],
     index into `names`; `characters` int64 [n]; `reserved` bool [n], of a component that is held out as a whole;
-    `planted` bool [n], of canaries, which are never held out (None: there are none).
+    `canaries` bool [n], of canaries, which are never held out (None: there are none).
     """
 
     ids: np.ndarray
@@ -27,7 +27,7 @@ class Documents:
     names: list[str]
     characters: np.ndarray
     reserved: np.ndarray
-    planted: np.ndarray | None = None
+    canaries: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def assign(documents: Documents, held_out_fraction: float) -> Clusters:
     held_out = np.zeros(count, dtype=bool)
     held_out[group[documents.reserved]] = True
     free = ~held_out
-    if documents.planted is not None:
-        free[group[documents.planted]] = False
+    if documents.canaries is not None:
+        free[group[documents.canaries]] = False
     free = np.flatnonzero(free)
     rank = shuffled(documents.ids[leader[free]])
     of = documents.component[leader[free]]

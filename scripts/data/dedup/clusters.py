@@ -43,7 +43,7 @@ def read_all(study: Study) -> tuple[list[Block], Documents]:
     """Columns of all documents in the order of the corpora; raises UserError for a component name used twice."""
     blocks = study.blocks()
     near = near_duplicates(study, blocks)
-    ids, characters, columns, reserved, planted = [], [], [], [], []
+    ids, characters, columns, reserved, canaries = [], [], [], [], []
     sources: dict[str, str] = {}
     for block in blocks:
         table = pq.read_table(block.folder / TABLE, columns=["id", "component", "characters"])
@@ -58,7 +58,7 @@ def read_all(study: Study) -> tuple[list[Block], Documents]:
         columns.append(table["component"])
         source = study.file.data.components[block.source]
         reserved.append(np.full(len(table), source.held_out))
-        planted.append(np.full(len(table), source.canaries is not None))
+        canaries.append(np.full(len(table), source.canaries is not None))
     names = sorted(sources)
     codes = [pc.index_in(column, pa.array(names, pa.string())).to_numpy() for column in columns]
     return blocks, Documents(
@@ -68,7 +68,7 @@ def read_all(study: Study) -> tuple[list[Block], Documents]:
         names=names,
         characters=np.concatenate(characters),
         reserved=np.concatenate(reserved),
-        planted=np.concatenate(planted),
+        canaries=np.concatenate(canaries),
     )
 
 

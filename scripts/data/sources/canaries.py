@@ -30,12 +30,12 @@ class String:
         return (f"canary-{self.count}-{self.number}#{copy}" for copy in range(self.count))
 
 
-def strings(planted: Canaries) -> Iterator[String]:
+def strings(asked: Canaries) -> Iterator[String]:
     """All strings; each depends on the seed, its count and its number alone."""
-    for count in planted.counts:
-        for number in range(planted.strings):
-            random = np.random.default_rng([planted.seed, count, number])
-            chosen = random.integers(0, len(WORDS), planted.words)
+    for count in asked.counts:
+        for number in range(asked.strings):
+            random = np.random.default_rng([asked.seed, count, number])
+            chosen = random.integers(0, len(WORDS), asked.words)
             yield String(" ".join(WORDS[word] for word in chosen) + "\n", count, number)
 
 

@@ -29,7 +29,7 @@ def cache_names(prefix: str, settings: dict[str, Any], rows: int) -> dict[str, s
 
 
 def read_settings(order: Path, rows: int) -> dict[str, Any]:
-    """Science of an order folder's manifest; raises UserError if its index maps are not those for so many rows."""
+    """Settings of an order folder's manifest; raises UserError if its index maps are not those for so many rows."""
     content = manifest.read(order / manifest.NAME, "order")
     facts, settings = content["facts"], dict(content["settings"])
     if (layout := facts.get("layout")) != "neox":

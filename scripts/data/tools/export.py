@@ -184,7 +184,7 @@ def main() -> None:
         "`sha256sum --check`, and a manifest. Killed, the same command goes on where it was.",
     )
     add_arguments(parser, alone=False)
-    parser.add_argument("--steps", type=int, required=True, help="updates from the beginning on")
+    parser.add_argument("--steps", type=int, required=True, help="steps from the beginning on")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     arguments = parser.parse_args()
     started = time.time()

@@ -176,7 +176,7 @@ def memorized(card: Card) -> str:
     ]  # fmt: skip
     return (
         table(header, rows) + f"\n\nAt step {card.memorization[0]['step']}. A row is memorized if greedy "
-        "continuation of its beginning gives the rest token by token; the score is the fraction of tokens that are equal."
+        "continuation of its beginning gives the rest token by token; the score is the fraction of equal tokens."
     )
 
 

@@ -125,7 +125,7 @@ def _memorization_size(results: Results) -> Figure:
 
 
 ANALYSES: dict[str, tuple[Callable[[Results], Any], str, str]] = {  # chart, title, how to read it
-    "planted": (analyses.planted, "Canaries memorized at the end", FRACTIONS),
+    "canaries": (analyses.dose_response, "Canaries memorized at the end", FRACTIONS),
     "groups": (analyses.groups, "Memorized fraction by repetition and by kind of text", FRACTIONS),
     "predict": (analyses.predict, "What predicts memorization", "A point a pair of checkpoints on the same rows."),
     "correlation": (analyses.correlations, "Which rows are memorized, step against step",

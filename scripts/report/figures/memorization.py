@@ -140,13 +140,13 @@ def groups(results: Results) -> Any:
     )))  # fmt: skip
 
 
-def planted(results: Results) -> Any:
+def dose_response(results: Results) -> Any:
     """Dose and response: fraction of canaries memorized, and of their tokens right, by how often each was planted.
 
     Sizes are drawn a little apart along the logarithmic axis, so that none hides another.
     """
     data = named(results, "groups")
-    data = data[data["by"] == "planted"].assign(
+    data = data[data["by"] == "canary"].assign(
         dose=lambda rows: rows["group"].astype(int), right=lambda rows: rows["mean_score"] * rows["rows"]
     )
     keys = ["corpus", "size", "dose"]

@@ -85,7 +85,7 @@ def memorization_and_size(results: Results) -> Finding:
 
 
 def memorization_and_training(results: Results) -> Finding:
-    """Memorized fraction of seen rows over all runs: the first checkpoint that has seen enough of them against the last.
+    """Memorized fraction of seen rows over all runs: the first checkpoint that has seen enough against the last.
 
     Only steps that every run saves are compared.
     """

@@ -18,8 +18,8 @@ def all_analyses(results: Results) -> list[Finding]:
     if not results.analyses:
         return []
     found = [small_predicts_large(results), early_predicts_final(results), training_order(results), scaling(results)]
-    planted = results.analyses["groups"]
-    return [*found, canaries(results)] if (planted["by"] == "planted").any() else found
+    groups = results.analyses["groups"]
+    return [*found, canaries(results)] if (groups["by"] == "canary").any() else found
 
 
 def small_predicts_large(results: Results) -> Finding:
@@ -98,7 +98,7 @@ def canaries(results: Results) -> Finding:
     """
     expectation = "The oftener a canary stands in the corpus, the oftener it is memorized."
     data = named(results, "groups")
-    data = data[data["by"] == "planted"].assign(count=lambda frame: frame["group"].astype(int))
+    data = data[data["by"] == "canary"].assign(count=lambda frame: frame["group"].astype(int))
     told, numbers, holds = [], {}, None
     for corpus in results.corpus_names:
         of_corpus = data[data["corpus"] == corpus]
@@ -171,7 +171,7 @@ def _pooled(table: pd.DataFrame) -> tuple[str, dict[str, float | int]]:
 
 
 def _predicts(numbers: dict[str, float | int]) -> bool | None:
-    """Whether most of what is predicted comes true, and clearly more than the fraction of what is true that was predicted.
+    """Whether most of what is predicted comes true, and clearly more of it than of what is true was predicted.
 
     Precision above recall alone would only say that the predicting checkpoint has memorized fewer rows. None where the
     numbers don't tell one of the two.

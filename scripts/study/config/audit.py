@@ -15,16 +15,16 @@ class Replay(Strict):
     seed: Seed = 1234
     """Draws the sample; to be announced, or thrown, after the suite is finished."""
     segments: Count = 1
-    """Stretches of training from one stored optimizer state to the next; 0: none."""
+    """Spans of training from one stored optimizer state to the next; 0: none."""
     max_steps: Positive | None = None
-    """Cut such a span at the last saved step within so many updates, or else at the first; null: never."""
+    """Cut such a span at the last saved step within so many steps, or else at the first; null: never."""
     models: Count = 1
     """Checkpoints that are converted, evaluated and scored for memorization again."""
     data_steps: Count = 8
     """Updates whose rows are rebuilt from raw text, tokenizer and seed."""
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.002
-    """On another kind of device or other versions: largest distance between replayed and stored weights, as a fraction of
-    the distance the weights went in that span. On the same kind bytes have to be equal."""
+    """On another kind of device or other versions: largest distance between replayed and stored weights, as a fraction
+    of the distance the weights went in that span. On the same kind bytes have to be equal."""
 
 
 class Recency(Strict):

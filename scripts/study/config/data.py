@@ -218,6 +218,7 @@ class Data(Strict):
             raise ValueError(f"corpora: `{taken[0]}` is a folder of the data stage; take another name")
         if not self.held_out_fraction and not any(component.held_out for component in self.components.values()):
             raise ValueError(
-                "held_out_fraction: 0 leaves no held-out text; write: held_out_fraction: 0.01, or a component held_out: true"
+                "held_out_fraction: 0 leaves no held-out text; write: held_out_fraction: 0.01, or a "
+                "component held_out: true"
             )
         return self

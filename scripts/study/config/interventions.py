@@ -45,7 +45,7 @@ class Intervention(Strict):
     """feminine-pronouns: he, him, his, himself become she, her, her, herself (Biderman et al., 2023, section 4.1);
     shuffled-tokens: the tokens of each row in a random order, a control that keeps how often each occurs."""
     between: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
-    """[after this step, up to this step]: whose updates read changed rows; null: all of the run's."""
+    """[after this step, up to this step]: whose steps read changed rows; null: all of the run's."""
     training: dict[str, object] = {}
     """Changes of `training`: steps, learning_rate, optimizer."""
 

@@ -71,8 +71,8 @@ class LearningRate(Strict):
     """Peak by size from the catalogue (or `peak` here), shape as named."""
 
     schedule: Literal["pythia-v1", "cosine", "wsd", "constant"]
-    """pythia-v1: the curve Pythia trained with (first update at 0; cosine to 0 clipped at the floor); cosine: to the
-    floor at the last update; wsd: at the peak, then on a line to the floor over the last `decay_fraction`."""
+    """pythia-v1: the curve Pythia trained with (first step at rate 0; cosine to 0 clipped at the floor); cosine: to the
+    floor at the last step; wsd: at the peak, then on a line to the floor over the last `decay_fraction`."""
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)]
     """Fraction of the steps with linear warm-up."""
     floor_fraction: Annotated[float, Field(ge=0, le=1)]
@@ -88,7 +88,8 @@ class LearningRate(Strict):
             raise ValueError("`decay_fraction` goes with schedule: wsd, and with no other; write: decay_fraction: 0.1")
         if self.warmup_fraction + (self.decay_fraction or 0) > 1:
             raise ValueError(
-                f"warmup_fraction {self.warmup_fraction} and decay_fraction {self.decay_fraction} are more than the run together; "
+                f"warmup_fraction {self.warmup_fraction} and decay_fraction {self.decay_fraction} are more than "
+                f"the run together; "
                 f"write: decay_fraction: {round(1 - self.warmup_fraction, 6)}"
             )
         return self
@@ -112,7 +113,7 @@ class Training(Strict):
     batch_size: Small
     """Rows a step, whatever the number of devices."""
     steps: Positive
-    """Optimizer updates asked for."""
+    """Optimizer steps."""
     precision: Literal["fp32", "bf16", "fp16"]
     learning_rate: LearningRate
     optimizer: Optimizer

@@ -163,7 +163,7 @@ def test_fixed_length_is_that_of_every_sequence(tmp_path: Path, monkeypatch: pyt
     data=st.data(),
 )
 @settings(deadline=None, max_examples=30)
-def test_stretches_of_a_large_file_are_the_same(
+def test_spans_of_a_large_file_are_the_same(
     sizes: list[int], dtype: int, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     prefix = tmp_path_factory.mktemp("tokens") / "t"

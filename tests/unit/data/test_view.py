@@ -204,7 +204,7 @@ def test_pieces_are_the_documents_text(corpus: Path) -> None:
 
 def test_the_terminal_shows_a_few_rows_and_tells_so(command: Command) -> None:
     told = command(*STUDY, "--steps", "5:8")
-    assert re.findall(r"iteration (\d+) \(update (\d+)\) · row (\d+) · place (\d+)", told) == [
+    assert re.findall(r"iteration (\d+) \(step (\d+)\) · row (\d+) · place (\d+)", told) == [
         ("5", "6", "0", "20"),
         ("5", "6", "1", "21"),
     ]

@@ -56,7 +56,7 @@ def library(documents: int = 8, sentences: int = 20) -> list[Document]:
 
 
 @given(st.text(alphabet=st.sampled_from("ab é.\n\t\u2003"), max_size=400), st.integers(4, 60))
-def test_passages_are_disjoint_stretches_of_the_text(text: str, characters: int) -> None:
+def test_passages_are_disjoint_spans_of_the_text(text: str, characters: int) -> None:
     end = 0
     for passage in passages.cut(document(text), characters):
         assert text[passage.start : passage.start + len(passage.text)] == passage.text

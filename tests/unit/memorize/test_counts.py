@@ -55,7 +55,7 @@ def test_a_result_written_in_parts_holds_every_row(tmp_path: Path, monkeypatch: 
     kind = np.array([KINDS.index(name) for name in ("sample", "rest", "rest", "sample", "rest", "rest")], np.uint8)
     read = Read(
         tokens=np.zeros((6, 4), np.uint16), place=np.arange(6), names=["x"], kind=kind, count=np.arange(1, 7),
-        component=np.zeros(6, np.uint16), planted=np.zeros(6, np.int32),
+        component=np.zeros(6, np.uint16), copies=np.zeros(6, np.int32),
     )  # fmt: skip
     found = pieces.Scores(np.array([0, 1, 2, 3], np.int16), np.array([0, 1, 3, 3], np.int16))
     pieces.keep(tmp_path / "work/step3" / pieces.name(0, 4), found, 4)

@@ -88,7 +88,7 @@ def some_rows(places: list[int], kind: str) -> Read:
     return Read(
         tokens=np.zeros((count, 4), np.uint16), place=np.array(places), names=["x"],
         kind=np.full(count, KINDS.index(kind), np.uint8), count=np.ones(count, np.int64),
-        component=np.zeros(count, np.uint16), planted=np.zeros(count, np.int32),
+        component=np.zeros(count, np.uint16), copies=np.zeros(count, np.int32),
     )  # fmt: skip
 
 

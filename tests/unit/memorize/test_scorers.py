@@ -193,7 +193,7 @@ def test_unsure_decisions_are_found_and_settled(tmp_path: Path) -> None:
         assert (tokens == anew(scorer, ids, torch.float32)).all()
 
 
-def test_stretches_grow_and_cover_all_but_the_last_token() -> None:
+def test_spans_grow_and_cover_all_but_the_last_token() -> None:
     assert spans(32) == [(0, 1), (1, 3), (3, 7), (7, 15), (15, 31)]
     assert spans(1) == []
     assert set(UNITS) == {torch.float32, torch.bfloat16, torch.float16}

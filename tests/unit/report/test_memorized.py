@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from scripts.report.figures.memorization import planted, shown_runs
+from scripts.report.figures.memorization import dose_response, shown_runs
 from scripts.report.findings.memorized import (
     canaries,
     early_predicts_final,
@@ -85,7 +85,7 @@ def test_one_string_in_six_runs_is_one_string(often: int, holds: bool | None) ->
     runs = pd.DataFrame({"run": names}).assign(
         size="1m", non_embedding=1, corpus="standard", init_seed=range(6), data_seed=range(6)
     )
-    groups = [{"run": name, "by": "planted", "group": str(count), "rows": 4, "memorized": often * (count == 32)}
+    groups = [{"run": name, "by": "canary", "group": str(count), "rows": 4, "memorized": often * (count == 32)}
               for name in names for count in (1, 32)]  # fmt: skip
     asked: Any = SimpleNamespace(
         runs=runs, corpus_names=["standard"], main_corpus="standard", analyses={"groups": pd.DataFrame(groups)}
@@ -112,12 +112,12 @@ def test_dose_and_response_have_right_tokens_where_they_are_known(score: float, 
     """Mode exact knows none. A corpus without canaries has no panel."""
     runs = pd.DataFrame({"run": ["a", "b"], "size": ["1m", "2m"], "non_embedding": [1, 2], "corpus": "standard",
                          "init_seed": 1, "data_seed": 1})  # fmt: skip
-    groups = [{"run": name, "by": "planted", "group": str(count), "rows": 2, "memorized": 1, "mean_score": score}
+    groups = [{"run": name, "by": "canary", "group": str(count), "rows": 2, "memorized": 1, "mean_score": score}
               for name in ("a", "b") for count in (1, 32)]  # fmt: skip
     asked: Any = SimpleNamespace(
         runs=runs, sizes=["1m", "2m"], corpus_names=["standard", "deduped"], analyses={"groups": pd.DataFrame(groups)}
     )
-    drawn = planted(asked).to_dict()["concat"]
+    drawn = dose_response(asked).to_dict()["concat"]
     assert [panel["title"]["text"] for panel in drawn] == [f"standard: {panel}" for panel in panels]
     asked.analyses["groups"] = asked.analyses["groups"][:0]
-    assert "no canaries" in str(planted(asked).to_dict())
+    assert "no canaries" in str(dose_response(asked).to_dict())

@@ -167,18 +167,18 @@ def test_published_scores_of_the_same_runs_are_drawn(study: Study) -> None:
     there = pd.DataFrame(
         [row, {**row, "shots": 5, "value": 0.123}, {**row, "run": None, "corpus": None, "value": 0.321}]
     )
-    drawn = figures.figures(replace(plain, published=there), None)
+    drawn = figures.figures(replace(plain, external=there), None)
     for name in ("evals", "evals_size"):
         text = json.dumps(theme.finish(drawn[name].chart, drawn[name].title, drawn[name].subtitle))
         assert "0.987" in text and "0.123" not in text and "0.321" not in text  # same number of examples, same run
-        assert "external" in drawn[name].subtitle
-        assert "external" not in figures.figures(plain, None)[name].subtitle
+        assert "published" in drawn[name].subtitle
+        assert "published" not in figures.figures(plain, None)[name].subtitle
 
 
 def test_published_models_with_the_same_scores_are_a_finding(study: Study) -> None:
     rows = [{"model": model, "shots": 0, "step": 8, "task": f"task{number}", "metric": "acc", "value": number / 10}
             for model in ("pythia-2.8b", "pythia-2.8b-deduped") for number in range(10)]  # fmt: skip
-    told = {finding.id: finding.text for finding in findings(replace(load(study), published=pd.DataFrame(rows)))}
+    told = {finding.id: finding.text for finding in findings(replace(load(study), external=pd.DataFrame(rows)))}
     assert "pythia-2.8b and pythia-2.8b-deduped have the same scores" in told["external_twins"]
     assert "external_twins" not in {finding.id for finding in findings(load(study))}
 

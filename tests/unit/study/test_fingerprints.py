@@ -14,7 +14,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import digest_of, read_json, read_yaml, sha256_file, write_json
 from scripts.operate.remembered import corrections
 from scripts.operate.trained import check_shared, check_training
-from scripts.study.fingerprints import Inventory, fingerprint, of_data, of_models, of_training, require, run_settings
+from scripts.study.fingerprints import Inventory, of_data, of_models, of_training, require, run_settings, settings_of
 from scripts.study.study import Study, load, parse
 from tests.fakes import Fakes
 
@@ -48,7 +48,7 @@ def stale(study: Study, root: Path) -> dict[str, list[str]]:
 def test_a_finished_study_is_its_own(fakes: Fakes) -> None:
     assert stale(fakes.study, fakes.root) == {}
     asked = [*of_data(fakes.study), *of_training(fakes.study), *of_models(fakes.study)]
-    assert all(fingerprint(fakes.study, path) for path in asked)
+    assert all(settings_of(fakes.study, path) for path in asked)
     check_training(fakes.study, fakes.root)
     assert corrections(fakes.study, STUDY_FILE, fakes.root) == ([], [])
 

@@ -275,7 +275,7 @@ def test_mistakes_are_refused_with_the_fix(content: Any, path: list[Any], value:
         assert text in str(refusal.value)
 
 
-def test_every_science_key_must_stand_in_the_file(content: Any) -> None:
+def test_every_setting_must_stand_in_the_file(content: Any) -> None:
     del content["training"]["optimizer"]["betas"]
     with pytest.raises(UserError, match=r"training\.optimizer\.betas: this key is missing"):
         parse(content)

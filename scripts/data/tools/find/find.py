@@ -147,7 +147,7 @@ def asked_terms(given: Sequence[str], file: Path | None) -> list[str]:
 
 def print_hits(shown: Sequence[Hit], total: int, until: int) -> None:
     """The first occurrences, by where they stand in the corpus."""
-    table = Table("document", "tokens", "text", f"seen in update (up to {until})")
+    table = Table("document", "tokens", "text", f"seen in step (up to {until})")
     for hit in shown:
         before, text, after = map(on_a_line, (hit.before, hit.text, hit.after))
         context = Text.assemble((before, "dim"), (text, "bold"), (after, "dim"))
@@ -195,7 +195,7 @@ def totals(terms: Sequence[str], tally: Tally) -> list[dict[str, object]]:
 
 def main() -> None:
     parser = Parser(
-        description="Find every occurrence of texts in a corpus, whatever tokens they fell into, and the updates whose "
+        description="Find every occurrence of texts in a corpus, whatever tokens they fell into, and the steps whose "
         "batch held it. There is no index: every call reads the whole corpus once, for all terms together; a few rare "
         "terms at about 1 GB/s on two cores (a quarter of an hour for the Pile, where the disk keeps up), a thousand "
         "at a twentieth of that. Occurrences of a term don't overlap, as str.count counts, and none crosses a "

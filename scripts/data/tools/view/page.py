@@ -44,7 +44,7 @@ class ShownPiece:
 
 @dataclass(frozen=True)
 class ShownRow:
-    """The row at a place: row `row` of the batch of the iteration, which is update iteration + 1."""
+    """The row at a place: row `row` of the batch of the iteration, which is step iteration + 1."""
 
     place: int
     iteration: int
@@ -54,7 +54,7 @@ class ShownRow:
     @property
     def title(self) -> str:
         """Where it stands."""
-        return f"iteration {self.iteration} (update {self.iteration + 1}) · row {self.row} · place {self.place}"
+        return f"iteration {self.iteration} (step {self.iteration + 1}) · row {self.row} · place {self.place}"
 
 
 def page_of(rows: Sequence[ShownRow], heading: str, left_out: str | None) -> Iterator[str]:

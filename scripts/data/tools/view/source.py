@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, alone: bool = True) -> Non
     parser.add_argument("--run", help="name of a run: its corpus, data seed, batch size and steps")
     if alone:
         parser.add_argument("--tokens", type=Path, help="instead of a study: <prefix> of a preshuffled .bin and .idx")
-        parser.add_argument("--batch-size", type=int, help="rows an update, with --tokens (Pythia: 1024)")
+        parser.add_argument("--batch-size", type=int, help="rows a step, with --tokens (Pythia: 1024)")
 
 
 def add_tokenizer(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +85,7 @@ def _file(arguments: argparse.Namespace) -> Source:
     if given:
         raise UserError(f"--tokens: stands for itself; leave out {' and '.join(given)}, or --tokens")
     if arguments.batch_size is None or arguments.batch_size < 1:
-        raise UserError(explain("--batch-size", arguments.batch_size, "rows an update, 1 or more", "--batch-size 1024"))
+        raise UserError(explain("--batch-size", arguments.batch_size, "rows a step, 1 or more", "--batch-size 1024"))
     rows = Rows.of_file(arguments.tokens)
     return Source(rows, arguments.batch_size, len(rows) // arguments.batch_size, [], str(arguments.tokens), None)
 
