@@ -32,7 +32,7 @@ except UserError as error:
 prepare(workflow.basedir, STUDY.file.runtime.threads)
 
 RUNS = list(STUDY.runs)
-TRAINED = list(STUDY.trained)  # the others are published by somebody else
+TRAINED = list(STUDY.trained)  # the others are external
 CORPORA = list(STUDY.file.data.corpora)
 COMPONENTS = list(STUDY.file.data.components)
 PARTS = list(range(STUDY.part_count))
@@ -88,7 +88,7 @@ def corpus_sources(wildcards):
 
 def external_files(wildcards):
     """Token files on disk that a corpus is joined from; those of the hub are not there before they are downloaded."""
-    published = STUDY.file.data.corpora[wildcards.corpus].published
+    published = STUDY.file.data.corpora[wildcards.corpus].external
     if published is None or published.folder is None:
         return []
     found = [path for pattern in (published.shards, published.index) for path in within(published.folder, pattern)]

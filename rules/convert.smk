@@ -34,7 +34,7 @@ for batch in model_batches(STUDY.trained):
             " --steps {params.steps} > {log} 2>&1"
 
 
-for batch in model_batches(STUDY.published):
+for batch in model_batches(STUDY.external):
 
     rule:
         name:
@@ -49,7 +49,7 @@ for batch in model_batches(STUDY.published):
         benchmark:
             f"benchmarks/fetch_models/{{run}}_{batch.label}.jsonl"
         wildcard_constraints:
-            run=among(STUDY.published, batch),
+            run=among(STUDY.external, batch),
         priority: largest_first
         conda:
             "../envs/workflow.yaml"

@@ -20,7 +20,8 @@ from scripts.common.files import read_yaml
 from scripts.common.untrusted import read_json
 from scripts.study import paths
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
-from scripts.study.config.study_file import StudyFile
+from scripts.study.config.renamed import renamed
+from scripts.study.config.study_file import VERSION, StudyFile
 from scripts.study.engine_rules import check_recipe, micro_batch
 from scripts.study.explain import explain_all
 from scripts.study.resources import placement
@@ -372,6 +373,9 @@ def _over(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
 
 def parse(content: Any) -> Study:
     """Check a study's plain content; raises one UserError that lists every mistake."""
+    if isinstance(content, dict) and "version" not in content:
+        lines = [f"version: missing; write: version: {VERSION}", *renamed(content)]
+        raise UserError("\n".join(lines))
     try:
         return Study(StudyFile.model_validate(content))
     except ValidationError as error:

@@ -185,9 +185,14 @@ class Runtime(Strict):
     """Longest time a job may ask for, a partition's limit; training goes on in the next attempt. null: as estimated."""
 
 
+VERSION = 1  # of the keys
+
+
 class StudyFile(Strict):
     """A whole study."""
 
+    version: Literal[1]
+    """Of this file's keys; a file without it is refused with the keys that are called otherwise now."""
     study: Name
     """Name of the study."""
     licence: Licence = APACHE
