@@ -16,11 +16,13 @@ include: "rules/resources.smk"
 include: "rules/remembered.smk"
 include: "rules/data.smk"
 include: "rules/deduplicate.smk"
-include: "rules/train.smk"
-include: "rules/convert.smk"
-include: "rules/evaluate.smk"
-include: "rules/memorize.smk"
-include: "rules/export.smk"
+
+
+for package in dict.fromkeys(stage.package for stage in STAGES):
+
+    include: f"rules/{package}.smk"
+
+
 include: "rules/analyze.smk"
 include: "rules/report.smk"
 include: "rules/audit.smk"

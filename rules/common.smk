@@ -12,7 +12,7 @@ from scripts.operate.start import record
 from scripts.study import paths, sampling, targets
 from scripts.study.config.study_file import APACHE
 from scripts.study.fingerprints import run_settings
-from scripts.study.stages import CONVERT, EVALUATE, GGUF, MEASURE, MEMORIZE, OF_EVERY_RUN, OF_MODELS
+from scripts.study.stages import CONVERT, EVALUATE, GGUF, MEASURE, MEMORIZE, OF_EVERY_RUN, OF_MODELS, STAGES
 from scripts.study.stages import alone, inherited, of_step
 from scripts.study.study import merged, parse as parse_study
 from scripts.study.texts import holdable, matching, within

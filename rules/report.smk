@@ -33,7 +33,7 @@ rule figures:
         [
             report(
                 f"results/figures/{name}.svg",
-                caption=f"report/{name}.rst",
+                caption=f"report/{targets.caption(name).name}",
                 category=category,
                 labels={"figure": name.replace("_", " ")},
             )

@@ -6,7 +6,8 @@ Reads exactly the runs and steps the study names; rows are sorted, so equal resu
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from scripts.analyze.external import twins
 from scripts.analyze.external.names import model_of
 from scripts.analyze.memorization.tables import all_tables
 from scripts.common.command import Parser
+from scripts.common.errors import UserError
 from scripts.common.files import atomic
 from scripts.study import paths, targets
 from scripts.study.runs import Run
+from scripts.study.stages import EVALUATE, MEMORIZE, OF_EVERY_RUN, Stage
 from scripts.study.study import Study, load
 
+Row = dict[str, Any]
 IDENTITY = ["run", "size", "non_embedding", "corpus", "init_seed", "data_seed", "intervention"]
 EVALS = [*IDENTITY, "step", "tokens", "task_set", "shots", "task", "metric", "value", "stderr", "n", "commonest_answer"]
 MEMORIZATION = [*IDENTITY, "step", "tokens", "chosen", "seen", "rows", "memorized", "fraction", "mean_score"]
@@ -79,20 +83,47 @@ def held_out(study: Study) -> pd.DataFrame:
     )
 
 
+def of_outputs(study: Study, stage: Stage, rows: Callable[[str, int, str], Iterable[Row]]) -> pd.DataFrame:
+    """What `rows` gives of each output of a stage (run, step, part), with the run's columns, `step` and `tokens`."""
+    asked = [
+        (spec, step, part)
+        for spec in study.runs.values()
+        for part in stage.parts(study)
+        for step in stage.steps(study, spec.name)
+    ]
+    sources.require(Path(stage.file(spec.name, step, part)) for spec, step, part in asked)
+    return _frame(
+        {**identity(spec), "step": step, "tokens": tokens_at(spec, step), **row}
+        for spec, step, part in asked
+        for row in rows(spec.name, step, part)
+    )
+
+
+def of_stage(study: Study, stage: Stage) -> pd.DataFrame:
+    """The table of a stage whose package says what stands in it: `rows(path)` of its command's module.
+
+    A stage with parts has a column `part`. This is the one place where analysis finds a stage by name.
+    """
+    rows_of: Callable[[Path], Iterable[Row]] = import_module(".".join(stage.command)).rows
+
+    def rows(run: str, step: int, part: str) -> list[Row]:
+        path = Path(stage.file(run, step, part))
+        try:
+            return [{**({"part": part} if part else {}), **row} for row in rows_of(path)]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: damaged ({error!r}); delete it to have it made again") from None
+
+    frame = of_outputs(study, stage, rows)
+    return frame if len(frame) else pd.DataFrame(columns=[*IDENTITY, "step", "tokens"])
+
+
 def evals(study: Study) -> pd.DataFrame:
     """A row a run, evaluated step, task and metric; `stderr` is null where lm-eval gives none."""
-    asked = [
-        (spec, name, step)
-        for spec in study.runs.values()
-        for name in study.file.evaluation.task_sets
-        for step in study.evaluation_steps(spec.name)
-    ]
-    sources.require(paths.evaluation(spec.name, name, step) for spec, name, step in asked)
-    frame = _frame(
-        {**identity(spec), "step": step, "tokens": tokens_at(spec, step), "task_set": name, **row}
-        for spec, name, step in asked
-        for row in score_rows(sources.scores(spec.name, name, step))
-    ).reindex(columns=EVALS)
+
+    def rows(run: str, step: int, task_set: str) -> list[Row]:
+        return [{"task_set": task_set, **row} for row in score_rows(sources.scores(run, task_set, step))]
+
+    frame = of_outputs(study, EVALUATE, rows).reindex(columns=EVALS)
     return frame.astype({"n": "Int64", "commonest_answer": float})
 
 
@@ -143,13 +174,8 @@ def score_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 def memorization(study: Study) -> pd.DataFrame:
     """A row a run, scored step, kind of row and whether the checkpoint had seen it."""
-    asked = [(spec, step) for spec in study.runs.values() for step in study.memorization_steps(spec.name)]
-    sources.require(paths.memorization(spec.name, step) for spec, step in asked)
-    return _frame(
-        {**identity(spec), "step": step, "tokens": tokens_at(spec, step), **row}
-        for spec, step in asked
-        for row in memorized_rows(sources.scored_rows(spec.name, step))
-    ).reindex(columns=MEMORIZATION)
+    rows = of_outputs(study, MEMORIZE, lambda run, step, _: memorized_rows(sources.scored_rows(run, step)))
+    return rows.reindex(columns=MEMORIZATION)
 
 
 def memorized_rows(scored: pa.Table) -> list[dict[str, Any]]:
@@ -266,7 +292,7 @@ def _frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows sorted by everything that names a row, sizes from small to large."""
-    keys = ["non_embedding", "corpus", "init_seed", "data_seed", "run", "step", "task_set", "task", "metric"]
+    keys = ["non_embedding", "corpus", "init_seed", "data_seed", "run", "step", "part", "task_set", "task", "metric"]
     keys += ["component", "chosen", "seen"]
     by = [key for key in keys if key in frame.columns]
     return frame.sort_values(by, kind="stable", ignore_index=True) if by else frame
@@ -278,8 +304,9 @@ def _is_number(value: Any) -> bool:
 
 def made(study: Study) -> dict[str, pd.DataFrame]:
     """Every table by name, but for that of published scores, which come from elsewhere."""
-    scored = {"evals": evals, "memorization": memorization}
-    frames = {name: scored[name](study) for name in names(study) if name in scored}
+    known = {EVALUATE: evals, MEMORIZE: memorization}
+    asked = [stage for stage in OF_EVERY_RUN if stage.table in names(study)]
+    frames = {stage.table: known[stage](study) if stage in known else of_stage(study, stage) for stage in asked}
     if study.trained:
         train, held = losses(study), held_out(study)
         frames |= {"losses": train, "held_out": held, "runs": runs(study, train, held), **all_tables(study)}

@@ -86,7 +86,7 @@ def draw(study: Study) -> str | None:
     import pandas as pd
 
     from scripts.audit.integrity.distance_chart import chart
-    from scripts.report.figures import theme
+    from scripts.report import theme
     from scripts.report.figures.figures import write
 
     how = "Euclidean lengths over all parameters; a line a run."

@@ -14,7 +14,7 @@ from scripts.common.units import bytes_short, device_time, duration, short
 from scripts.plan.costs import Plan, RunPlan
 from scripts.plan.measured import Comparison
 from scripts.plan.text import COLUMNS, MEASURED, measured_cells, money, run_cells, total_cells, totals
-from scripts.report.figures import theme
+from scripts.report import theme
 from scripts.report.pages.data import STYLE
 
 PAGE = Path(__file__).with_name("page.html")

@@ -34,7 +34,7 @@ class Results:
     analyses: dict[str, pd.DataFrame] = field(default_factory=dict)
     """The tables memorization_<name> by name."""
     of_stages: dict[str, pd.DataFrame] = field(default_factory=dict)
-    """The tables of the other stages by name."""
+    """The tables of the other stages by name; without rows where nothing was asked of one."""
 
     @cached_property
     def sizes(self) -> list[str]:
@@ -113,7 +113,7 @@ def of_tables(
     with their parents."""
     suite = {name: frame[_plain(frame, study)].reset_index(drop=True) for name, frame in made.items()}
     known = {field.name for field in fields(Results)}
-    of_stages = {name: suite.pop(name) for name in list(suite) if name not in known}
+    of_stages = {name: suite.pop(name, pd.DataFrame()) for name in OF_STAGES if name not in known}
     return Results(study, corpora=corpora, changed=made, analyses=analyses or {}, of_stages=of_stages, **suite)
 
 

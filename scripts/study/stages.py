@@ -1,8 +1,9 @@
 """The stages that go step by step through a run, each declared once; whatever lists stages iterates over STAGES.
 
 A stage makes one small file a step (and part, where it is done several times a step) that says what was made: a
-manifest, or a result that is its own. Targets, fingerprints, job counts, status, the audit's completeness, its replay
-and the closing counts follow from the declaration; a new stage is one more here, with a rule file and a package.
+manifest, or a result that is its own. The rule file that is read, targets, fingerprints, job counts, status, closing
+counts, its table, the audit's completeness and replay follow from the declaration; a new stage is one more here, with
+a package, `rules/<package>.smk` and a module of the report (docs/howto/stage.md).
 """
 
 from __future__ import annotations
@@ -42,10 +43,20 @@ class Stage:
     settings: Callable[[Study, str, str], Settings]
     parts: Callable[[Study], Iterable[str]] = lambda _: ONCE
     table: str = ""
-    """The table in results/tables that its outputs are gathered into, if they are into one."""
+    """The table in results/tables that its outputs are gathered into, if they are: what `rows(path)` of the command's
+    module gives of each."""
+    figures: tuple[str, ...] = ()
+    """What the report draws of it; see `all_figures` in scripts/report/findings/."""
+    category: str = ""
+    """That of its figures in Snakemake's report."""
     batched: bool = True
     """Whether one job goes through a batch of steps."""
     replayed: bool = True
+
+    @property
+    def package(self) -> str:
+        """Its package, and its file in rules/."""
+        return self.command[0].removeprefix("scripts.")
 
     def file(self, run: str, step: int, part: str = "") -> str:
         """Its output, below the study's folder."""
@@ -100,6 +111,8 @@ TRAIN = Stage(
     f"{paths.checkpoint('{run}', '{step}')}/{manifest.NAME}",
     steps=lambda study, run: study.steps(run) if run in study.trained else [],
     settings=lambda study, run, _: study.train_settings(run),
+    figures=("loss", "held_out_size", "held_out_component"),
+    category="Learning",
     batched=False,
 )
 CONVERT = Stage(
@@ -141,6 +154,8 @@ EVALUATE = Stage(
     settings=lambda study, _, part: study.evaluation_settings(part),
     parts=lambda study: study.file.evaluation.task_sets,
     table="evals",
+    figures=("evals", "evals_size", "evals_heat"),
+    category="Evaluation",
 )
 MEMORIZE = Stage(
     "memorize",
@@ -151,7 +166,13 @@ MEMORIZE = Stage(
     steps=Study.memorization_steps,
     settings=lambda study, *_: study.memorization_settings(),
     table="memorization",
-)
+    figures=(
+        "memorization_step", "memorization_size", "memorization_canaries", "memorization_groups",
+        "memorization_predict",
+        "memorization_correlation", "memorization_histogram", "memorization_order", "memorization_seen",
+    ),
+    category="Memorization",
+)  # fmt: skip
 STAGES = (TRAIN, CONVERT, GGUF, MEASURE, EVALUATE, MEMORIZE)
 OF_MODELS = (GGUF, MEASURE, EVALUATE, MEMORIZE)
 OF_EVERY_RUN = tuple(stage for stage in STAGES if stage.phase != "export")  # the others are asked of some runs only

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from scripts.common.environment import ROOT
 from scripts.study import paths, sampling
-from scripts.study.stages import CONVERT, GGUF, MEASURE, OF_EVERY_RUN
+from scripts.study.stages import CONVERT, GGUF, MEASURE, OF_EVERY_RUN, STAGES
 from scripts.study.study import Study
 
 EXPORT_TABLES = [str(paths.table("export")), str(paths.EXPORT_MEMORY)]
@@ -25,25 +28,9 @@ PAGES = [str(paths.page(page)) for page in ("index", "data", "memorization", "au
 RESULTS = [*PAGES, str(paths.TIMINGS)]
 
 
-FIGURES = {  # name: category in Snakemake's report
-    "loss": "Learning",
-    "held_out_size": "Learning",
-    "held_out_component": "Learning",
-    "evals": "Evaluation",
-    "evals_size": "Evaluation",
-    "evals_heat": "Evaluation",
-    "memorization_step": "Memorization",
-    "memorization_size": "Memorization",
-    "memorization_canaries": "Memorization",
-    "memorization_groups": "Memorization",
-    "memorization_predict": "Memorization",
-    "memorization_correlation": "Memorization",
-    "memorization_histogram": "Memorization",
-    "memorization_order": "Memorization",
-    "memorization_seen": "Memorization",
-    "corpora": "Data",
-    "timings": "Cost",
-}
+FIGURES = {name: stage.category for stage in STAGES for name in stage.figures}
+FIGURES |= {"corpora": "Data", "timings": "Cost"}  # name: category in Snakemake's report
+CAPTIONS = ROOT / "rules/report"
 
 
 def orders(study: Study) -> list[str]:
@@ -108,6 +95,12 @@ def results(study: Study) -> list[str]:
 def figures(study: Study) -> dict[str, str]:
     """The figures of a study that trains, name: category in Snakemake's report."""
     return FIGURES | ({"interventions": "Learning"} if study.file.interventions else {})
+
+
+def caption(figure: str) -> Path:
+    """The caption of a figure in both reports: its own, or that of all without one."""
+    own = CAPTIONS / f"{figure}.rst"
+    return own if own.exists() else CAPTIONS / "figure.rst"
 
 
 def cards(study: Study) -> list[str]:

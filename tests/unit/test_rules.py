@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.study.stages import STAGES
+
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "rules").glob("*.smk"))
 JOBS = [
@@ -29,6 +31,12 @@ def test_rule_files_stay_readable() -> None:
     assert len((ROOT / "Snakefile").read_text().splitlines()) <= 70
     assert all(len(path.read_text().splitlines()) <= 200 for path in FILES)
     assert len(JOBS) >= 15
+
+
+def test_every_rule_file_is_included_once() -> None:
+    """Those of the stages are by their declaration."""
+    named = re.findall(r'^include: "rules/(\w+)\.smk"', (ROOT / "Snakefile").read_text(), flags=re.MULTILINE)
+    assert sorted([*named, *{stage.package for stage in STAGES}]) == [path.stem for path in FILES]
 
 
 def test_scripts_never_import_snakemake() -> None:

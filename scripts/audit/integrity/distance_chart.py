@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 
 from scripts.audit.integrity.distances import DETOUR
-from scripts.report.figures import theme
+from scripts.report import theme
 from scripts.study.study import Study
 
 

@@ -80,9 +80,9 @@ def check_findings(study: Study, folder: Folder, tables: Check) -> Check:
         why = "tables that did not pass" if unsound else "published scores, which are no part of the suite"
         return Check("findings", what, "not applicable", (f"they rest on {why}",))
     from scripts.report.figures.figures import figures
-    from scripts.report.figures.theme import finish
     from scripts.report.findings.findings import findings
     from scripts.report.results import load
+    from scripts.report.theme import finish
 
     strict, results, faults = this_code_made(folder), load(study), list[str]()
     if paths.FINDINGS.exists():

@@ -10,7 +10,7 @@ import pandas as pd
 
 from scripts.common.command import Parser
 from scripts.common.untrusted import read_json, reading
-from scripts.report.figures import theme
+from scripts.report import theme
 from scripts.report.figures.figures import write
 from scripts.study import paths
 

@@ -17,10 +17,11 @@ from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.environment import ROOT
 from scripts.common.files import read_yaml, write_text
+from scripts.report import theme
 from scripts.report.cards.text import Card, text
-from scripts.report.figures import theme
-from scripts.report.figures.figures import Figure, of_run
+from scripts.report.figures.figures import of_run
 from scripts.report.results import Results, records
+from scripts.report.theme import Figure
 from scripts.study import paths
 from scripts.study.study import Study, load
 

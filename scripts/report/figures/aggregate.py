@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from scripts.analyze.chance import FRACTIONS, ONE_ANSWER
-from scripts.report.figures.theme import ZERO_AT
 from scripts.report.findings.finding import CLEAR
 from scripts.report.results import Results
+from scripts.report.theme import ZERO_AT
 
 POINTS_A_CURVE = 60
 ENOUGH_SEEN = 16

@@ -7,7 +7,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from scripts.report.figures import aggregate, theme
+from scripts.report import theme
+from scripts.report.figures import aggregate
 from scripts.report.results import Results
 
 NATS = "loss (nats a token)"
@@ -192,25 +193,3 @@ def overview(results: Results) -> Any:
         kind = "sample"
         right = _size_panel(results, data[data["chosen"] == kind], "Memorized fraction of sampled rows", 260, 270)
     return alt.hconcat(left, middle, right).resolve_scale(color="independent", strokeDash="independent")
-
-
-def interventions(differences: pd.DataFrame, width: int = 360, height: int = 220) -> Any:
-    """Held-out loss less the parent's by step: a panel a run, a line a kind of text, a thick one for all of it."""
-    parts = differences[differences["component"] != "all"]
-    axes = {
-        "x": alt.X("step:Q", title="step", scale=alt.Scale(zero=False)),
-        "y": alt.Y("difference:Q", title="difference (nats a token)"),
-        "tooltip": ["run:N", "component:N", "step:Q", alt.Tooltip("difference:Q", format="+.4f")],
-    }
-    panels = []
-    for run in dict.fromkeys(differences["run"]):
-        kinds = (
-            alt.Chart(parts[parts["run"] == run])
-            .mark_line(point=True, strokeWidth=1.2)
-            .encode(**axes, color=alt.Color("component:N", title="text"))
-        )
-        whole = alt.Chart(differences[(differences["run"] == run) & (differences["component"] == "all")])
-        line = whole.mark_line(strokeWidth=3, color="#15181d", point=True).encode(**axes)
-        rule = alt.Chart(pd.DataFrame({"y": [0]})).mark_rule(strokeDash=[2, 3]).encode(y="y:Q")
-        panels.append((rule + kinds + line).properties(width=width, height=height, title=theme.panel(run)))
-    return alt.concat(*panels, columns=2)

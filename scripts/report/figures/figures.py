@@ -8,31 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
 from scripts.common.command import Parser
 from scripts.common.files import atomic, write_json, write_text
-from scripts.report.figures import charts, scores, theme
+from scripts.report import theme
+from scripts.report.figures import charts, scores
 from scripts.report.figures import memorization as analyses
 from scripts.report.findings.finding import Finding, percent
-from scripts.report.findings.interventions import against_parents
+from scripts.report.findings.findings import themes
 from scripts.report.findings.learning import loss_and_size
 from scripts.report.findings.memorization import memorization_and_size, memorization_and_training
 from scripts.report.results import Results, load
+from scripts.report.theme import Figure
 from scripts.study import paths
 from scripts.study.study import load as load_study
 
 FRACTIONS = "Bands and bars: Wilson intervals of two standard errors, seeds pooled."
-
-
-class Figure(NamedTuple):
-    """A chart, a title that says what it shows, computed from the numbers, and how to read it."""
-
-    chart: Any
-    title: str
-    subtitle: str
 
 
 def figures(results: Results, timings: pd.DataFrame | None) -> dict[str, Figure]:
@@ -49,9 +43,10 @@ def figures(results: Results, timings: pd.DataFrame | None) -> dict[str, Figure]
         "corpora": _corpora,
     }
     makers |= {f"memorization_{name}": partial(_analysis, name) for name in ANALYSES}
-    if results.study.file.interventions:
-        makers["interventions"] = _interventions
-    return {**{name: make(results) for name, make in makers.items()}, "timings": _timings(timings)}
+    made = {name: make(results) for name, make in makers.items()}
+    for each in themes():
+        made |= each.all_figures(results) if hasattr(each, "all_figures") else {}
+    return {**made, "timings": _timings(timings)}
 
 
 def of_run(results: Results) -> dict[str, Figure]:
@@ -152,11 +147,6 @@ def _corpora(results: Results) -> Figure:
     taken = removed > 0 and kept > 0
     title = f"Deduplication takes away {percent(removed / kept)} of the tokens" if taken else "Tokens by kind of text"
     return Figure(charts.corpora(results), title, "Tokens in each corpus; held-out text is in none of them.")
-
-
-def _interventions(results: Results) -> Figure:
-    how = "Held-out loss less the parent's at the same step. Thick: all text; thin: each kind of text."
-    return Figure(charts.interventions(against_parents(results)), "What interventions change", how)
 
 
 def _timings(timings: pd.DataFrame | None) -> Figure:

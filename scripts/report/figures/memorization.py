@@ -8,7 +8,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from scripts.report.figures import theme
+from scripts.report import theme
 from scripts.report.figures.aggregate import wilson
 from scripts.report.results import Results, named
 

@@ -9,7 +9,8 @@ import altair as alt
 import pandas as pd
 
 from scripts.analyze.chance import FRACTIONS
-from scripts.report.figures import aggregate, theme
+from scripts.report import theme
+from scripts.report.figures import aggregate
 from scripts.report.findings.floors import limits, limits_in_words
 from scripts.report.results import Results
 

@@ -1,37 +1,38 @@
 """Say in words what came out: results/findings.json.
 
 A list of sentences, each with the numbers it rests on, whether it is an expectation from the Pythia
-papers, and whether that holds here. Everything is computed from results/tables.
+papers, and whether that holds here. Everything is computed from results/tables. Each module of this folder with a
+function `all_findings` is asked; one with `all_figures` has figures of its own.
 """
 
 from __future__ import annotations
 
+import pkgutil
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from scripts.common.command import Parser
 from scripts.common.files import write_json
 from scripts.report.findings.finding import Finding
-from scripts.report.findings.floors import all_floors
-from scripts.report.findings.interventions import all_interventions
-from scripts.report.findings.learning import all_learning
-from scripts.report.findings.memorization import all_memorization
-from scripts.report.findings.memorized import all_analyses
-from scripts.report.findings.scores import all_scores
 from scripts.report.results import Results, load
 from scripts.study import paths
 from scripts.study.study import load as load_study
 
+FIRST = ("learning", "scores", "floors", "memorization", "memorized")  # as findings are read; the others by name
+
+
+def themes() -> list[ModuleType]:
+    """The modules that have findings, in the order these are told."""
+    names = {module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])}
+    ordered = [*FIRST, *sorted(names - set(FIRST))]
+    modules = [import_module(f"scripts.report.findings.{name}") for name in ordered]
+    return [module for module in modules if hasattr(module, "all_findings")]
+
 
 def findings(results: Results) -> list[Finding]:
     """All findings, the summary of what did not come out as in Pythia last."""
-    found = [
-        *all_learning(results),
-        *all_scores(results),
-        *all_floors(results),
-        *all_memorization(results),
-        *all_analyses(results),
-        *all_interventions(results),
-    ]
+    found: list[Finding] = [finding for theme in themes() for finding in theme.all_findings(results)]
     return [*found, summary(found)]
 
 

@@ -12,7 +12,7 @@ from scripts.report.findings.finding import Finding, listed, percent
 from scripts.report.results import Results, records
 
 
-def all_floors(results: Results) -> list[Finding]:
+def all_findings(results: Results) -> list[Finding]:
     """Every finding of this module."""
     return [floors_and_ceilings(results), constant_answers(results)]
 

@@ -1,11 +1,16 @@
-"""What interventions changed: their runs beside their parents, step by step."""
+"""What interventions changed, in words and drawn: their runs beside their parents, step by step."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import altair as alt
 import pandas as pd
 
+from scripts.report import theme
 from scripts.report.findings.finding import Finding
 from scripts.report.results import Results
+from scripts.report.theme import Figure
 
 KEYS = ["step", "component"]
 
@@ -28,10 +33,18 @@ def against_parents(results: Results) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
-def all_interventions(results: Results) -> list[Finding]:
+def all_findings(results: Results) -> list[Finding]:
     """A fact for each intervention's run: by how much it ends apart from its parent."""
     table = against_parents(results)
     return [_fact(results, run, rows) for run, rows in table.groupby("run", sort=False)]
+
+
+def all_figures(results: Results) -> dict[str, Figure]:
+    """Every figure of this module by name."""
+    if not results.study.file.interventions:
+        return {}
+    how = "Held-out loss less the parent's at the same step. Thick: all text; thin: each kind of text."
+    return {"interventions": Figure(chart(against_parents(results)), "What interventions change", how)}
 
 
 def _fact(results: Results, run: object, rows: pd.DataFrame) -> Finding:
@@ -58,3 +71,25 @@ def _fact(results: Results, run: object, rows: pd.DataFrame) -> Finding:
             "components": dict(zip(parts["component"], parts["difference"].astype(float), strict=True)),
         },
     )
+
+
+def chart(differences: pd.DataFrame, width: int = 360, height: int = 220) -> Any:
+    """Held-out loss less the parent's by step: a panel a run, a line a kind of text, a thick one for all of it."""
+    parts = differences[differences["component"] != "all"]
+    axes = {
+        "x": alt.X("step:Q", title="step", scale=alt.Scale(zero=False)),
+        "y": alt.Y("difference:Q", title="difference (nats a token)"),
+        "tooltip": ["run:N", "component:N", "step:Q", alt.Tooltip("difference:Q", format="+.4f")],
+    }
+    panels = []
+    for run in dict.fromkeys(differences["run"]):
+        kinds = (
+            alt.Chart(parts[parts["run"] == run])
+            .mark_line(point=True, strokeWidth=1.2)
+            .encode(**axes, color=alt.Color("component:N", title="text"))
+        )
+        whole = alt.Chart(differences[(differences["run"] == run) & (differences["component"] == "all")])
+        line = whole.mark_line(strokeWidth=3, color="#15181d", point=True).encode(**axes)
+        rule = alt.Chart(pd.DataFrame({"y": [0]})).mark_rule(strokeDash=[2, 3]).encode(y="y:Q")
+        panels.append((rule + kinds + line).properties(width=width, height=height, title=theme.panel(run)))
+    return alt.concat(*panels, columns=2)

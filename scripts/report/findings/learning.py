@@ -13,7 +13,7 @@ SMALL_INIT_EXCESS = 0.2
 START_TOLERANCE = 0.1  # nats; one draw of a small model's logits differs by some hundredths
 
 
-def all_learning(results: Results) -> list[Finding]:
+def all_findings(results: Results) -> list[Finding]:
     """Every finding of this module."""
     claims = (loss_and_size, largest_learned, seeds_and_sizes, untrained_loss, first_update, corpora_and_loss)
     return [*(claim(results) for claim in claims), same_order(results), components(results), deduplication(results)]

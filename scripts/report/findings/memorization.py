@@ -17,7 +17,7 @@ NOT_SCORED = "Memorization was not scored on rows that a checkpoint had seen."
 ENOUGH_ROWS = 30
 
 
-def all_memorization(results: Results) -> list[Finding]:
+def all_findings(results: Results) -> list[Finding]:
     """Every finding of this module."""
     first = [memorization_and_size(results), memorization_and_training(results), seen_and_unseen(results)]
     return [*first, memorization_and_repetition(results), memorization_and_deduplication(results)]

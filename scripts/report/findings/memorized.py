@@ -13,7 +13,7 @@ from scripts.report.results import Results, named, records
 LOW_P = 0.05
 
 
-def all_analyses(results: Results) -> list[Finding]:
+def all_findings(results: Results) -> list[Finding]:
     """Every finding of this module; none where the analyses were not made."""
     if not results.analyses:
         return []

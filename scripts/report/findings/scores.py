@@ -16,7 +16,7 @@ NO_SCORES = "No task with an accuracy was evaluated."
 NAMED_IN_SHORT = 3
 
 
-def all_scores(results: Results) -> list[Finding]:
+def all_findings(results: Results) -> list[Finding]:
     """Every finding of this module."""
     found = [against_chance(results), hard_tasks(results), scores_and_size(results), scores_and_deduplication(results)]
     return found + external_twins(results)

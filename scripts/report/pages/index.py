@@ -14,14 +14,13 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from scripts.common.command import Parser
-from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_text
 from scripts.common.units import short
-from scripts.report.figures.theme import grammar
 from scripts.report.made import Made, count, in_words, thousands
 from scripts.report.pages.data import STYLE, data_page
 from scripts.report.pages.memory import section as memory_section
+from scripts.report.theme import grammar
 from scripts.study import paths, targets
 from scripts.study.sampling import recency_runs
 from scripts.study.stages import CONVERT, OF_EVERY_RUN
@@ -30,7 +29,6 @@ from scripts.study.study import Study, load
 PAGE = Path(__file__).with_name("page.html")
 DRAW = Path(__file__).with_name("draw.js")
 MEMORIZATION = Path(__file__).with_name("memorization.html")
-CAPTIONS = ROOT / "rules/report"
 FIGURES = ("held_out_size", "loss", "held_out_component", "evals", "evals_size", "evals_heat", "memorization_size",
            "memorization_step", "corpora", "timings")  # fmt: skip
 MEMORIZATION_FIGURES = ("memorization_step", "memorization_size", "memorization_canaries", "memorization_groups",
@@ -172,7 +170,7 @@ def files(name: str, step: int) -> list[tuple[str, str]]:
 
 def caption(name: str) -> Markup:
     """A figure's caption, from the one source that Snakemake's report reads too."""
-    text = " ".join(_present(CAPTIONS / f"{name}.rst").read_text(encoding="utf-8").split())
+    text = " ".join(targets.caption(name).read_text(encoding="utf-8").split())
     parts = text.split("``")
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if index % 2 else escape(part) for index, part in enumerate(parts)

@@ -14,7 +14,7 @@ from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
 from scripts.report.findings.findings import findings
-from scripts.report.findings.memorized import all_analyses
+from scripts.report.findings.memorized import all_findings
 from scripts.report.results import of_tables
 from scripts.study.study import Study, parse
 from tests.unit import synthetic
@@ -90,7 +90,7 @@ def test_a_study_that_looks_at_no_step_has_tables_and_findings(stage: str) -> No
     analyses = {name.removeprefix("memorization_"): frame for name, frame in memorized_tables.all_tables(study).items()}
     results = of_tables(study, frames, tables.corpora(study), analyses)
     assert all(finding.text for finding in findings(results))
-    assert len(all_analyses(results)) >= 4
+    assert len(all_findings(results)) >= 4
 
 
 @pytest.mark.parametrize("stage", ["memorization", "evaluation"])

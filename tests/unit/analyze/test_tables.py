@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,8 +14,9 @@ from scripts.analyze import tables
 from scripts.analyze.chance import chance, speaking_metric
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
-from scripts.common.files import read_yaml
+from scripts.common.files import read_json, read_yaml
 from scripts.study import paths
+from scripts.study.stages import EVALUATE
 from scripts.study.study import Study, parse
 from tests.unit import synthetic
 
@@ -45,6 +47,24 @@ def test_held_out_holds_all_and_every_component_of_saved_steps(study: Study) -> 
     assert rows["component"].tolist() == ["all", *sorted(study.file.data.components)]
     end = synthetic.loss_at(study, study.run(name), study.steps(name)[-1], synthetic.Truth())
     assert rows["loss"].iloc[0] == end
+
+
+def test_a_stages_own_rows_become_its_table(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the columns of every table, sorted as the others, and without rows where nothing was asked."""
+    stage = replace(EVALUATE, command=("tests.unit", "synthetic"), table="first")
+    monkeypatch.setattr(synthetic, "rows", lambda path: [{"n": read_json(path)["step"]}], raising=False)
+    frame = tables.of_stage(study, stage)
+    assert list(frame.columns) == [*tables.IDENTITY, "step", "tokens", "part", "n"]
+    assert len(frame) == len(stage.files(study)) and set(frame["part"]) == set(study.file.evaluation.task_sets)
+    assert (frame["n"] == frame["step"]).all() and frame["non_embedding"].is_monotonic_increasing
+    assert tables.of_stage(study, replace(stage, steps=lambda *_: [])).columns[:7].tolist() == tables.IDENTITY
+    path = Path(stage.files(study)[0])
+    path.write_text("{}")
+    with pytest.raises(UserError, match=rf"{path}: damaged \(KeyError\('step'\)\); delete it"):
+        tables.of_stage(study, stage)
+    path.unlink()
+    with pytest.raises(UserError, match=f"missing: {path}"):
+        tables.of_stage(study, stage)
 
 
 def test_score_rows_split_metric_filter_and_stderr() -> None:

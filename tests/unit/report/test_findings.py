@@ -14,7 +14,7 @@ from scripts.analyze.chance import chance
 from scripts.common.environment import ROOT
 from scripts.common.files import canonical, read_yaml
 from scripts.report.findings.finding import Finding, beyond_chance, greater, listed, percent, shares_differ
-from scripts.report.findings.findings import findings
+from scripts.report.findings.findings import FIRST, findings, themes
 from scripts.report.findings.floors import limits, limits_in_words
 from scripts.report.results import Results, of_tables
 from scripts.study.runs import Run
@@ -55,6 +55,13 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[synthetic
         return {finding.id: finding for finding in findings(gathered(study))}
 
     return tell
+
+
+def test_every_module_of_findings_is_asked_the_known_ones_first() -> None:
+    names = [theme.__name__.rpartition(".")[2] for theme in themes()]
+    folder = ROOT / "scripts/report/findings"
+    assert tuple(names[: len(FIRST)]) == FIRST and names[len(FIRST) :] == sorted(names[len(FIRST) :])
+    assert set(names) == {path.stem for path in folder.glob("[!_]*.py")} - {"finding", "findings"}
 
 
 def test_planted_truths_come_out(told: Callable[[synthetic.Truth], dict[str, Finding]]) -> None:

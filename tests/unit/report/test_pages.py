@@ -26,12 +26,14 @@ from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, read_yaml, write_json, write_text
 from scripts.operate import closing
-from scripts.report.figures import aggregate, figures, theme
+from scripts.report import theme
+from scripts.report.figures import aggregate, figures
 from scripts.report.findings.findings import findings
 from scripts.report.made import count
 from scripts.report.pages import index
 from scripts.report.results import load
 from scripts.study import targets
+from scripts.study.stages import EVALUATE, MEMORIZE, OF_EVERY_RUN, STAGES
 from scripts.study.study import Study, parse
 from tests.unit import synthetic
 from tests.unit.export_numbers import write_numbers
@@ -46,9 +48,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study]:
         patch.chdir(folder)
         synthetic.make(study)
         train, held = tables.losses(study), tables.held_out(study)
+        known, nothing = {EVALUATE, MEMORIZE}, pd.DataFrame(columns=tables.IDENTITY)
+        others = [(stage.table, nothing) for stage in OF_EVERY_RUN if stage.table and stage not in known]
         for name, frame in (
             ("losses", train), ("held_out", held), ("runs", tables.runs(study, train, held)),
-            ("evals", tables.evals(study)), ("memorization", tables.memorization(study)),
+            ("evals", tables.evals(study)), ("memorization", tables.memorization(study)), *others,
         ):  # fmt: skip
             tables.write(name, frame)
         for name, frame in all_tables(study).items():
@@ -80,11 +84,11 @@ def study(made: tuple[Path, Study], monkeypatch: pytest.MonkeyPatch) -> Study:
 
 def test_every_figure_is_valid_has_a_caption_and_fetches_nothing(study: Study) -> None:
     names = {path.stem for path in Path("results/figures").glob("*.json")}
-    assert (
-        names
-        == set(index.shown(study)) | set(index.MEMORIZATION_FIGURES)
-        == {path.stem for path in index.CAPTIONS.glob("*.rst")} - {"workflow", "interventions", "export", "audit"}
-    )
+    captions = {name: targets.caption(name).stem for name in names}
+    assert names == set(index.shown(study)) | set(index.MEMORIZATION_FIGURES)
+    shared = {"figure", "workflow", "interventions", "export", "audit"}
+    assert set(captions.values()) - {"figure"} == {path.stem for path in targets.CAPTIONS.glob("*.rst")} - shared
+    assert {name for name, of in captions.items() if of != name} <= {name for stage in STAGES for name in stage.figures}
     assert names - {"recency"} == set(targets.figures(study))
     for name in sorted(names):
         specification = read_json(Path(f"results/figures/{name}.json"))

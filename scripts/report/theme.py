@@ -1,8 +1,8 @@
-"""Colours, fonts and scales that all figures share."""
+"""What all figures share: their parts, colours, fonts and scales."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import altair as alt
 
@@ -31,9 +31,17 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
-def mix(stops: tuple[str, ...], share: float) -> str:
-    """The colour at `share` (0 .. 1) of the way along hex colours at even distances, linear in RGB."""
-    place = share * (len(stops) - 1)
+class Figure(NamedTuple):
+    """A chart, a title that says what it shows, computed from the numbers, and how to read it."""
+
+    chart: Any
+    title: str
+    subtitle: str
+
+
+def mix(stops: tuple[str, ...], fraction: float) -> str:
+    """The colour at `fraction` (0 .. 1) of the way along hex colours at even distances, linear in RGB."""
+    place = fraction * (len(stops) - 1)
     left = min(int(place), len(stops) - 2)
     channels = [[int(stop[i : i + 2], 16) for i in (1, 3, 5)] for stop in stops[left : left + 2]]
     mixed = [round(a + (b - a) * (place - left)) for a, b in zip(*channels, strict=True)]
