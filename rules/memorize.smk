@@ -1,4 +1,4 @@
-# Memorization of training rows, one process a batch of checkpoints.
+# Memorization of training sequences, one process a batch of checkpoints.
 
 for batch in batches(MEMORIZE):
 

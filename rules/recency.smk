@@ -1,4 +1,4 @@
-# What checkpoints know of the rows they just saw: a job a run that is drawn, then a table, a verdict and a figure.
+# What checkpoints know of the sequences they just saw: a job a run that is drawn, then a table, a verdict and a figure.
 
 
 rule recency_run:
@@ -24,7 +24,7 @@ rule recency_run:
         study=STUDY_FILE,
         settings=STUDY.file.audit.recency.model_dump(exclude={"runs"}),
     message:
-        "Show checkpoints of {wildcards.run} the rows they just saw"
+        "Show checkpoints of {wildcards.run} the sequences they just saw"
     shell:
         "python -m scripts.audit recency --study {params.study} --run {wildcards.run} > {log} 2>&1"
 
@@ -75,6 +75,6 @@ rule recency_figure:
     params:
         study=STUDY_FILE,
     message:
-        "Draw what checkpoints know of the rows they just saw"
+        "Draw what checkpoints know of the sequences they just saw"
     shell:
         "python -m scripts.audit recency-figure --study {params.study} > {log} 2>&1"

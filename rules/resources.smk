@@ -13,7 +13,7 @@ from scripts.study.resources import (
     training_minutes,
 )
 from scripts.study.storage import kept
-from scripts.plan.work import scored_rows
+from scripts.plan.work import scored_sequences
 
 
 def data_memory(wildcards, attempt):
@@ -65,7 +65,7 @@ def model_memory(wildcards, attempt):
 
 
 def memorization_memory(wildcards, attempt):
-    """MB: a model and its caches a process, and what is known of every row while some are chosen."""
+    """MB: a model and its caches a process, and what is known of every sequence while some are chosen."""
     spec = STUDY.run(wildcards.run)
     caches = cache_megabytes(spec, STUDY.file.memorization, RUNTIME)
     models = RUNTIME.memorization_processes * (model_memory(wildcards, attempt) + attempt * caches)
@@ -87,15 +87,15 @@ def evaluation_time(wildcards, attempt, batch):
 def memorization_time(wildcards, attempt, batch):
     """Minutes of a batch of checkpoints; twice the tokens for the cache of keys and values."""
     spec, vocabulary, file = STUDY.run(wildcards.run), STUDY.padded_vocabulary(wildcards.run), STUDY.file.memorization
-    tokens = 2 * scored_rows(STUDY, wildcards.run) * (file.prompt + file.continuation)
+    tokens = 2 * scored_sequences(STUDY, wildcards.run) * (file.prompt + file.continuation)
     return forward_minutes(spec, RUNTIME, vocabulary, tokens, len(batch.steps), attempt)
 
 
 def recency_time(wildcards, attempt):
-    """Minutes to show every looked-at checkpoint the rows of all of them."""
+    """Minutes to show every looked-at checkpoint the sequences of all of them."""
     spec, vocabulary = STUDY.run(wildcards.run), STUDY.padded_vocabulary(wildcards.run)
     checkpoints = len(sampling.recency_steps(STUDY, wildcards.run))
-    tokens = checkpoints * STUDY.file.audit.recency.rows * spec.training.sequence_length
+    tokens = checkpoints * STUDY.file.audit.recency.sequences * spec.training.sequence_length
     return forward_minutes(spec, RUNTIME, vocabulary, tokens, checkpoints, attempt)
 
 

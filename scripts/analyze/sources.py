@@ -82,7 +82,7 @@ def scores(run: str, task_set: str, step: int) -> dict[str, Any]:
     return content
 
 
-def scored_rows(run: str, step: int) -> pa.Table:
+def scored_sequences(run: str, step: int) -> pa.Table:
     """A checkpoint's memorization scores; raises UserError if the file is damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq

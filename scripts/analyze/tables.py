@@ -31,7 +31,7 @@ from scripts.study.study import Study, load
 Row = dict[str, Any]
 IDENTITY = ["run", "size", "non_embedding", "corpus", "init_seed", "data_seed", "intervention"]
 EVALS = [*IDENTITY, "step", "tokens", "task_set", "shots", "task", "metric", "value", "stderr", "n", "commonest_answer"]
-MEMORIZATION = [*IDENTITY, "step", "tokens", "chosen", "seen", "rows", "memorized", "fraction", "mean_score"]
+MEMORIZATION = [*IDENTITY, "step", "tokens", "chosen", "seen", "sequences", "memorized", "fraction", "mean_score"]
 EXTERNAL = ["model", *IDENTITY, "step", "published_step", "shots", "task", "metric", "value", "stderr"]
 
 
@@ -173,8 +173,8 @@ def score_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def memorization(study: Study) -> pd.DataFrame:
-    """A row a run, scored step, kind of row and whether the checkpoint had seen it."""
-    rows = of_outputs(study, MEMORIZE, lambda run, step, _: memorized_rows(sources.scored_rows(run, step)))
+    """A row a run, scored step, kind of sequence and whether the checkpoint had seen it."""
+    rows = of_outputs(study, MEMORIZE, lambda run, step, _: memorized_rows(sources.scored_sequences(run, step)))
     return rows.reindex(columns=MEMORIZATION)
 
 
@@ -185,7 +185,7 @@ def memorized_rows(scored: pa.Table) -> list[dict[str, Any]]:
         {
             "chosen": chosen,
             "seen": bool(seen),
-            "rows": len(group),
+            "sequences": len(group),
             "memorized": int(group["memorized"].sum()),
             "fraction": float(group["memorized"].mean()),
             "mean_score": float(group["score"].mean()),
@@ -197,14 +197,15 @@ def memorized_rows(scored: pa.Table) -> list[dict[str, Any]]:
 def runs(study: Study, train: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
     """A row a run; the final training loss is the mean of the last twentieth of its updates, single ones are noisy.
 
-    `rows_digest` is that of the row digests of all updates: equal if the same rows were read in the same order.
+    `sequences_digest` is that of the sequence digests of all updates: equal if the same sequences were read in the same
+    order.
     """
     rows = []
     for spec in study.trained.values():
         last = spec.training.steps
         of_run = train[train["run"] == spec.name]
         closing = of_run[of_run["step"] > last - max(1, last // 20)]
-        read = "".join(line["rows"] for line in sources.training_losses(spec.name, last, spec.first_step))
+        read = "".join(line["sequences"] for line in sources.training_losses(spec.name, last, spec.first_step))
         at_end = held[(held["run"] == spec.name) & (held["step"] == last) & (held["component"] == "all")]
         rows.append(
             {
@@ -215,7 +216,7 @@ def runs(study: Study, train: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
                 "tokens": tokens_at(spec, last),
                 "training_loss": float(closing["loss"].mean()),
                 "held_out_loss": float(at_end["loss"].iloc[0]),
-                "rows_digest": hashlib.sha256(read.encode()).hexdigest()[:16],
+                "sequences_digest": hashlib.sha256(read.encode()).hexdigest()[:16],
             }
         )
     return _frame(rows)
@@ -323,4 +324,4 @@ def main() -> None:
         write(name, frame, parquet=name != "corpora")
     if study.file.evaluation.external:
         write("external", external_scores(study, study.file.evaluation.external))
-    print(", ".join(f"{name}: {len(frame)} rows" for name, frame in frames.items()))
+    print(", ".join(f"{name}: {len(frame)} sequences" for name, frame in frames.items()))

@@ -20,7 +20,7 @@ from scripts.neox.weights import Shard, count_blocks, dtypes_of, merge_shards, r
 
 
 def described(folder: Path) -> tuple[list[tuple[str, str]], list[str], list[str]]:
-    """Rows (what, value) on a checkpoint, and sentences on what can and can't be taken over.
+    """Sequences (what, value) on a checkpoint, and sentences on what can and can't be taken over.
 
     Raises UserError, with file and fact, for damage or a folder that is no native checkpoint.
     """

@@ -1,4 +1,4 @@
-"""Changes of the rows that an intervention's run reads (docs/config.md, interventions)."""
+"""Changes of the sequences that an intervention's run reads (docs/config.md, interventions)."""
 
 from __future__ import annotations
 
@@ -25,39 +25,41 @@ LONGEST_CHARACTER = 4  # bytes in UTF-8, so at most three tokens of a cut one ar
 CONTEXT = 16  # tokens looked at beyond a border
 REPLACEMENT = "\ufffd"
 
-Rows = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (places [n], rows [n, width]) -> rows of the same shape
+Sequences = Callable[
+    [np.ndarray, np.ndarray], np.ndarray
+]  # (places [n], sequences [n, width]) -> sequences of the same shape
 
 
 @dataclass(frozen=True)
 class Change:
-    """`function` changes the rows at places [begin, end); others stay as they are."""
+    """`function` changes the sequences at places [begin, end); others stay as they are."""
 
     begin: int
     end: int
-    function: Rows
+    function: Sequences
 
-    def applied(self, places: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Rows [n, width] that stand at `places`, changed where they lie in the range."""
+    def applied(self, places: np.ndarray, sequences: np.ndarray) -> np.ndarray:
+        """Sequences [n, width] that stand at `places`, changed where they lie in the range."""
         inside = (places >= self.begin) & (places < self.end)
         if not inside.any():
-            return rows
-        result = np.array(rows)
-        result[inside] = self.function(places[inside], rows[inside])
+            return sequences
+        result = np.array(sequences)
+        result[inside] = self.function(places[inside], sequences[inside])
         return result
 
 
 def change_of(run: Run) -> Change | None:
-    """What a run changes in the rows of its order; None for one that reads them as they are."""
+    """What a run changes in the sequences of its order; None for one that reads them as they are."""
     if run.origin is None or run.origin.transform is None:
         return None
     first, last = run.origin.between
-    function: Rows
+    function: Sequences
     if run.origin.over_text:
         tokenizer = _tokenizer()
         text = TEXT[run.origin.transform]
-        function = lambda _, rows: retold(rows, tokenizer, text)  # noqa: E731
+        function = lambda _, sequences: retold(sequences, tokenizer, text)  # noqa: E731
     else:
-        function = ROWS[run.origin.transform]
+        function = SEQUENCES[run.origin.transform]
     return Change(first * run.training.batch_size, last * run.training.batch_size, function)
 
 
@@ -74,49 +76,51 @@ def feminine_pronouns(text: str) -> str:
     return MASCULINE_WORD.sub(other, text)
 
 
-def shuffled_tokens(places: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The tokens of each row in an order that depends on its place only."""
-    shuffled = np.array(rows)
-    for place, row in zip(places.tolist(), shuffled, strict=True):
+def shuffled_tokens(places: np.ndarray, sequences: np.ndarray) -> np.ndarray:
+    """The tokens of each sequence in an order that depends on its place only."""
+    shuffled = np.array(sequences)
+    for place, sequence in zip(places.tolist(), shuffled, strict=True):
         seed = int.from_bytes(hashlib.sha256(f"shuffled-tokens/{place}".encode()).digest()[:8], "big")
-        np.random.default_rng(seed).shuffle(row)
+        np.random.default_rng(seed).shuffle(sequence)
     return shuffled
 
 
-def retold(rows: np.ndarray, tokenizer: Tokenizer, change: Callable[[str], str]) -> np.ndarray:
-    """Rows [n, width] with their text changed; a row whose text stays keeps its tokens.
+def retold(sequences: np.ndarray, tokenizer: Tokenizer, change: Callable[[str], str]) -> np.ndarray:
+    """Sequences [n, width] with their text changed; a sequence whose text stays keeps its tokens.
 
-    A changed row is tokenized anew from its first whole character to its last, then cut, or filled up with the padding
-    token, to the same width (as gpt-neox's branch new-intervention meant to). Tokens that do not come out of their
-    text again, at a border of documents for instance, may change with it.
+    A changed sequence is tokenized anew from its first whole character to its last, then cut, or filled up with the
+    padding token, to the same width (as gpt-neox's branch new-intervention meant to). Tokens that do not come out of
+    their text again, at a border of documents for instance, may change with it.
     """
-    result = np.array(rows)
+    result = np.array(sequences)
     padding = tokenizer.token_to_id(PADDING)
     if padding is None:
-        raise UserError(f"{paths.VOCABULARY}: has no token {PADDING}, which fills up a row whose text became shorter")
-    spans = [_whole_characters(row.tolist(), tokenizer) for row in rows]
+        raise UserError(
+            f"{paths.VOCABULARY}: has no token {PADDING}, which fills up a sequence whose text became shorter"
+        )
+    spans = [_whole_characters(sequence.tolist(), tokenizer) for sequence in sequences]
     texts = tokenizer.decode_batch(
-        [row[a:b].tolist() for row, (a, b) in zip(rows, spans, strict=True)], skip_special_tokens=False
+        [sequence[a:b].tolist() for sequence, (a, b) in zip(sequences, spans, strict=True)], skip_special_tokens=False
     )
     told = [(number, new) for number, old in enumerate(texts) if (new := change(old)) != old]
     encoded = tokenizer.encode_batch([new for _, new in told], add_special_tokens=False)
     for (number, _), encoding in zip(told, encoded, strict=True):
-        row, (begin, end) = rows[number], spans[number]
-        whole = [*row[:begin].tolist(), *encoding.ids, *row[end:].tolist()][: len(row)]
-        result[number] = [*whole, *[padding] * (len(row) - len(whole))]
+        sequence, (begin, end) = sequences[number], spans[number]
+        whole = [*sequence[:begin].tolist(), *encoding.ids, *sequence[end:].tolist()][: len(sequence)]
+        result[number] = [*whole, *[padding] * (len(sequence) - len(whole))]
     return result
 
 
-def _whole_characters(row: list[int], tokenizer: Tokenizer) -> tuple[int, int]:
-    """The span of a row that begins and ends with whole characters: a row may be cut within one.
+def _whole_characters(sequence: list[int], tokenizer: Tokenizer) -> tuple[int, int]:
+    """The span of a sequence that begins and ends with whole characters: a sequence may be cut within one.
 
     Tokens are bytes, and what is left of a cut character shows as the replacement character.
     """
     cut = range(LONGEST_CHARACTER)
-    begins = (n for n in cut if not tokenizer.decode(row[n : n + CONTEXT]).startswith(REPLACEMENT))
+    begins = (n for n in cut if not tokenizer.decode(sequence[n : n + CONTEXT]).startswith(REPLACEMENT))
     begin = next(begins, 0)
-    ends = (n for n in cut if not tokenizer.decode(row[-n - CONTEXT : len(row) - n]).endswith(REPLACEMENT))
-    return begin, max(begin, len(row) - next(ends, 0))
+    ends = (n for n in cut if not tokenizer.decode(sequence[-n - CONTEXT : len(sequence) - n]).endswith(REPLACEMENT))
+    return begin, max(begin, len(sequence) - next(ends, 0))
 
 
 def _tokenizer() -> Tokenizer:
@@ -129,4 +133,4 @@ def _tokenizer() -> Tokenizer:
 
 
 TEXT: dict[str, Callable[[str], str]] = {"feminine-pronouns": feminine_pronouns}
-ROWS: dict[str, Rows] = {"shuffled-tokens": shuffled_tokens}
+SEQUENCES: dict[str, Sequences] = {"shuffled-tokens": shuffled_tokens}

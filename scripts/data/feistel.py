@@ -2,7 +2,8 @@
 
 A Feistel network over the smallest even number of bits that holds n, with cycle walking: a result outside
 [0, n) goes through the network again until it falls inside (Black and Rogaway, "Ciphers with arbitrary finite
-domains", 2002). Nothing is stored, and nothing depends on how many rows a run asks for, on its batches or its devices.
+domains", 2002). Nothing is stored, and nothing depends on how many sequences a run asks for, on its batches or its
+devices.
 """
 
 from __future__ import annotations
@@ -14,30 +15,30 @@ from functools import lru_cache
 
 import numpy as np
 
-ROUNDS = 10  # Luby and Rackoff prove 4 for large domains; a corpus of few rows needs more to look random
+ROUNDS = 10  # Luby and Rackoff prove 4 for large domains; a corpus of few sequences needs more to look random
 
 
 @dataclass(frozen=True)
 class Feistel:
-    """Rows 0..count-1 once an epoch, in an order of its own each epoch; there are `epochs` of them."""
+    """Sequences 0..count-1 once an epoch, in an order of its own each epoch; there are `epochs` of them."""
 
     data_seed: int
     count: int
     epochs: int
 
-    def rows_at(self, places: np.ndarray) -> np.ndarray:
+    def sequences_at(self, places: np.ndarray) -> np.ndarray:
         """Row at each place, int64 [n]: in epoch place // count, the permutation's value at place % count."""
-        rows = np.empty(len(places), dtype=np.int64)
+        sequences = np.empty(len(places), dtype=np.int64)
         of_place = places // self.count
         for epoch in np.unique(of_place):
             mine = of_place == epoch
-            rows[mine] = permuted(places[mine] % self.count, self.count, round_keys(self.data_seed, int(epoch)))
-        return rows
+            sequences[mine] = permuted(places[mine] % self.count, self.count, round_keys(self.data_seed, int(epoch)))
+        return sequences
 
-    def places_of(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Place of each row in every epoch, int64 [n] an epoch."""
+    def places_of(self, sequences: np.ndarray) -> list[np.ndarray]:
+        """Place of each sequence in every epoch, int64 [n] an epoch."""
         keys = (round_keys(self.data_seed, epoch) for epoch in range(self.epochs))
-        return [epoch * self.count + unpermuted(rows, self.count, each) for epoch, each in enumerate(keys)]
+        return [epoch * self.count + unpermuted(sequences, self.count, each) for epoch, each in enumerate(keys)]
 
 
 @lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""Put the rows of a corpus into the order of a data seed, and digest them: data/<corpus>/order-<seed>/."""
+"""Put the sequences of a corpus into the order of a data seed, and digest them: data/<corpus>/order-<seed>/."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from scripts.common.files import atomic, sha256_file
 from scripts.common.folders import made
 from scripts.common.growing import STATE, Growing
 from scripts.common.progress import progress
-from scripts.data.megatron.index_maps import build_maps, epochs_needed, rows_to_build
+from scripts.data.megatron.index_maps import build_maps, epochs_needed, sequences_to_build
 from scripts.data.megatron.indexed import Tokens, fixed_length, open_tokens
-from scripts.data.rows import MAPS, Rows, placed
+from scripts.data.sequences import MAPS, Sequences, placed
 from scripts.study import fingerprints, paths
 from scripts.study.study import Study, load
 
-DIGEST_ROWS = 1024  # rows a block: a step of Pythia's
+DIGEST_SEQUENCES = 1024  # sequences a block: a step of Pythia's
 BLOCKS_TOGETHER = 128  # digested between two commits
 LARGEST_SEED = 2**32 - 1  # of numpy's legacy generator
 
 
 def layout_of(study: Study, corpus: str, tokens: Tokens, sequence_length: int) -> str:
-    """How the corpus's rows are placed: "preshuffled" if its published file holds rows, else the study's data.order.
+    """How the corpus's sequences are placed: "preshuffled" if its published file holds sequences, else the study's
+    data.order.
 
-    Raises UserError for a file of rows of another length.
+    Raises UserError for a file of sequences of another length.
     """
     file = study.file.data
     if file.corpora[corpus].external is None or (width := fixed_length(tokens)) is None or len(tokens) == 1:
@@ -40,31 +41,34 @@ def layout_of(study: Study, corpus: str, tokens: Tokens, sequence_length: int) -
     if width == sequence_length + 1:
         return "preshuffled"
     raise UserError(
-        f"{paths.corpus(corpus)}/tokens.idx: a preshuffled file of rows of {width} tokens, which are for "
+        f"{paths.corpus(corpus)}/tokens.idx: a preshuffled file of sequences of {width} tokens, which are for "
         f"sequence_length {width - 1}\n"
         + explain("training.sequence_length", sequence_length, str(width - 1), f"{width - 1}")
     )
 
 
-def epochs_of(layout: str, tokens: Tokens, sequence_length: int, rows: int) -> int:
-    """Passes over the corpus that an order of so many rows is made of; raises UserError if it has no row at all."""
+def epochs_of(layout: str, tokens: Tokens, sequence_length: int, sequences: int) -> int:
+    """Passes over the corpus that an order of so many sequences is made of; raises UserError if it has no sequence at
+    all."""
     total = len(tokens.flat)
     if total <= sequence_length:
-        raise UserError(f"a corpus of {total} tokens has no row of {sequence_length + 1}; give it more text")
+        raise UserError(f"a corpus of {total} tokens has no sequence of {sequence_length + 1}; give it more text")
     if layout == "neox":
-        return epochs_needed(total, sequence_length, rows_to_build(rows))
-    return 1 if layout == "preshuffled" else -(-rows // ((total - 1) // sequence_length))
+        return epochs_needed(total, sequence_length, sequences_to_build(sequences))
+    return 1 if layout == "preshuffled" else -(-sequences // ((total - 1) // sequence_length))
 
 
-def check_rows(study: Study, corpus: str, layout: str, tokens: Tokens, length: int, asked: int, epochs: int) -> None:
+def check_sequences(
+    study: Study, corpus: str, layout: str, tokens: Tokens, length: int, asked: int, epochs: int
+) -> None:
     """Refuse more epochs than the study allows, and what a preshuffled file can't give."""
     most = study.file.data.max_epochs
     readers = {name: run for name, run in study.runs.items() if run.corpus == corpus}
-    longest = ", ".join(name for name, run in readers.items() if run.rows == asked)
+    longest = ", ".join(name for name, run in readers.items() if run.sequences == asked)
     if layout == "preshuffled":
         if asked > len(tokens):
             raise UserError(
-                f"{paths.corpus(corpus)}/tokens.idx: a preshuffled file of {len(tokens)} rows, {longest} asks for "
+                f"{paths.corpus(corpus)}/tokens.idx: a preshuffled file of {len(tokens)} sequences, {longest} asks for "
                 f"{asked}; training.steps x training.batch_size may be at most {len(tokens)}"
             )
         by_seed = {run.data_seed: name for name, run in readers.items()}
@@ -72,14 +76,15 @@ def check_rows(study: Study, corpus: str, layout: str, tokens: Tokens, length: i
             (first, one), (second, other), *_ = by_seed.items()
             raise UserError(
                 f"{paths.corpus(corpus)}/tokens.idx: a preshuffled file has one order, so {one} (data seed {first}) "
-                f"and {other} (data seed {second}) would read the same rows; keep one data seed, or write: vary: weight"
+                f"and {other} (data seed {second}) would read the same sequences; keep one data seed, or "
+                "write: vary: weight"
             )
     elif most is not None and epochs > most:
         total = len(tokens.flat)
-        more = " (GPT-NeoX lays out half a percent more rows than asked)" if layout == "neox" else ""
+        more = " (GPT-NeoX lays out half a percent more sequences than asked)" if layout == "neox" else ""
         raise UserError(
-            f"corpus {corpus}: {longest} asks for {asked} rows of {length} tokens; its {total} tokens give them in "
-            f"{epochs} epochs{more}\n"
+            f"corpus {corpus}: {longest} asks for {asked} sequences of {length} tokens; its {total} tokens give them "
+            f"in {epochs} epochs{more}\n"
             + explain(
                 "data.max_epochs", most, f"{epochs} or more; or more text, or fewer steps", f"max_epochs: {epochs}"
             )
@@ -95,7 +100,7 @@ def known_order(study: Study, corpus: str, data_seed: int) -> None:
 
 
 def write_maps(folder: Path, tokens: Tokens, settings: dict[str, Any], asked: int) -> None:
-    """Write GPT-NeoX's index maps for so many rows into the folder, each atomically; raises UserError."""
+    """Write GPT-NeoX's index maps for so many sequences into the folder, each atomically; raises UserError."""
     seed = settings["data_seed"]
     if seed > LARGEST_SEED:
         raise UserError(explain("data seed", seed, f"1 to {LARGEST_SEED}, as GPT-NeoX's generator takes no other"))
@@ -108,27 +113,28 @@ def write_maps(folder: Path, tokens: Tokens, settings: dict[str, Any], asked: in
             np.save(handle, values)
 
 
-def block_digest(rows: Rows, block: int, count: int) -> bytes:
-    """sha256 over the bytes, in the tokens' dtype, of rows [block * 1024, (block + 1) * 1024) or up to `count`."""
-    start = block * DIGEST_ROWS
-    return hashlib.sha256(rows.rows(start, min(start + DIGEST_ROWS, count)).data).digest()
+def block_digest(sequences: Sequences, block: int, count: int) -> bytes:
+    """sha256 over the bytes, in the tokens' dtype, of sequences [block * 1024, (block + 1) * 1024) or up to `count`."""
+    start = block * DIGEST_SEQUENCES
+    return hashlib.sha256(sequences.sequences(start, min(start + DIGEST_SEQUENCES, count)).data).digest()
 
 
-def write_digests(rows: Rows, count: int, folder: Path, work: Growing, threads: int, title: str) -> str:
-    """Digest rows [0, count) block by block into <folder>/digests.npy, uint8 [blocks, 32]; returns the order's digest.
+def write_digests(sequences: Sequences, count: int, folder: Path, work: Growing, threads: int, title: str) -> str:
+    """Digest sequences [0, count) block by block into <folder>/digests.npy, uint8 [blocks, 32]; returns the order's
+    digest.
 
     That is the hex sha256 over the blocks' digests. `work` keeps those done when this is killed. The number of
     threads changes nothing.
     """
-    blocks = -(-count // DIGEST_ROWS)
+    blocks = -(-count // DIGEST_SEQUENCES)
     done = work.progress["blocks"]
-    with ThreadPoolExecutor(threads) as pool, progress(title, count, "rows", done * DIGEST_ROWS) as tell:
+    with ThreadPoolExecutor(threads) as pool, progress(title, count, "sequences", done * DIGEST_SEQUENCES) as tell:
         for start in range(done, blocks, BLOCKS_TOGETHER):
             stop = min(start + BLOCKS_TOGETHER, blocks)
-            for digest in pool.map(lambda block: block_digest(rows, block, count), range(start, stop)):
+            for digest in pool.map(lambda block: block_digest(sequences, block, count), range(start, stop)):
                 work.write("digests", digest)
             work.commit({"blocks": stop})
-            tell(min(stop * DIGEST_ROWS, count))
+            tell(min(stop * DIGEST_SEQUENCES, count))
     digests = np.fromfile(work.folder / "digests", dtype=np.uint8).reshape(blocks, -1)
     with atomic(folder / "digests.npy") as temporary, temporary.open("wb") as handle:
         np.save(handle, digests)
@@ -138,17 +144,18 @@ def write_digests(rows: Rows, count: int, folder: Path, work: Growing, threads: 
 def write_order(study: Study, corpus: str, settings: dict[str, Any], started: float) -> dict[str, Any]:
     """Make data/<corpus>/order-<seed>/, its manifest last; returns the manifest's facts. Raises UserError.
 
-    It holds whole epochs, as many as the longest run needs, and how many rows that run reads is not in it: a longer
-    run beside finished ones finds its rows there, unless it needs one epoch more (scripts/operate/preflight.py).
+    It holds whole epochs, as many as the longest run needs, and how many sequences that run reads is not in it: a
+    longer run beside finished ones finds its sequences there, unless it needs one epoch more
+    (scripts/operate/preflight.py).
     """
     home, seed, length = paths.corpus(corpus), settings["data_seed"], settings["sequence_length"]
-    asked = study.order_rows(corpus, seed)
+    asked = study.order_sequences(corpus, seed)
     manifest.read(home / manifest.NAME, "corpus")
     fingerprints.require(study, home / manifest.NAME)
     tokens = open_tokens(home / "tokens", thorough=True)
     layout = layout_of(study, corpus, tokens, length)
     epochs = epochs_of(layout, tokens, length, asked)
-    check_rows(study, corpus, layout, tokens, length, asked, epochs)
+    check_sequences(study, corpus, layout, tokens, length, asked, epochs)
     subject = {"settings": settings, "corpus": sha256_file(home / manifest.NAME)}
     with made(paths.order(corpus, seed), resume=True) as draft:
         with Growing(draft / "digesting", ["digests"], subject, drop_foreign=True) as work:
@@ -156,8 +163,9 @@ def write_order(study: Study, corpus: str, settings: dict[str, Any], started: fl
                 if layout == "neox":
                     write_maps(draft, tokens, settings, asked)
                 work.commit({"blocks": 0})
-            rows = Rows(tokens, placed(layout, tokens, draft, length, seed, epochs))
-            digest = write_digests(rows, len(rows), draft, work, study.file.runtime.threads, f"order {corpus}-{seed}")
+            sequences = Sequences(tokens, placed(layout, tokens, draft, length, seed, epochs))
+            title = f"order {corpus}-{seed}"
+            digest = write_digests(sequences, len(sequences), draft, work, study.file.runtime.threads, title)
         for leftover in draft.glob(".*.tmp"):  # of a killed try
             leftover.unlink()
         facts = {
@@ -165,9 +173,9 @@ def write_order(study: Study, corpus: str, settings: dict[str, Any], started: fl
             "documents": len(tokens),
             "tokens": len(tokens.flat),
             "epochs": epochs,
-            "rows": len(rows),
+            "sequences": len(sequences),
             "digest": digest,
-            "digest_block_rows": DIGEST_ROWS,
+            "digest_block_sequences": DIGEST_SEQUENCES,
         }
         names = [*MAPS, "digests"] if layout == "neox" else ["digests"]
         manifest.write(
@@ -187,8 +195,8 @@ def write_order(study: Study, corpus: str, settings: dict[str, Any], started: fl
 
 def main() -> None:
     parser = Parser(
-        description="Put the rows of a corpus into the order of one data seed, long enough for its longest run: "
-        "data/<corpus>/order-<seed>/ with digests.npy (a hash of every 1024 rows) and, for data.order: neox, the "
+        description="Put the sequences of a corpus into the order of one data seed, long enough for its longest run: "
+        "data/<corpus>/order-<seed>/ with digests.npy (a hash of every 1024 sequences) and, for data.order: neox, the "
         "doc_idx, sample_idx and shuffle_idx that GPT-NeoX builds."
     )
     parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
@@ -200,9 +208,9 @@ def main() -> None:
     known_order(study, arguments.corpus, arguments.seed)
     settings = study.order_settings(arguments.corpus, arguments.seed)
     facts = write_order(study, arguments.corpus, settings, started)
-    asked = study.order_rows(arguments.corpus, arguments.seed)
+    asked = study.order_sequences(arguments.corpus, arguments.seed)
     used = asked * settings["sequence_length"] / facts["tokens"]
     print(
         f"{paths.order(arguments.corpus, arguments.seed)}: {facts['layout']}, {asked} of "
-        f"{facts['rows']} rows, {used:.2f} epochs of {facts['tokens']} tokens"
+        f"{facts['sequences']} sequences, {used:.2f} epochs of {facts['tokens']} tokens"
     )

@@ -1,4 +1,4 @@
-"""What stands at which place of an order: GPT-NeoX's index maps, or rows cut from the token file where it lies."""
+"""What stands at which place of an order: GPT-NeoX's index maps, or sequences cut from the token file where it lies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BLOCK = 1 << 22  # entries of an index map looked through at a time
 
 @dataclass(frozen=True)
 class Pieces:
-    """What rows are made of, end to end: `counts` int64 [rows] pieces each, the others int64 [pieces].
+    """What sequences are made of, end to end: `counts` int64 [sequences] pieces each, the others int64 [pieces].
 
     A piece is tokens [begins, ends) of a document, by its number in the corpus; a piece may be empty.
     """
@@ -28,17 +28,17 @@ class Pieces:
 @dataclass(frozen=True)
 class Found:
     """Where spans of documents stand, int64 [n] each: `place` holds tokens [begin, end) of the document of span
-    number `span`, from its own token `row_begin` on."""
+    number `span`, from its own token `sequence_begin` on."""
 
     span: np.ndarray
     place: np.ndarray
-    row_begin: np.ndarray
+    sequence_begin: np.ndarray
     begin: np.ndarray
     end: np.ndarray
 
 
 class Placement(Protocol):
-    """An order: rows of sequence_length + 1 tokens by place 0, 1, …; places are int64 [n] in [0, len)."""
+    """An order: sequences of sequence_length + 1 tokens by place 0, 1, …; places are int64 [n] in [0, len)."""
 
     @property
     def sequence_length(self) -> int: ...
@@ -46,10 +46,10 @@ class Placement(Protocol):
     def __len__(self) -> int: ...
 
     def at(self, places: np.ndarray) -> np.ndarray:
-        """Rows, [n, sequence_length + 1] in the tokens' dtype."""
+        """Sequences, [n, sequence_length + 1] in the tokens' dtype."""
 
     def pieces(self, places: np.ndarray) -> Pieces:
-        """What the rows are made of, in order."""
+        """What the sequences are made of, in order."""
 
     def find(self, documents: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> Found:
         """Every appearance of tokens [begins, ends) of the documents, int64 [spans] each, none empty."""
@@ -84,7 +84,7 @@ class Mapped:
         begins = np.zeros(len(documents), dtype=np.int64)
         begins[ends_at - counts + 1] = first[:, 1]
         ends = self.tokens.sizes[documents].astype(np.int64)
-        ends[ends_at] = last[:, 1] + 1  # the last token of a row is the first of its neighbour in the stream
+        ends[ends_at] = last[:, 1] + 1  # the last token of a sequence is the first of its neighbour in the stream
         return Pieces(counts, documents, begins, ends)
 
     def find(self, documents: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> Found:
@@ -93,7 +93,7 @@ class Mapped:
         first, last = self._sample_of(stream, begin), self._sample_of(stream, end - 1)
         starts = self._starts(first)
         shared = (starts[:, 0] == stream) & (starts[:, 1] == begin) & (first > 0)
-        first = first - shared  # a row's first token is also the last one of its neighbour
+        first = first - shared  # a sequence's first token is also the last one of its neighbour
         counts = np.maximum(np.minimum(last, len(self.sample_idx) - 2) - first + 1, 0)
         which, samples = np.repeat(np.arange(len(span)), counts), np.repeat(first, counts) + counting(counts)
         places = self._places_of(samples)
@@ -102,8 +102,8 @@ class Mapped:
         starts, stops = self._starts(samples), self._starts(samples + 1)
         begin = np.where(starts[:, 0] == stream, np.maximum(begin, starts[:, 1]), begin)
         end = np.where(stops[:, 0] == stream, np.minimum(end, stops[:, 1] + 1), end)
-        row_begin = self._tokens_between(starts[:, 0], stream) - starts[:, 1] + begin
-        return Found(span[which], places, row_begin, begin, end)
+        sequence_begin = self._tokens_between(starts[:, 0], stream) - starts[:, 1] + begin
+        return Found(span[which], places, sequence_begin, begin, end)
 
     def _starts(self, samples: np.ndarray) -> np.ndarray:
         """Where samples begin, int64 [n, 2]: (place in doc_idx, token of that document)."""
@@ -150,28 +150,28 @@ class Mapped:
 
 
 class Numbering(Protocol):
-    """Which row of a cut token file stands at which place, and back."""
+    """Which sequence of a cut token file stands at which place, and back."""
 
-    def rows_at(self, places: np.ndarray) -> np.ndarray:
+    def sequences_at(self, places: np.ndarray) -> np.ndarray:
         """Row numbers int64 [n]."""
 
-    def places_of(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Places int64 [n] of the rows, once for each time the order runs through them."""
+    def places_of(self, sequences: np.ndarray) -> list[np.ndarray]:
+        """Places int64 [n] of the sequences, once for each time the order runs through them."""
 
 
 class InFileOrder:
-    """A preshuffled file: row p stands at place p."""
+    """A preshuffled file: sequence p stands at place p."""
 
-    def rows_at(self, places: np.ndarray) -> np.ndarray:
+    def sequences_at(self, places: np.ndarray) -> np.ndarray:
         return places
 
-    def places_of(self, rows: np.ndarray) -> list[np.ndarray]:
-        return [rows]
+    def places_of(self, sequences: np.ndarray) -> list[np.ndarray]:
+        return [sequences]
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Rows of a token file as it lies: row j is the sequence_length + 1 tokens from token j * stride on."""
+    """Sequences of a token file as it lies: sequence j is the sequence_length + 1 tokens from token j * stride on."""
 
     tokens: Tokens
     sequence_length: int
@@ -205,26 +205,26 @@ class Cut:
         offsets = self.tokens.begin_of(documents)
         width = self.sequence_length + 1
         first = np.maximum(-(-(offsets + begins - width + 1) // self.stride), 0)
-        last = np.minimum((offsets + ends - 1) // self.stride, self._rows - 1)
+        last = np.minimum((offsets + ends - 1) // self.stride, self._sequences - 1)
         counts = np.maximum(last - first + 1, 0)
-        span, rows = np.repeat(np.arange(len(documents)), counts), np.repeat(first, counts) + counting(counts)
-        begin = np.maximum(rows * self.stride - offsets[span], begins[span])
-        end = np.minimum(rows * self.stride + width - offsets[span], ends[span])
-        row_begin = offsets[span] + begin - rows * self.stride
+        span, sequences = np.repeat(np.arange(len(documents)), counts), np.repeat(first, counts) + counting(counts)
+        begin = np.maximum(sequences * self.stride - offsets[span], begins[span])
+        end = np.minimum(sequences * self.stride + width - offsets[span], ends[span])
+        sequence_begin = offsets[span] + begin - sequences * self.stride
         found = [
-            Found(span[kept], places[kept], row_begin[kept], begin[kept], end[kept])
-            for places in self.numbering.places_of(rows)
+            Found(span[kept], places[kept], sequence_begin[kept], begin[kept], end[kept])
+            for places in self.numbering.places_of(sequences)
             for kept in [places < len(self)]
         ]
         return Found(*(np.concatenate([getattr(part, name) for part in found]) for name in Found.__annotations__))
 
     @property
-    def _rows(self) -> int:
-        """Rows the file is cut into."""
+    def _sequences(self) -> int:
+        """Sequences the file is cut into."""
         return (len(self.tokens.flat) - self.sequence_length - 1) // self.stride + 1
 
     def _begins(self, places: np.ndarray) -> np.ndarray:
-        return self.numbering.rows_at(places) * self.stride
+        return self.numbering.sequences_at(places) * self.stride
 
 
 def counting(lengths: np.ndarray) -> np.ndarray:

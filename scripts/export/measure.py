@@ -22,7 +22,7 @@ from scripts.common.files import sha256_file, write_json
 from scripts.common.progress import progress
 from scripts.data.megatron.indexed import open_tokens
 from scripts.export.llama import Llama, version
-from scripts.export.score import Comparison, Reference, spaced_rows
+from scripts.export.score import Comparison, Reference, spaced_sequences
 from scripts.study import fingerprints, paths
 from scripts.study.study import Study, load
 
@@ -31,18 +31,18 @@ PATIENCE = 6 * 3600.0  # seconds for a file to be loaded and a few hundred token
 TOLERANCE = {"f32": 0.01, "f16": 0.02}  # largest logit difference, as a fraction of the largest logit (docs/export.md)
 
 
-def held_out_rows(study: Study, name: str) -> np.ndarray:
-    """The rows that are scored, int64 [rows, sequence length + 1]; raises UserError if there is not one."""
+def held_out_sequences(study: Study, name: str) -> np.ndarray:
+    """The sequences that are scored, int64 [sequences, sequence length + 1]; raises UserError if there is not one."""
     folder, settings = paths.HELD_OUT, study.export_settings(name)
     tokens = open_tokens(folder / "tokens").flat
     try:
-        return spaced_rows(tokens, settings["sequence_length"], settings["held_out_rows"])
+        return spaced_sequences(tokens, settings["sequence_length"], settings["held_out_sequences"])
     except ValueError as error:
         raise UserError(f"{folder}: {error}") from None
 
 
-def reference(folder: Path, rows: np.ndarray, device: str, threads: int) -> Reference:
-    """What the model of a folder says of the rows in float32, by Transformers."""
+def reference(folder: Path, sequences: np.ndarray, device: str, threads: int) -> Reference:
+    """What the model of a folder says of the sequences in float32, by Transformers."""
     import torch
     from transformers import GPTNeoXForCausalLM
     from transformers.utils import logging
@@ -54,27 +54,27 @@ def reference(folder: Path, rows: np.ndarray, device: str, threads: int) -> Refe
     model = model.to(device).eval()
     found = Reference()
     with torch.no_grad():
-        for row in rows:
-            logits = model(torch.from_numpy(row[None, :-1]).to(device)).logits[0]
-            found.add(logits.float().cpu().numpy(), row[1:])
+        for sequence in sequences:
+            logits = model(torch.from_numpy(sequence[None, :-1]).to(device)).logits[0]
+            found.add(logits.float().cpu().numpy(), sequence[1:])
     return found
 
 
-def compare(path: Path, rows: np.ndarray, expected: Reference, threads: int) -> dict[str, float]:
-    """A file's logits on the rows, by llama.cpp, held against the reference's."""
-    with Llama(path, rows.shape[1] - 1, threads) as model:
+def compare(path: Path, sequences: np.ndarray, expected: Reference, threads: int) -> dict[str, float]:
+    """A file's logits on the sequences, by llama.cpp, held against the reference's."""
+    with Llama(path, sequences.shape[1] - 1, threads) as model:
         found = Comparison(expected)
-        for row in rows:
-            found.add(model.logits(row[:-1].tolist()), row[1:])
+        for sequence in sequences:
+            found.add(model.logits(sequence[:-1].tolist()), sequence[1:])
     return found.plain()
 
 
-def footprint(path: Path, row: np.ndarray, threads: int) -> dict[str, float]:
+def footprint(path: Path, sequence: np.ndarray, threads: int) -> dict[str, float]:
     """Memory and speed of a file, measured in a fresh process; raises UserError with what that process said."""
-    context = len(row) - 1
+    context = len(sequence) - 1
     prompt, generate = min(PROMPT, context // 2), min(GENERATE, context // 2)
     command = [sys.executable, "-m", "scripts.export", "footprint", str(path), "--context", str(context)]
-    command += ["--threads", str(threads), "--generate", str(generate), "--prompt", *map(str, row[:prompt])]
+    command += ["--threads", str(threads), "--generate", str(generate), "--prompt", *map(str, sequence[:prompt])]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     except subprocess.TimeoutExpired:
@@ -94,21 +94,21 @@ def check_difference(path: Path, quantization: str, difference: float) -> None:
         )
 
 
-def measure(study: Study, name: str, step: int, rows: np.ndarray) -> None:
+def measure(study: Study, name: str, step: int, sequences: np.ndarray) -> None:
     """Write a step's two files; raises UserError if a GGUF file is damaged, or is not its model."""
     started, threads = time.time(), study.file.runtime.threads
     exported, folder = paths.exported(name, step), paths.model(name, step)
     found = manifest.verify(exported / manifest.NAME, "gguf")
     fingerprints.require(study, exported / manifest.NAME)
     manifest.verify(folder / manifest.NAME, "model")
-    expected = reference(folder, rows, study.file.runtime.device, threads)
+    expected = reference(folder, sequences, study.file.runtime.device, threads)
     files, measured = {}, {}
     for quantization in found["settings"]["quantizations"]:
         path = paths.gguf(name, step, quantization)
-        scores = compare(path, rows, expected, threads)
+        scores = compare(path, sequences, expected, threads)
         check_difference(path, quantization, scores["logit_difference"])
         files[quantization] = {**found["facts"][quantization], **found["files"][path.name], **scores}
-        measured[quantization] = footprint(path, rows[0], threads)
+        measured[quantization] = footprint(path, sequences[0], threads)
     record = {"files": measured, "threads": threads, **manifest.execution(started)}
     write_json(paths.record(name, step), record)
     write_json(
@@ -137,8 +137,8 @@ def main() -> None:
     study.check_steps(arguments.run, arguments.steps)
     manifest.read(paths.HELD_OUT / manifest.NAME, "corpus")
     fingerprints.require(study, paths.HELD_OUT / manifest.NAME)
-    rows = held_out_rows(study, arguments.run)
+    sequences = held_out_sequences(study, arguments.run)
     with progress(f"measure {arguments.run}", len(arguments.steps), "checkpoints") as tell:
         for done, step in enumerate(arguments.steps, start=1):
-            measure(study, arguments.run, step, rows)
+            measure(study, arguments.run, step, sequences)
             tell(done)

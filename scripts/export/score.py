@@ -10,15 +10,16 @@ import numpy as np
 POSITIONS = 256  # whose log-probabilities are in memory at once
 
 
-def spaced_rows(tokens: np.ndarray, length: int, most: int) -> np.ndarray:
-    """int64 [rows, length + 1]: at most `most` rows of the held-out stream, evenly spaced, the first among them.
+def spaced_sequences(tokens: np.ndarray, length: int, most: int) -> np.ndarray:
+    """int64 [sequences, length + 1]: at most `most` sequences of the held-out stream, evenly spaced, the first among
+    them.
 
-    Rows are cut as for the held-out loss, each sharing its last token with the next (scripts/train/held_out.py).
+    Sequences are cut as for the held-out loss, each sharing its last token with the next (scripts/train/held_out.py).
     Raises ValueError if the tokens don't fill one.
     """
     count = (len(tokens) - 1) // length
     if count < 1:
-        raise ValueError(f"{len(tokens)} held-out tokens don't fill a row of {length + 1}")
+        raise ValueError(f"{len(tokens)} held-out tokens don't fill a sequence of {length + 1}")
     chosen = np.arange(min(most, count)) * count // min(most, count)
     at = (chosen * length)[:, None] + np.arange(length + 1)
     return np.asarray(tokens[at], dtype=np.int64)
@@ -37,7 +38,8 @@ def negative_log_likelihoods(logits: np.ndarray, targets: np.ndarray) -> np.ndar
 
 @dataclass
 class Reference:
-    """What the float model says of the rows: the sum of its losses, its first choices, its logits on the first row."""
+    """What the float model says of the sequences: the sum of its losses, its first choices, its logits on the first
+    sequence."""
 
     nats: float = 0.0
     choices: list[np.ndarray] = field(default_factory=list)
@@ -45,7 +47,7 @@ class Reference:
     targets: int = 0
 
     def add(self, logits: np.ndarray, targets: np.ndarray) -> None:
-        """One row: float32 logits [n, vocabulary] and the tokens that followed [n]."""
+        """One sequence: float32 logits [n, vocabulary] and the tokens that followed [n]."""
         self.nats += float(negative_log_likelihoods(logits, targets).sum())
         self.choices.append(logits.argmax(axis=1))
         self.first = logits if self.first is None else self.first
@@ -59,23 +61,23 @@ class Reference:
 
 @dataclass
 class Comparison:
-    """A file's logits held against a reference's, row by row in the same order."""
+    """A file's logits held against a reference's, sequence by sequence in the same order."""
 
     reference: Reference
     nats: float = 0.0
     agreeing: int = 0
-    rows: int = 0
+    sequences: int = 0
     difference: float = 0.0
-    """Largest |logit difference| on the first row, as a fraction of the reference's largest |logit| there."""
+    """Largest |logit difference| on the first sequence, as a fraction of the reference's largest |logit| there."""
 
     def add(self, logits: np.ndarray, targets: np.ndarray) -> None:
-        """One row, as in `Reference.add`."""
+        """One sequence, as in `Reference.add`."""
         self.nats += float(negative_log_likelihoods(logits, targets).sum())
-        self.agreeing += int((logits.argmax(axis=1) == self.reference.choices[self.rows]).sum())
-        if self.rows == 0 and self.reference.first is not None:
+        self.agreeing += int((logits.argmax(axis=1) == self.reference.choices[self.sequences]).sum())
+        if self.sequences == 0 and self.reference.first is not None:
             scale = float(np.abs(self.reference.first).max())
             self.difference = float(np.abs(logits - self.reference.first).max()) / scale
-        self.rows += 1
+        self.sequences += 1
 
     def plain(self) -> dict[str, float]:
         """The numbers: perplexity, its ratio to the reference's, share of equal first choices, distance."""

@@ -36,7 +36,7 @@ def names(layers: int) -> Callable[[str], str]:
 
 
 def split_qkv(values: np.ndarray, heads: int) -> np.ndarray:
-    """Rows of query_key_value, weight [3 * width, width] or bias [3 * width], from head by head to Q, K, V.
+    """Sequences of query_key_value, weight [3 * width, width] or bias [3 * width], from head by head to Q, K, V.
 
     GPT-NeoX keeps query, key and value of each head together; llama.cpp wants all queries, then keys, then values.
     """

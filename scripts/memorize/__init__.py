@@ -1,1 +1,1 @@
-"""Memorization: does the model continue a training row as the row itself goes on?"""
+"""Memorization: does the model continue a training sequence as the sequence itself goes on?"""

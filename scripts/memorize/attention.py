@@ -13,7 +13,7 @@ CLOSED = -torch.inf
 
 @dataclass(frozen=True)
 class Span:
-    """New tokens at places [begin, end) of every row, and which places each may look at.
+    """New tokens at places [begin, end) of every sequence, and which places each may look at.
 
     `turns` complex [end - begin, 1, 3, head width / 2], see `rotations`; `mask`: bool [end - begin, end] where several
     tokens go on from a cache, float32 [places] (0 or -inf) where one does and `whole` is set, else None.
@@ -30,8 +30,8 @@ class Span:
         """Over a cache with so many places, of which [0, begin) are filled; `turns` are those of all places.
 
         On a CPU attention of one token to all places of a cache takes half the time of one that leaves out the free
-        end of every row and head, because memory is then read without gaps. So free places are masked instead, unless
-        they are most of the cache; they hold zeros, or what was computed before.
+        end of every sequence and head, because memory is then read without gaps. So free places are masked instead,
+        unless they are most of the cache; they hold zeros, or what was computed before.
         """
         turns = turns[begin:end].to(torch.complex128 if dtype == torch.float64 else torch.complex64)
         if begin and end - begin > 1:
@@ -46,7 +46,8 @@ class Span:
 
 
 def attended(query: Tensor, keys: Tensor, values: Tensor, span: Span) -> Tensor:
-    """[rows, heads, tokens, head width] of queries of that shape; keys and values [rows, heads, places, head width].
+    """[sequences, heads, tokens, head width] of queries of that shape; keys and values [sequences, heads, places, head
+    width].
 
     Fewer queries than the span has tokens are its last ones.
     """
@@ -59,10 +60,10 @@ def attended(query: Tensor, keys: Tensor, values: Tensor, span: Span) -> Tensor:
 
 
 def _attended_whole(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Of one token a row, to all places of the cache that the mask leaves open."""
+    """Of one token a sequence, to all places of the cache that the mask leaves open."""
     assert mask is not None
-    rows, heads, places, width = keys.shape
-    keys, values = (each.view(rows * heads, places, width) for each in (keys, values))
+    sequences, heads, places, width = keys.shape
+    keys, values = (each.view(sequences * heads, places, width) for each in (keys, values))
     scores = torch.baddbmm(mask, query.reshape(-1, 1, width), keys.transpose(1, 2), alpha=width**-0.5)
     return torch.bmm(scores.softmax(2), values).view(query.shape)
 

@@ -4,10 +4,10 @@ Two batches of different shape give logits that differ in the last digits, so an
 depend on the batch. Here a decision whose margin is below what rounding can do is taken again by itself: half precision
 in float32, float32 in float64, and there tokens within `TIE` of the largest are tied and the lowest id wins.
 
-Rounding is measured in units of u = eps * |h| * max |w|, with h the final state and w a row of the output layer. On the
-default study's models of 2 and 6 layers, 512 rows and batches of 2 to 512, fp32 logits were at most 3.9 u from
-float64's, bf16 and fp16 ones at most 0.9 u. The bound is four times that for a difference of two, and grows with the
-root of the number of layers, as sums of rounding errors do.
+Rounding is measured in units of u = eps * |h| * max |w|, with h the final state and w a sequence of the output layer.
+On the default study's models of 2 and 6 layers, 512 sequences and batches of 2 to 512, fp32 logits were at most 3.9 u
+from float64's, bf16 and fp16 ones at most 0.9 u. The bound is four times that for a difference of two, and grows with
+the root of the number of layers, as sums of rounding errors do.
 
 With a large vocabulary the output layer is most of the work. A processor that multiplies bfloat16 several times as fast
 as float32 does it in bfloat16 first. What that can be off by is known (Cauchy-Schwarz), so the tokens that can be the
@@ -53,10 +53,10 @@ def agrees(model: Model, states: Tensor, asked: Tensor, dtype: torch.dtype) -> V
     found, unsure = [], []
     for some, token, limit in _tiles(model, states, asked, bound(model, states, dtype)):
         if model.coarse is not None and dtype == torch.float32:
-            row, close = _close_by_coarse(model, some, limit)
+            sequence, close = _close_by_coarse(model, some, limit)
             its = torch.zeros(len(some), dtype=torch.bool, device=some.device)
-            its[row[close == token[row]]] = True  # else it is sure that it is not
-            alone = row.bincount(minlength=len(some)) == 1
+            its[sequence[close == token[sequence]]] = True  # else it is sure that it is not
+            alone = sequence.bincount(minlength=len(some)) == 1
             found.append(its & alone)
             unsure.append(its & ~alone)
             continue
@@ -72,24 +72,24 @@ def largest(model: Model, states: Tensor, dtype: torch.dtype) -> Verdict:
     """The token that the states [n, width] put next."""
     tokens, unsure = [], []
     for some, limit in _tiles(model, states, bound(model, states, dtype)):
-        row, token = _close(model, some, limit, dtype)
-        if len(row) == len(some):
+        sequence, token = _close(model, some, limit, dtype)
+        if len(sequence) == len(some):
             tokens.append(token)
             unsure.append(torch.zeros(len(some), dtype=torch.bool, device=some.device))
             continue
-        close = row.bincount(minlength=len(some))
-        tokens.append(token[close.cumsum(0) - close])  # the first of each row's close ones; which, is decided anew
+        close = sequence.bincount(minlength=len(some))
+        tokens.append(token[close.cumsum(0) - close])  # the first of each sequence's close ones; which, is decided anew
         unsure.append(close > 1)
     return Verdict(torch.cat(tokens), torch.cat(unsure))
 
 
 def _close(model: Model, states: Tensor, limit: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Rows and tokens, sorted, whose logit is within `limit` [n] of the row's largest."""
+    """Sequences and tokens, sorted, whose logit is within `limit` [n] of the sequence's largest."""
     if model.coarse is not None and dtype == torch.float32:
         return _close_by_coarse(model, states, limit)
     logits = model.logits(states, dtype)
-    row, token = (logits >= logits.amax(1, keepdim=True) - limit[:, None]).nonzero().unbind(1)
-    return row, token
+    sequence, token = (logits >= logits.amax(1, keepdim=True) - limit[:, None]).nonzero().unbind(1)
+    return sequence, token
 
 
 def _close_by_coarse(model: Model, states: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,13 +100,13 @@ def _close_by_coarse(model: Model, states: Tensor, limit: Tensor) -> tuple[Tenso
     tops = rough.amax(2).float()
     slack = limit + COARSE * model.head_norm * torch.linalg.vector_norm(states, dim=1)
     from_here = tops.amax(1) - slack
-    row, block = (tops >= from_here[:, None]).nonzero().unbind(1)
-    which, within = (rough[row, block].float() >= from_here[row, None]).nonzero().unbind(1)
-    row, token = row[which], block[which] * size + within
-    logits = torch.einsum("ij,ij->i", states[row], model.tensors["out"][token])
-    best = torch.full_like(limit, -torch.inf).scatter_reduce_(0, row, logits, "amax")
-    close = logits >= (best - limit)[row]
-    return row[close], token[close]
+    sequence, block = (tops >= from_here[:, None]).nonzero().unbind(1)
+    which, within = (rough[sequence, block].float() >= from_here[sequence, None]).nonzero().unbind(1)
+    sequence, token = sequence[which], block[which] * size + within
+    logits = torch.einsum("ij,ij->i", states[sequence], model.tensors["out"][token])
+    best = torch.full_like(limit, -torch.inf).scatter_reduce_(0, sequence, logits, "amax")
+    close = logits >= (best - limit)[sequence]
+    return sequence[close], token[close]
 
 
 def anew(model: Model, ids: Tensor, dtype: torch.dtype) -> Tensor:
@@ -140,6 +140,6 @@ def _lowest_of_largest(model: Model, states: Tensor) -> Tensor:
 
 
 def _tiles(model: Model, *columns: Tensor) -> list[tuple[Tensor, ...]]:
-    """Rows in pieces, so that their logits stay small."""
-    rows = max(1, LOGITS // model.shape.vocabulary)
-    return list(zip(*(column.split(rows) for column in columns), strict=True))
+    """Sequences in pieces, so that their logits stay small."""
+    sequences = max(1, LOGITS // model.shape.vocabulary)
+    return list(zip(*(column.split(sequences) for column in columns), strict=True))

@@ -72,24 +72,25 @@ class Shape:
 
 @dataclass
 class Cache:
-    """Keys and values of some rows: [layers, rows, heads, places, head width] each; the first `filled` places hold."""
+    """Keys and values of some sequences: [layers, sequences, heads, places, head width] each; the first `filled` places
+    hold."""
 
     keys: Tensor
     values: Tensor
     filled: int = 0
 
-    def picked(self, rows: Tensor) -> Cache:
-        """A copy of what is filled, for some of the rows; with no room for more."""
-        keys, values = (each[:, :, :, : self.filled].index_select(1, rows) for each in (self.keys, self.values))
+    def picked(self, sequences: Tensor) -> Cache:
+        """A copy of what is filled, for some of the sequences; with no room for more."""
+        keys, values = (each[:, :, :, : self.filled].index_select(1, sequences) for each in (self.keys, self.values))
         return Cache(keys, values, self.filled)
 
-    def put(self, rows: Tensor, other: Cache) -> None:
-        """Copy what another cache holds over these rows."""
-        self.keys[:, rows, :, : other.filled] = other.keys[:, :, :, : other.filled]
-        self.values[:, rows, :, : other.filled] = other.values[:, :, :, : other.filled]
+    def put(self, sequences: Tensor, other: Cache) -> None:
+        """Copy what another cache holds over these sequences."""
+        self.keys[:, sequences, :, : other.filled] = other.keys[:, :, :, : other.filled]
+        self.values[:, sequences, :, : other.filled] = other.values[:, :, :, : other.filled]
 
     def view(self, begin: int, end: int, filled: int) -> Cache:
-        """A view of rows [begin, end), with so many places filled."""
+        """A view of sequences [begin, end), with so many places filled."""
         return Cache(self.keys[:, begin:end], self.values[:, begin:end], filled)
 
 
@@ -99,7 +100,7 @@ class Model:
     def __init__(self, shape: Shape, dtype: torch.dtype, device: str) -> None:
         self.shape, self.dtype, self.device = shape, dtype, torch.device(device)
         self.tensors: dict[str, Tensor] = {}
-        self.head_norm = 0.0  # largest length of a row of the output layer
+        self.head_norm = 0.0  # largest length of a sequence of the output layer
         self.coarse: Tensor | None = None  # bfloat16 [blocks, tokens, width]: a copy of it, where that is faster
         head = shape.width // shape.heads
         self.turns = rotations(shape.context, head, shape.rotary, shape.base).to(self.device)
@@ -150,7 +151,7 @@ class Model:
         return self.dtype == torch.float32 and large and fast
 
     def _paired(self, found: Tensor) -> Tensor:
-        """Rows of query_key_value with the two dimensions that turn together side by side, as `turned` wants them.
+        """Sequences of query_key_value with the two dimensions that turn together side by side, as `turned` wants them.
 
         NeoX turns dimension i with i + rotary / 2. Attention does not mind the order of a head's dimensions in q and k.
         """
@@ -162,19 +163,20 @@ class Model:
         parts[:, :2] = parts[:, :2, order]
         return parts.view(found.shape)
 
-    def cache(self, rows: int, places: int, dtype: torch.dtype | None = None) -> Cache:
+    def cache(self, sequences: int, places: int, dtype: torch.dtype | None = None) -> Cache:
         """An empty cache; of zeros, so that a free place under a mask is a number."""
         shape = self.shape
-        size = (shape.layers, rows, shape.heads, places, shape.width // shape.heads)
+        size = (shape.layers, sequences, shape.heads, places, shape.width // shape.heads)
         keys, values = (zeros(size, dtype or self.dtype, self.device) for _ in range(2))
         return Cache(keys, values)
 
     def states(self, ids: Tensor, cache: Cache, *, last: bool = False, dtype: torch.dtype | None = None) -> Tensor:
-        """Normed final states [rows, tokens, width] of ids int64 [rows, tokens] that go on where the cache ends.
+        """Normed final states [sequences, tokens, width] of ids int64 [sequences, tokens] that go on where the cache
+        ends.
 
-        The cache is filled on. With `last`, only the last token's state [rows, 1, width]: the last layer then makes
-        keys and values of all tokens, but everything else of one. Another `dtype` than the weights' casts each weight
-        when it is used, for the few rows that want it.
+        The cache is filled on. With `last`, only the last token's state [sequences, 1, width]: the last layer then
+        makes keys and values of all tokens, but everything else of one. Another `dtype` than the weights' casts each
+        weight when it is used, for the few sequences that want it.
         """
         shape, dtype = self.shape, dtype or self.dtype
         begin, end = cache.filled, cache.filled + ids.shape[1]
@@ -187,10 +189,10 @@ class Model:
 
     def _layer(self, layer: int, states: Tensor, cache: Cache, span: Span, last: bool) -> Tensor:
         """x + attention(norm_1 x) + mlp(norm_2 x) of new tokens, put into the cache; with `last` of the last token."""
-        rows, length, width = states.shape
+        sequences, length, width = states.shape
         heads = self.shape.heads
         mixed = self._linear(f"{layer}.mixed", self._norm(f"{layer}.norm_1", states))
-        mixed = turned(mixed.view(rows, length, heads, 3, width // heads), span.turns)
+        mixed = turned(mixed.view(sequences, length, heads, 3, width // heads), span.turns)
         query, key, value = mixed.transpose(1, 2).unbind(3)
         keys, values = cache.keys[layer], cache.values[layer]
         keys[:, :, span.begin : span.end] = key

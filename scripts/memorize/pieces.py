@@ -1,4 +1,4 @@
-"""Scoring in pieces: which rows a process scores, and results of pieces that survive a kill."""
+"""Scoring in pieces: which sequences a process scores, and results of pieces that survive a kill."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from numpy.typing import NDArray
 from scripts.common.errors import UserError
 from scripts.common.files import atomic, canonical, read_json, write_json
 
-CHUNK = 1 << 16  # rows after which results are kept
+CHUNK = 1 << 16  # sequences after which results are kept
 STATE = "state.json"
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Of n rows, int16: right tokens before the first wrong one, and right tokens in all (None from `exact`)."""
+    """Of n sequences, int16: right tokens before the first wrong one, and right tokens in all (None from `exact`)."""
 
     first_miss: NDArray[np.int16]
     hits: NDArray[np.int16] | None
 
     def part(self, begin: int, end: int) -> Scores:
-        """Those of rows [begin, end)."""
+        """Those of sequences [begin, end)."""
         return Scores(self.first_miss[begin:end], None if self.hits is None else self.hits[begin:end])
 
 
-def row_range(rows: int, worker: int, workers: int) -> tuple[int, int]:
-    """[begin, end) of the rows of one of several workers; together they are [0, rows), as even as can be."""
-    return rows * worker // workers, rows * (worker + 1) // workers
+def sequence_range(sequences: int, worker: int, workers: int) -> tuple[int, int]:
+    """[begin, end) of the sequences of one of several workers; together they are [0, sequences), as even as can be."""
+    return sequences * worker // workers, sequences * (worker + 1) // workers
 
 
 def chunks(begin: int, end: int, chunk: int = CHUNK) -> Iterator[tuple[int, int]]:
-    """[begin, end) in pieces of at most `chunk` rows."""
+    """[begin, end) in pieces of at most `chunk` sequences."""
     for first in range(begin, end, chunk):
         yield first, min(first + chunk, end)
 
@@ -52,14 +52,14 @@ def prepare(folder: Path, subject: dict[str, Any]) -> None:
 
 
 def name(begin: int, end: int) -> str:
-    """File of the scores of rows [begin, end)."""
+    """File of the scores of sequences [begin, end)."""
     return f"{begin}-{end}.npz"
 
 
-def keep(path: Path, found: Scores, rows: int) -> None:
-    """Put scores of so many rows into their file; it is there whole or not at all."""
-    if len(found.first_miss) != rows:
-        raise ValueError(f"{path}: {len(found.first_miss)} scores of {rows} rows")
+def keep(path: Path, found: Scores, sequences: int) -> None:
+    """Put scores of so many sequences into their file; it is there whole or not at all."""
+    if len(found.first_miss) != sequences:
+        raise ValueError(f"{path}: {len(found.first_miss)} scores of {sequences} sequences")
     columns: dict[str, Any] = {"first_miss": found.first_miss}
     if found.hits is not None:
         columns["hits"] = found.hits
@@ -67,11 +67,12 @@ def keep(path: Path, found: Scores, rows: int) -> None:
         np.savez(handle, **columns)
 
 
-def gather(folder: Path, rows: int, workers: int, chunk: int = CHUNK) -> Scores:
-    """Scores of rows [0, rows) out of the pieces of so many workers; raises UserError for a piece that is missing."""
+def gather(folder: Path, sequences: int, workers: int, chunk: int = CHUNK) -> Scores:
+    """Scores of sequences [0, sequences) out of the pieces of so many workers; raises UserError for a piece that is
+    missing."""
     parts = []
     for worker in range(workers):
-        for begin, end in chunks(*row_range(rows, worker, workers), chunk):
+        for begin, end in chunks(*sequence_range(sequences, worker, workers), chunk):
             path = folder / name(begin, end)
             if not path.exists():
                 raise UserError(f"{path}: missing; run the job again")

@@ -1,4 +1,4 @@
-"""The rows that a run's checkpoints are scored on: read once, and kept on disk beside what is known of them."""
+"""The sequences that a run's checkpoints are scored on: read once, and kept on disk beside what is known of them."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from scripts.common.errors import UserError
-from scripts.data.rows import Rows
+from scripts.data.sequences import Sequences
 from scripts.data.sources.canaries import canary_count
+from scripts.memorize.chosen import KINDS, choose, sequence_hashes
 from scripts.memorize.counts import occurrences
-from scripts.memorize.rows import KINDS, choose, row_hashes
 from scripts.study.config.memorization import Memorization
 
-CHUNK = 1 << 23  # tokens of rows read at a time
+CHUNK = 1 << 23  # tokens of sequences read at a time
 COLUMNS = ("tokens", "place", "kind", "count", "component", "copies")
-Counted = Callable[[Rows, NDArray[np.uint64], int], NDArray[np.int64]]  # occurrences of hashed rows of a width
-NOWHERE = -1  # place of a canary that stands whole in no row
+Counted = Callable[
+    [Sequences, NDArray[np.uint64], int], NDArray[np.int64]
+]  # occurrences of hashed sequences of a width
+NOWHERE = -1  # place of a canary that stands whole in no sequence
 
 
 @dataclass(frozen=True)
 class Read:
-    """Scored rows in the order of results, of the order first, by place, then canaries.
+    """Scored sequences in the order of results, of the order first, by place, then canaries.
 
     `tokens` [n, width] in the corpus' dtype; `place` int64 (NOWHERE possible), `kind` uint8 into KINDS, `count`
-    int64, `component` uint16 into `names`, `copies` int32 (times planted, 0 of rows of the order), all [n].
+    int64, `component` uint16 into `names`, `copies` int32 (times planted, 0 of sequences of the order), all [n].
     """
 
     tokens: np.ndarray
@@ -41,13 +43,13 @@ class Read:
     copies: np.ndarray
     names: list[str]
 
-    def picked(self, rows: np.ndarray) -> Read:
-        """Some of the rows; copies."""
-        return Read(names=self.names, **{name: getattr(self, name)[rows] for name in COLUMNS})
+    def picked(self, sequences: np.ndarray) -> Read:
+        """Some of the sequences; copies."""
+        return Read(names=self.names, **{name: getattr(self, name)[sequences] for name in COLUMNS})
 
-    def described(self, rows: np.ndarray) -> Read:
+    def described(self, sequences: np.ndarray) -> Read:
         """As `picked`, without their tokens, which are most of it."""
-        columns = {name: getattr(self, name)[rows] for name in COLUMNS if name != "tokens"}
+        columns = {name: getattr(self, name)[sequences] for name in COLUMNS if name != "tokens"}
         return Read(names=self.names, tokens=self.tokens[:0], **columns)
 
     def save(self, folder: Path) -> None:
@@ -63,12 +65,12 @@ class Read:
         return cls(names=json.loads((folder / "names.json").read_text()), **columns)
 
 
-def read_rows(
-    order: Rows, asked: Memorization, total: int, planted: list[str], folder: Path, counted: Counted = occurrences
+def read_sequences(
+    order: Sequences, asked: Memorization, total: int, planted: list[str], folder: Path, counted: Counted = occurrences
 ) -> Read:
-    """Rows [0, total) of an order as `asked` chooses among them, and canaries of the components `planted`.
+    """Sequences [0, total) of an order as `asked` chooses among them, and canaries of the components `planted`.
 
-    Leading tokens of all rows lie in `folder` in the meantime; in memory a row takes about 100 bytes.
+    Leading tokens of all sequences lie in `folder` in the meantime; in memory a sequence takes about 100 bytes.
     """
     width = asked.prompt + asked.continuation
     apart = [canaries(order, name, width, total, counted) for name in planted]
@@ -83,10 +85,10 @@ def read_rows(
     if apart:
         tokens[total:] = np.concatenate([strings.tokens for strings in apart])
     tokens.flush()
-    hashes = row_hashes(tokens[:total])
+    hashes = sequence_hashes(tokens[:total])
     count = counted(order, hashes, width)
-    kind = choose(hashes, count, asked.sample_rows, asked.repeated_rows, asked.seed)
-    of_rows = Read(
+    kind = choose(hashes, count, asked.sample_sequences, asked.repeated_sequences, asked.seed)
+    of_sequences = Read(
         tokens=tokens[:total],
         place=np.arange(total),
         kind=kind,
@@ -95,9 +97,9 @@ def read_rows(
         copies=np.zeros(total, dtype=np.int32),
         names=order.components.names,
     )
-    if asked.rows == "all":
-        return joined([of_rows, *apart], tokens)
-    chosen = of_rows.picked(np.flatnonzero(kind != KINDS.index("rest")))
+    if asked.sequences == "all":
+        return joined([of_sequences, *apart], tokens)
+    chosen = of_sequences.picked(np.flatnonzero(kind != KINDS.index("rest")))
     return joined([chosen, *apart], np.concatenate([each.tokens for each in (chosen, *apart)]))
 
 
@@ -107,11 +109,11 @@ def joined(parts: list[Read], tokens: np.ndarray) -> Read:
     return Read(names=parts[0].names, tokens=tokens, **columns)
 
 
-def canaries(order: Rows, component: str, width: int, total: int, counted: Counted = occurrences) -> Read:
+def canaries(order: Sequences, component: str, width: int, total: int, counted: Counted = occurrences) -> Read:
     """The distinct strings of a component of canaries that the corpus holds, by their first document.
 
-    Scored are the string's own first tokens, wherever they stand in a row; its place is that of the first row of the
-    run that holds them whole. Raises UserError for a string that has fewer tokens.
+    Scored are the string's own first tokens, wherever they stand in a sequence; its place is that of the first sequence
+    of the run that holds them whole. Raises UserError for a string that has fewer tokens.
     """
     table = pq.read_table(order.folder / "documents.parquet", columns=["id", "component", "origin"]).to_pandas()  # type: ignore[operator]
     table = table[table["component"] == component]
@@ -133,7 +135,7 @@ def canaries(order: Rows, component: str, width: int, total: int, counted: Count
         tokens=stacked,
         place=np.array(place, dtype=np.int64),
         kind=np.full(len(groups), KINDS.index("canary"), dtype=np.uint8),
-        count=counted(order, row_hashes(stacked), width),
+        count=counted(order, sequence_hashes(stacked), width),
         component=np.full(len(groups), order.components.names.index(component), dtype=np.uint16),
         copies=np.array([canary_count(origin) for _, origin in groups], dtype=np.int32),
         names=order.components.names,

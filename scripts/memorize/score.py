@@ -1,10 +1,10 @@
-"""Score rows of a run's order for memorization at several checkpoints.
+"""Score sequences of a run's order for memorization at several checkpoints.
 
-A row's first `prompt` tokens are continued greedily; score is the fraction of the next `continuation`
-tokens that are equal, and a row is memorized if all are (Biderman et al. 2023, "Emergent and
-Predictable Memorization"). Ties of the arg-max go to the lower token id. The rows are read once for all checkpoints,
-whose weights are read into one model; several processes share the rows of each checkpoint, and what was scored
-before a kill is not scored again.
+A sequence's first `prompt` tokens are continued greedily; score is the fraction of the next `continuation`
+tokens that are equal, and a sequence is memorized if all are (Biderman et al. 2023, "Emergent and
+Predictable Memorization"). Ties of the arg-max go to the lower token id. The sequences are read once for all
+checkpoints, whose weights are read into one model; several processes share the sequences of each checkpoint, and what
+was scored before a kill is not scored again.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from scripts.common.errors import UserError
 from scripts.common.files import atomic, canonical, sha256_file
 from scripts.common.progress import progress
 from scripts.data.changes import change_of
-from scripts.data.rows import Rows
+from scripts.data.sequences import Sequences
 from scripts.memorize import pieces
+from scripts.memorize.chosen import KINDS
 from scripts.memorize.pieces import Scores
-from scripts.memorize.read import NOWHERE, Read, read_rows
-from scripts.memorize.rows import KINDS
+from scripts.memorize.read import NOWHERE, Read, read_sequences
 from scripts.study import fingerprints, paths
 from scripts.study.fingerprints import parquet_facts
 from scripts.study.study import Study, load
 
-GROUP = 1 << 20  # rows written at a time, a row group of the parquet
+GROUP = 1 << 20  # sequences written at a time, a sequence group of the parquet
 
 
 def table(read: Read, scores: Scores, continuation: int, step: int, batch_size: int) -> pa.Table:
@@ -63,13 +63,13 @@ def table(read: Read, scores: Scores, continuation: int, step: int, batch_size: 
 
 
 def in_reach(read: Read, step: int, batch_size: int) -> np.ndarray:
-    """Which rows a checkpoint is scored on, sorted int64: the chosen ones, and of the rest those it has seen."""
+    """Which sequences a checkpoint is scored on, sorted int64: the chosen ones, and of the rest those it has seen."""
     rest = read.kind == KINDS.index("rest")
     return np.flatnonzero(~rest | (read.place < step * batch_size))
 
 
 class Job:
-    """One run and some of its steps: rows, models, and where pieces of results lie."""
+    """One run and some of its steps: sequences, models, and where pieces of results lie."""
 
     def __init__(self, study: Study, name: str, steps: list[int]) -> None:
         self.study, self.spec, self.asked = study, study.run(name), study.file.memorization
@@ -77,11 +77,11 @@ class Job:
         self.steps = [step for step in steps if not self.is_done(step)]
 
     def read(self) -> Read:
-        """The rows, kept in the work folder; raises UserError if the run's order is not there."""
-        spec, folder = self.spec, self.work / "rows"
+        """The sequences, kept in the work folder; raises UserError if the run's order is not there."""
+        spec, folder = self.spec, self.work / "sequences"
         folder.mkdir(parents=True, exist_ok=True)
-        order = Rows.open(paths.corpus(spec.corpus), spec.data_seed, change_of(spec), spec.rows)
-        read = read_rows(order, self.asked, spec.rows, self.study.canary_components(spec.corpus), folder)
+        order = Sequences.open(paths.corpus(spec.corpus), spec.data_seed, change_of(spec), spec.sequences)
+        read = read_sequences(order, self.asked, spec.sequences, self.study.canary_components(spec.corpus), folder)
         read.save(folder)
         return Read.load(folder)
 
@@ -115,17 +115,17 @@ class Job:
         return True
 
     def sequences(self) -> dict[str, str]:
-        """sha256 of the manifests of the rows that are scored, by path."""
+        """sha256 of the manifests of the sequences that are scored, by path."""
         folders = paths.corpus(self.spec.corpus), paths.order(self.spec.corpus, self.spec.data_seed)
         return {(folder / manifest.NAME).as_posix(): sha256_file(folder / manifest.NAME) for folder in folders}
 
     def subject(self, step: int) -> dict[str, Any]:
-        """What pieces of a step's result follow from: the same facts, and the rows, which a published model is not
+        """What pieces of a step's result follow from: the same facts, and the sequences, which a published model is not
         made of."""
-        return {**self.facts(step), "rows": self.sequences()}
+        return {**self.facts(step), "sequences": self.sequences()}
 
     def share(self, read: Read, worker: int, workers: int) -> None:
-        """One process' rows of every step, into pieces."""
+        """One process' sequences of every step, into pieces."""
         import torch
         from transformers.utils import logging
 
@@ -144,10 +144,10 @@ class Job:
                     model.read(folder)
                 reach = in_reach(read, step, self.spec.training.batch_size)
                 score = partial(SCORERS[asked.mode], model, prompt=asked.prompt, batch=asked.batch_size)
-                for begin, end in pieces.chunks(*pieces.row_range(len(reach), worker, workers)):
+                for begin, end in pieces.chunks(*pieces.sequence_range(len(reach), worker, workers)):
                     kept = self.work / f"step{step}" / pieces.name(begin, end)
                     if not kept.exists():
-                        pieces.keep(kept, score(rows=read.tokens[reach[begin:end]]), end - begin)
+                        pieces.keep(kept, score(sequences=read.tokens[reach[begin:end]]), end - begin)
                 tell(done)
 
     def finish(self, read: Read, workers: int) -> None:
@@ -218,4 +218,4 @@ def main() -> None:
         score_steps(study, arguments.run, arguments.steps, workers)
         return
     job = Job(study, arguments.run, arguments.steps)
-    job.share(Read.load(job.work / "rows"), arguments.worker, workers)
+    job.share(Read.load(job.work / "sequences"), arguments.worker, workers)

@@ -1,6 +1,6 @@
 """The output layer and its cross-entropy together, a span of tokens at a time.
 
-Logits of a whole micro-batch would be the largest tensor of a training step (16 rows of 2,048 tokens over 50,304
+Logits of a whole micro-batch would be the largest tensor of a training step (16 sequences of 2,048 tokens over 50,304
 words: 6.6 GB in fp32, twice that with their gradient). Here those of a span are made, turned into losses and
 into gradients at once, and dropped: the way of Liger (Hsu et al., Liger Kernel, 2024), in plain torch, so that it
 runs and is tested on every device.

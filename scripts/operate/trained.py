@@ -1,4 +1,4 @@
-"""What would undo training that is there: settings, texts and rows changed under it, refused before the first job.
+"""What would undo training that is there: settings, texts and sequences changed under it, refused before the first job.
 
 Models, scores and the like are simply made again; checkpoints took days and are the user's to drop.
 """
@@ -33,7 +33,7 @@ def check_training(study: Study, root: Path) -> None:
             drop.append(run)
     reasons: dict[str, list[str]] = {}
     for run, path in states.items():
-        for why in dict.fromkeys(changed_rows(there, run, there.content(path) or {})):
+        for why in dict.fromkeys(changed_sequences(there, run, there.content(path) or {})):
             reasons.setdefault(why, []).append(run)
     for why, runs in reasons.items():
         refusals += [why, f"  under what was trained on it: {', '.join(brief(runs))}"]
@@ -69,18 +69,18 @@ def newest_manifest(there: Inventory, run: str) -> str | None:
     return None
 
 
-def changed_rows(there: Inventory, run: str, content: dict[str, Any]) -> Iterable[str]:
+def changed_sequences(there: Inventory, run: str, content: dict[str, Any]) -> Iterable[str]:
     """Why what a run was trained on is no longer that, a sentence each; checkpoints it went on from are other runs'."""
     held_out = f"{paths.HELD_OUT}/{manifest.NAME}"
     made_from = parents(f"{paths.checkpoints(run)}/", content)
-    rows = {path: sha for path, sha in made_from.items() if paths.below(path, paths.DATA)}
-    if not all(map(there.there, [*rows, held_out])):  # they would be made anew, from what is there
+    sequences = {path: sha for path, sha in made_from.items() if paths.below(path, paths.DATA)}
+    if not all(map(there.there, [*sequences, held_out])):  # they would be made anew, from what is there
         for path in of_data(there.study):
             if path.split("/")[1] in SHARED:
                 yield from origins(there, path)
-    for path in (*rows, held_out):
+    for path in (*sequences, held_out):
         yield from origins(there, path)
-        if not there.wrong(path) and (sha := there.sha256(path)) and rows.get(path, sha) != sha:
+        if not there.wrong(path) and (sha := there.sha256(path)) and sequences.get(path, sha) != sha:
             yield f"{path}: is another than the one that was trained on"
 
 
@@ -120,18 +120,21 @@ def other_ways(study: Study, run: str, made: dict[str, Any], there: Inventory) -
 
 
 def check_orders(study: Study, root: Path) -> None:
-    """Refuse orders already made that have too few rows for a run; raises UserError naming every one.
+    """Refuse orders already made that have too few sequences for a run; raises UserError naming every one.
 
-    An order is laid out in whole epochs, so a longer run beside finished ones mostly finds its rows there. The graph
-    doesn't see this length: with one epoch more GPT-NeoX places every row anew, and finished runs would be undone.
+    An order is laid out in whole epochs, so a longer run beside finished ones mostly finds its sequences there. The
+    graph doesn't see this length: with one epoch more GPT-NeoX places every sequence anew, and finished runs would be
+    undone.
     """
     refusals = []
     for corpus, seed in sorted({(spec.corpus, spec.data_seed) for spec in study.runs.values()}):
         path = root / paths.order(corpus, seed) / manifest.NAME
-        if path.exists() and (there := manifest.read(path, "order")["facts"]["rows"]) < study.order_rows(corpus, seed):
-            asked = study.order_rows(corpus, seed)
+        if path.exists() and (there := manifest.read(path, "order")["facts"]["sequences"]) < study.order_sequences(
+            corpus, seed
+        ):
+            asked = study.order_sequences(corpus, seed)
             refusals.append(
-                f"{path.parent} holds {there} rows, and a run of {corpus} reads {asked}\n"
+                f"{path.parent} holds {there} sequences, and a run of {corpus} reads {asked}\n"
                 f"  have it made again, and with it all runs that read it: rm {path}"
             )
     if refusals:

@@ -7,12 +7,12 @@ from typing import Any
 
 from scripts.common.errors import UserError, explain
 from scripts.plan.jobs import jobs_by_rule, jobs_of
-from scripts.plan.work import Work, not_counted, own_samples, scored_rows, work
+from scripts.plan.work import Work, not_counted, own_samples, scored_sequences, work
 from scripts.study import sampling
 from scripts.study.devices import Device, rate_of
 from scripts.study.runs import Run
 from scripts.study.sampling import Drawn
-from scripts.study.storage import NOTHING, ORDER_A_ROW, TOKEN, Kept, kept, optimizer_bytes, results_bytes
+from scripts.study.storage import NOTHING, ORDER_A_SEQUENCE, TOKEN, Kept, kept, optimizer_bytes, results_bytes
 from scripts.study.study import Study
 
 
@@ -181,7 +181,10 @@ def plan_run(study: Study, name: str, device: Device, devices: int | None, drawn
         optimizer_states=len(study.optimizer_steps(name)),
         bytes=kept(study, name),
         results_bytes=results_bytes(
-            study, name, own_samples(study), sum(scored_rows(study, name, s) for s in study.memorization_steps(name))
+            study,
+            name,
+            own_samples(study),
+            sum(scored_sequences(study, name, s) for s in study.memorization_steps(name)),
         ),
         optimizer_bytes_at_all_steps=sum(
             optimizer_bytes(study, name, step) for step in study.steps(name) if not spec.external
@@ -214,18 +217,18 @@ def left_out(device: Device) -> list[str]:
 
 
 def data_bytes(study: Study) -> int:
-    """The least that tokens.bin of the corpora and the orders take, from the rows read and data.max_epochs; the files
-    a corpus is downloaded as lie there a second time."""
+    """The least that tokens.bin of the corpora and the orders take, from the sequences read and data.max_epochs; the
+    files a corpus is downloaded as lie there a second time."""
     data, total = study.file.data, 0
     for corpus, chosen in data.corpora.items():
         readers = [spec for spec in study.runs.values() if spec.corpus == corpus]
         if not readers:
             continue
-        tokens = max(spec.rows * spec.training.sequence_length for spec in readers) // (data.max_epochs or 1)
+        tokens = max(spec.sequences * spec.training.sequence_length for spec in readers) // (data.max_epochs or 1)
         copies = 2 if chosen.external and chosen.external.repo else 1
         total += tokens * TOKEN * (1 if data.tokenizer.vocabulary < 65_500 else 2) * copies
         if data.order == "neox":
-            total += ORDER_A_ROW * sum({spec.data_seed: spec.rows for spec in readers}.values())
+            total += ORDER_A_SEQUENCE * sum({spec.data_seed: spec.sequences for spec in readers}.values())
     return total
 
 

@@ -1,5 +1,5 @@
 """Floating-point operations of a run by stage: training, held-out loss, evaluation, memorization, export, what the
-audit makes again, and rows just seen.
+audit makes again, and sequences just seen.
 
 Scoring is forward passes, 2 operations a parameter and token (scripts/study/flops.py). Tokens are counted where the
 study file tells them; what it doesn't tell is named, not guessed.
@@ -49,7 +49,7 @@ def work(study: Study, name: str, drawn: Drawn | None = None) -> Work:
         return round(times * sum(n * t * forward_flops_per_token(spec.size, vocabulary, round(t)) for n, t in requests))
 
     fed = study.file.memorization.prompt + study.file.memorization.continuation - 1
-    memorized = {step: forward([(scored_rows(study, name, step), fed)]) for step in study.memorization_steps(name)}
+    memorized = {step: forward([(scored_sequences(study, name, step), fed)]) for step in study.memorization_steps(name)}
     held_out, own, length = held_out_tokens(study), own_requests(study), spec.training.sequence_length
     scored = set(study.evaluation_steps(name))
     update = per_token * spec.training.batch_size * length
@@ -60,17 +60,17 @@ def work(study: Study, name: str, drawn: Drawn | None = None) -> Work:
         held_out=forward([(held_out / length, length)], trained_steps) if held_out else None,
         evaluation=forward(own, len(scored)) if own else None,
         memorization=sum(memorized.values()),
-        export=forward([(exported_rows(study, name), length)]),
+        export=forward([(exported_sequences(study, name), length)]),
         replay=update * sum(segment.end - segment.begin for segment in drawn.segments if segment.run == name)
         + forward(own, len(scored & set(again)))
         + sum(memorized.get(step, 0) for step in again),
-        recency=forward([(shown_rows(study, name), length)]) if name in drawn.recency_runs else 0,
+        recency=forward([(shown_sequences(study, name), length)]) if name in drawn.recency_runs else 0,
     )
 
 
-def scored_rows(study: Study, name: str, step: int | None = None) -> int:
-    """Rows scored for memorization at a step, or at the last: the chosen ones, if as many repeat as may be chosen, and
-    with memorization.rows "all" the others that the checkpoint has seen."""
+def scored_sequences(study: Study, name: str, step: int | None = None) -> int:
+    """Sequences scored for memorization at a step, or at the last: the chosen ones, if as many repeat as may be chosen,
+    and with memorization.sequences "all" the others that the checkpoint has seen."""
     asked, spec = study.file.memorization, study.run(name)
     texts = study.file.data.components
     canaries = sum(
@@ -78,26 +78,26 @@ def scored_rows(study: Study, name: str, step: int | None = None) -> int:
         for each in study.canary_components(spec.corpus)
         if (text := texts[each].canaries)
     )
-    chosen = min(asked.sample_rows, spec.rows) + asked.repeated_rows
-    if asked.rows != "all":
+    chosen = min(asked.sample_sequences, spec.sequences) + asked.repeated_sequences
+    if asked.sequences != "all":
         return chosen + canaries
-    seen = 1.0 if step is None else min(1.0, step * spec.training.batch_size / spec.rows)
-    return min(chosen, spec.rows) + round(max(0, spec.rows - chosen) * seen) + canaries
+    seen = 1.0 if step is None else min(1.0, step * spec.training.batch_size / spec.sequences)
+    return min(chosen, spec.sequences) + round(max(0, spec.sequences - chosen) * seen) + canaries
 
 
-def exported_rows(study: Study, name: str) -> int:
-    """Held-out rows that the exported models of a run are shown, by Transformers and from each file."""
+def exported_sequences(study: Study, name: str) -> int:
+    """Held-out sequences that the exported models of a run are shown, by Transformers and from each file."""
     if (asked := study.file.export) is None:
         return 0
-    return len(study.export_steps(name)) * asked.held_out_rows * (1 + len(asked.quantizations))
+    return len(study.export_steps(name)) * asked.held_out_sequences * (1 + len(asked.quantizations))
 
 
-def shown_rows(study: Study, name: str) -> int:
-    """Rows that checkpoints of a run are shown, of all of them together: each sees what each of them just saw."""
+def shown_sequences(study: Study, name: str) -> int:
+    """Sequences that checkpoints of a run are shown, of all of them together: each sees what each of them just saw."""
     spec, steps = study.run(name), sampling.recency_steps(study, name)
     if len(steps) < LEAST_CHECKPOINTS:
         return 0
-    bounds = windows(steps, spec.first_step, spec.training.batch_size, study.file.audit.recency.rows)
+    bounds = windows(steps, spec.first_step, spec.training.batch_size, study.file.audit.recency.sequences)
     return len(steps) * sum(end - begin for begin, end in bounds)
 
 

@@ -16,11 +16,11 @@ VOCABULARY_MULTIPLE = 128  # make_vocab_size_divisible_by of gpt-neox
 
 @dataclass(frozen=True)
 class Size:
-    """One row of the catalogue.
+    """One sequence of the catalogue.
 
     `learning_rate` is the peak; `init` names the initialization ("small-wang" or "normal-0.02", see `deviations` of
-    scripts/neox/model.py). How Pythia was run, which is never settings: `gpus`, `tensor_parallel`, `micro_batch` (rows
-    a forward pass and GPU), `zero_stage`, `bucket` (numbers a ZeRO bucket, of all-gather and of reduce) and
+    scripts/neox/model.py). How Pythia was run, which is never settings: `gpus`, `tensor_parallel`, `micro_batch`
+    (sequences a forward pass and GPU), `zero_stage`, `bucket` (numbers a ZeRO bucket, of all-gather and of reduce) and
     `pipe_parallel` (0 is NeoX's way without pipeline engine, which writes a checkpoint as one file).
     `published_total` and `published_non_embedding` are what a test counts against. `source` is the file the values are
     copied from, `notes` what to know of it.
@@ -71,7 +71,7 @@ def padded_vocabulary(tokens: int, tensor_parallel: int = 1) -> int:
 
 LAPTOP = "ours"
 
-_ROWS = (
+_SEQUENCES = (
     # laptop sizes, named by their parameters with a 2,048-token vocabulary
     Size("160k", 2, 32, 4, 1e-2, source=LAPTOP),
     Size("460k", 4, 64, 4, 6e-3, source=LAPTOP),
@@ -121,4 +121,4 @@ _ROWS = (
     ),
 )  # fmt: skip
 
-CATALOGUE: dict[str, Size] = {size.name: size for size in _ROWS}
+CATALOGUE: dict[str, Size] = {size.name: size for size in _SEQUENCES}

@@ -11,22 +11,22 @@ from scripts.study.runs import Run
 
 
 def micro_batch(run: Run, runtime: Runtime, processes: int) -> int:
-    """Rows a forward pass and process; raises UserError if the global batch can't be made of them."""
+    """Sequences a forward pass and process; raises UserError if the global batch can't be made of them."""
     batch = run.training.batch_size
     if batch % processes:
         raise UserError(f"training.batch_size {batch} is not divisible by {processes} processes")
     share = batch // processes
-    rows = runtime.micro_batch or min(run.size.micro_batch or share, share)
-    if share % rows:
+    sequences = runtime.micro_batch or min(run.size.micro_batch or share, share)
+    if share % sequences:
         divisors = [n for n in range(1, share + 1) if share % n == 0]
-        best = min(divisors, key=lambda n: abs(n - rows))
+        best = min(divisors, key=lambda n: abs(n - sequences))
         allowed = f"a divisor of {run.name}'s batch_size {batch}"
-        allowed += f" on {processes} processes, {share} rows each" if processes > 1 else ""
+        allowed += f" on {processes} processes, {share} sequences each" if processes > 1 else ""
         if runtime.micro_batch is None:
-            allowed += f", which the catalogue's {rows} is not"
+            allowed += f", which the catalogue's {sequences} is not"
         allowed += f": {', '.join(map(str, divisors[-20:]))}"
         raise UserError(explain("runtime.micro_batch", runtime.micro_batch, allowed, f"micro_batch: {best}"))
-    return rows
+    return sequences
 
 
 def check_recipe(run: Run, runtime: Runtime) -> None:

@@ -7,7 +7,7 @@ from scripts.study.runs import Run
 
 
 def forward_flops_per_token(size: Size, padded_vocabulary: int, length: int) -> int:
-    """Operations of a forward pass for one token of a row of `length` tokens: 2 a weight of a matrix product, and
+    """Operations of a forward pass for one token of a sequence of `length` tokens: 2 a weight of a matrix product, and
     4 a layer, position and channel for attention, as if no position were masked.
 
     The count of Chowdhery et al., PaLM, 2022, appendix B, of which a backward pass is twice as much.

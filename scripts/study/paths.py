@@ -28,7 +28,7 @@ TOKENIZER = DATA / "tokenizer"  # that of all corpora
 VOCABULARY = TOKENIZER / "tokenizer.json"  # its file
 TASKS = DATA / "tasks"  # tasks made from the held-out text
 HELD_OUT = DATA / "held-out"  # the corpus of held-out documents
-COUNTS = DATA / "counts"  # how often tokens stand in rows, for memorization
+COUNTS = DATA / "counts"  # how often tokens stand in sequences, for memorization
 REQUESTS = DATA / "requests"  # evaluation requests, tokenized
 HUB = DATA / "hub"  # what lm-eval's tasks download
 
@@ -69,7 +69,7 @@ def pieces(corpus: str, part: Part) -> Path:
 
 
 def order(corpus: str, seed: Part) -> Path:
-    """The row order of a corpus that a data seed gives."""
+    """The sequence order of a corpus that a data seed gives."""
     return DATA / corpus / f"order-{seed}"
 
 
@@ -160,7 +160,7 @@ VERDICT = AUDIT / "verdict.json"  # that of all of them
 INTEGRITY = AUDIT / "integrity.json"
 DISTANCES = AUDIT / "distances.csv"  # between checkpoints
 REPLAY = AUDIT / "replay.json"
-RECENCY = AUDIT / "recency.json"  # what checkpoints know of the rows they just saw
+RECENCY = AUDIT / "recency.json"  # what checkpoints know of the sequences they just saw
 RECENCY_TABLE = AUDIT / "recency.csv"
 SCRATCH = AUDIT / "scratch"  # where replays work
 
@@ -171,7 +171,7 @@ def evaluation(run: str, task_set: str, step: Part) -> Path:
 
 
 def memorization(run: str, step: Part) -> Path:
-    """A step's memorization, row by row."""
+    """A step's memorization, sequence by sequence."""
     return MEMORIZATION / run / f"step{step}.parquet"
 
 

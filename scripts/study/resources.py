@@ -66,19 +66,22 @@ def training_minutes(run: Run, runtime: Runtime, vocabulary: int) -> int:
 
 
 def memorization_megabytes(run: Run) -> int:
-    """MB of hashes, counts and kinds of all rows of a run, about 100 bytes a row (85 to 100 measured on 5 million)."""
-    return run.rows * 100 // 10**6
+    """MB of hashes, counts and kinds of all sequences of a run, about 100 bytes a sequence (85 to 100 measured on 5
+    million)."""
+    return run.sequences * 100 // 10**6
 
 
 def cache_megabytes(run: Run, asked: Memorization, runtime: Runtime) -> int:
-    """MB of host memory for keys and values of the rows that a scoring process holds; on cuda they lie on the device.
+    """MB of host memory for keys and values of the sequences that a scoring process holds; on cuda they lie on the
+    device.
 
-    Ten batches: one that is read, and those that wait for others (1.0 GB measured at 1.7m, a batch of 256 rows 99 MB).
+    Ten batches: one that is read, and those that wait for others (1.0 GB measured at 1.7m, a batch of 256 sequences 99
+    MB).
     """
     if runtime.device == "cuda":
         return 0
-    a_row = 2 * 4 * run.size.layers * run.size.width * (asked.prompt + asked.continuation)
-    return CACHES * asked.batch_size * a_row // 10**6
+    a_sequence = 2 * 4 * run.size.layers * run.size.width * (asked.prompt + asked.continuation)
+    return CACHES * asked.batch_size * a_sequence // 10**6
 
 
 def forward_minutes(run: Run, runtime: Runtime, vocabulary: int, tokens: int, checkpoints: int, attempt: int) -> int:

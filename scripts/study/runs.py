@@ -26,14 +26,14 @@ FIRST_AND_LAST = Checkpoints(schedule=ENDS, optimizer_states=ENDS)
 Model = TypeVar("Model", bound=BaseModel)
 
 
-CHANGEABLE = ("steps", "learning_rate", "optimizer")  # the others would change what a step or a row is
+CHANGEABLE = ("steps", "learning_rate", "optimizer")  # the others would change what a step or a sequence is
 TEXT_TRANSFORMS = ("feminine-pronouns",)  # the ones that need the tokenizer
 
 
 @dataclass(frozen=True)
 class Origin:
     """Where a run comes from: `step` of the study's run `run`, or of the NeoX checkpoint in `folder`; and what it
-    changes in the rows of updates after `between[0]` up to `between[1]`."""
+    changes in the sequences of updates after `between[0]` up to `between[1]`."""
 
     intervention: str
     step: int
@@ -44,7 +44,7 @@ class Origin:
 
     @property
     def over_text(self) -> bool:
-        """Whether rows are changed as text, which takes the tokenizer."""
+        """Whether sequences are changed as text, which takes the tokenizer."""
         return self.transform in TEXT_TRANSFORMS
 
     @property
@@ -83,8 +83,8 @@ class Run:
         return 0 if self.external else self.training.steps - self.first_step
 
     @property
-    def rows(self) -> int:
-        """Rows the model has read at the end, its parent's among them."""
+    def sequences(self) -> int:
+        """Sequences the model has read at the end, its parent's among them."""
         return self.training.batch_size * self.training.steps
 
     @property

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from scripts.study.study import Study
 
-LEAST_CHECKPOINTS = 3  # shown rows just seen: with two, each is all there is to compare the other with
+LEAST_CHECKPOINTS = 3  # shown sequences just seen: with two, each is all there is to compare the other with
 T = TypeVar("T")
 
 
@@ -60,7 +60,7 @@ class Drawn:
 
 
 def everything(study: Study) -> Drawn:
-    """What is made a second time, and the runs that are shown the rows they just saw."""
+    """What is made a second time, and the runs that are shown the sequences they just saw."""
     return Drawn(segments(study), models(study), recency_runs(study))
 
 
@@ -101,7 +101,7 @@ def models(study: Study) -> list[Point]:
 
 
 def data_points(study: Study) -> list[Point]:
-    """Updates, by the step they lead to, whose rows are rebuilt: each drawn from a run that is drawn first."""
+    """Updates, by the step they lead to, whose sequences are rebuilt: each drawn from a run that is drawn first."""
     asked, picked = study.file.audit.replay, []
     runs = drawn(study.trained, str, len(study.trained), asked.seed)
     for number in range(asked.data_steps if runs else 0):
@@ -121,7 +121,7 @@ def chances(study: Study) -> tuple[str, ...]:
     return (
         f"weights or optimizer moments in one span of training: {_share(len(segments(study)), len(intervals(study)))}",
         f"a model, its scores or memorization at one step: {_share(len(models(study)), points)}",
-        f"rows, digests or documents of one update: {_share(len(data_points(study)), updates)}",
+        f"sequences, digests or documents of one update: {_share(len(data_points(study)), updates)}",
         "tokens and documents of the held-out split: 0 %, no part that is drawn reads their text again",
         "of a forgery in k parts: at least 1 - (1 - p)^k; --segments and another --seed draw more",
     )
@@ -132,7 +132,7 @@ def _share(drawn: int, of: int) -> str:
 
 
 def recency_runs(study: Study) -> list[str]:
-    """The runs whose checkpoints are shown the rows they just saw, in the study's order."""
+    """The runs whose checkpoints are shown the sequences they just saw, in the study's order."""
     picked = drawn(study.trained, str, study.file.audit.recency.runs, study.file.audit.replay.seed)
     return [run for run in study.runs if run in picked]
 
@@ -153,7 +153,7 @@ def evenly(steps: list[int], most: int) -> list[int]:
 
 
 def windows(steps: list[int], first_step: int, batch: int, most: int) -> list[tuple[int, int]]:
-    """Places [begin, end) of at most `most` rows just before each step, none before the step before it."""
+    """Places [begin, end) of at most `most` sequences just before each step, none before the step before it."""
     befores = [first_step, *steps[:-1]]
     return [
         (max(before * batch, step * batch - most), step * batch) for before, step in zip(befores, steps, strict=True)

@@ -40,7 +40,7 @@ def reference_text() -> str:
         "",
         "| key | type | default | meaning |",
         "|---|---|---|---|",
-        *_rows(StudyFile, ""),
+        *_sequences(StudyFile, ""),
         "",
         "## Size catalogue",
         "",
@@ -69,17 +69,17 @@ def reference_text() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rows(model: type[BaseModel], prefix: str) -> list[str]:
-    """A row a key, nested models below their key."""
-    rows = []
+def _sequences(model: type[BaseModel], prefix: str) -> list[str]:
+    """A sequence a key, nested models below their key."""
+    sequences = []
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
         inner, wrapped = _inner(field.annotation)
         meaning = field.description or (inner.__doc__ or "").splitlines()[0] if inner else field.description
-        rows.append(f"| `{key}` | {_type(field)} | {_default(field)} | {(meaning or '').replace(chr(10), ' ')} |")
+        sequences.append(f"| `{key}` | {_type(field)} | {_default(field)} | {(meaning or '').replace(chr(10), ' ')} |")
         if inner:
-            rows += _rows(inner, f"{key}{wrapped}.")
-    return rows
+            sequences += _sequences(inner, f"{key}{wrapped}.")
+    return sequences
 
 
 def _inner(annotation: Any) -> tuple[type[BaseModel] | None, str]:

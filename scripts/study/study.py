@@ -97,7 +97,7 @@ class Study:
         return [step for step in self.steps(run) if in_schedule(step, spec.training.steps, **kept)]
 
     def ancestors(self, run: str) -> list[str]:
-        """Manifests, beside its corpus and order, that a run's first state and its rows come from."""
+        """Manifests, beside its corpus and order, that a run's first state and its sequences come from."""
         origin = self.run(run).origin
         if origin is None:
             return []
@@ -114,7 +114,8 @@ class Study:
         return self._among(run, self.file.evaluation.steps)
 
     def memorization_steps(self, run: str) -> list[int]:
-        """Steps whose model is scored for memorization; none of a published run whose rows the study does not have."""
+        """Steps whose model is scored for memorization; none of a published run whose sequences the study does not
+        have."""
         if self.run(run).corpus not in self.file.data.corpora:
             return []
         return self._among(run, self.file.memorization.steps)
@@ -242,7 +243,7 @@ class Study:
             told = ", ".join(f"{run.name} {run.training.sequence_length}" for run in readers)
             raise UserError(
                 f"training.sequence_length: {told}: runs of one corpus ({corpus}) and data seed ({data_seed}) read one "
-                "order of rows of one length; give those of another length another seed, or take the override away"
+                "order of sequences of one length; give those of another length another seed, or take the override away"
             )
         return {
             "corpus": corpus,
@@ -251,12 +252,12 @@ class Study:
             "order": self.file.data.order,
         }
 
-    def order_rows(self, corpus: str, data_seed: int) -> int:
-        """Rows of an order that the longest run reads."""
-        return max(run.rows for run in self.runs.values() if (run.corpus, run.data_seed) == (corpus, data_seed))
+    def order_sequences(self, corpus: str, data_seed: int) -> int:
+        """Sequences of an order that the longest run reads."""
+        return max(run.sequences for run in self.runs.values() if (run.corpus, run.data_seed) == (corpus, data_seed))
 
     def train_settings(self, name: str) -> dict[str, Any]:
-        """Everything that determines a run's numbers, beside the rows it reads."""
+        """Everything that determines a run's numbers, beside the sequences it reads."""
         run = self.run(name)
         return {
             "run": name,
@@ -280,15 +281,15 @@ class Study:
         return {**shape, "padded_vocabulary": self.padded_vocabulary(name)}
 
     def padded_vocabulary(self, run: str) -> int:
-        """Rows of the run's embedding matrices."""
+        """Sequences of the run's embedding matrices."""
         tokens = self.file.data.tokenizer.vocabulary
         return padded_vocabulary(tokens, self.run(run).size.tensor_parallel)
 
     def training_megabytes(self, run: str) -> int:
         """MB of fp32 weights, gradients, masters and two moments, and a batch's activations and logits."""
         spec, vocabulary = self.run(run), self.padded_vocabulary(run)
-        rows = self.file.runtime.micro_batch or min(spec.size.micro_batch or 1 << 30, spec.training.batch_size)
-        tokens = rows * spec.training.sequence_length
+        sequences = self.file.runtime.micro_batch or min(spec.size.micro_batch or 1 << 30, spec.training.batch_size)
+        tokens = sequences * spec.training.sequence_length
         activations = tokens * (34 * spec.size.width * spec.size.layers + 3 * vocabulary)
         return (20 * spec.size.parameters(vocabulary) + 4 * activations) // 10**6
 
@@ -315,9 +316,9 @@ class Study:
 
     def export_settings(self, run: str) -> dict[str, Any]:
         """What determines the numbers of a run's GGUF files."""
-        rows = self.file.export.held_out_rows if self.file.export else 0
+        sequences = self.file.export.held_out_sequences if self.file.export else 0
         length = self.run(run).training.sequence_length
-        return {**self.gguf_settings(), "held_out_rows": rows, "sequence_length": length}
+        return {**self.gguf_settings(), "held_out_sequences": sequences, "sequence_length": length}
 
     def task_settings(self) -> dict[str, Any]:
         """Key evaluation.own_tasks."""

@@ -34,7 +34,7 @@ CAPTIONS = ROOT / "rules/report"
 
 
 def orders(study: Study) -> list[str]:
-    """The row orders that runs read."""
+    """The sequence orders that runs read."""
     read = [run for run in study.runs.values() if run.corpus in study.file.data.corpora]
     return [f"{paths.order(run.corpus, run.data_seed)}/manifest.json" for run in read]
 
@@ -109,7 +109,7 @@ def cards(study: Study) -> list[str]:
 
 
 def replayed(study: Study) -> list[str]:
-    """A verdict a span of training, one a checkpoint that is converted and scored again, one on the rows.
+    """A verdict a span of training, one a checkpoint that is converted and scored again, one on the sequences.
 
     None of a study that trains nothing: what it was made from is not there.
     """
@@ -120,7 +120,7 @@ def replayed(study: Study) -> list[str]:
 
 
 def recencies(study: Study) -> list[str]:
-    """What checkpoints know of the rows they just saw, a file a run that is drawn."""
+    """What checkpoints know of the sequences they just saw, a file a run that is drawn."""
     return [str(paths.recency(run)) for run in sampling.recency_runs(study)]
 
 

@@ -154,7 +154,7 @@ def build(run: Run, vocabulary: int, runtime: Runtime, world: World) -> Any:
 
 
 def update(engine: Any, batches: Iterator[tuple[Tensor, Tensor]]) -> float:
-    """One optimizer update over this process's micro-batches (inputs and targets, int64 [rows, seq]).
+    """One optimizer update over this process's micro-batches (inputs and targets, int64 [sequences, seq]).
 
     Returns the mean loss over all processes. Raises UserError if fp16's loss scale would have to go below its minimum.
     """
@@ -198,14 +198,14 @@ def _step(engine: Any) -> None:
         ) from None
 
 
-def engine_config(run: Run, runtime: Runtime, rows: int, world: World, parameters: int) -> dict[str, Any]:
+def engine_config(run: Run, runtime: Runtime, sequences: int, world: World, parameters: int) -> dict[str, Any]:
     """DeepSpeed's configuration: Pythia's precision, clipping and ZeRO keys, no paths."""
     training = run.training
     bucket = min(BUCKET, parameters)  # ZeRO allocates whole buckets: a tiny model would take gigabytes
     config: dict[str, Any] = {
         "train_batch_size": training.batch_size,
-        "train_micro_batch_size_per_gpu": rows,
-        "gradient_accumulation_steps": training.batch_size // (rows * world.size),
+        "train_micro_batch_size_per_gpu": sequences,
+        "gradient_accumulation_steps": training.batch_size // (sequences * world.size),
         "gradient_clipping": training.optimizer.gradient_clipping,
         "zero_optimization": {
             "stage": runtime.zero_stage,

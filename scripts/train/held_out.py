@@ -1,4 +1,4 @@
-"""Held-out loss by component, on contiguous rows of the held-out split."""
+"""Held-out loss by component, on contiguous sequences of the held-out split."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from scripts.common.errors import UserError
 from scripts.data.megatron.indexed import open_tokens
 from scripts.train.engine import World
 
-ROWS_TOGETHER = 16  # fixed: the shape of a matrix product may move its last digits
+SEQUENCES_TOGETHER = 16  # fixed: the shape of a matrix product may move its last digits
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Rows int64 [n, seq+1] of the held-out tokens and the component index of every target [n, seq]."""
+    """Sequences int64 [n, seq+1] of the held-out tokens and the component index of every target [n, seq]."""
 
-    rows: torch.Tensor
+    sequences: torch.Tensor
     component: np.ndarray
     names: list[str]
 
 
 def read(folder: Path, sequence_length: int) -> HeldOut:
-    """Cut the held-out stream into rows that overlap by one token; the last incomplete row is left out."""
+    """Cut the held-out stream into sequences that overlap by one token; the last incomplete sequence is left out."""
     tokens = np.asarray(open_tokens(folder / "tokens").flat, dtype=np.int64)
     count = (len(tokens) - 1) // sequence_length
     if count < 1:
-        raise UserError(f"{folder}: {len(tokens)} held-out tokens don't fill a row of {sequence_length + 1}")
+        raise UserError(f"{folder}: {len(tokens)} held-out tokens don't fill a sequence of {sequence_length + 1}")
     documents = pq.read_table(folder / "documents.parquet", columns=["component", "offset", "tokens"]).to_pydict()
     names = sorted(set(documents["component"]))
     owner = np.full(len(tokens), -1)
@@ -47,18 +47,18 @@ def read(folder: Path, sequence_length: int) -> HeldOut:
 def losses(model: Any, held_out: HeldOut, world: World) -> dict[str, Any]:
     """Mean loss in nats a token over everything and by component; leaves the model in training mode.
 
-    The ranks share the blocks of rows; a row's loss does not depend on which of them computes it.
+    The ranks share the blocks of sequences; a sequence's loss does not depend on which of them computes it.
     """
     model.eval()
     device = next(model.parameters()).device
-    blocks = list(held_out.rows.split(ROWS_TOGETHER))
+    blocks = list(held_out.sequences.split(SEQUENCES_TOGETHER))
     each = torch.zeros(held_out.component.shape, dtype=torch.float64, device=device)
     for start in range(0, len(blocks), world.size):
         at = min(start + world.rank, len(blocks) - 1)  # ZeRO 3 gathers weights: every rank goes through as many passes
-        rows = blocks[at].to(device)
-        found = model(rows[:, :-1], rows[:, 1:])
+        sequences = blocks[at].to(device)
+        found = model(sequences[:, :-1], sequences[:, 1:])
         if start + world.rank < len(blocks):
-            each[at * ROWS_TOGETHER :][: len(rows)] = found
+            each[at * SEQUENCES_TOGETHER :][: len(sequences)] = found
     model.train()
     if world.size > 1:
         torch.distributed.all_reduce(each)  # one number and zeros: exact

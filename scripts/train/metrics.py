@@ -56,18 +56,18 @@ class MetricsLog:
         self.trackers.close()
 
     def facts_between(self, after: int, upto: int) -> dict[str, Any]:
-        """Of the updates in (after, upto]: a digest of the rows read, how many were applied and skipped, and the lowest
-        and highest learning rate (Pythia's first is 0, so its step 1 equals step 0)."""
+        """Of the updates in (after, upto]: a digest of the sequences read, how many were applied and skipped, and the
+        lowest and highest learning rate (Pythia's first is 0, so its step 1 equals step 0)."""
         digest, lines = hashlib.sha256(), []
         for text in (self.root / EXACT[0]).read_text().splitlines():
             line = json.loads(text)
             if after < line["step"] <= upto:
-                digest.update(line["rows"].encode())
+                digest.update(line["sequences"].encode())
                 lines.append(line)
         applied = sum(line["applied"] for line in lines)
         rates = [line["learning_rate"] for line in lines]
         return {
-            "rows": digest.hexdigest(),
+            "sequences": digest.hexdigest(),
             "updates_applied": applied,
             "updates_skipped": len(lines) - applied,
             "learning_rates": [min(rates), max(rates)] if rates else None,

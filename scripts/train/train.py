@@ -20,7 +20,7 @@ from scripts.common.errors import UserError, explain
 from scripts.common.files import sha256_file
 from scripts.common.progress import progress
 from scripts.data.changes import change_of
-from scripts.data.rows import Rows
+from scripts.data.sequences import Sequences
 from scripts.study import fingerprints, paths
 from scripts.study.engine_rules import micro_batch
 from scripts.study.runs import Run
@@ -36,15 +36,15 @@ HASH_BELOW = 2_000_000_000  # bytes; larger inputs are checked by size when a jo
 
 
 class Batches:
-    """Endless micro-batches of one rank, by step; gas walks blocks of micro * world rows as NeoX does."""
+    """Endless micro-batches of one rank, by step; gas walks blocks of micro * world sequences as NeoX does."""
 
-    def __init__(self, rows: Rows, spec: Run, micro: int, world: engine.World) -> None:
-        self.rows, self.batch, self.micro, self.world = rows, spec.training.batch_size, micro, world
+    def __init__(self, sequences: Sequences, spec: Run, micro: int, world: engine.World) -> None:
+        self.sequences, self.batch, self.micro, self.world = sequences, spec.training.batch_size, micro, world
         self.queue: Iterator[tuple[torch.Tensor, torch.Tensor]] = iter(())
 
     def start_step(self, step: int) -> str:
-        """Queue the micro-batches of update number step+1; returns the digest of the whole batch's rows."""
-        block = self.rows.rows(step * self.batch, (step + 1) * self.batch)
+        """Queue the micro-batches of update number step+1; returns the digest of the whole batch's sequences."""
+        block = self.sequences.sequences(step * self.batch, (step + 1) * self.batch)
         self.queue = self._micro_batches(torch.from_numpy(block.astype(np.int64)))
         return hashlib.sha256(np.ascontiguousarray(block, dtype="<i4").tobytes()).hexdigest()[:16]
 
@@ -87,14 +87,14 @@ class Trainer:
         }
         self.checkpoints = checkpoint.Checkpoints(root, spec, self.settings, parents, world, runtime.zero_stage)
         self.log = MetricsLog(root, world.rank == 0, Trackers(runtime, spec.name, self.settings))
-        self.rows = Rows.open(corpus, spec.data_seed, change_of(spec), spec.rows)
+        self.sequences = Sequences.open(corpus, spec.data_seed, change_of(spec), spec.sequences)
         self.held_out = held_out.read(paths.HELD_OUT, spec.training.sequence_length)
         self.optimizer_steps = set(self.settings["optimizer_steps"])
         self.steps = set(self.settings["steps"])
         self.engine = engine.build(spec, study.padded_vocabulary(spec.name), runtime, world)
         device = next(self.engine.module.parameters()).device
         self.speed = Speed(spec, study.padded_vocabulary(spec.name), device, world.size)
-        self.batches = Batches(self.rows, spec, micro_batch(spec, runtime, world.size), world)
+        self.batches = Batches(self.sequences, spec, micro_batch(spec, runtime, world.size), world)
 
     def start(self) -> None:
         """Continue from the newest whole state, else from the parent's checkpoint, or make step 0."""
@@ -124,7 +124,7 @@ class Trainer:
         rate = learning_rate(before - skipped, training.steps, self.spec.peak, training.learning_rate)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
-        rows = self.batches.start_step(before)
+        sequences = self.batches.start_step(before)
         loss = engine.update(self.engine, self.batches)
         if not math.isfinite(loss):
             raise UserError(
@@ -139,7 +139,7 @@ class Trainer:
             "gradient_norm": round(float(norm), 6) if norm is not None and math.isfinite(norm) else None,
             "loss_scale": self.engine._get_optimizer_loss_scale() if training.precision == "fp16" else None,
             "applied": int(self.engine.skipped_steps == skipped),
-            "rows": rows,
+            "sequences": sequences,
         }
         self.log.write(EXACT[0], line)
         speed = self.speed.of(time.monotonic() - begun)
@@ -215,7 +215,7 @@ def refuse_foreign(root: Path, settings: dict[str, Any]) -> None:
 
 
 def finish_segment(trainer: Trainer, study: Study, segment: int, started: float) -> None:
-    """Write a segment's manifest: which steps it covers and the rows they read."""
+    """Write a segment's manifest: which steps it covers and the sequences they read."""
     ends = study.segment_ends(trainer.spec.name)
     begin, end = (ends[segment - 2] if segment > 1 else trainer.spec.first_step), ends[segment - 1]
     earlier = (

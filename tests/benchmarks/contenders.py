@@ -34,7 +34,7 @@ class Contender(Protocol):
 
 
 def words(run: Run, vocabulary: int, count: int, seed: int = 0) -> Tensor:
-    """Rows int64 [count, seq + 1] of tokens as often as words are (Zipf's law): what is embedded decides what the
+    """Sequences int64 [count, seq + 1] of tokens as often as words are (Zipf's law): what is embedded decides what the
     embedding's gradient costs."""
     often = 1 / (torch.arange(vocabulary, dtype=torch.float64) + 2.7)
     shape = count, run.training.sequence_length + 1

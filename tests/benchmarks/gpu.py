@@ -103,7 +103,7 @@ def _missing(case: Case, why: str) -> dict[str, Any]:
     return {"size": case.size, "what": case.title, "missing": why}
 
 
-COLUMNS = ("size", "what", "rows", "tokens/s", "plain loop", "TFLOP/s", "MFU", "GB", "first update")
+COLUMNS = ("size", "what", "sequences", "tokens/s", "plain loop", "TFLOP/s", "MFU", "GB", "first update")
 
 
 def table(found: Found) -> Table:
@@ -122,7 +122,7 @@ def table(found: Found) -> Table:
                 continue
             ratio = f"{line['tokens_per_second'] / plain[0]['tokens_per_second']:.2f}x" if plain else ""
             shown.add_row(
-                size, line["what"], str(line["rows"]), f"{line['tokens_per_second']:,}", ratio,
+                size, line["what"], str(line["sequences"]), f"{line['tokens_per_second']:,}", ratio,
                 f"{line['teraflops']:.4g}", f"{line['mfu']:.1%}" if "mfu" in line else "",
                 f"{line['peak_megabytes'] / 1000:.1f}",
                 f"{line['first_seconds']:.1f} s" if "first_seconds" in line else "",
@@ -142,11 +142,13 @@ def saving_table(found: Found, micro_batches: dict[str, tuple[int, int]]) -> Tab
         if "save_seconds" not in line or "missing" in line:
             continue
         size, save = line["size"], line["save_seconds"]
-        ours = [each for each in found if each["size"] == size and each["what"].startswith("ours") and "rows" in each]
+        ours = [
+            each for each in found if each["size"] == size and each["what"].startswith("ours") and "sequences" in each
+        ]
         fractions = ["", ""]
         if ours:
             batch, gpus = micro_batches[size]
-            update = batch * ours[0]["seconds"] / ours[0]["rows"]
+            update = batch * ours[0]["seconds"] / ours[0]["sequences"]
             fractions = [f"{fraction_by_schedule(save, each):.2%}" for each in (update, update / gpus)]
         shown.add_row(size, f"{save:.1f} s", *fractions, f"{fraction_by_time(save):.2%}")
     return shown
@@ -172,7 +174,7 @@ def main(arguments: list[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     study = load(asked.study)
     specs = {size: study.run(f"{study.file.family}-{size}") for size in asked.sizes}
-    limits = Limits(str(asked.study.resolve()), asked.device, asked.updates, asked.seconds, asked.rows)
+    limits = Limits(str(asked.study.resolve()), asked.device, asked.updates, asked.seconds, asked.sequences)
     until = time.monotonic() + 60 * asked.minutes
     found = run(cases(asked.sizes, asked.device, not asked.no_compile), limits, until)
     if asked.json:

@@ -54,13 +54,13 @@ class Limits:
     device: str
     updates: int  # at most, after the warm-up
     seconds: float  # of measuring a case, after which it stops
-    rows: int  # largest micro-batch
+    sequences: int  # largest micro-batch
 
 
-def fitting_rows(peaks: dict[int, int], limit: int, most: int) -> int:
-    """Largest power of two of rows, at most `most`, whose memory fits `limit`; 0 if none does.
+def fitting_sequences(peaks: dict[int, int], limit: int, most: int) -> int:
+    """Largest power of two of sequences, at most `most`, whose memory fits `limit`; 0 if none does.
 
-    `peaks` holds the bytes at two numbers of rows; memory grows on the straight line through them.
+    `peaks` holds the bytes at two numbers of sequences; memory grows on the straight line through them.
     """
     (few, low), (more, high) = sorted(peaks.items())
     each = max(1, (high - low) // (more - few))
@@ -75,13 +75,13 @@ class Bench:
         self.limits = limits
         self.study: Study = load(Path(limits.study))
         self.world: engine.World | None = None
-        self.rows: dict[tuple[str, str, str], int] = {}
-        self.pace: dict[tuple[str, str, str], float] = {}  # seconds a row
+        self.sequences: dict[tuple[str, str, str], int] = {}
+        self.pace: dict[tuple[str, str, str], float] = {}  # seconds a sequence
         self.recompute: set[tuple[str, str, str]] = set()  # what fits with activation checkpointing only
 
     def measure(self, case: Case) -> list[dict[str, Any]]:
-        """Result lines of a case; at half the rows where memory runs out after all, and ours with activation
-        checkpointing where not even one row fits. Raises UserError where that does not fit either."""
+        """Result lines of a case; at half the sequences where memory runs out after all, and ours with activation
+        checkpointing where not even one sequence fits. Raises UserError where that does not fit either."""
         if case.contender == "saving":
             return [self.saving(case)]
         key = self.key(case)
@@ -89,14 +89,14 @@ class Bench:
             try:
                 return self.attempt(case)
             except torch.OutOfMemoryError:
-                rows = self.rows.pop(key, 1) // 2
+                sequences = self.sequences.pop(key, 1) // 2
             self.clean()
-            if rows:
-                self.rows[key] = rows
+            if sequences:
+                self.sequences[key] = sequences
             elif case.contender == "ours" and key not in self.recompute:
                 self.recompute.add(key)
             else:
-                raise UserError("not even one row fits the memory")
+                raise UserError("not even one sequence fits the memory")
 
     def key(self, case: Case) -> tuple[str, str, str]:
         """Cases that share their micro-batch: Trainer and plain loop hold the same model."""
@@ -113,14 +113,14 @@ class Bench:
 
     def walked(self, case: Case, contender: Contender, spec: Run, vocabulary: int) -> list[dict[str, Any]]:
         """Lines of a contender that does one update at a time; ours, as it trains, also without determinism."""
-        rows = self.rows.get(self.key(case)) or self.search(contender, spec, vocabulary)
-        self.rows[self.key(case)] = rows
-        lines = [self.line(case, {"rows": rows, **self.timed(contender, words(spec, vocabulary, rows))})]
+        sequences = self.sequences.get(self.key(case)) or self.search(contender, spec, vocabulary)
+        self.sequences[self.key(case)] = sequences
+        lines = [self.line(case, {"sequences": sequences, **self.timed(contender, words(spec, vocabulary, sequences))})]
         if case.contender == "ours" and not case.compiled:
             torch.use_deterministic_algorithms(False)
-            free = self.timed(contender, words(spec, vocabulary, rows))
+            free = self.timed(contender, words(spec, vocabulary, sequences))
             torch.use_deterministic_algorithms(True)
-            line = self.line(case, {"rows": rows, **free})
+            line = self.line(case, {"sequences": sequences, **free})
             lines.append({**line, "what": f"{line['what']}, not deterministic"})
         return lines
 
@@ -154,41 +154,41 @@ class Bench:
         return Plain(model, spec, self.limits.device, mixed, case.compiled)
 
     def search(self, contender: Contender, spec: Run, vocabulary: int) -> int:
-        """Rows a micro-batch, from the memory that one and two rows need; as asked where there is no GPU."""
+        """Sequences a micro-batch, from the memory that one and two sequences need; as asked where there is no GPU."""
         if not self.cuda:
-            return self.limits.rows
+            return self.limits.sequences
         contender.update(words(spec, vocabulary, 1))  # makes the optimizer's state
         peaks = {}
-        for rows in (1, 2):
+        for sequences in (1, 2):
             torch.cuda.reset_peak_memory_stats()
-            contender.update(words(spec, vocabulary, rows))
-            peaks[rows] = torch.cuda.max_memory_reserved()
+            contender.update(words(spec, vocabulary, sequences))
+            peaks[sequences] = torch.cuda.max_memory_reserved()
         limit = int(RESERVE * (torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()))
         torch.cuda.reset_peak_memory_stats()
-        return max(1, fitting_rows(peaks, limit, self.limits.rows))
+        return max(1, fitting_sequences(peaks, limit, self.limits.sequences))
 
     # --- measuring -------------------------------------------------------------------------------
 
-    def timed(self, contender: Contender, rows: torch.Tensor) -> dict[str, Any]:
+    def timed(self, contender: Contender, sequences: torch.Tensor) -> dict[str, Any]:
         """Seconds an update: as many as asked, or as fit the seconds."""
         first, begun = None, time.perf_counter()
         for _ in range(WARM):
-            loss = contender.update(rows)
+            loss = contender.update(sequences)
             if first is None:
                 first, begun = loss, time.perf_counter() - begun
         start, done = self.now(), 0
         while done < self.limits.updates and (not done or self.now() - start < self.limits.seconds):
-            contender.update(rows)
+            contender.update(sequences)
             done += 1
         return {"seconds": (self.now() - start) / done, "updates": done, "first_loss": first, "first_seconds": begun}
 
     def trained(self, case: Case, spec: Run, vocabulary: int) -> dict[str, Any]:
         """The same of Hugging Face's Trainer, whose callback looks at the clock."""
-        rows = self.rows.setdefault(self.key(case), min(self.limits.rows, spec.size.micro_batch or 1))
-        fit = int(self.limits.seconds / (rows * self.pace.get(self.key(case), 0.0) or 1e-9))
+        sequences = self.sequences.setdefault(self.key(case), min(self.limits.sequences, spec.size.micro_batch or 1))
+        fit = int(self.limits.seconds / (sequences * self.pace.get(self.key(case), 0.0) or 1e-9))
         mixed, steps = case.precision == "bf16", WARM + min(self.limits.updates, max(1, fit))
         model = transformers_model(spec, vocabulary, self.limits.device)
-        trainer = HuggingFace(model, spec, self.limits.device, mixed, rows, steps)
+        trainer = HuggingFace(model, spec, self.limits.device, mixed, sequences, steps)
         moments = {}
 
         def after(step: int) -> None:
@@ -196,7 +196,11 @@ class Bench:
                 moments[step] = self.now()
 
         trainer.train(after)
-        return {"rows": rows, "seconds": (moments[steps] - moments[WARM]) / (steps - WARM), "updates": steps - WARM}
+        return {
+            "sequences": sequences,
+            "seconds": (moments[steps] - moments[WARM]) / (steps - WARM),
+            "updates": steps - WARM,
+        }
 
     def now(self) -> float:
         if self.cuda:
@@ -206,8 +210,8 @@ class Bench:
     def line(self, case: Case, found: dict[str, Any]) -> dict[str, Any]:
         """A result with its rates."""
         spec = self.spec(case)
-        self.pace.setdefault(self.key(case), found["seconds"] / found["rows"])
-        training = spec.training.model_copy(update={"batch_size": found["rows"]})
+        self.pace.setdefault(self.key(case), found["seconds"] / found["sequences"])
+        training = spec.training.model_copy(update={"batch_size": found["sequences"]})
         device = torch.device(self.limits.device)
         rates = Speed(replace(spec, training=training), self.vocabulary(case), device, 1).of(found["seconds"])
         what = case.title + ", activation checkpointing" * (self.key(case) in self.recompute)

@@ -1,10 +1,11 @@
-"""Rows a second of both scorers beside `generate`, same model and same rows; work and memory against rows.
+"""Sequences a second of both scorers beside `generate`, same model and same sequences; work and memory against
+sequences.
 
 python -m tests.benchmarks.memorization        on this CPU (some minutes)
 python -m tests.benchmarks.memorization --gpu  Pythia's sizes in bf16 on a GPU, beside the bare forward pass
 
-Weights are random. So that some rows are memorized, a part of them is continued by the model itself: 1/64, about what
-Pythia-12B has memorized of the Pile (1.6 %), and 1/8, as in the default study.
+Weights are random. So that some sequences are memorized, a part of them is continued by the model itself: 1/64, about
+what Pythia-12B has memorized of the Pile (1.6 %), and 1/8, as in the default study.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from scripts.study.study import load
 from tests.benchmarks.starting import ENVIRONMENT, ROOT
 
 PROMPT, WIDTH = 32, 64
-SHAPES = {  # layers, width, heads, vocabulary, rows
+SHAPES = {  # layers, width, heads, vocabulary, sequences
     "14m, vocabulary 50,304": (6, 128, 4, 50304, 128),
     "1.7m of the default study, vocabulary 2,048": (6, 128, 4, 2048, 512),
 }
@@ -51,10 +52,10 @@ def both(layers: int, width: int, heads: int, vocabulary: int, device: str, dtyp
     return theirs, ours
 
 
-def generate(model: Any, rows: np.ndarray, batch: int, *, cache: bool) -> np.ndarray:
-    """Right tokens of each row, by Transformers' `generate`."""
+def generate(model: Any, sequences: np.ndarray, batch: int, *, cache: bool) -> np.ndarray:
+    """Right tokens of each sequence, by Transformers' `generate`."""
     hits = []
-    for part in torch.from_numpy(rows).to(model.device).split(batch):
+    for part in torch.from_numpy(sequences).to(model.device).split(batch):
         made = model.generate(
             part[:, :PROMPT], attention_mask=torch.ones_like(part[:, :PROMPT]), do_sample=False,
             max_new_tokens=WIDTH - PROMPT, eos_token_id=None, pad_token_id=0, use_cache=cache,
@@ -63,16 +64,16 @@ def generate(model: Any, rows: np.ndarray, batch: int, *, cache: bool) -> np.nda
     return np.concatenate(hits)
 
 
-def some_rows(model: Any, count: int, fraction: float) -> np.ndarray:
-    """Random rows, the first ones continued by the model."""
+def some_sequences(model: Any, count: int, fraction: float) -> np.ndarray:
+    """Random sequences, the first ones continued by the model."""
     vocabulary, own = model.config.vocab_size, int(fraction * count)
-    rows = np.random.default_rng(0).integers(0, vocabulary, (count, WIDTH))
+    sequences = np.random.default_rng(0).integers(0, vocabulary, (count, WIDTH))
     if own:
-        prompts = torch.from_numpy(rows[:own, :PROMPT]).to(model.device)
+        prompts = torch.from_numpy(sequences[:own, :PROMPT]).to(model.device)
         made = model.generate(prompts, attention_mask=torch.ones_like(prompts), do_sample=False, pad_token_id=0,
                               max_new_tokens=WIDTH - PROMPT, eos_token_id=None)  # fmt: skip
-        rows[:own] = made.cpu().numpy()
-    return rows
+        sequences[:own] = made.cpu().numpy()
+    return sequences
 
 
 def timed(work: Callable[[], Any], rounds: int = ROUNDS) -> tuple[float, float, Any]:
@@ -100,17 +101,17 @@ def beside_generate(name: str, fraction: float) -> list[tuple[str, str]]:
     """The four ways on one shape; raises SystemExit if they differ."""
     *shape, count = SHAPES[name]
     theirs, ours = both(*shape, "cpu", torch.float32)
-    rows, batch = some_rows(theirs, count, fraction), 128
+    sequences, batch = some_sequences(theirs, count, fraction), 128
     ways: dict[str, Callable[[], Any]] = {
-        "generate": lambda: generate(theirs, rows, batch, cache=True),
-        "score": lambda: score(ours, rows, PROMPT, batch),
-        "exact": lambda: exact(ours, rows, PROMPT, batch),
+        "generate": lambda: generate(theirs, sequences, batch, cache=True),
+        "score": lambda: score(ours, sequences, PROMPT, batch),
+        "exact": lambda: exact(ours, sequences, PROMPT, batch),
     }
-    _, without, _ = timed(lambda: generate(theirs, rows, batch, cache=False), 1)
+    _, without, _ = timed(lambda: generate(theirs, sequences, batch, cache=False), 1)
     seconds, found = taking_turns(ways)
     seconds["generate without cache"] = without
     told = ", ".join(f"{way} {least:.2f} s" for way, least in seconds.items())
-    print(f"{name}, {fraction:.1%} memorized, {count} rows, processor time: {told}", file=sys.stderr)
+    print(f"{name}, {fraction:.1%} memorized, {count} sequences, processor time: {told}", file=sys.stderr)
     if not (found["score"].hits == found["generate"]).all():
         raise SystemExit(f"{name}: score and generate differ")
     if not ((found["exact"].first_miss == WIDTH - PROMPT) == (found["generate"] == WIDTH - PROMPT)).all():
@@ -119,7 +120,7 @@ def beside_generate(name: str, fraction: float) -> list[tuple[str, str]]:
     return [
         (
             f"{what}: {way}",
-            f"{count / seconds[way]:,.0f} rows a second, {seconds['generate without cache'] / seconds[way]:.1f}x "
+            f"{count / seconds[way]:,.0f} sequences a second, {seconds['generate without cache'] / seconds[way]:.1f}x "
             f"generate without cache, {seconds['generate'] / seconds[way]:.2f}x with (processor time)",
         )
         for way in ("exact", "score")
@@ -127,38 +128,43 @@ def beside_generate(name: str, fraction: float) -> list[tuple[str, str]]:
 
 
 def growth() -> str:
-    """Seconds a row and peak memory of `exact` on few and on eight times as many rows, each in its own process."""
+    """Seconds a sequence and peak memory of `exact` on few and on eight times as many sequences, each in its own
+    process."""
     told = []
     for count in (1024, 8192):
         command = [sys.executable, "-m", "tests.benchmarks.memorization", "--growth", str(count)]
         done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True)
         found = json.loads(done.stdout)
-        told.append(f"{count:,} rows {1e3 * found['seconds'] / count:.2f} ms a row, {found['megabytes']:,.0f} MB")
+        told.append(
+            f"{count:,} sequences {1e3 * found['seconds'] / count:.2f} ms a sequence, {found['megabytes']:,.0f} MB"
+        )
     return "; ".join(told)
 
 
 def grown(count: int) -> dict[str, float]:
-    """Processor seconds and peak MB of this process for so many rows."""
+    """Processor seconds and peak MB of this process for so many sequences."""
     *shape, _ = SHAPES["1.7m of the default study, vocabulary 2,048"]
     _, ours = both(*shape, "cpu", torch.float32)
-    rows = np.random.default_rng(0).integers(0, shape[-1], (count, WIDTH)).astype(np.uint16)
-    _, seconds, _ = timed(lambda: exact(ours, rows, PROMPT, 256), 1)
+    sequences = np.random.default_rng(0).integers(0, shape[-1], (count, WIDTH)).astype(np.uint16)
+    _, seconds, _ = timed(lambda: exact(ours, sequences, PROMPT, 256), 1)
     return {"seconds": seconds, "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000}
 
 
 def measure() -> list[tuple[str, str]]:
     """(what, measured)."""
     torch.set_num_threads(1)
-    rows = [row for name in SHAPES for fraction in (1 / 64, 1 / 8) for row in beside_generate(name, fraction)]
-    return [*rows, ("memorization, exact: work and memory against rows", growth())]
+    sequences = [
+        sequence for name in SHAPES for fraction in (1 / 64, 1 / 8) for sequence in beside_generate(name, fraction)
+    ]
+    return [*sequences, ("memorization, exact: work and memory against sequences", growth())]
 
 
 def on_device(
     size: tuple[int, int, int, int], device: str, count: int, batch: int, dtype: torch.dtype
 ) -> dict[str, float]:
-    """Rows a second of both scorers, and of the bare forward pass (no output layer) over the same prompts."""
+    """Sequences a second of both scorers, and of the bare forward pass (no output layer) over the same prompts."""
     theirs, ours = both(*size, device, dtype)
-    rows = np.random.default_rng(0).integers(0, size[-1], (count, WIDTH))
+    sequences = np.random.default_rng(0).integers(0, size[-1], (count, WIDTH))
 
     def wait() -> None:
         if device == "cuda":
@@ -166,14 +172,14 @@ def on_device(
 
     @torch.no_grad()
     def bare() -> None:
-        for part in torch.from_numpy(rows[:, :PROMPT]).to(device).split(batch):
+        for part in torch.from_numpy(sequences[:, :PROMPT]).to(device).split(batch):
             theirs.gpt_neox(part, use_cache=False)
         wait()
 
     found = {}
     ways: dict[str, Callable[[], Any]] = {
-        "exact": lambda: exact(ours, rows, PROMPT, batch),
-        "score": lambda: score(ours, rows, PROMPT, batch),
+        "exact": lambda: exact(ours, sequences, PROMPT, batch),
+        "score": lambda: score(ours, sequences, PROMPT, batch),
         "bare forward": bare,
     }
     for name, work in ways.items():
@@ -191,7 +197,7 @@ def main() -> None:
     )
     parser.add_argument("--study", type=Path, default=ROOT / "studies/pythia.yaml")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--rows", type=int, default=16384)
+    parser.add_argument("--sequences", type=int, default=16384)
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--growth", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -206,7 +212,8 @@ def main() -> None:
             known, vocabulary = study.run(run).size, study.padded_vocabulary(run)
             shape = (known.layers, known.width, known.heads, vocabulary)
             print(
-                json.dumps({"size": size, **on_device(shape, asked.device, asked.rows, asked.batch, dtype)}), flush=True
+                json.dumps({"size": size, **on_device(shape, asked.device, asked.sequences, asked.batch, dtype)}),
+                flush=True,
             )
     else:
         print(json.dumps(dict(measure()), indent=1))

@@ -61,13 +61,13 @@ def timed(clock: Clock, work: Callable[[], float], exact: bool) -> float:
     return loss
 
 
-def alternate(ours: Ours, plain: Plain, trainer: HuggingFace, rows: list[torch.Tensor]) -> dict[str, Clock]:
+def alternate(ours: Ours, plain: Plain, trainer: HuggingFace, sequences: list[torch.Tensor]) -> dict[str, Clock]:
     """The Trainer walks; after each of its steps the others do one. Raises UserError if they start apart."""
     clocks = {"ours": Clock(), "plain": Clock(), "trainer": Clock()}
 
     def after(step: int) -> None:
         clocks["trainer"].stop()
-        turn = rows[step - 1]
+        turn = sequences[step - 1]
         pair = [("ours", ours, True), ("plain", plain, False)]
         found = {
             name: timed(clocks[name], lambda each=each: each.update(turn), exact)  # type: ignore[misc]
@@ -106,8 +106,8 @@ def measure(sizes: list[str] | None = None, turns: int = TURNS) -> list[tuple[st
     for run in chosen:
         vocabulary, batch = study.padded_vocabulary(run.name), run.training.batch_size
         plain = Plain(transformers_model(run, vocabulary, "cpu"), run, "cpu", mixed=False, compiled=False)
-        rows = list(words(run, vocabulary, batch * steps).split(batch))
-        clocks = alternate(Ours(run, vocabulary, runtime, world), plain, trainers[run.name], rows)
+        sequences = list(words(run, vocabulary, batch * steps).split(batch))
+        clocks = alternate(Ours(run, vocabulary, runtime, world), plain, trainers[run.name], sequences)
         found += told(run.size.name, batch * run.training.sequence_length, clocks)
     torch.distributed.destroy_process_group()
     return found
@@ -116,14 +116,14 @@ def measure(sizes: list[str] | None = None, turns: int = TURNS) -> list[tuple[st
 def told(size: str, tokens: int, clocks: dict[str, Clock]) -> list[tuple[str, str]]:
     """Ours in tokens a second, and its ratio to each peer."""
     wall, processor = clocks["ours"].medians()
-    rows = [(f"training {size}", f"{tokens / wall:,.0f} tokens/s, {tokens / processor:,.0f} a processor second")]
+    sequences = [(f"training {size}", f"{tokens / wall:,.0f} tokens/s, {tokens / processor:,.0f} a processor second")]
     ours = clocks["ours"]
     for peer, title in (("plain", "a plain Transformers loop"), ("trainer", "Hugging Face's Trainer")):
         wall, processor = ratio(clocks[peer].wall, ours.wall), ratio(clocks[peer].processor, ours.processor)
-        rows.append(
+        sequences.append(
             (f"training {size} against {title}", f"{wall:.2f}x by wall time, {processor:.2f}x by processor time")
         )
-    return rows
+    return sequences
 
 
 def ratio(theirs: list[float], ours: list[float]) -> float:

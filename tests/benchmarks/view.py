@@ -22,7 +22,7 @@ from scripts.data.tokenizer import train
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
-WIDTH, BATCH = 2049, 1024  # as Pythia's rows and batches
+WIDTH, BATCH = 2049, 1024  # as Pythia's sequences and batches
 ROUNDS = 5
 # the peak is asked of the process itself: what its parent is told may be the parent's own, from before the exec
 PEAK = """
@@ -35,18 +35,18 @@ print(int(status.split("VmHWM:")[1].split()[0]), file=sys.stderr)
 
 def make(folder: Path, gigabytes: float) -> tuple[Path, int]:
     """A preshuffled file as large as asked, mostly holes, with text in the middle; its prefix and that step."""
-    rows = int(gigabytes * 1e9) // (2 * WIDTH)
-    prefix, step = folder / "document", rows // BATCH // 2
+    sequences = int(gigabytes * 1e9) // (2 * WIDTH)
+    prefix, step = folder / "document", sequences // BATCH // 2
     text = Path(__file__).read_text(encoding="utf-8")
     tokenizer = train([text], 300)
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
     ids = np.array(tokenizer.encode(text).ids, dtype="<u2")
     with bin_path(prefix).open("wb") as handle:
-        handle.truncate(rows * WIDTH * 2)
+        handle.truncate(sequences * WIDTH * 2)
         handle.seek(step * BATCH * WIDTH * 2)
         handle.write(np.resize(ids, BATCH * WIDTH).tobytes())
     with idx_path(prefix).open("wb") as handle:
-        handle.writelines(index_blocks(np.broadcast_to(np.int32(WIDTH), (rows,)), np.dtype("<u2")))
+        handle.writelines(index_blocks(np.broadcast_to(np.int32(WIDTH), (sequences,)), np.dtype("<u2")))
     return prefix, step
 
 
@@ -71,11 +71,11 @@ def measure(gigabytes: float = 10) -> list[tuple[str, str]]:
     found = []
     with tempfile.TemporaryDirectory() as folder:
         prefix, step = make(Path(folder), gigabytes)
-        for what, output in (("ids", ["--ids", str(Path(folder) / "rows.npy")]), ("text", [])):
+        for what, output in (("ids", ["--ids", str(Path(folder) / "sequences.npy")]), ("text", [])):
             seconds, megabytes = view(prefix, step, *output)
             title = f"view one step of {gigabytes:g} GB as {what}"
             found.append((title, f"{seconds:.2f} s, {megabytes:.0f} MB (at most 1 s, 300 MB)"))
-        written = np.load(Path(folder) / "rows.npy")
+        written = np.load(Path(folder) / "sequences.npy")
         assert written.shape == (BATCH, WIDTH) and written.any()
     return found
 

@@ -78,7 +78,7 @@ def _training(study: Study, spec: Run, truth: Truth) -> None:
             "learning_rate": spec.peak * (step > 1),
             "gradient_norm": 0.5,
             "applied": 1,
-            "rows": "0" * 16,
+            "sequences": "0" * 16,
         }
         for step in range(1, steps + 1)
     ]
@@ -113,13 +113,13 @@ def _scores(spec: Run, task_set: str, tasks: list[str], step: int, truth: Truth)
 
 
 def _memorization(study: Study, spec: Run, step: int, truth: Truth) -> None:
-    asked, total = study.file.memorization, spec.rows
-    places = [total * i // asked.sample_rows for i in range(asked.sample_rows)]
-    places += [total * i // asked.repeated_rows for i in range(asked.repeated_rows)]
-    kinds = ["sample"] * asked.sample_rows + ["repeated"] * asked.repeated_rows
+    asked, total = study.file.memorization, spec.sequences
+    places = [total * i // asked.sample_sequences for i in range(asked.sample_sequences)]
+    places += [total * i // asked.repeated_sequences for i in range(asked.repeated_sequences)]
+    kinds = ["sample"] * asked.sample_sequences + ["repeated"] * asked.repeated_sequences
     fraction = truth.memorized(spec) * learned(spec, step)
     by_kind = {"sample": fraction, "repeated": min(1.0, 4 * fraction)}
-    index = [*range(asked.sample_rows), *range(asked.repeated_rows)]
+    index = [*range(asked.sample_sequences), *range(asked.repeated_sequences)]
     # i-th row of a kind is memorized if the fraction's running total passes a whole number there
     memorized = [
         math.floor((i + 1) * by_kind[kind]) > math.floor(i * by_kind[kind])

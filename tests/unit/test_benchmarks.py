@@ -20,7 +20,7 @@ SMOKE = str(ROOT / "studies/smoke.yaml")
 
 
 @pytest.mark.parametrize(
-    ("peaks", "limit", "most", "rows"),
+    ("peaks", "limit", "most", "sequences"),
     [
         ({1: 20, 2: 24}, 84, 32, 16),  # 16 + 4 a row: 17 fit
         ({1: 20, 2: 24}, 1000, 32, 32),
@@ -81,7 +81,7 @@ def test_all_contenders_are_measured_on_a_cpu_too(found: list[dict[str, Any]]) -
     lines = {line["what"]: line for line in found}
     walked = ["ours, fp32", "ours, fp32, not deterministic", "plain loop, fp32", "Hugging Face Trainer, fp32"]
     for what in walked:
-        assert lines[what]["rows"] == 4 and lines[what]["updates"] == 2, lines[what]
+        assert lines[what]["sequences"] == 4 and lines[what]["updates"] == 2, lines[what]
         rate = 4 * 64 / lines[what]["seconds"]
         assert lines[what]["tokens_per_second"] == pytest.approx(rate, abs=1)
     assert "missing" in lines["litgpt, fp32"] or lines["litgpt, fp32"]["updates"] == 2

@@ -514,7 +514,7 @@ def test_memorization_of_another_model_and_of_other_rows(suite: Path) -> None:
     pq.write_table(moved.replace_schema_metadata({"castalia": canonical(facts)}), path)
     found = failed()
     assert f"{path}: belongs to another model" in found["results"]
-    assert f"{path}: other place than" in found["scored_rows"]
+    assert f"{path}: other place than" in found["scored_sequences"]
 
 
 def test_the_study_changed_after_training(suite: Path, tmp_path: Path) -> None:
@@ -541,7 +541,7 @@ def test_the_order_replaced(suite: Path) -> None:
     np.save(path, np.load(path)[::-1])
     found = failed()
     assert str(path) in found["files"]
-    assert "data/standard/order-1234" in found["rows"]
+    assert "data/standard/order-1234" in found["sequences"]
 
 
 def test_the_order_replaced_by_somebody_who_forges(suite: Path) -> None:
@@ -556,7 +556,10 @@ def test_the_order_replaced_by_somebody_who_forges(suite: Path) -> None:
     for run in (TINY, SMALL):
         forge(run)
     found = failed()
-    assert set(found) == {"rows", "scored_rows"} and f"checkpoints/{TINY}/metrics.jsonl: update 1" in found["rows"]
+    assert (
+        set(found) == {"sequences", "scored_sequences"}
+        and f"checkpoints/{TINY}/metrics.jsonl: update 1" in found["sequences"]
+    )
 
 
 def test_a_missing_step(suite: Path) -> None:

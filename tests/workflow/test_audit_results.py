@@ -261,7 +261,7 @@ def relabelled(frame: Frame) -> Frame:
 def test_memorization_edited(suite: Path, change: Callable[[Frame], Frame], told: str) -> None:
     scored(change)
     found = failed()
-    assert set(found) == {"scored_rows"} and f"{MEMORIZATION}: {told}" in found["scored_rows"], found
+    assert set(found) == {"scored_sequences"} and f"{MEMORIZATION}: {told}" in found["scored_sequences"], found
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_memorization_edited_where_rows_are_too_many_to_draw_again(
     monkeypatch.setattr(memorized, "MOST_TOKENS", 1)
     scored(change)
     found = failed()
-    assert found == {} if told is None else f"{MEMORIZATION}: {told}" in found["scored_rows"], found
+    assert found == {} if told is None else f"{MEMORIZATION}: {told}" in found["scored_sequences"], found
 
 
 def test_rows_of_one_text_have_one_score(suite: Path) -> None:
@@ -295,7 +295,7 @@ def test_rows_of_one_text_have_one_score(suite: Path) -> None:
         pytest.skip("no text stands in two rows")
     row = int(np.flatnonzero(drawn.text == texts[counts > 1][0])[0])
     scored(with_values("first_miss", row, 5, score=0.5))
-    assert "rows of equal text have another first miss" in failed()["scored_rows"]
+    assert "rows of equal text have another first miss" in failed()["scored_sequences"]
 
 
 def test_counts_that_lie_in_the_folder_are_not_believed(suite: Path) -> None:
@@ -330,7 +330,7 @@ def of_file(quantization: str, **numbers: Any) -> Callable[[Any], None]:
         (lambda c: c.update(model="0" * 64), "model is not that of the study's files"),
         (lambda c: c.update(held_out="0" * 64), "held_out is not that of the study's files"),
         (lambda c: c.update(step=4), "step is not that of the study's files"),
-        (lambda c: c["settings"].update(held_out_rows=8), "settings is not that of the study's files"),
+        (lambda c: c["settings"].update(held_out_sequences=8), "settings is not that of the study's files"),
         (lambda c: c.pop("settings"), "can't be read: KeyError"),
         (of_file("q4_0", perplexity="x"), "can't be read: TypeError"),
         (lambda c: c["versions"].update(xllamacpp="none"), "versions names none of xllamacpp"),

@@ -1,4 +1,4 @@
-"""Runs that go on from a checkpoint with other rows or another recipe, through the whole workflow."""
+"""Runs that go on from a checkpoint with other sequences or another recipe, through the whole workflow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 from scripts.common.files import read_json, read_yaml
 from tests.workflow.conftest import SMOKE, Workflow
 
-FIRST, LAST = 5, 7  # updates 6 and 7 read changed rows
+FIRST, LAST = 5, 7  # updates 6 and 7 read changed sequences
 INTERVENTIONS = {
     "pronouns": {"parent": {"run": "pythia-t*", "step": 4}, "transform": "feminine-pronouns", "between": [FIRST, LAST]},
     "noise": {"parent": {"run": "pythia-tiny", "step": 4}, "transform": "shuffled-tokens", "between": [FIRST, LAST]},
@@ -59,10 +59,10 @@ def weights(workflow: Workflow, run: str, step: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("change", ["pronouns", "noise"])
-def test_rows_differ_in_the_named_range_and_nowhere_else(changed: Workflow, change: str) -> None:
+def test_sequences_differ_in_the_named_range_and_nowhere_else(changed: Workflow, change: str) -> None:
     parent, child = lines(changed, "pythia-tiny"), lines(changed, f"pythia-tiny-intervention-{change}")
     assert list(child) == [5, 6, 7, 8]
-    differing = {step for step in child if child[step]["rows"] != parent[step]["rows"]}
+    differing = {step for step in child if child[step]["sequences"] != parent[step]["sequences"]}
     assert differing == set(range(FIRST + 1, LAST + 1))
     same = {key: value for key, value in child[5].items() if key != "step"}
     assert same == {key: parent[5][key] for key in same}  # before the range the runs are one
@@ -78,10 +78,10 @@ def test_an_intervention_that_changes_nothing_repeats_its_parent(changed: Workfl
     assert findings[f"intervention_{control}"]["numbers"]["difference"] == 0
 
 
-def test_another_recipe_goes_on_with_the_same_rows(changed: Workflow) -> None:
+def test_another_recipe_goes_on_with_the_same_sequences(changed: Workflow) -> None:
     parent, child = lines(changed, "pythia-tiny"), lines(changed, "pythia-tiny-intervention-longer")
     assert list(child) == [5, 6, 7, 8, 9, 10]
-    assert [child[step]["rows"] for step in range(5, 9)] == [parent[step]["rows"] for step in range(5, 9)]
+    assert [child[step]["sequences"] for step in range(5, 9)] == [parent[step]["sequences"] for step in range(5, 9)]
     assert {line["learning_rate"] for line in child.values()} == {0.003}
 
 
@@ -120,7 +120,7 @@ def test_the_audit_finds_nothing_wrong(changed: Workflow) -> None:
     assert "intervention-control" in checks["integrity.unique"]["evidence"][0]
 
 
-def test_the_viewer_shows_the_rows_as_the_run_read_them(changed: Workflow) -> None:
+def test_the_viewer_shows_the_sequences_as_the_run_read_them(changed: Workflow) -> None:
     shown = [
         changed.command_line("scripts.data", "view", "--run", run, "--steps", "6:7")
         for run in ("pythia-tiny", "pythia-tiny-intervention-noise")

@@ -76,12 +76,12 @@ def test_canaries_are_scored_and_told_apart(finished: Workflow) -> None:
     reduced = reduced[reduced["chosen"] == "canary"]
     assert sorted(reduced["copies"]) == [1, 1, 4, 4]
     assert (reduced["count"] == 1).all()  # deduplication leaves one copy
-    assert len(found[found["chosen"] != "canary"]) == 32  # every row of 8 steps of 4
+    assert len(found[found["chosen"] != "canary"]) == 32  # every sequence of 8 steps of 4
 
 
 def test_gpu_benchmark_runs_on_a_cpu() -> None:
     command = [sys.executable, "-m", "tests.benchmarks.memorization", "--gpu", "--device", "cpu", "--sizes", "tiny",
-               "--study", "studies/smoke.yaml", "--rows", "20", "--batch", "8"]  # fmt: skip
+               "--study", "studies/smoke.yaml", "--sequences", "20", "--batch", "8"]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["exact / bare forward"] > 0

@@ -40,7 +40,7 @@ def asked(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
 
 
 def vocabulary(config: Mapping[str, Any], tokens: int) -> int:
-    """Rows of the embedding, as NeoX's tokenizer pads them."""
+    """Sequences of the embedding, as NeoX's tokenizer pads them."""
     multiple = asked(config, MULTIPLE, 128) * asked(config, "model-parallel-size")
     return -(-tokens // multiple) * multiple
 

@@ -33,7 +33,7 @@ def published(finished: Workflow, tmp_path_factory: pytest.TempPathFactory) -> W
     source = finished.folder / "data/standard"
     command(folder, "shard", "--tokens", str(source / "tokens"), "--shard-bytes", "20000", "--out", "shards")
     study = ["--study", "results/study.json", "--corpus", "standard", "--seed", str(SEED)]
-    command(finished.folder, "export", *study, "--steps", "8", "--out", str(folder / "rows"))
+    command(finished.folder, "export", *study, "--steps", "8", "--out", str(folder / "sequences"))
     content = read_yaml(SMOKE)
     shards = {
         "folder": "shards",
@@ -43,16 +43,16 @@ def published(finished: Workflow, tmp_path_factory: pytest.TempPathFactory) -> W
         "sha256": read_json(source / "manifest.json")["files"]["tokens.bin"]["sha256"],
     }
     rows = {
-        "folder": "rows",
+        "folder": "sequences",
         "shards": "document.bin",
         "index": "document.idx",
         "hashes": "rows/sha256sum.txt",
     }
     content["data"]["corpora"] = {
         "shards": {"external": shards, "deduplicate": "none"},
-        "rows": {"external": rows, "deduplicate": "none"},
+        "sequences": {"external": rows, "deduplicate": "none"},
     }
-    content["runs"] = [{"sizes": ["tiny"], "corpora": ["shards", "rows"], "seeds": [SEED], "vary": "both"}]
+    content["runs"] = [{"sizes": ["tiny"], "corpora": ["shards", "sequences"], "seeds": [SEED], "vary": "both"}]
     file = folder / "study.yaml"
     file.write_text(yaml.safe_dump(content))
     return Workflow(folder, file)
@@ -63,21 +63,23 @@ def test_published_tokens_train_the_same_model_as_the_text_they_were_made_of(
 ) -> None:
     published.succeed("train")
     wanted = (finished.folder / "checkpoints/pythia-tiny/metrics.jsonl").read_bytes()
-    for name in ("shards", "rows"):
+    for name in ("shards", "sequences"):
         assert (published.folder / f"checkpoints/pythia-tiny-{name}/metrics.jsonl").read_bytes() == wanted
     weights = "global_step8/layer_02-model_00-model_states.pt"
     layers = {name: read_json(published.folder / f"checkpoints/pythia-tiny-{name}/global_step8/manifest.json")
-              for name in ("shards", "rows")}  # fmt: skip
+              for name in ("shards", "sequences")}  # fmt: skip
     hashes = {layer["files"][weights.partition("/")[2]]["sha256"] for layer in layers.values()}
     assert len(hashes) == 1
 
-    facts = {name: read_json(published.folder / f"data/{name}/manifest.json")["facts"] for name in ("shards", "rows")}
-    assert facts["rows"]["rows_of"] == 65
+    facts = {
+        name: read_json(published.folder / f"data/{name}/manifest.json")["facts"] for name in ("shards", "sequences")
+    }
+    assert facts["sequences"]["rows_of"] == 65
     assert facts["shards"]["rows_of"] is None
-    assert facts["shards"]["end_of_document_tokens"] == facts["rows"]["end_of_document_tokens"] == 0
+    assert facts["shards"]["end_of_document_tokens"] == facts["sequences"]["end_of_document_tokens"] == 0
     orders = [read_json(published.folder / f"data/{name}/order-{SEED}/manifest.json")["facts"] for name in facts]
     assert [order["layout"] for order in orders] == ["neox", "preshuffled"]
-    assert orders[0]["rows"] > orders[1]["rows"] == 32  # whole epochs, and what was exported
+    assert orders[0]["sequences"] > orders[1]["sequences"] == 32  # whole epochs, and what was exported
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scripts.data.rows import Rows
+from scripts.data.sequences import Sequences
 from scripts.study.study import load
 from tests.workflow.conftest import SMOKE, Workflow
 
@@ -70,17 +70,17 @@ def mlp(x: Tensor, state: State, layer: int) -> Tensor:
     return inner @ state[f"{layer}.mlp.dense_4h_to_h.weight"].T + state[f"{layer}.mlp.dense_4h_to_h.bias"]
 
 
-def mean_loss(rows: np.ndarray, state: State, blocks: int, heads: int) -> Tensor:
+def mean_loss(sequences: np.ndarray, state: State, blocks: int, heads: int) -> Tensor:
     losses = []
-    for row in torch.from_numpy(rows.astype(np.int64)):
-        x = state["0.word_embeddings.weight"][row[:-1]]
+    for sequence in torch.from_numpy(sequences.astype(np.int64)):
+        x = state["0.word_embeddings.weight"][sequence[:-1]]
         for layer in range(2, 2 + blocks):
             name = f"{layer}.input_layernorm", f"{layer}.post_attention_layernorm"
             before = [norm(x, state[f"{each}.weight"], state[f"{each}.bias"]) for each in name]
             x = x + attention(before[0], state, layer, heads) + mlp(before[1], state, layer)
         x = norm(x, state[f"{blocks + 3}.norm.weight"], state[f"{blocks + 3}.norm.bias"])
         logits = x @ state[f"{blocks + 4}.final_linear.weight"].T
-        losses.append(torch.logsumexp(logits, -1) - logits[torch.arange(len(row) - 1), row[1:]])
+        losses.append(torch.logsumexp(logits, -1) - logits[torch.arange(len(sequence) - 1), sequence[1:]])
     return torch.cat(losses).mean()
 
 
@@ -92,14 +92,14 @@ def rate(update: int, steps: int, peak: float, warmup: float, floor: float) -> f
     return max(peak / 2 * (1 + math.cos(math.pi * past / steps)), floor * peak)
 
 
-def trained(study: Any, run: str, state: State, rows: Rows) -> list[dict[str, float]]:
+def trained(study: Any, run: str, state: State, sequences: Sequences) -> list[dict[str, float]]:
     """Train `state` in place; loss, gradient norm and learning rate of every update."""
     spec = study.run(run)
     recipe, size = spec.training, spec.size
     moments = {name: (torch.zeros_like(tensor), torch.zeros_like(tensor)) for name, tensor in state.items()}
     lines = []
     for update in range(recipe.steps):
-        batch = rows.rows(update * recipe.batch_size, (update + 1) * recipe.batch_size)
+        batch = sequences.sequences(update * recipe.batch_size, (update + 1) * recipe.batch_size)
         leaves = {name: tensor.clone().requires_grad_() for name, tensor in state.items()}
         loss = mean_loss(batch, leaves, size.layers, size.heads)
         loss.backward()
@@ -125,8 +125,8 @@ def test_a_run_is_what_the_formulas_say(finished: Workflow, run: str) -> None:
     study, folder = load(SMOKE), finished.folder
     spec = study.run(run)
     state = native(folder / f"checkpoints/{run}/global_step0")
-    rows = Rows.open(folder / "data" / spec.corpus, spec.data_seed)
-    computed = trained(study, run, state, rows)
+    sequences = Sequences.open(folder / "data" / spec.corpus, spec.data_seed)
+    computed = trained(study, run, state, sequences)
     logged = [json.loads(line) for line in (folder / f"checkpoints/{run}/metrics.jsonl").read_text().splitlines()]
     assert len(computed) == len(logged) == spec.training.steps
     for mine, theirs in zip(computed, logged, strict=True):

@@ -20,8 +20,9 @@ from scripts.common.files import read_json, sha256_file, write_json
 from tests.workflow.conftest import ROOT, Workflow
 
 RUN = "pythia-tiny"
-# an attacker's trainer: update 6 reads another token in one row, and the log still tells the digest of the order's rows
-OTHER_ROW = """
+# an attacker's trainer: update 6 reads another token in one sequence, and the log still tells the digest of the order's
+# sequences
+OTHER_SEQUENCE = """
 import sys
 from scripts.train import train
 
@@ -132,17 +133,17 @@ def recompute(folder: Path, root: Path) -> None:
     write_json(root / "manifest.json", content)
 
 
-def test_a_run_trained_with_one_row_changed_is_named(finished: Workflow, tmp_path: Path) -> None:
+def test_a_run_trained_with_one_sequence_changed_is_named(finished: Workflow, tmp_path: Path) -> None:
     forged = part(finished, tmp_path / "forged", "data")
     arguments = ["--study", "results/study.json", "--run", RUN]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", OTHER_ROW, *arguments]
+    command = [sys.executable, "-c", OTHER_SEQUENCE, *arguments]
     subprocess.run(command, cwd=forged.folder, env=environment, check=True, capture_output=True)
     ours, theirs = (
         [json.loads(line) for line in (folder / f"checkpoints/{RUN}/metrics.jsonl").read_text().splitlines()]
         for folder in (finished.folder, forged.folder)
     )
-    assert [line["rows"] for line in ours] == [line["rows"] for line in theirs]  # nothing shows in the log
+    assert [line["sequences"] for line in ours] == [line["sequences"] for line in theirs]  # nothing shows in the log
     found = faults(segment(forged, 2, 8))
     assert any(line.startswith(f"checkpoints/{RUN}/global_step8/manifest.json") for line in found)
     assert any(line.startswith(f"checkpoints/{RUN}/global_step8: weights differ") for line in found)
@@ -163,9 +164,9 @@ def test_a_flipped_bit_in_the_stored_state_is_named(trained: Workflow) -> None:
 def test_an_edited_log_is_named(trained: Workflow) -> None:
     path = trained.folder / f"checkpoints/{RUN}/metrics.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    lines[5]["rows"] = "0" * 16
+    lines[5]["sequences"] = "0" * 16
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert faults(segment(trained, 2, 8))[0].startswith(f"checkpoints/{RUN}/metrics.jsonl: rows of update 6")
+    assert faults(segment(trained, 2, 8))[0].startswith(f"checkpoints/{RUN}/metrics.jsonl: sequences of update 6")
 
 
 @pytest.mark.slow
@@ -199,15 +200,15 @@ def test_models_and_scores_replay_and_an_edited_score_is_named(finished: Workflo
     assert line.startswith(f"results/evals/{RUN}/zero-shot/step4.json: sha256")
 
 
-def rows(workflow: Workflow) -> dict[str, Any]:
+def sequences(workflow: Workflow) -> dict[str, Any]:
     done = workflow.command_line("scripts.audit", "replay-data")
     assert done.returncode == 0, done.stderr
     return dict(read_json(workflow.folder / "results/audit/replay/data.json"))
 
 
-def test_rows_are_rebuilt_from_raw_text_and_altered_ones_named(finished: Workflow, tmp_path: Path) -> None:
+def test_sequences_are_rebuilt_from_raw_text_and_altered_ones_named(finished: Workflow, tmp_path: Path) -> None:
     all_runs = part(finished, tmp_path / "copy", "data", "checkpoints")
-    verdict = rows(all_runs)
+    verdict = sequences(all_runs)
     assert [check["status"] for check in verdict["checks"]] == ["pass"] * 3
     corpora = [all_runs.folder / "data" / name for name in ("standard", "deduped")]
     for corpus in corpora:
@@ -215,7 +216,7 @@ def test_rows_are_rebuilt_from_raw_text_and_altered_ones_named(finished: Workflo
         tokens = np.fromfile(path, dtype="<u2")
         path.unlink()
         (tokens ^ 1).tofile(path)
-    found = faults(rows(all_runs))
+    found = faults(sequences(all_runs))
     assert any(line.startswith("data/standard/tokens.bin: document") for line in found)
     assert any("rebuilt from text and seed" in line for line in found)
 
@@ -226,8 +227,8 @@ def test_a_replaced_order_is_named(finished: Workflow, tmp_path: Path) -> None:
         order = np.load(path)
         path.unlink()
         np.save(path, order[::-1].copy())
-    found = faults(rows(all_runs))
-    assert any("order-1234: the row at place" in line for line in found)
+    found = faults(sequences(all_runs))
+    assert any("order-1234: the sequence at place" in line for line in found)
 
 
 def test_the_command_draws_tells_the_cost_and_ends_with_1_for_a_fault(

@@ -55,7 +55,7 @@ def test_runs_of_one_seed_read_the_same_rows(finished: Workflow) -> None:
     rows = []
     for run in ("pythia-tiny", "pythia-small"):
         lines = (finished.folder / f"checkpoints/{run}/metrics.jsonl").read_text().splitlines()
-        rows.append([json.loads(line)["rows"] for line in lines])
+        rows.append([json.loads(line)["sequences"] for line in lines])
     assert rows[0] == rows[1] and len(set(rows[0])) == len(rows[0])
 
 
@@ -96,10 +96,10 @@ LOOKED_AT_AGAIN = {"replay_data": 1, "replay": 1, "recency_run": 1, "recency": 1
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("sample_rows: 16", "sample_rows: 12", {"memorize": 3, **REPORT}),
+        ("sample_sequences: 16", "sample_sequences: 12", {"memorize": 3, **REPORT}),
         ("    items: 10", "    items: 8", {"tasks": 1, "evaluate": 3, **REPORT}),
         ("batch_size: 32", "batch_size: 16", {"evaluate": 3, **REPORT}),
-        ("held_out_rows: 4", "held_out_rows: 3", {"measure": 1, "export_table": 1, **AUDITED, **PAGES}),
+        ("held_out_sequences: 4", "held_out_sequences: 3", {"measure": 1, "export_table": 1, **AUDITED, **PAGES}),
         ("[f32, q4_0]", "[f32, q5_0]", {**EXPORT, **AUDITED, **PAGES}),
         ("study: smoke", "study: smoke-renamed", {}),
         ("checkpoints_per_batch: 16", "checkpoints_per_batch: 17", {}),

@@ -74,7 +74,7 @@ def test_a_finished_study_is_up_to_date_and_complete(finished: Workflow) -> None
 @pytest.mark.parametrize(
     ("change", "told", "count"),
     [
-        (("sample_rows: 16", "sample_rows: 24"), "sample_rows: 16 there, 24 asked", "memorize 3"),
+        (("sample_sequences: 16", "sample_sequences: 24"), "sample_sequences: 16 there, 24 asked", "memorize 3"),
         (("held_out_fraction: 0.1", "held_out_fraction: 0.2"), "held_out_fraction: 0.1 there, 0.2 asked", "clusters 1"),
     ],
 )
@@ -90,15 +90,15 @@ def test_a_changed_key_is_named_with_both_values(
 
 
 def test_each_job_names_its_own_changed_keys(copied: Callable[..., Workflow]) -> None:
-    text = why(copied(("sample_rows: 16", "sample_rows: 24"), ("    items: 10", "    items: 8")))
+    text = why(copied(("sample_sequences: 16", "sample_sequences: 24"), ("    items: 10", "    items: 8")))
     roots = text.split("Why:")[1].split("\n\n")[0].split("    settings changed: ")
     assert sorted(told.splitlines()[0] for told in roots[1:]) == [
         "items: 10 there, 8 asked",
-        "sample_rows: 16 there, 24 asked",
+        "sample_sequences: 16 there, 24 asked",
     ]
     before = dict(zip((told.splitlines()[0] for told in roots[1:]), roots, strict=False))
     assert "Make the study's own tasks" in before["items: 10 there, 8 asked"]
-    assert "Score memorization of pythia-tiny, " in before["sample_rows: 16 there, 24 asked"]
+    assert "Score memorization of pythia-tiny, " in before["sample_sequences: 16 there, 24 asked"]
 
 
 def test_a_deleted_model_is_named_and_what_follows_from_it(copied: Callable[..., Workflow]) -> None:

@@ -1,8 +1,8 @@
-"""Tables of memorized rows as EleutherAI publishes them (dataset pythia-memorized-evals: columns index, tokens).
+"""Tables of memorized sequences as EleutherAI publishes them (dataset pythia-memorized-evals: columns index, tokens).
 
-A parquet file a split holds the rows that one model has memorized: `index` is the row's place in training order,
-`tokens` its first 64 tokens, prompt and continuation. The number of rows that were looked at stands in no file:
-146,432,000 for a whole run, 1,024 times the step for an earlier checkpoint.
+A parquet file a split holds the sequences that one model has memorized: `index` is the sequence's place in training
+order, `tokens` its first 64 tokens, prompt and continuation. The number of sequences that were looked at stands in no
+file: 146,432,000 for a whole run, 1,024 times the step for an earlier checkpoint.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from scripts.analyze.memorization.statistics import prediction, training_order, 
 from scripts.common.command import Parser
 from scripts.common.errors import UserError
 
-BATCH = 1024  # rows a step of Pythia
-MOST = 10**9  # rows, a byte each in memory
+BATCH = 1024  # sequences a step of Pythia
+MOST = 10**9  # sequences, a byte each in memory
 SEED = 1234
 
 
@@ -48,18 +48,19 @@ def _column(path: Path, name: str) -> pa.ChunkedArray:
 
 
 def read_tokens(path: Path) -> NDArray[np.int64]:
-    """Tokens of a table, int64 [rows, width], in the order of `read_places`; raises UserError for uneven rows."""
+    """Tokens of a table, int64 [sequences, width], in the order of `read_places`; raises UserError for uneven
+    sequences."""
     table = pq.read_table(path, columns=["index", "tokens"]).sort_by("index")
-    rows = table["tokens"].to_pylist()
-    if len({len(row) for row in rows}) > 1:
-        raise UserError(f"{path}: rows of different lengths")
-    return np.array(rows, dtype=np.int64)
+    sequences = table["tokens"].to_pylist()
+    if len({len(sequence) for sequence in sequences}) > 1:
+        raise UserError(f"{path}: sequences of different lengths")
+    return np.array(sequences, dtype=np.int64)
 
 
-def flags(places: NDArray[np.int64], rows: int) -> NDArray[np.bool_]:
-    """Memorized flags of rows [0, rows) in training order; places beyond are left out."""
-    found = np.zeros(rows, dtype=bool)
-    found[places[places < rows]] = True
+def flags(places: NDArray[np.int64], sequences: int) -> NDArray[np.bool_]:
+    """Memorized flags of sequences [0, sequences) in training order; places beyond are left out."""
+    found = np.zeros(sequences, dtype=bool)
+    found[places[places < sequences]] = True
     return found
 
 
@@ -67,12 +68,18 @@ def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("predictor", type=Path, help="parquet file of a smaller model or an earlier step")
     parser.add_argument("target", type=Path, nargs="?", help="parquet file of what it is to predict")
-    parser.add_argument("--rows", type=int, required=True, help="rows that both have seen: 1024 times the earlier step")
+    parser.add_argument(
+        "--sequences", type=int, required=True, help="sequences that both have seen: 1024 times the earlier step"
+    )
     arguments = parser.parse_args()
-    if not 1 <= arguments.rows <= MOST:
-        raise UserError(f"--rows: {arguments.rows} is not from 1 to {MOST}")
-    one = flags(read_places(arguments.predictor), arguments.rows)
-    found = {"rows": arguments.rows, "memorized": int(one.sum()), "order": training_order(*windows(one, BATCH), SEED)}
+    if not 1 <= arguments.sequences <= MOST:
+        raise UserError(f"--sequences: {arguments.sequences} is not from 1 to {MOST}")
+    one = flags(read_places(arguments.predictor), arguments.sequences)
+    found = {
+        "sequences": arguments.sequences,
+        "memorized": int(one.sum()),
+        "order": training_order(*windows(one, BATCH), SEED),
+    }
     if arguments.target:
-        found["prediction"] = prediction(one, flags(read_places(arguments.target), arguments.rows))
+        found["prediction"] = prediction(one, flags(read_places(arguments.target), arguments.sequences))
     print(json.dumps(found, indent=1))

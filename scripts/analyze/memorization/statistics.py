@@ -1,4 +1,4 @@
-"""Statistics of memorized rows: pure functions of flags and counts.
+"""Statistics of memorized sequences: pure functions of flags and counts.
 
 "Emergent and Predictable Memorization" (Biderman et al. 2023) plots the same quantities; its script swaps the arguments
 of scikit-learn's confusion matrix, so that what it calls a true-positive rate is precision. Here they have their names.
@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from scipy import stats
 
 BOOTSTRAP = 400
-WINDOW = 32  # fewest rows a window
+WINDOW = 32  # fewest sequences a window
 DRAWN = 1 << 22  # windows drawn at a time
 
 
 def prediction(predicted: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     """How well flags bool [n] of one model predict those of another.
 
-    precision: of the rows that the first has memorized, the fraction that the second has too; recall: of those that the
-    second has, the fraction that the first had. None where there are no such rows.
+    precision: of the sequences that the first has memorized, the fraction that the second has too; recall: of those
+    that the second has, the fraction that the first had. None where there are no such sequences.
     """
     both, first, second = int((predicted & truth).sum()), int(predicted.sum()), int(truth.sum())
     return {
-        "rows": len(truth),
+        "sequences": len(truth),
         "predicted": first,
         "memorized": second,
         "both": both,
@@ -44,38 +44,40 @@ def correlation(one: np.ndarray, two: np.ndarray) -> float | None:
 
 
 def windows(flags: np.ndarray, batch: int) -> tuple[NDArray[np.int64], int]:
-    """Memorized rows by window of rows in training order, and rows a window: a step, or as many as make `WINDOW` rows.
+    """Memorized sequences by window of sequences in training order, and sequences a window: a step, or as many as make
+    `WINDOW` sequences.
 
-    The last rows that fill no window are left out.
+    The last sequences that fill no window are left out.
     """
-    rows = batch * math.ceil(WINDOW / batch)
-    whole = len(flags) // rows
-    counts: NDArray[np.int64] = flags[: whole * rows].reshape(whole, rows).sum(axis=1).astype(np.int64)
-    return counts, rows
+    sequences = batch * math.ceil(WINDOW / batch)
+    whole = len(flags) // sequences
+    counts: NDArray[np.int64] = flags[: whole * sequences].reshape(whole, sequences).sum(axis=1).astype(np.int64)
+    return counts, sequences
 
 
-def training_order(counts: np.ndarray, rows: int, seed: int, repeats: int = BOOTSTRAP) -> dict[str, Any]:
-    """Do memorized rows come independently in training order? counts int64 [windows] of `rows` rows each.
+def training_order(counts: np.ndarray, sequences: int, seed: int, repeats: int = BOOTSTRAP) -> dict[str, Any]:
+    """Do memorized sequences come independently in training order? counts int64 [windows] of `sequences` sequences
+    each.
 
-    Windows of independent rows are binomial, which is Poisson where the fraction is small; at a tenth Poisson's
-    distribution is rejected for independent rows too. dispersion: variance over mean, as of a Poisson process, where it
-    is 1; its p from chi-square of the variance over the binomial one with windows - 1 degrees of freedom, upper tail
-    (clustering). ks: largest distance of the distribution functions to the binomial of the same mean, its p by
-    parametric bootstrap: samples of that binomial, each against that of its own mean, because the mean was fitted.
+    Windows of independent sequences are binomial, which is Poisson where the fraction is small; at a tenth Poisson's
+    distribution is rejected for independent sequences too. dispersion: variance over mean, as of a Poisson process,
+    where it is 1; its p from chi-square of the variance over the binomial one with windows - 1 degrees of freedom,
+    upper tail (clustering). ks: largest distance of the distribution functions to the binomial of the same mean, its p
+    by parametric bootstrap: samples of that binomial, each against that of its own mean, because the mean was fitted.
     lag: correlation of neighbouring windows, its p by permutation, two-sided. Of `repeats` draws no p is below
-    1 / (1 + repeats). All None with fewer than three windows, no memorized row, or no other.
+    1 / (1 + repeats). All None with fewer than three windows, no memorized sequence, or no other.
     """
     mean = float(counts.mean()) if len(counts) else 0.0
     names = ("dispersion", "dispersion_p", "ks", "ks_p", "lag", "lag_p")
-    if len(counts) < 3 or not 0 < mean < rows:
+    if len(counts) < 3 or not 0 < mean < sequences:
         return {"windows": len(counts), "mean": mean, **dict.fromkeys(names)}
     random = np.random.default_rng([seed, len(counts), int(counts.sum())])
     dispersion = float(counts.var(ddof=1) / mean)
-    found, lag = _distance(counts[None], rows)[0], _lag(counts[None])[0]
+    found, lag = _distance(counts[None], sequences)[0], _lag(counts[None])[0]
     further = wider = 0
     for draws in _batches(repeats, max(1, DRAWN // len(counts))):
-        drawn = random.binomial(rows, mean / rows, (draws, len(counts)))
-        further += int((_distance(drawn, rows) >= found - 1e-12).sum())
+        drawn = random.binomial(sequences, mean / sequences, (draws, len(counts)))
+        further += int((_distance(drawn, sequences) >= found - 1e-12).sum())
         shuffled = random.permuted(np.tile(counts, (draws, 1)), axis=1)
         wider += int((np.abs(_lag(shuffled)) >= abs(lag) - 1e-12).sum())
     degrees = len(counts) - 1
@@ -83,7 +85,7 @@ def training_order(counts: np.ndarray, rows: int, seed: int, repeats: int = BOOT
         "windows": len(counts),
         "mean": mean,
         "dispersion": dispersion,
-        "dispersion_p": float(stats.chi2.sf(dispersion * degrees / (1 - mean / rows), degrees)),
+        "dispersion_p": float(stats.chi2.sf(dispersion * degrees / (1 - mean / sequences), degrees)),
         "ks": float(found),
         "ks_p": (1 + further) / (1 + repeats),
         "lag": float(lag),
@@ -91,17 +93,20 @@ def training_order(counts: np.ndarray, rows: int, seed: int, repeats: int = BOOT
     }
 
 
-def expected_quantiles(counts: np.ndarray, rows: int) -> NDArray[np.float64]:
-    """Quantiles that belong to the sorted counts [windows] of `rows` rows, at (i + 1/2) / windows, for a Q-Q plot.
+def expected_quantiles(counts: np.ndarray, sequences: int) -> NDArray[np.float64]:
+    """Quantiles that belong to the sorted counts [windows] of `sequences` sequences, at (i + 1/2) / windows, for a Q-Q
+    plot.
 
     Of the binomial distribution of the same mean, which is Poisson's where the fraction is small.
     """
     places = (np.arange(len(counts)) + 0.5) / len(counts)
-    found: NDArray[np.float64] = stats.binom.ppf(places, rows, counts.mean() / rows)
+    found: NDArray[np.float64] = stats.binom.ppf(places, sequences, counts.mean() / sequences)
     return found
 
 
-def scaling(points: Sequence[tuple[float, ...]], memorized: np.ndarray, rows: np.ndarray) -> NDArray[np.float64] | None:
+def scaling(
+    points: Sequence[tuple[float, ...]], memorized: np.ndarray, sequences: np.ndarray
+) -> NDArray[np.float64] | None:
     """Coefficients of log-odds of being memorized on an intercept and the points' coordinates (binomial regression).
 
     `points` [n] are coordinates, such as log10 of parameters and of tokens; None where the counts determine no fit.
@@ -109,16 +114,18 @@ def scaling(points: Sequence[tuple[float, ...]], memorized: np.ndarray, rows: np
     import statsmodels.api as sm
     from statsmodels.tools.sm_exceptions import PerfectSeparationError
 
-    seen = rows > 0  # an early checkpoint may have seen none of them
+    seen = sequences > 0  # an early checkpoint may have seen none of them
     design = sm.add_constant(np.array(points, dtype=float)[seen], has_constant="add")
-    memorized, rows = memorized[seen], rows[seen]
+    memorized, sequences = memorized[seen], sequences[seen]
     # where one model alone holds all of an outcome, the likelihood has no maximum: the slope grows without end
-    outcomes = [design[count > 0] for count in (memorized, rows - memorized)]
+    outcomes = [design[count > 0] for count in (memorized, sequences - memorized)]
     if any(len(points) == 0 or np.linalg.matrix_rank(points) < design.shape[1] for points in outcomes):
         return None
     try:
         with np.errstate(all="ignore"):
-            fit = sm.GLM(np.column_stack([memorized, rows - memorized]), design, family=sm.families.Binomial()).fit()
+            fit = sm.GLM(
+                np.column_stack([memorized, sequences - memorized]), design, family=sm.families.Binomial()
+            ).fit()
     except (PerfectSeparationError, np.linalg.LinAlgError):
         return None
     found: NDArray[np.float64] = fit.params
@@ -128,10 +135,10 @@ def scaling(points: Sequence[tuple[float, ...]], memorized: np.ndarray, rows: np
 def scaling_intervals(
     points: Sequence[tuple[float, ...]], flags: np.ndarray, known: np.ndarray, seed: int, repeats: int = 200
 ) -> list[dict[str, float]] | None:
-    """`scaling` with 95 % intervals of a bootstrap over rows, which the models share.
+    """`scaling` with 95 % intervals of a bootstrap over sequences, which the models share.
 
-    flags, known bool [models, rows]: memorized, and seen by the model; rows are drawn with replacement, the same for
-    all models. None where no fit is determined, or in fewer than half of the draws.
+    flags, known bool [models, sequences]: memorized, and seen by the model; sequences are drawn with replacement, the
+    same for all models. None where no fit is determined, or in fewer than half of the draws.
     """
     estimate = scaling(points, (flags & known).sum(axis=1), known.sum(axis=1))
     if estimate is None:
@@ -157,13 +164,13 @@ def _batches(repeats: int, most: int) -> list[int]:
     return [min(most, repeats - begin) for begin in range(0, repeats, most)]
 
 
-def _distance(counts: np.ndarray, rows: int) -> NDArray[np.float64]:
+def _distance(counts: np.ndarray, sequences: int) -> NDArray[np.float64]:
     """Largest |empirical - binomial| distribution function of each sample [samples, windows]."""
     top = int(counts.max()) + 1
     shifted = counts + top * np.arange(len(counts))[:, None]
     tallies = np.bincount(shifted.ravel(), minlength=top * len(counts)).reshape(len(counts), top)
     below = tallies.cumsum(axis=1) / counts.shape[1]
-    expected = stats.binom.cdf(np.arange(top), rows, counts.mean(axis=1, keepdims=True) / rows)
+    expected = stats.binom.cdf(np.arange(top), sequences, counts.mean(axis=1, keepdims=True) / sequences)
     found: NDArray[np.float64] = np.abs(below - expected).max(axis=1)
     return found
 

@@ -45,13 +45,13 @@ class Scored:
         return self.study.memorization_steps(run)
 
     def rows(self, run: str, step: int) -> pd.DataFrame:
-        """Rows of the order that the checkpoint has seen, by place."""
+        """Sequences of the order that the checkpoint has seen, by place."""
         return self.table(run, step).query("seen and chosen != 'canary'").sort_values("place").set_index("place")
 
     def fair(self, run: str, step: int) -> pd.DataFrame:
-        """As `rows`, without those that were chosen because they repeat, unless all rows are there."""
+        """As `rows`, without those that were chosen because they repeat, unless all sequences are there."""
         found = self.rows(run, step)
-        everything = self.study.file.memorization.rows == "all"
+        everything = self.study.file.memorization.sequences == "all"
         return found if everything else found[found["chosen"] == "sample"]
 
     def table(self, run: str, step: int) -> pd.DataFrame:
@@ -59,7 +59,7 @@ class Scored:
         if (run, step) not in self.kept:
             if len(self.kept) > MAP_STEPS:
                 self.kept.pop(next(iter(self.kept)))
-            self.kept[run, step] = sources.scored_rows(run, step).to_pandas()
+            self.kept[run, step] = sources.scored_sequences(run, step).to_pandas()
         return self.kept[run, step]
 
     def ends(self) -> Iterator[tuple[Run, int]]:
@@ -70,7 +70,7 @@ class Scored:
 
 
 def pair(one: pd.DataFrame, two: pd.DataFrame) -> dict[str, Any]:
-    """Prediction and correlations over the rows that both checkpoints have seen."""
+    """Prediction and correlations over the sequences that both checkpoints have seen."""
     both = one.merge(two, left_index=True, right_index=True, suffixes=("_one", "_two"))
     flags = [both[f"memorized_{side}"].to_numpy(bool) for side in ("one", "two")]
     scores = [both[f"score_{side}"].to_numpy(float) for side in ("one", "two")]
@@ -83,8 +83,8 @@ def pair(one: pd.DataFrame, two: pd.DataFrame) -> dict[str, Any]:
 
 
 def pairs(scored: Scored) -> pd.DataFrame:
-    """Small predicts large (`kind` size: last steps of runs on the same rows), early predicts final (`kind` step), and
-    the other pairs of a run's steps, for the map (`kind` map)."""
+    """Small predicts large (`kind` size: last steps of runs on the same sequences), early predicts final (`kind` step),
+    and the other pairs of a run's steps, for the map (`kind` map)."""
     rows, columns = [], ["memorized", "score"]
     alike: dict[tuple[str, int, int], list[tuple[Run, int]]] = {}
     for spec, step in scored.ends():
@@ -111,13 +111,18 @@ def pairs(scored: Scored) -> pd.DataFrame:
 
 
 def histograms(scored: Scored) -> pd.DataFrame:
-    """Rows by number of right tokens, of the last step and the rows (or the sample) it has seen; none of mode exact."""
+    """Rows by number of right tokens, of the last step and the sequences (or the sample) it has seen; none of mode
+    exact."""
     rows = []
     for spec, step in scored.ends():
         found = scored.fair(spec.name, step)
         hits = (found["score"].dropna() * scored.study.file.memorization.continuation).round().astype(int)
-        rows += [{"run": spec.name, "step": step, "hits": h, "rows": int(n)} for h, n in hits.value_counts().items()]
-    return pd.DataFrame(rows, columns=["run", "step", "hits", "rows"]).sort_values(["run", "hits"], ignore_index=True)
+        rows += [
+            {"run": spec.name, "step": step, "hits": h, "sequences": int(n)} for h, n in hits.value_counts().items()
+        ]
+    return pd.DataFrame(rows, columns=["run", "step", "hits", "sequences"]).sort_values(
+        ["run", "hits"], ignore_index=True
+    )
 
 
 def in_order(scored: Scored) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -126,7 +131,7 @@ def in_order(scored: Scored) -> tuple[pd.DataFrame, pd.DataFrame]:
     Rows are those of a whole order, or of the sample where not all were scored.
     """
     tests, counted, ends = [], [], list(scored.ends())
-    everything = scored.study.file.memorization.rows == "all"
+    everything = scored.study.file.memorization.sequences == "all"
     repeats = max(BOOTSTRAP, DRAWS_A_RUN * len(ends))
     for spec, step in ends:
         found = scored.fair(spec.name, step)
@@ -155,15 +160,15 @@ def by_step_seen(scored: Scored) -> pd.DataFrame:
                 continue
             until = steps[np.searchsorted(steps, found["step_seen"].to_numpy())]
             for seen, part in found.groupby(until)["memorized"]:
-                rows.append({"run": spec.name, "step": step, "seen_until": int(str(seen)), "rows": len(part),
+                rows.append({"run": spec.name, "step": step, "seen_until": int(str(seen)), "sequences": len(part),
                              "memorized": int(part.sum())})  # fmt: skip
-    return pd.DataFrame(rows, columns=["run", "step", "seen_until", "rows", "memorized"])
+    return pd.DataFrame(rows, columns=["run", "step", "seen_until", "sequences", "memorized"])
 
 
 def by_group(scored: Scored) -> pd.DataFrame:
     """Memorized rows at the end by duplicate count, by component, and of canaries by copies.
 
-    By component of all rows or of the sample: most of what was chosen because it repeats is of few components.
+    By component of all sequences or of the sample: most of what was chosen because it repeats is of few components.
     """
     rows = []
     for spec, step in scored.ends():
@@ -175,14 +180,14 @@ def by_group(scored: Scored) -> pd.DataFrame:
                                      ("canary", canaries.groupby("copies"))]  # fmt: skip
         for by, groups in of:
             for group, part in groups:
-                rows.append({"run": spec.name, "step": step, "by": by, "group": str(group), "rows": len(part),
+                rows.append({"run": spec.name, "step": step, "by": by, "group": str(group), "sequences": len(part),
                              "memorized": int(part["memorized"].sum()),
                              "mean_score": part["score"].mean()})  # fmt: skip
-    return pd.DataFrame(rows, columns=["run", "step", "by", "group", "rows", "memorized", "mean_score"])
+    return pd.DataFrame(rows, columns=["run", "step", "by", "group", "sequences", "memorized", "mean_score"])
 
 
 def fits(scored: Scored) -> pd.DataFrame:
-    """By corpus: log-odds of a sampled row being memorized on log10 of parameters, and of tokens read.
+    """By corpus: log-odds of a sampled sequence being memorized on log10 of parameters, and of tokens read.
 
     The last steps of all sizes give the fit in parameters, the largest size's steps that in tokens; rows are the sample
     of the first data seed, drawn anew for the intervals. Runs trained here, from step 0.
@@ -216,7 +221,7 @@ def fits(scored: Scored) -> pd.DataFrame:
 
 
 def matrices(scored: Scored, models: list[tuple[Run, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """(memorized, seen) bool [models, rows], by place, of the rows that are in the sample of every model.
+    """(memorized, seen) bool [models, rows], by place, of the sequences that are in the sample of every model.
 
     Runs of another length draw another sample.
     """

@@ -30,7 +30,7 @@ from scripts.common.untrusted import reading
 from scripts.study import paths
 from scripts.study.study import Study
 
-OF_TRAINING = ("retention", "updates", "orders", "rows", "held_out", "numbers", "path")
+OF_TRAINING = ("retention", "updates", "orders", "sequences", "held_out", "numbers", "path")
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,13 @@ def integrity(study: Study, jobs: int, sample: int | None) -> Integrity:
         guarded(settings.check_retention, study, folder),
         guarded(updates.check_updates, study, folder, histories, unreadable),
         guarded(updates.check_orders, study, folder, histories),
-        guarded(updates.check_rows, study, histories),
+        guarded(updates.check_sequences, study, histories),
         guarded(texts.check_held_out, study),
         guarded(texts.check_texts, study, folder),
         guarded(content.check_unique, study, folder, histories),
         guarded(content.check_first_weights, study, folder),
     ]
-    of_tensors, rows = _tensors(study, histories, jobs)
+    of_tensors, sequences = _tensors(study, histories, jobs)
     checks += of_tensors
     from scripts.audit.integrity import converted
 
@@ -85,13 +85,13 @@ def integrity(study: Study, jobs: int, sample: int | None) -> Integrity:
         guarded(converted.check_models, study, folder, jobs, sample),
         guarded(scores.check_models_named, study, folder),
         guarded(scores.check_items, study, folder, sums),
-        guarded(memorized.check_scored_rows, study, folder),
+        guarded(memorized.check_scored_sequences, study, folder),
         guarded(exported.check_exported, study, folder),
         tables,
         guarded(tabled.check_findings, study, folder, tables),
         guarded(settings.check_drift, folder),
     ]
-    return Integrity(checks, rows, {path: sums[path] for path in artefacts if path in sums})
+    return Integrity(checks, sequences, {path: sums[path] for path in artefacts if path in sums})
 
 
 def _without_training(check: Check) -> Check:

@@ -17,7 +17,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import sha256_file
 from scripts.common.untrusted import read_json, read_text, reading
 from scripts.export.gguf_file import write_gguf
-from scripts.export.measure import TOLERANCE, held_out_rows
+from scripts.export.measure import TOLERANCE, held_out_sequences
 from scripts.export.source import open_model
 from scripts.export.vocabulary import read_vocabulary
 from scripts.study import paths
@@ -60,7 +60,7 @@ def _unlike(study: Study, folder: Folder, name: str, step: int, said: Any) -> It
         "model": folder.sha256(f"{paths.model(name, step)}/{manifest.NAME}"),
         "held_out": folder.sha256(f"{paths.HELD_OUT}/{manifest.NAME}"),
         "settings": settings,
-        "tokens": held_out_rows(study, name)[:, 1:].size,
+        "tokens": held_out_sequences(study, name)[:, 1:].size,
     }
     yield from (f"{path}: {key} is not that of the study's files" for key, own in wanted.items() if said[key] != own)
     if not VERSION.fullmatch(said["versions"]["xllamacpp"]):

@@ -1,4 +1,4 @@
-"""What each run did, update by update, from metrics.jsonl: rows read, learning rate, applied or not.
+"""What each run did, update by update, from metrics.jsonl: sequences read, learning rate, applied or not.
 
 Two checkpoints may hold equal weights if, and only if, the updates that changed weights before them are the same.
 """
@@ -19,17 +19,17 @@ from scripts.study.runs import Run
 from scripts.study.study import Study
 
 LINE = 4096  # bytes at most of an update in metrics.jsonl, on average
-KINDS = {"step": (int,), "rows": (str,), "learning_rate": (int, float), "applied": (bool, int)}
+KINDS = {"step": (int,), "sequences": (str,), "learning_rate": (int, float), "applied": (bool, int)}
 RECIPE = ("batch_size", "sequence_length", "precision", "optimizer")
 
 
 @dataclass(frozen=True)
 class History:
-    """Updates of a run in order, arrays of one length: step int64 (after the update), rows (digest of what was read),
-    rate float64, applied bool."""
+    """Updates of a run in order, arrays of one length: step int64 (after the update), sequences (digest of what was
+    read), rate float64, applied bool."""
 
     step: np.ndarray
-    rows: np.ndarray
+    sequences: np.ndarray
     rate: np.ndarray
     applied: np.ndarray
 
@@ -40,10 +40,10 @@ class History:
     def facts(self, after: int, upto: int) -> dict[str, Any]:
         """Of the updates in (after, upto] what a checkpoint's manifest tells (scripts/train/metrics.py)."""
         part = self.between(after, upto)
-        digest = hashlib.sha256(b"".join(text.encode() for text in self.rows[part].tolist()))
+        digest = hashlib.sha256(b"".join(text.encode() for text in self.sequences[part].tolist()))
         applied, rates = int(self.applied[part].sum()), self.rate[part]
         return {
-            "rows": digest.hexdigest(),
+            "sequences": digest.hexdigest(),
             "updates_applied": applied,
             "updates_skipped": len(rates) - applied,
             "learning_rates": [float(rates.min()), float(rates.max())] if len(rates) else None,
@@ -57,7 +57,7 @@ def parse(lines: list[Any]) -> History:
             raise ValueError(f"{wrong[0]} is {line[wrong[0]]!r}")
     return History(
         np.array([line["step"] for line in lines], np.int64),
-        np.array([line["rows"] for line in lines], str),
+        np.array([line["sequences"] for line in lines], str),
         np.array([line["learning_rate"] for line in lines], np.float64),
         np.array([line["applied"] for line in lines], bool),
     )
@@ -132,7 +132,8 @@ def _updates(study: Study, histories: dict[str, History], name: str) -> list[tup
         before = [update for update in earlier if update[0] <= run.origin.step]
     recipe = digest_of({key: run.training.model_dump()[key] for key in RECIPE})
     own = histories[name]
-    columns = zip(own.step.tolist(), own.rows.tolist(), own.rate.tolist(), own.applied.tolist(), strict=True)
+    columns = zip(own.step.tolist(), own.sequences.tolist(), own.rate.tolist(), own.applied.tolist(), strict=True)
     return before + [
-        (step, f"{recipe} {rows} {rate!r} {applied}\n", applied and rate != 0) for step, rows, rate, applied in columns
+        (step, f"{recipe} {sequences} {rate!r} {applied}\n", applied and rate != 0)
+        for step, sequences, rate, applied in columns
     ]

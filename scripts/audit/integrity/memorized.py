@@ -1,4 +1,4 @@
-"""Memorization against the rows that the study draws, and its scores against each other."""
+"""Memorization against the sequences that the study draws, and its scores against each other."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from scripts.audit.verdict import Check, judged
 from scripts.common.errors import UserError
 from scripts.common.untrusted import read_parquet, reading
 from scripts.data.changes import change_of
-from scripts.data.rows import Rows
+from scripts.data.sequences import Sequences
+from scripts.memorize.chosen import KINDS, counts_in, sampled, sequence_hashes
 from scripts.memorize.pieces import Scores
-from scripts.memorize.read import NOWHERE, Read, read_rows
-from scripts.memorize.rows import KINDS, counts_in, row_hashes, sampled
+from scripts.memorize.read import NOWHERE, Read, read_sequences
 from scripts.memorize.score import in_reach, table
 from scripts.study import paths
 from scripts.study.runs import Run
@@ -32,37 +32,40 @@ from scripts.study.study import Study
 COLUMNS = {"place": "whole", "step_seen": "whole", "seen": "truth", "chosen": "text", "count": "whole",
            "copies": "whole", "component": "text", "first_miss": "whole", "score": "float",
            "memorized": "truth"}  # fmt: skip
-MOST_TOKENS = 1 << 28  # of corpus and rows that are read again: some ten seconds
-MOST_ROWS = 1 << 28
+MOST_TOKENS = 1 << 28  # of corpus and sequences that are read again: some ten seconds
+MOST_SEQUENCES = 1 << 28
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """The rows a run is scored on, without tokens, and a number that equal texts share, uint64 [n]."""
+    """The sequences a run is scored on, without tokens, and a number that equal texts share, uint64 [n]."""
 
     read: Read
     text: NDArray[np.uint64]
 
 
-def check_scored_rows(study: Study, folder: Folder) -> Check:
-    """Memorization files hold the rows the study draws, with all that is known of them, and scores that agree."""
+def check_scored_sequences(study: Study, folder: Folder) -> Check:
+    """Memorization files hold the sequences the study draws, with all that is known of them, and scores that agree."""
     by_order: dict[str, list[str]] = {}
     for path in sorted(folder.memorization):
         if (name := str(at(path)["run"])) in study.runs:
-            run = study.run(name)  # runs of any size read the same rows
-            by_order.setdefault(f"{run.corpus} {run.data_seed} {run.rows} {run.origin}", []).append(path)
+            run = study.run(name)  # runs of any size read the same sequences
+            by_order.setdefault(f"{run.corpus} {run.data_seed} {run.sequences} {run.origin}", []).append(path)
     told = [_of_one_order(study, files) for files in by_order.values()]
-    what = "Memorization was scored on the rows that the study draws, each once, and its scores agree with each other"
+    what = (
+        "Memorization was scored on the sequences that the study draws, each once, and its scores agree with each other"
+    )
     if not folder.memorization:
-        return Check("scored_rows", what, "not applicable", ("nothing was scored",))
-    rows, again = sum(rows for _, rows, _ in told), sum(again for *_, again in told)
-    sound = f"{rows:,} rows in {len(folder.memorization):,} files, of {again:,} files drawn and counted again"
-    return judged("scored_rows", what, [fault for faults, *_ in told for fault in faults], sound)
+        return Check("scored_sequences", what, "not applicable", ("nothing was scored",))
+    sequences, again = sum(sequences for _, sequences, _ in told), sum(again for *_, again in told)
+    sound = f"{sequences:,} sequences in {len(folder.memorization):,} files, of {again:,} files drawn and counted again"
+    return judged("scored_sequences", what, [fault for faults, *_ in told for fault in faults], sound)
 
 
 def _of_one_order(study: Study, files: list[str]) -> tuple[list[str], int, int]:
-    """Sentences on the files of runs that read the same rows, how many these hold, in how many files drawn again."""
-    run, faults, rows = study.run(at(files[0])["run"]), list[str](), 0
+    """Sentences on the files of runs that read the same sequences, how many these hold, in how many files drawn
+    again."""
+    run, faults, sequences = study.run(at(files[0])["run"]), list[str](), 0
     drawn = None
     try:
         with reading(paths.order(run.corpus, run.data_seed)):
@@ -72,8 +75,8 @@ def _of_one_order(study: Study, files: list[str]) -> tuple[list[str], int, int]:
     first: Any = None
     for path in files:
         try:
-            held = read_parquet(Path(path), COLUMNS, MOST_ROWS)
-            rows += held.num_rows
+            held = read_parquet(Path(path), COLUMNS, MOST_SEQUENCES)
+            sequences += held.num_rows
             with reading(path):
                 faults += unlike(study, study.run(at(path)["run"]), path, held, drawn)
                 chosen = held.filter(pc.not_equal(held["chosen"], "rest"))["place"].combine_chunks()
@@ -82,30 +85,30 @@ def _of_one_order(study: Study, files: list[str]) -> tuple[list[str], int, int]:
             continue
         first = chosen if first is None else first
         if drawn is None and not first.equals(chosen):
-            faults.append(f"{path}: other rows than {files[0]}")
-    return faults, rows, 0 if drawn is None else len(files)
+            faults.append(f"{path}: other sequences than {files[0]}")
+    return faults, sequences, 0 if drawn is None else len(files)
 
 
 def draw(study: Study, run: Run) -> Drawn | None:
-    """The rows of a run, drawn and counted again; None where that would be to read more than MOST_TOKENS."""
+    """The sequences of a run, drawn and counted again; None where that would be to read more than MOST_TOKENS."""
     asked = study.file.memorization
-    order = Rows.open(paths.corpus(run.corpus), run.data_seed, change_of(run), run.rows)
-    if len(order.tokens.flat) + run.rows * (asked.prompt + asked.continuation) > MOST_TOKENS:
+    order = Sequences.open(paths.corpus(run.corpus), run.data_seed, change_of(run), run.sequences)
+    if len(order.tokens.flat) + run.sequences * (asked.prompt + asked.continuation) > MOST_TOKENS:
         return None
     components = study.canary_components(run.corpus)
     with TemporaryDirectory() as folder:
-        read = read_rows(order, asked, run.rows, components, Path(folder), counted)
-        text = row_hashes(read.tokens)
+        read = read_sequences(order, asked, run.sequences, components, Path(folder), counted)
+        text = sequence_hashes(read.tokens)
         return Drawn(replace(read, tokens=read.tokens[:0].copy()), text)
 
 
-def counted(order: Rows, hashes: NDArray[np.uint64], width: int) -> NDArray[np.int64]:
-    """How often rows occur, counted here: what lies in data/counts/ may be anybody's."""
+def counted(order: Sequences, hashes: NDArray[np.uint64], width: int) -> NDArray[np.int64]:
+    """How often sequences occur, counted here: what lies in data/counts/ may be anybody's."""
     return counts_in(order.tokens.flat, hashes, width)
 
 
 def unlike(study: Study, run: Run, path: str, held: pa.Table, drawn: Drawn | None) -> Iterator[str]:
-    """Sentences on a file whose rows are not those the study draws, or whose scores contradict each other."""
+    """Sentences on a file whose sequences are not those the study draws, or whose scores contradict each other."""
     asked, step = study.file.memorization, int(at(path)["step"])
     batch = run.training.batch_size
     if drawn is None:
@@ -115,16 +118,16 @@ def unlike(study: Study, run: Run, path: str, held: pa.Table, drawn: Drawn | Non
         reach = in_reach(drawn.read, step, batch)
         told, text = drawn.read.described(reach), drawn.text[reach]
     if len(told.place) != held.num_rows:
-        yield f"{path}: {held.num_rows:,} rows, the study draws {len(told.place):,}"
+        yield f"{path}: {held.num_rows:,} sequences, the study draws {len(told.place):,}"
         return
     if any(held[name].null_count for name in COLUMNS if name not in ("place", "step_seen", "score")):
-        yield f"{path}: a row without value"
+        yield f"{path}: a sequence without value"
         return
     scores = _scores(held, asked.continuation, asked.mode == "score")
     made = table(told, scores, asked.continuation, step, batch)
     for name in COLUMNS:
         if count := _differing(held[name], made[name]):
-            yield f"{path}: other {name} than {_MADE.get(name, 'of the rows that the study draws')}, {count:,} rows"
+            yield f"{path}: other {name} than {_MADE.get(name, 'of the sequences the study draws')}, {count:,} of them"
     yield from (f"{path}: {line}" for line in impossible(scores, asked.continuation, text))
 
 
@@ -164,11 +167,11 @@ def impossible(scores: Scores, continuation: int, text: NDArray[np.uint64] | Non
     same = text[by_text][1:] == text[by_text][:-1]
     for name, column in columns.items():
         if count := int((same & (np.diff(column[by_text]) != 0)).sum()):
-            yield f"{count:,} rows of equal text have another {name}"
+            yield f"{count:,} sequences of equal text have another {name}"
 
 
 def _of_file(held: pa.Table) -> Read:
-    """What a file says of its rows, where they can't be drawn again."""
+    """What a file says of its sequences, where they can't be drawn again."""
     components = held["component"].combine_chunks().dictionary_encode()
     kinds = pc.index_in(held["chosen"], pa.array(KINDS, held["chosen"].type))
     return Read(
@@ -183,14 +186,15 @@ def _of_file(held: pa.Table) -> Read:
 
 
 def _unlike_sample(study: Study, run: Run, path: str, held: pa.Table) -> Iterator[str]:
-    """Sentences on a file whose sampled rows are not those the study draws, or with rows twice or beyond the run."""
+    """Sentences on a file whose sampled sequences are not those the study draws, or with sequences twice or beyond the
+    run."""
     asked = study.file.memorization
     of_order = held.filter(pc.not_equal(held["chosen"], "canary"))
     places, every = of_order["place"], held["place"].drop_null()
     if len(places.unique()) != len(places):
-        yield f"{path}: a row is scored twice"
-    if len(every) and not (pc.min(every).as_py() >= 0 and pc.max(every).as_py() < run.rows):
-        yield f"{path}: scores a row that {run.name} never reads"
+        yield f"{path}: a sequence is scored twice"
+    if len(every) and not (pc.min(every).as_py() >= 0 and pc.max(every).as_py() < run.sequences):
+        yield f"{path}: scores a sequence that {run.name} never reads"
     chosen: Any = held.filter(pc.equal(held["chosen"], "sample"))["place"].drop_null().to_numpy()
-    if not np.array_equal(chosen, np.sort(sampled(run.rows, asked.sample_rows, asked.seed))):
-        yield f"{path}: other sampled rows than the study draws"
+    if not np.array_equal(chosen, np.sort(sampled(run.sequences, asked.sample_sequences, asked.seed))):
+        yield f"{path}: other sampled sequences than the study draws"

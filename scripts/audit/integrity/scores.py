@@ -48,7 +48,7 @@ def _other_tasks(study: Study, folder: Folder, found: Found) -> Iterator[str]:
 
 
 def _other_sequences(study: Study, folder: Folder, found: Found) -> Iterator[str]:
-    """A sentence on the memorization of a published model that names other rows than those that are there."""
+    """A sentence on the memorization of a published model that names other sequences than those that are there."""
     name = at(found.path)["run"]
     if name not in study.external:
         return
@@ -56,7 +56,7 @@ def _other_sequences(study: Study, folder: Folder, found: Found) -> Iterator[str
     read = paths.corpus(run.corpus), paths.order(run.corpus, run.data_seed)
     named = [f"{place}/{manifest.NAME}" for place in read]
     if found.content.get("sequences") != {path: folder.sha256(path) for path in named}:
-        yield f"{found.path}: its rows are not those of {' and '.join(named)}"
+        yield f"{found.path}: its sequences are not those of {' and '.join(named)}"
 
 
 def check_items(study: Study, folder: Folder, sums: dict[str, str]) -> Check:

@@ -128,7 +128,8 @@ def _unlike_corpus(study: Study, name: str, facts: dict[str, Any], characters: d
         "documents_without_tokens": len(asked) - len(table),
         "tokens": int(sizes.sum(dtype=np.int64)),
         "components": {
-            row["component"]: {"documents": row["tokens_count"], "tokens": row["tokens_sum"]} for row in by_component
+            sequence["component"]: {"documents": sequence["tokens_count"], "tokens": sequence["tokens_sum"]}
+            for sequence in by_component
         },
     }
     lines = manifest.differing({key: facts.get(key) for key in counted}, counted)
@@ -187,7 +188,7 @@ def check_held_out(study: Study) -> Check:
 
 
 def _shares(sequence_length: int) -> dict[str, float]:
-    """The fraction of the held-out targets by component, of whole rows (scripts/train/held_out.py)."""
+    """The fraction of the held-out targets by component, of whole sequences (scripts/train/held_out.py)."""
     table = read_parquet(paths.HELD_OUT / "documents.parquet", TOKENIZED)
     ends = np.cumsum(table["tokens"].to_numpy().astype(np.int64))
     last = (int(ends[-1]) - 1) // sequence_length * sequence_length  # the targets are tokens 1 to this one

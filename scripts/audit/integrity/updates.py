@@ -1,4 +1,4 @@
-"""The updates of every run: none missing, as the manifests tell them, and on the rows they should have read."""
+"""The updates of every run: none missing, as the manifests tell them, and on the sequences they should have read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scripts.study import paths
 from scripts.study.runs import Run
 from scripts.study.study import Study
 
-SAMPLED = 16  # updates of a run whose rows are read again
+SAMPLED = 16  # updates of a run whose sequences are read again
 
 
 def check_updates(study: Study, folder: Folder, histories: dict[str, History], unreadable: list[str]) -> Check:
@@ -61,11 +61,11 @@ def check_orders(study: Study, folder: Folder, histories: dict[str, History]) ->
         alike, steps = _alike(a, histories[one_name], b, histories[two_name])
         if a.data_seed == b.data_seed and not alike.all():
             step = int(steps[~alike][0])
-            faults.append(f"{one_name} and {two_name}: one data seed, and update {step} read other rows")
+            faults.append(f"{one_name} and {two_name}: one data seed, and update {step} read other sequences")
         elif a.data_seed != b.data_seed and alike.any():
             step = int(steps[alike][0])
-            faults.append(f"{one_name} and {two_name}: data seeds differ, and update {step} read the same rows")
-    what = "Runs of one data seed read the same rows in the same order, whatever their size; of two seeds, other rows"
+            faults.append(f"{one_name} and {two_name}: data seeds differ, and update {step} read the same sequences")
+    what = "Runs of one data seed read the same sequences in the same order, whatever their size; of two seeds, others"
     return judged("orders", what, faults, f"{len(digests)} orders, {pairs:,} pairs of runs")
 
 
@@ -74,23 +74,24 @@ def _shape(run: Run) -> tuple[int, int]:
 
 
 def _alike(a: Run, one: History, b: Run, two: History) -> tuple[np.ndarray, np.ndarray]:
-    """Which updates that both runs made read the same rows, and their steps; those with changed rows are left out."""
+    """Which updates that both runs made read the same sequences, and their steps; those with changed sequences are left
+    out."""
     steps, ours, theirs = np.intersect1d(one.step, two.step, assume_unique=True, return_indices=True)
     plain = np.ones(len(steps), bool)
     for run in (a, b):
         if run.origin and run.origin.transform:
             first, last = run.origin.between
             plain &= ~((steps > first) & (steps <= last))
-    return (one.rows[ours] == two.rows[theirs])[plain], steps[plain]
+    return (one.sequences[ours] == two.sequences[theirs])[plain], steps[plain]
 
 
-def check_rows(study: Study, histories: dict[str, History]) -> Check:
-    """The digest of the rows of some updates of each run, read again from tokens and order.
+def check_sequences(study: Study, histories: dict[str, History]) -> Check:
+    """The digest of the sequences of some updates of each run, read again from tokens and order.
 
-    Evenly spread, the first and the last among them. All rows, from raw text on, are the replay's.
+    Evenly spread, the first and the last among them. All sequences, from raw text on, are the replay's.
     """
     from scripts.data.changes import change_of
-    from scripts.data.rows import Rows
+    from scripts.data.sequences import Sequences
 
     faults, count = [], 0
     for name, history in histories.items():
@@ -99,18 +100,20 @@ def check_rows(study: Study, histories: dict[str, History]) -> Check:
         order = str(paths.order(run.corpus, run.data_seed))
         try:
             with reading(order):
-                rows = Rows.open(paths.corpus(run.corpus), run.data_seed, change_of(run))
-            if rows.sequence_length != run.training.sequence_length:
-                raise UserError(f"{order}: rows of {rows.sequence_length} tokens, the study's have another length")
+                sequences = Sequences.open(paths.corpus(run.corpus), run.data_seed, change_of(run))
+            if sequences.sequence_length != run.training.sequence_length:
+                raise UserError(
+                    f"{order}: sequences of {sequences.sequence_length} tokens, the study's have another length"
+                )
             for index in np.unique(np.linspace(0, len(history.step) - 1, SAMPLED).astype(int)).tolist():
                 step = int(history.step[index])
                 with reading(order):
-                    block = np.ascontiguousarray(rows.rows((step - 1) * batch, step * batch), dtype="<i4")
+                    block = np.ascontiguousarray(sequences.sequences((step - 1) * batch, step * batch), dtype="<i4")
                 count += 1
-                if hashlib.sha256(block.tobytes()).hexdigest()[:16] != history.rows[index]:
-                    faults.append(f"{path}: update {step} read other rows than those in {order}")
+                if hashlib.sha256(block.tobytes()).hexdigest()[:16] != history.sequences[index]:
+                    faults.append(f"{path}: update {step} read other sequences than those in {order}")
                     break
         except UserError as error:
             faults.append(str(error))
-    what = "Updates read the rows that tokens and order give (some of each run, evenly spread)"
-    return judged("rows", what, faults, f"{count:,} updates of {len(histories)} runs")
+    what = "Updates read the sequences that tokens and order give (some of each run, evenly spread)"
+    return judged("sequences", what, faults, f"{count:,} updates of {len(histories)} runs")

@@ -1,1 +1,1 @@
-"""What each checkpoint knows of the rows that each of them just saw."""
+"""What each checkpoint knows of the sequences that each of them just saw."""

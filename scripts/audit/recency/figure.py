@@ -1,4 +1,5 @@
-"""Draw results/figures/recency.json and .svg: what each checkpoint knows of the rows that each of them just saw."""
+"""Draw results/figures/recency.json and .svg: what each checkpoint knows of the sequences that each of them just
+saw."""
 
 from __future__ import annotations
 
@@ -18,15 +19,15 @@ NAME = "recency"
 
 
 def chart(data: pd.DataFrame) -> Any:
-    """A panel a run: a line a window of rows, its corrected loss by checkpoint; a dot where it was just seen."""
-    if data.empty:  # a facet over no rows would have no end
-        return theme.empty("No run was shown the rows it just saw.")
+    """A panel a run: a line a window of sequences, its corrected loss by checkpoint; a dot where it was just seen."""
+    if data.empty:  # a facet over no sequences would have no end
+        return theme.empty("No run was shown the sequences it just saw.")
     windows = sorted(set(data["window"].tolist()))
     base = alt.Chart().encode(
         x=alt.X("step:O", title="checkpoint"),
-        y=alt.Y("corrected:Q", title="loss beyond row and checkpoint (nats a token)"),
-        color=alt.Color("window:O", title="rows just before step", scale=theme.sequence(windows)),
-        tooltip=["run:N", "step:O", "window:O", "rows:Q", alt.Tooltip("corrected:Q", format=".3f")],
+        y=alt.Y("corrected:Q", title="loss beyond sequence and checkpoint (nats a token)"),
+        color=alt.Color("window:O", title="sequences just before step", scale=theme.sequence(windows)),
+        tooltip=["run:N", "step:O", "window:O", "sequences:Q", alt.Tooltip("corrected:Q", format=".3f")],
     )
     own = base.mark_point(filled=True, size=80, opacity=1).transform_filter("datum.step == datum.window")
     panel = alt.layer(base.mark_line(opacity=0.6), own, data=data).properties(width=320, height=220)
@@ -36,15 +37,15 @@ def chart(data: pd.DataFrame) -> Any:
 def title(verdict: str, runs: int) -> str:
     """What the figure shows."""
     if not runs:
-        return "No run saves enough steps to be asked for the rows it just saw"
+        return "No run saves enough steps to be asked for the sequences it just saw"
     if verdict == "fail":
-        return "A checkpoint does not know the rows just before it best"
-    return "Each checkpoint knows the rows just before it better than the run's others do"
+        return "A checkpoint does not know the sequences just before it best"
+    return "Each checkpoint knows the sequences just before it better than the run's others do"
 
 
 def specification(data: pd.DataFrame, verdict: str) -> dict[str, Any]:
     """The figure's Vega-Lite from the table and the verdict on it."""
-    how = "Dots: rows the checkpoint had just been trained on. Losses less the mean of each row and of each checkpoint."
+    how = "Dots: sequences just trained on. Losses less the mean of each sequence and of each checkpoint."
     drawn: dict[str, Any] = theme.finish(chart(data), title(verdict, data["run"].nunique()), how)
     return drawn
 

@@ -1,4 +1,4 @@
-"""Show checkpoints of a run the rows that each of them just saw, and flag what does not fit its place."""
+"""Show checkpoints of a run the sequences that each of them just saw, and flag what does not fit its place."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ from scripts.study.sampling import LEAST_CHECKPOINTS, recency_runs, recency_step
 from scripts.study.study import Study, load
 
 TEXTS = ("run", "size")
-COLUMNS = (*TEXTS, "step", "window", "rows", "loss", "corrected")
-TOGETHER = 16  # rows in a forward pass
+COLUMNS = (*TEXTS, "step", "window", "sequences", "loss", "corrected")
+TOGETHER = 16  # sequences in a forward pass
 
 
 def losses(study: Study, name: str, steps: list[int], places: np.ndarray) -> np.ndarray:
-    """Mean loss in nats a token of each checkpoint on the rows at these places of its run, float64 [steps, rows]."""
+    """Mean loss in nats a token of each checkpoint on the sequences at these places of its run, float64 [steps,
+    sequences]."""
     import torch
 
     from scripts.data.changes import change_of
-    from scripts.data.rows import Rows
+    from scripts.data.sequences import Sequences
     from scripts.neox.model import GPTNeoX
     from scripts.neox.weights import read_layers
 
     runtime, spec = study.file.runtime, study.run(name)
     torch.set_num_threads(runtime.threads)
-    order = Rows.open(paths.corpus(spec.corpus), spec.data_seed, change_of(spec))
-    rows = torch.from_numpy(order.at(places).astype(np.int64))
+    order = Sequences.open(paths.corpus(spec.corpus), spec.data_seed, change_of(spec))
+    sequences = torch.from_numpy(order.at(places).astype(np.int64))
     model = GPTNeoX(spec.size, study.padded_vocabulary(name), spec.training.sequence_length).to(runtime.device).eval()
-    found = np.empty((len(steps), len(rows)))
+    found = np.empty((len(steps), len(sequences)))
     with progress(f"recency {name}", len(steps), "checkpoints") as tell, torch.no_grad():
         for number, step in enumerate(steps):
             folder = paths.checkpoint(name, step)
@@ -49,7 +50,7 @@ def losses(study: Study, name: str, steps: list[int], places: np.ndarray) -> np.
             layers = read_layers(folder, spec.size.layers)
             for layer, module in model.numbered().items():
                 module.load_state_dict(layers[layer], strict=True)
-            parts = [model(part[:, :-1], part[:, 1:]) for part in rows.to(runtime.device).split(TOGETHER)]
+            parts = [model(part[:, :-1], part[:, 1:]) for part in sequences.to(runtime.device).split(TOGETHER)]
             each = torch.cat([part.reshape(-1, spec.training.sequence_length).double().mean(dim=1) for part in parts])
             found[number] = each.cpu().numpy()
             tell(number + 1)
@@ -59,11 +60,11 @@ def losses(study: Study, name: str, steps: list[int], places: np.ndarray) -> np.
 def look(study: Study, name: str) -> dict[str, Any]:
     """The verdict on a run and its table's lines."""
     steps, spec = recency_steps(study, name), study.run(name)
-    what = f"each checkpoint of {name} knows the rows just before it better than its others do"
+    what = f"each checkpoint of {name} knows the sequences just before it better than its others do"
     if len(steps) < LEAST_CHECKPOINTS:
         why = (f"{len(steps)} saved steps after the warm-up, fewer than {LEAST_CHECKPOINTS}",)
         return {**plain([Check(f"recency-{name}", what, "not applicable", why)]), "table": []}
-    bounds = windows(steps, spec.first_step, spec.training.batch_size, study.file.audit.recency.rows)
+    bounds = windows(steps, spec.first_step, spec.training.batch_size, study.file.audit.recency.sequences)
     places = np.concatenate([np.arange(begin, end) for begin, end in bounds])
     window = np.repeat(np.arange(len(steps)), [end - begin for begin, end in bounds])
     found = losses(study, name, steps, places)
@@ -71,28 +72,28 @@ def look(study: Study, name: str) -> dict[str, Any]:
 
 
 def check(name: str, steps: list[int], found: np.ndarray, window: np.ndarray) -> Check:
-    """The verdict on a run's checkpoints from their losses [steps, rows]."""
+    """The verdict on a run's checkpoints from their losses [steps, sequences]."""
     faults = [
-        f"{paths.checkpoint(name, steps[misfit.at])}: knows the rows just before step {steps[misfit.at]} less well "
-        f"than {paths.global_step(steps[misfit.better])} does, by {misfit.z:.1f} standard errors"
+        f"{paths.checkpoint(name, steps[misfit.at])}: knows the sequences just before step {steps[misfit.at]} less "
+        f"well than {paths.global_step(steps[misfit.better])} does, by {misfit.z:.1f} standard errors"
         for misfit in recency.misfits(found, window)
     ]
     seen, pairs = recency.power(found, window)
     return judged(
         f"recency-{name}",
-        f"each checkpoint of {name} knows the rows just before it better than its others do",
+        f"each checkpoint of {name} knows the sequences just before it better than its others do",
         faults,
-        f"{len(steps)} checkpoints, {len(window)} rows; of {pairs} pairs that could have changed places {seen} would "
-        "have been flagged",
+        f"{len(steps)} checkpoints, {len(window)} sequences; of {pairs} pairs that could have changed places {seen} "
+        "would have been flagged",
     )
 
 
 def table(study: Study, name: str, steps: list[int], found: np.ndarray, window: np.ndarray) -> list[dict[str, Any]]:
-    """A line a checkpoint and window of rows: mean loss, and that corrected for row and checkpoint."""
+    """A line a checkpoint and window of sequences: mean loss, and that corrected for sequence and checkpoint."""
     loss, corrected = recency.means(found, window), recency.means(recency.corrected(found, window), window)
     size = study.run(name).size.name
     return [
-        {"run": name, "size": size, "step": step, "window": end, "rows": int((window == column).sum()),
+        {"run": name, "size": size, "step": step, "window": end, "sequences": int((window == column).sum()),
          "loss": round(float(loss[line, column]), 6), "corrected": round(float(corrected[line, column]), 6)}
         for line, step in enumerate(steps)
         for column, end in enumerate(steps)

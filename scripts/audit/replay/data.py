@@ -1,4 +1,5 @@
-"""Rebuild the rows of sampled updates from raw text, tokenizer and seed; compare them with what is stored and read."""
+"""Rebuild the sequences of sampled updates from raw text, tokenizer and seed; compare them with what is stored and
+read."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from scripts.data.documents import documents_of, files_fetched, members
 from scripts.data.megatron.index_maps import build_maps
 from scripts.data.megatron.indexed import Tokens, open_tokens
 from scripts.data.placement import Mapped, Placement
-from scripts.data.rows import Entry, Rows, placed
+from scripts.data.sequences import Entry, Sequences, placed
 from scripts.data.tokenize import encode
 from scripts.study import paths
 from scripts.study.sampling import Point, data_points
@@ -40,7 +41,7 @@ NAME = "data"
 class Found:
     """What the sampled updates of one corpus and data seed turned up: counts, and faults by the check they fail."""
 
-    rows: int = 0
+    sequences: int = 0
     documents: int = 0
     updates: int = 0
     order: list[str] = field(default_factory=list)
@@ -55,8 +56,8 @@ def order_anew(study: Study, corpus: str, data_seed: int, tokens: Tokens) -> Pla
     facts = manifest.read(folder / manifest.NAME, "order")["facts"]
     length = study.order_settings(corpus, data_seed)["sequence_length"]
     if facts["layout"] == "neox":
-        rows = study.order_rows(corpus, data_seed)
-        return Mapped(tokens, *build_maps(np.asarray(tokens.sizes), length, rows, data_seed), length)
+        sequences = study.order_sequences(corpus, data_seed)
+        return Mapped(tokens, *build_maps(np.asarray(tokens.sizes), length, sequences, data_seed), length)
     return placed(facts["layout"], tokens, folder, length, data_seed, facts["epochs"])
 
 
@@ -99,9 +100,10 @@ def token_faults(
     return faults
 
 
-def digest(rows: np.ndarray) -> str:
-    """What the trainer logs of an update's rows [batch, sequence_length + 1]: first 16 hex digits of their sha256."""
-    return hashlib.sha256(np.ascontiguousarray(rows, dtype="<i4").tobytes()).hexdigest()[:16]
+def digest(sequences: np.ndarray) -> str:
+    """What the trainer logs of an update's sequences [batch, sequence_length + 1]: first 16 hex digits of their
+    sha256."""
+    return hashlib.sha256(np.ascontiguousarray(sequences, dtype="<i4").tobytes()).hexdigest()[:16]
 
 
 def look(study: Study, points: list[Point], tokenizer: Tokenizer) -> Found:
@@ -110,13 +112,13 @@ def look(study: Study, points: list[Point], tokenizer: Tokenizer) -> Found:
     folder, found = paths.corpus(first.corpus), Found()
     tokens = open_tokens(folder / "tokens")
     anew = order_anew(study, first.corpus, first.data_seed, tokens)
-    stored = Rows.open(folder, first.data_seed)
+    stored = Sequences.open(folder, first.data_seed)
     batches = {point: _places(study, point) for point in points}
     places = np.unique(np.concatenate(list(batches.values())))
     rebuilt = anew.at(places)
     for place in places[np.any(rebuilt != stored.at(places), axis=1)].tolist():
         order = paths.order(first.corpus, first.data_seed)
-        found.order.append(f"{order}: the row at place {place} is not the one its seed gives")
+        found.order.append(f"{order}: the sequence at place {place} is not the one its seed gives")
     if study.file.data.corpora[first.corpus].components:
         numbers = np.unique(anew.pieces(places).documents)
         entries = stored.documents(numbers.tolist())
@@ -128,11 +130,11 @@ def look(study: Study, points: list[Point], tokenizer: Tokenizer) -> Found:
         found.without_text.add(first.corpus)
     for point, batch in batches.items():
         change = change_of(study.run(point.run))
-        rows = rebuilt[np.searchsorted(places, batch)]
-        rows = rows if change is None else change.applied(batch, rows)
-        if fault := _read_fault(point, digest(rows)):
+        sequences = rebuilt[np.searchsorted(places, batch)]
+        sequences = sequences if change is None else change.applied(batch, sequences)
+        if fault := _read_fault(point, digest(sequences)):
             found.read.append(fault)
-    found.rows, found.updates = len(places), len(points)
+    found.sequences, found.updates = len(places), len(points)
     return found
 
 
@@ -143,10 +145,10 @@ def _places(study: Study, point: Point) -> np.ndarray:
 
 def _read_fault(point: Point, rebuilt: str) -> str | None:
     path = paths.checkpoints(point.run) / paths.METRICS
-    logged = next((told.get("rows") for _, told in scratch.logged(path) if told["step"] == point.step), None)
+    logged = next((told.get("sequences") for _, told in scratch.logged(path) if told["step"] == point.step), None)
     if logged == rebuilt:
         return None
-    return f"{path}: update {point.step} read rows of digest {logged}, rebuilt from text and seed {rebuilt}"
+    return f"{path}: update {point.step} read sequences of digest {logged}, rebuilt from text and seed {rebuilt}"
 
 
 def checks(study: Study, points: list[Point]) -> list[Check]:
@@ -159,12 +161,12 @@ def checks(study: Study, points: list[Point]) -> list[Check]:
         alike.setdefault((spec.corpus, spec.data_seed), []).append(point)
     tokenizer = Tokenizer.from_file(str(paths.VOCABULARY))
     every = [look(study, group, tokenizer) for group in alike.values()]
-    rows, updates = sum(found.rows for found in every), sum(found.updates for found in every)
+    sequences, updates = sum(found.sequences for found in every), sum(found.updates for found in every)
     documents, unread = sum(found.documents for found in every), set().union(*(found.without_text for found in every))
     what = "the stored tokens of sampled documents are those of their text, read again from its source"
     tokens = [fault for found in every for fault in found.tokens]
     if documents:
-        as_text = judged("replay-data-tokens", what, tokens, f"{documents} documents of {rows} rows")
+        as_text = judged("replay-data-tokens", what, tokens, f"{documents} documents of {sequences} sequences")
     else:
         why = f"published as tokens, so there is no text: {', '.join(sorted(unread))}"
         as_text = Check("replay-data-tokens", what, "not applicable", (why,))
@@ -172,13 +174,13 @@ def checks(study: Study, points: list[Point]) -> list[Check]:
         as_text,
         judged(
             "replay-data-order",
-            "the rows at sampled places are those that the data seed gives",
+            "the sequences at sampled places are those that the data seed gives",
             [fault for found in every for fault in found.order],
-            f"{rows} places, the order made anew",
+            f"{sequences} places, the order made anew",
         ),
         judged(
             "replay-data-read",
-            "sampled updates read the rows rebuilt for them",
+            "sampled updates read the sequences rebuilt for them",
             [fault for found in every for fault in found.read],
             f"{updates} updates: " + ", ".join(f"{point.run} {point.step}" for point in points),
         ),
@@ -189,7 +191,7 @@ def replay(study: Study, name: str = NAME) -> dict[str, Any]:
     """Rebuild the study's sample and write its verdict, under this name."""
     started = time.time()
     points = data_points(study)
-    what = "rows of sampled updates are rebuilt from raw text"
+    what = "sequences of sampled updates are rebuilt from raw text"
     of = [path for point in points for path in looked_at(study, point.run)]
     if not points:
         why = ("audit.replay.data_steps is 0",)

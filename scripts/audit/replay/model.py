@@ -61,7 +61,8 @@ def faults(study: Study, point: Point, stage: Stage, work: Path) -> list[str]:
 def link_study(work: Path) -> None:
     """Let the scratch folder see what the stages read: data, and whatever else a path of the study file may lead to.
 
-    Left out are what they make, and tokenized requests and counts of rows, which they keep and a replay makes again.
+    Left out are what they make, and tokenized requests and counts of sequences, which they keep and a replay makes
+    again.
     """
     for folder, without in ((Path(), paths.FOLDERS), (paths.DATA, KEPT)):
         for path in sorted(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""Make sampled parts of a study a second time and compare them byte for byte: training, models, scores, rows."""
+"""Make sampled parts of a study a second time and compare them byte for byte: training, models, scores, sequences."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def with_sample(study: Study, count: int | None, seed: int | None) -> Study:
 
 
 def names(study: Study, data: str) -> list[str]:
-    """The jobs of a study's replay; `data` is the one on the rows."""
+    """The jobs of a study's replay; `data` is the one on the sequences."""
     return [*(segment.name for segment in segments(study)), *(point.name for point in models(study)), data]
 
 

@@ -26,7 +26,7 @@ from scripts.train.launch import launcher
 from scripts.train.world import ALONE, EXIT_SAVED
 
 RETRAIN = "scripts.train", "retrain"
-SAME_ANYWHERE = ("rows", "learning_rate", "applied")  # of an update, on any machine
+SAME_ANYWHERE = ("sequences", "learning_rate", "applied")  # of an update, on any machine
 
 
 def retrain(interval: Interval, work: Path) -> None:
@@ -51,7 +51,7 @@ def steps_of(study: Study, interval: Interval) -> list[int]:
 
 
 def update_faults(stored: Path, replayed: Path, interval: Interval) -> Iterator[str]:
-    """The first update whose rows, learning rate or fate are not the replayed ones."""
+    """The first update whose sequences, learning rate or fate are not the replayed ones."""
     try:
         there, here = ({told["step"]: told for _, told in scratch.logged(path)} for path in (stored, replayed))
     except UserError as error:
@@ -115,7 +115,7 @@ def checks(study: Study, interval: Interval, work: Path) -> list[Check]:
     """What the replayed interval says of the stored one."""
     faults, told = weight_faults(study, interval, work, study.file.audit.replay.tolerance)
     stored = paths.checkpoints(interval.run) / paths.METRICS
-    rows = list(update_faults(stored, work / stored, interval))
+    sequences = list(update_faults(stored, work / stored, interval))
     weights = Check(
         f"replay-weights-{interval.name}",
         f"training {interval.run} again from step {interval.begin} gives its checkpoints up to step {interval.end}",
@@ -125,11 +125,11 @@ def checks(study: Study, interval: Interval, work: Path) -> list[Check]:
     return [
         weights,
         judged(
-            f"replay-rows-{interval.name}",
-            f"every update of {interval.run} from {interval.begin} to {interval.end} read the rows of its order",
-            rows,
-            f"{interval.end - interval.begin} updates, by the digest of their rows, their learning rate, and whether "
-            "they were applied",
+            f"replay-sequences-{interval.name}",
+            f"every update of {interval.run} from {interval.begin} to {interval.end} read the sequences of its order",
+            sequences,
+            f"{interval.end - interval.begin} updates, by the digest of their sequences, their learning rate, and "
+            "whether they were applied",
         ),
     ]
 

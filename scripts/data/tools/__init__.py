@@ -1,1 +1,1 @@
-"""Instruments on finished data: look at rows, find texts, cut, join and export token files."""
+"""Instruments on finished data: look at sequences, find texts, cut, join and export token files."""

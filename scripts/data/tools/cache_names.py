@@ -13,32 +13,34 @@ from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.errors import UserError, near
 from scripts.common.files import atomic
-from scripts.data.megatron.index_maps import epochs_needed, rows_to_build
-from scripts.data.rows import MAPS
+from scripts.data.megatron.index_maps import epochs_needed, sequences_to_build
+from scripts.data.sequences import MAPS
 
 BLOCK = 1 << 22  # entries compared at a time
 
 
-def cache_names(prefix: str, settings: dict[str, Any], rows: int) -> dict[str, str]:
-    """File name of each map in NeoX's cache for a run of so many rows, by the map's name.
+def cache_names(prefix: str, settings: dict[str, Any], sequences: int) -> dict[str, str]:
+    """File name of each map in NeoX's cache for a run of so many sequences, by the map's name.
 
     As in gpt-neox v1.0, megatron/data/gpt2_dataset.py.
     """
-    asked, length, seed = rows_to_build(rows), settings["sequence_length"], settings["data_seed"]
+    asked, length, seed = sequences_to_build(sequences), settings["sequence_length"], settings["data_seed"]
     return {name: f"{prefix}_train_0_indexmap_{asked}ns_{length}sl_{seed}s_{name}.npy" for name in MAPS}
 
 
-def read_settings(order: Path, rows: int) -> dict[str, Any]:
-    """Settings of an order folder's manifest; raises UserError if its index maps are not those for so many rows."""
+def read_settings(order: Path, sequences: int) -> dict[str, Any]:
+    """Settings of an order folder's manifest; raises UserError if its index maps are not those for so many
+    sequences."""
     content = manifest.read(order / manifest.NAME, "order")
     facts, settings = content["facts"], dict(content["settings"])
     if (layout := facts.get("layout")) != "neox":
         raise UserError(f"{order}: the layout is {layout!r}, which has no index maps; only data.order: neox has")
-    epochs = epochs_needed(facts["tokens"], settings["sequence_length"], rows_to_build(rows))
+    epochs = epochs_needed(facts["tokens"], settings["sequence_length"], sequences_to_build(sequences))
     if epochs != facts["epochs"]:
         there = facts["epochs"]
         raise UserError(
-            f"--rows: NeoX lays out {rows} rows in {epochs} epochs of {order.parent}, {order} holds {there}"
+            f"--sequences: NeoX lays out {sequences} sequences in {epochs} epochs of {order.parent}, "
+            f"{order} holds {there}"
         )
     return settings
 
@@ -72,9 +74,9 @@ def difference(ours: Path, theirs: Path) -> str | None:
     return None
 
 
-def compare(order: Path, folder: Path, prefix: str, rows: int) -> list[str]:
+def compare(order: Path, folder: Path, prefix: str, sequences: int) -> list[str]:
     """The first difference of every map that differs from the published one; raises UserError if one is missing."""
-    names = cache_names(prefix, read_settings(order, rows), rows)
+    names = cache_names(prefix, read_settings(order, sequences), sequences)
     there = sorted(path.name for path in folder.glob("*.npy")) if folder.is_dir() else []
     for name in names.values():
         if name not in there:
@@ -96,7 +98,7 @@ def main() -> None:
         "--prefix", required=True, help="name of NeoX's token file, e.g. pile_20B_tokenizer_text_document"
     )
     parser.add_argument(
-        "--rows", type=int, required=True, help="rows of the longest run: steps x batch size, 146432000"
+        "--sequences", type=int, required=True, help="sequences of the longest run: steps x batch size, 146432000"
     )
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--out", type=Path, help="folder for the named maps: hard links, or copies on another disk")
@@ -104,13 +106,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.out:
         manifest.verify(arguments.order / manifest.NAME, "order")  # a damaged map must not get NeoX's name
-        names = cache_names(arguments.prefix, read_settings(arguments.order, arguments.rows), arguments.rows)
+        names = cache_names(arguments.prefix, read_settings(arguments.order, arguments.sequences), arguments.sequences)
         arguments.out.mkdir(parents=True, exist_ok=True)
         for name, cached in names.items():
             place(arguments.order / f"{name}.npy", arguments.out / cached)
             print(arguments.out / cached)
         return
-    if different := compare(arguments.order, arguments.compare, arguments.prefix, arguments.rows):
+    if different := compare(arguments.order, arguments.compare, arguments.prefix, arguments.sequences):
         print("\n".join(different))
         raise SystemExit(1)
     print(f"{arguments.compare}: doc_idx, sample_idx and shuffle_idx are equal to those of {arguments.order}")

@@ -1,4 +1,4 @@
-"""Export the rows of the first steps as a preshuffled token file, as Pythia publishes its data."""
+"""Export the sequences of the first steps as a preshuffled token file, as Pythia publishes its data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scripts.common.growing import STATE, Growing
 from scripts.common.progress import progress
 from scripts.data.megatron import hashes
 from scripts.data.megatron.indexed import bin_path, idx_path, index_blocks
-from scripts.data.rows import Rows
+from scripts.data.sequences import Sequences
 from scripts.data.tools.view.source import Source, add_arguments, source_of
 from scripts.study import paths
 
@@ -31,19 +31,19 @@ COMMIT_SECONDS = 10.0  # a killed export loses at most about as much
 
 @dataclass(frozen=True)
 class Job:
-    """Rows [0, count) of an order, whose manifest's hash and blocks of row digests are known.
+    """Sequences [0, count) of an order, whose manifest's hash and blocks of sequence digests are known.
 
-    `digests` is uint8 [blocks, 32], the sha256 of every `block_rows` of the order's `order_rows`.
+    `digests` is uint8 [blocks, 32], the sha256 of every `block_sequences` of the order's `order_sequences`.
     """
 
-    rows: Rows
+    sequences: Sequences
     count: int
     subject: dict[str, Any]
     settings: dict[str, Any]
     order: Path
     digests: np.ndarray
-    block_rows: int
-    order_rows: int
+    block_sequences: int
+    order_sequences: int
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -66,49 +66,50 @@ def job_of(source: Source, steps: int) -> Job:
         raise UserError(f"{digests}: named by {folder / manifest.NAME} but missing; make the order again")
     count = steps * source.batch_size
     return Job(
-        rows=source.rows,
+        sequences=source.sequences,
         count=count,
         subject={"corpus": source.corpus, "data_seed": source.data_seed, "steps": steps},
-        settings={**content["settings"], "rows": count, "batch_size": source.batch_size},
+        settings={**content["settings"], "sequences": count, "batch_size": source.batch_size},
         order=folder / manifest.NAME,
         digests=np.load(digests, mmap_mode="r"),
-        block_rows=facts["digest_block_rows"],
-        order_rows=facts["rows"],
+        block_sequences=facts["digest_block_sequences"],
+        order_sequences=facts["sequences"],
     )
 
 
-def write_rows(job: Job, grown: Growing, name: str) -> str:
-    """Append the rows to a growing file, going on after what is committed; returns the hex sha256 of all of it.
+def write_sequences(job: Job, grown: Growing, name: str) -> str:
+    """Append the sequences to a growing file, going on after what is committed; returns the hex sha256 of all of it.
 
     Every block is checked against the order's digests; raises UserError where the corpus is no longer what it was.
     """
-    done = int(grown.progress.get("rows", 0))
+    done = int(grown.progress.get("sequences", 0))
     if done:
-        print(f"{grown.folder}: going on after {done} rows, which are hashed first", file=sys.stderr)
+        print(f"{grown.folder}: going on after {done} sequences, which are hashed first", file=sys.stderr)
     digest = hashed(grown.folder / name)
     last = time.monotonic()
-    with progress("rows", job.count, "rows", done) as tell:
-        for start in range(done, job.count, job.block_rows):
-            stop = min(start + job.block_rows, job.count)
+    with progress("sequences", job.count, "sequences", done) as tell:
+        for start in range(done, job.count, job.block_sequences):
+            stop = min(start + job.block_sequences, job.count)
             block = checked_block(job, start)[: stop - start].data.cast("B")
             digest.update(block)
             grown.write(name, block)
             if time.monotonic() - last > COMMIT_SECONDS:
-                grown.commit({"rows": stop})
+                grown.commit({"sequences": stop})
                 last = time.monotonic()
             tell(stop)
-    grown.commit({"rows": job.count})
+    grown.commit({"sequences": job.count})
     total: str = digest.hexdigest()
     return total
 
 
 def checked_block(job: Job, start: int) -> np.ndarray:
-    """The block of rows that begins at `start`, whole, as the order digested it; raises UserError if it changed."""
-    stop = min(start + job.block_rows, job.order_rows)
-    block = np.ascontiguousarray(job.rows.rows(start, stop))
-    if hashlib.sha256(block.data).digest() != job.digests[start // job.block_rows].tobytes():
+    """The block of sequences that begins at `start`, whole, as the order digested it; raises UserError if it
+    changed."""
+    stop = min(start + job.block_sequences, job.order_sequences)
+    block = np.ascontiguousarray(job.sequences.sequences(start, stop))
+    if hashlib.sha256(block.data).digest() != job.digests[start // job.block_sequences].tobytes():
         raise UserError(
-            f"{job.order}: rows {start} to {stop - 1} no longer have the digest it names; the corpus or the order "
+            f"{job.order}: sequences {start} to {stop - 1} no longer have the digest it names; the corpus or the order "
             "beside it was damaged or replaced"
         )
     return block
@@ -146,12 +147,12 @@ def export(job: Job, folder: Path, started: float) -> None:
 
     Raises UserError if the disk is too small, or the folder holds something else.
     """
-    width, dtype = job.rows.sequence_length + 1, job.rows.tokens.flat.dtype
+    width, dtype = job.sequences.sequence_length + 1, job.sequences.tokens.flat.dtype
     with made(folder, resume=True) as draft:
         data, index = bin_path(draft / NAME), idx_path(draft / NAME)
         with Growing(draft, [data.name], job.identity) as grown:
             check_space(draft, job.count * width * dtype.itemsize - data.stat().st_size)
-            sums = {data: write_rows(job, grown, data.name)}
+            sums = {data: write_sequences(job, grown, data.name)}
         with atomic(index) as temporary, temporary.open("wb") as handle:
             sizes = np.broadcast_to(np.int32(width), (job.count,))  # takes no memory of its own
             handle.writelines(index_blocks(sizes, dtype))
@@ -164,7 +165,7 @@ def export(job: Job, folder: Path, started: float) -> None:
             settings=job.settings,
             files=[data, index, draft / hashes.NAME],
             parents=[job.order],
-            facts={"rows": job.count, "tokens": job.count * width, "row_tokens": width, "dtype": str(dtype)},
+            facts={"sequences": job.count, "tokens": job.count * width, "sequence_tokens": width, "dtype": str(dtype)},
             started=started,
             known=sums,
         )
@@ -179,9 +180,9 @@ def check_space(folder: Path, needed: int) -> None:
 
 def main() -> None:
     parser = Parser(
-        description="Write the rows of the first N steps, in the order a run reads them, as a preshuffled token file: "
-        "DIR/document.bin and document.idx with one sequence a row, as Pythia publishes its data, sha256sum.txt for "
-        "`sha256sum --check`, and a manifest. Killed, the same command goes on where it was.",
+        description="Write the sequences of the first N steps, in the order a run reads them, as a preshuffled token "
+        "file: DIR/document.bin and document.idx with one sequence a row, as Pythia publishes its data, sha256sum.txt "
+        "for `sha256sum --check`, and a manifest. Killed, the same command goes on where it was.",
     )
     add_arguments(parser, alone=False)
     parser.add_argument("--steps", type=int, required=True, help="steps from the beginning on")
@@ -194,4 +195,4 @@ def main() -> None:
         return
     export(job, arguments.out, started)
     size = bin_path(arguments.out / NAME).stat().st_size
-    print(f"{arguments.out}: {job.count} rows of {job.rows.sequence_length + 1} tokens, {size / 1e9:.3g} GB")
+    print(f"{arguments.out}: {job.count} sequences of {job.sequences.sequence_length + 1} tokens, {size / 1e9:.3g} GB")

@@ -1,4 +1,5 @@
-"""Where the stages stand that a study asks of some runs only: GGUF files, what is trained again, rows just seen."""
+"""Where the stages stand that a study asks of some runs only: GGUF files, what is trained again, sequences just
+seen."""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ def replay(study: Study, folder: Folder) -> StageStatus:
 
 
 def recency(study: Study, folder: Folder) -> StageStatus:
-    """Verdicts on the runs that are shown the rows they just saw, and the one on all of them."""
+    """Verdicts on the runs that are shown the sequences they just saw, and the one on all of them."""
     runs = sampling.recency_runs(study)
     jobs = [_piece(folder, str(paths.recency(run)), f"recency/{run}.log") for run in runs]
     jobs += [_file(folder, str(paths.RECENCY), "recency/all.log")] if runs else []

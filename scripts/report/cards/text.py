@@ -123,7 +123,7 @@ def training(card: Card) -> str:
     run, recipe = card.run, card.run.training
     rate, optimizer = recipe.learning_rate, recipe.optimizer
     lines = [
-        f"- Steps: {run.updates:,} updates of {recipe.batch_size:,} rows of {recipe.sequence_length:,} tokens, "
+        f"- Steps: {run.updates:,} updates of {recipe.batch_size:,} sequences of {recipe.sequence_length:,} tokens, "
         f"{number(run.updates * tokens_a_step(run))} tokens in all"
         + (f", {epochs:.2f} passes over the corpus." if (epochs := passes(card)) else "."),
         f"- Corpus `{run.corpus}`"
@@ -137,7 +137,7 @@ def training(card: Card) -> str:
         f"floor at {rate.floor_fraction:.0%} of the peak.",
         f"- Optimizer: AdamW, betas {optimizer.betas[0]:g} and {optimizer.betas[1]:g}, epsilon {optimizer.epsilon:g}, "
         f"weight decay {optimizer.weight_decay:g}, gradients clipped at norm {optimizer.gradient_clipping:g}.",
-        f"- Seeds: {run.init_seed} of the initial weights (`{run.size.init}`), {run.data_seed} of the row order.",
+        f"- Seeds: {run.init_seed} of the initial weights (`{run.size.init}`), {run.data_seed} of the sequence order.",
         f"- Precision: {DTYPES[recipe.precision]}, and the weights are published in it.",
         f"- Checkpoints: {len(card.steps)}; optimizer state is kept of "
         f"{', '.join(map(str, shortened(card.optimizer_steps)))}.",
@@ -167,15 +167,15 @@ def evaluation(card: Card) -> str:
 
 
 def memorized(card: Card) -> str:
-    """Shares of memorized rows at the last step that was scored."""
-    header = ["rows", "seen", "scored", "memorized", "fraction", "mean score"]
+    """Shares of memorized sequences at the last step that was scored."""
+    header = ["sequences", "seen", "scored", "memorized", "fraction", "mean score"]
     rows = [
-        [row["chosen"], "yes" if row["seen"] else "no", row["rows"], row["memorized"], f"{row['fraction']:.2%}",
+        [row["chosen"], "yes" if row["seen"] else "no", row["sequences"], row["memorized"], f"{row['fraction']:.2%}",
          f"{row['mean_score']:.4f}"]
         for row in card.memorization
     ]  # fmt: skip
     return (
-        table(header, rows) + f"\n\nAt step {card.memorization[0]['step']}. A row is memorized if greedy "
+        table(header, rows) + f"\n\nAt step {card.memorization[0]['step']}. A sequence is memorized if greedy "
         "continuation of its beginning gives the rest token by token; the score is the fraction of equal tokens."
     )
 
@@ -233,7 +233,7 @@ def tokens_a_step(run: Run) -> int:
 def passes(card: Card) -> float | None:
     """Passes over the corpus; None where its size is not known."""
     tokens = card.corpus.get("tokens")
-    return card.run.rows * card.run.training.sequence_length / tokens if tokens else None
+    return card.run.sequences * card.run.training.sequence_length / tokens if tokens else None
 
 
 def shortened(steps: Sequence[int], most: int = 16) -> list[int | str]:

@@ -107,18 +107,18 @@ def heat(results: Results) -> pd.DataFrame:
 
 
 def memorized_fractions(results: Results, *, final: bool) -> pd.DataFrame:
-    """Memorized fraction of seen rows by size, corpus, kind (and step), seeds pooled, with Wilson intervals.
+    """Memorized fraction of seen sequences by size, corpus, kind (and step), seeds pooled, with Wilson intervals.
 
-    Checkpoints that have seen fewer than `ENOUGH_SEEN` of the scored rows are left out.
+    Checkpoints that have seen fewer than `ENOUGH_SEEN` of the scored sequences are left out.
     """
     frame = results.final(results.memorization) if final else results.memorization
     if frame.empty:
         return pd.DataFrame(columns=["size", "corpus", "chosen", "x", "fraction"])
     keys = ["size", "non_embedding", "corpus", "chosen", "step"]
-    made = frame[frame["seen"]].groupby(keys, sort=True)[["rows", "memorized"]].sum().reset_index()
-    made = made[made["rows"] >= ENOUGH_SEEN].reset_index(drop=True)
-    made["fraction"] = made["memorized"] / made["rows"]
-    made["lowest"], made["highest"] = wilson(made["memorized"].to_numpy(), made["rows"].to_numpy())
+    made = frame[frame["seen"]].groupby(keys, sort=True)[["sequences", "memorized"]].sum().reset_index()
+    made = made[made["sequences"] >= ENOUGH_SEEN].reset_index(drop=True)
+    made["fraction"] = made["memorized"] / made["sequences"]
+    made["lowest"], made["highest"] = wilson(made["memorized"].to_numpy(), made["sequences"].to_numpy())
     made["x"] = made["step"].clip(lower=ZERO_AT)
     return _rounded(made, ["fraction", "lowest", "highest"])
 

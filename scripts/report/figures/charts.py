@@ -12,7 +12,7 @@ from scripts.report.figures import aggregate
 from scripts.report.results import Results
 
 NATS = "loss (nats a token)"
-KINDS = {"sample": "sampled rows", "repeated": "rows chosen because they repeat"}
+KINDS = {"sample": "sampled sequences", "repeated": "sequences chosen because they repeat"}
 
 
 def loss(results: Results, width: int = 760, height: int = 360, *, legend: bool = True) -> Any:
@@ -80,10 +80,11 @@ def held_out_component(results: Results) -> Any:
 
 
 def memorization_step(results: Results) -> Any:
-    """Memorized fraction of seen rows by step: columns corpora, a row of panels a kind of row, colour size."""
+    """Memorized fraction of seen sequences by step: columns corpora, a row of panels a kind of sequence, colour
+    size."""
     data = aggregate.memorized_fractions(results, final=False)
     if data.empty:
-        return theme.empty("No checkpoint had seen enough scored rows.")
+        return theme.empty("No checkpoint had seen enough scored sequences.")
     largest = int(data["step"].max())
     rows = []
     for kind in (kind for kind in KINDS if kind in set(data["chosen"])):
@@ -103,21 +104,21 @@ def _fraction_panel(
     base = alt.Chart(rows).encode(x=theme.step_axis(largest), color=theme.size_colour(results.sizes))
     scale = alt.Scale(domain=[0, top], nice=True)
     axis = alt.Axis(format="~%", tickCount=5)
-    y_title = "memorized fraction of seen rows"
+    y_title = "memorized fraction of seen sequences"
     band = base.mark_area(opacity=0.09).encode(
         y=alt.Y("lowest:Q", title=y_title, scale=scale, axis=axis), y2="highest:Q"
     )
     line = base.mark_line(strokeWidth=2).encode(y=alt.Y("fraction:Q", title=y_title, scale=scale, axis=axis))
-    tooltip = ["size:N", "corpus:N", "step:Q", alt.Tooltip("fraction:Q", format=".2%"), "memorized:Q", "rows:Q"]
+    tooltip = ["size:N", "corpus:N", "step:Q", alt.Tooltip("fraction:Q", format=".2%"), "memorized:Q", "sequences:Q"]
     points = base.mark_point(filled=True, size=34).encode(y=alt.Y("fraction:Q", scale=scale), tooltip=tooltip)
     return alt.layer(band, line, points).properties(width=width, height=220, title=theme.panel(title))
 
 
 def memorization_size(results: Results) -> Any:
-    """Memorized fraction at the end against non-embedding parameters: a panel a kind of row, colour corpus."""
+    """Memorized fraction at the end against non-embedding parameters: a panel a kind of sequence, colour corpus."""
     data = aggregate.memorized_fractions(results, final=True)
     if data.empty:
-        return theme.empty("No checkpoint had seen enough scored rows.")
+        return theme.empty("No checkpoint had seen enough scored sequences.")
     kinds = [kind for kind in KINDS if kind in set(data["chosen"])]
     panels = [_size_panel(results, data[data["chosen"] == kind], KINDS[kind]) for kind in kinds]
     return alt.hconcat(*panels).resolve_scale(color="shared")
@@ -132,7 +133,7 @@ def _size_panel(
     axis = alt.Axis(format="~%", tickCount=5)
     line = base.mark_line(strokeWidth=2).encode(y=alt.Y("fraction:Q", title=y_title, axis=axis))
     error = base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("lowest:Q", title=y_title), y2="highest:Q")
-    tooltip = ["size:N", "corpus:N", alt.Tooltip("fraction:Q", format=".2%"), "memorized:Q", "rows:Q"]
+    tooltip = ["size:N", "corpus:N", alt.Tooltip("fraction:Q", format=".2%"), "memorized:Q", "sequences:Q"]
     points = base.mark_point(filled=True, size=80, opacity=1).encode(y="fraction:Q", tooltip=tooltip)
     return (line + error + points).properties(width=width, height=height, title=theme.panel(title))
 
@@ -188,8 +189,8 @@ def overview(results: Results) -> Any:
     middle = held_out_size(results, 260, 270, legend=True).properties(title=theme.panel("Held-out loss at the end"))
     data = aggregate.memorized_fractions(results, final=True)
     if data.empty:
-        right = theme.empty("No rows were scored.")
+        right = theme.empty("No sequences were scored.")
     else:
         kind = "sample"
-        right = _size_panel(results, data[data["chosen"] == kind], "Memorized fraction of sampled rows", 260, 270)
+        right = _size_panel(results, data[data["chosen"] == kind], "Memorized fraction of sampled sequences", 260, 270)
     return alt.hconcat(left, middle, right).resolve_scale(color="independent", strokeDash="independent")

@@ -122,13 +122,13 @@ def _memorization_size(results: Results) -> Figure:
 ANALYSES: dict[str, tuple[Callable[[Results], Any], str, str]] = {  # chart, title, how to read it
     "canaries": (analyses.dose_response, "Canaries memorized at the end", FRACTIONS),
     "groups": (analyses.groups, "Memorized fraction by repetition and by kind of text", FRACTIONS),
-    "predict": (analyses.predict, "What predicts memorization", "A point a pair of checkpoints on the same rows."),
+    "predict": (analyses.predict, "What predicts memorization", "A point a pair of checkpoints on the same sequences."),
     "correlation": (analyses.correlations, "Which rows are memorized, step against step",
                     "Correlation of memorized flags (phi), rows that both steps have seen."),
     "histogram": (analyses.histogram, "Right tokens of greedy continuations at the end", "Seen rows, seeds pooled."),
     "order": (analyses.order, "Memorized rows in training order against a Poisson process",
               "Windows of training; on the line if a Poisson process of the same mean made them."),
-    "seen": (analyses.seen, "Memorized fraction by checkpoint and by when the rows were seen",
+    "seen": (analyses.seen, "Memorized fraction by checkpoint and by when the sequences were seen",
              "Of rows seen after the saved step before, up to the one named."),
 }  # fmt: skip
 

@@ -61,12 +61,12 @@ def correlations(results: Results) -> Any:
         of_run = table[(table["predictor"] == run) & (table["target"] == run)]
         if of_run.empty:
             continue
-        data = of_run[["predictor_step", "target_step", "correlation", "rows"]]
+        data = of_run[["predictor_step", "target_step", "correlation", "sequences"]]
         base = alt.Chart(data).encode(
             x=alt.X("predictor_step:O", title="step"), y=alt.Y("target_step:O", title="step", sort="descending")
         )
         colour = alt.Color("correlation:Q", scale=alt.Scale(scheme="viridis", domain=[0, 1]))
-        cells = base.mark_rect().encode(color=colour, tooltip=["predictor_step", "target_step", "rows",
+        cells = base.mark_rect().encode(color=colour, tooltip=["predictor_step", "target_step", "sequences",
                                                                alt.Tooltip("correlation:Q", format=".2f")])  # fmt: skip
         maps.append(cells.properties(width=300, height=260, title=theme.panel(run)))
     return alt.concat(*maps, columns=2) if maps else theme.empty(NOTHING)
@@ -74,7 +74,7 @@ def correlations(results: Results) -> Any:
 
 def histogram(results: Results) -> Any:
     """Rows by number of right tokens at the end, seeds pooled: a panel a corpus."""
-    data = named(results, "histogram").groupby(["corpus", "size", "hits"], as_index=False)["rows"].sum()
+    data = named(results, "histogram").groupby(["corpus", "size", "hits"], as_index=False)["sequences"].sum()
     if data.empty:
         return theme.empty("Scores were not asked for (memorization.mode: exact).")
     panels = []
@@ -82,8 +82,8 @@ def histogram(results: Results) -> Any:
         base = alt.Chart(data[data["corpus"] == corpus].drop(columns="corpus"))
         drawn = base.mark_line(point=True, strokeWidth=1.5).encode(
             x=alt.X("hits:Q", title="right tokens", axis=alt.Axis(format="d", tickMinStep=1)),
-            y=alt.Y("rows:Q", title="rows (log)", scale=alt.Scale(type="log")),
-            color=theme.size_colour(results.sizes), tooltip=["size:N", "hits:Q", "rows:Q"],
+            y=alt.Y("sequences:Q", title="sequences (log)", scale=alt.Scale(type="log")),
+            color=theme.size_colour(results.sizes), tooltip=["size:N", "hits:Q", "sequences:Q"],
         )  # fmt: skip
         panels.append(drawn.properties(width=340, height=230, title=theme.panel(corpus)))
     return alt.concat(*panels, columns=2)
@@ -102,7 +102,7 @@ def order(results: Results) -> Any:
         base = alt.Chart(part.drop(columns=["run", "duplicates"]))
         dots = base.mark_circle(opacity=0.8).encode(
             x=alt.X("expected:Q", title="quantile of independent rows", scale=alt.Scale(domain=[0, top])),
-            y=alt.Y("memorized:Q", title="memorized rows a window", scale=alt.Scale(domain=[0, top])),
+            y=alt.Y("memorized:Q", title="memorized sequences a window", scale=alt.Scale(domain=[0, top])),
             size=alt.Size("size:Q", title="windows"), tooltip=["expected:Q", "memorized:Q", "size:Q"],
         )  # fmt: skip
         ends = alt.Chart(pd.DataFrame({"x": [0, top], "y": [0, top]}))
@@ -113,12 +113,15 @@ def order(results: Results) -> Any:
 
 
 def seen(results: Results) -> Any:
-    """Memorized fraction by checkpoint and by when the rows were seen: does a model hold what it saw just before?"""
-    data = named(results, "seen").groupby(["run", "step", "seen_until"], as_index=False)[["rows", "memorized"]].sum()
-    data["fraction"] = data["memorized"] / data["rows"]
+    """Memorized fraction by checkpoint and by when the sequences were seen: does a model hold what it saw just
+    before?"""
+    data = (
+        named(results, "seen").groupby(["run", "step", "seen_until"], as_index=False)[["sequences", "memorized"]].sum()
+    )
+    data["fraction"] = data["memorized"] / data["sequences"]
     data = data[data["run"].isin(shown_runs(results))]
     if data.empty:
-        return theme.empty("No checkpoint has seen a scored row.")
+        return theme.empty("No checkpoint has seen a scored sequence.")
     fractions = alt.Scale(scheme="viridis", domain=[0, max(0.01, float(data["fraction"].max()))])
     panels = []
     for run, part in data.groupby("run", sort=True):
@@ -126,7 +129,7 @@ def seen(results: Results) -> Any:
             x=alt.X("seen_until:O", title="seen up to step"),
             y=alt.Y("step:O", title="checkpoint", sort="descending"),
             color=alt.Color("fraction:Q", title="memorized fraction", scale=fractions, legend=alt.Legend(format="~%")),
-            tooltip=["step:Q", "seen_until:Q", "rows:Q", "memorized:Q", alt.Tooltip("fraction:Q", format=".1%")],
+            tooltip=["step:Q", "seen_until:Q", "sequences:Q", "memorized:Q", alt.Tooltip("fraction:Q", format=".1%")],
         )  # fmt: skip
         panels.append(drawn.properties(width=320, height=280, title=theme.panel(str(run))))
     return alt.concat(*panels, columns=2)
@@ -147,14 +150,14 @@ def dose_response(results: Results) -> Any:
     """
     data = named(results, "groups")
     data = data[data["by"] == "canary"].assign(
-        dose=lambda rows: rows["group"].astype(int), right=lambda rows: rows["mean_score"] * rows["rows"]
+        dose=lambda rows: rows["group"].astype(int), right=lambda rows: rows["mean_score"] * rows["sequences"]
     )
     keys = ["corpus", "size", "dose"]
-    data = data.groupby(keys, as_index=False)[["rows", "memorized", "right"]].sum(min_count=1)
+    data = data.groupby(keys, as_index=False)[["sequences", "memorized", "right"]].sum(min_count=1)
     if data.empty:
         return theme.empty("The corpus holds no canaries.")
-    data["fraction"], data["right"] = data["memorized"] / data["rows"], data["right"] / data["rows"]
-    data["lowest"], data["highest"] = wilson(data["memorized"].to_numpy(), data["rows"].to_numpy())
+    data["fraction"], data["right"] = data["memorized"] / data["sequences"], data["right"] / data["sequences"]
+    data["lowest"], data["highest"] = wilson(data["memorized"].to_numpy(), data["sequences"].to_numpy())
     apart = data["size"].map(results.sizes.index) - (len(results.sizes) - 1) / 2
     data["x"] = data["dose"] * 2.0 ** (0.1 * apart)
     panels = []
@@ -176,7 +179,7 @@ def _response(data: pd.DataFrame, column: str, title: str, sizes: list[str], cor
         x=alt.X("x:Q", title="times a string was planted", scale=scale, axis=axis), color=theme.size_colour(sizes)
     )
     y = alt.Y(f"{column}:Q", title=title, axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
-    tooltip = ["size:N", "dose:Q", "rows:Q", "memorized:Q", alt.Tooltip(f"{column}:Q", format=".1%")]
+    tooltip = ["size:N", "dose:Q", "sequences:Q", "memorized:Q", alt.Tooltip(f"{column}:Q", format=".1%")]
     layers = [base.mark_line(strokeWidth=2).encode(y=y),
               base.mark_point(filled=True, size=60, opacity=1).encode(y=y, tooltip=tooltip)]  # fmt: skip
     if column == "fraction":
@@ -187,11 +190,11 @@ def _response(data: pd.DataFrame, column: str, title: str, sizes: list[str], cor
 def _by(results: Results, by: str, title: str) -> Any:
     data = named(results, "groups")
     keys = ["corpus", "size", "group"]
-    data = data[data["by"] == by].groupby(keys, as_index=False)[["rows", "memorized"]].sum()
+    data = data[data["by"] == by].groupby(keys, as_index=False)[["sequences", "memorized"]].sum()
     if data.empty:
         return theme.empty(NOTHING)
-    data["fraction"] = data["memorized"] / data["rows"]
-    data["lowest"], data["highest"] = wilson(data["memorized"].to_numpy(), data["rows"].to_numpy())
+    data["fraction"] = data["memorized"] / data["sequences"]
+    data["lowest"], data["highest"] = wilson(data["memorized"].to_numpy(), data["sequences"].to_numpy())
     names = sorted(set(data["group"]), key=str if by == "component" else float)
     panels = []
     for corpus in (name for name in results.corpus_names if name in set(data["corpus"])):
@@ -201,7 +204,7 @@ def _by(results: Results, by: str, title: str) -> Any:
         )  # fmt: skip
         scale = alt.Scale(domain=[0, float(np.ceil(10 * data["highest"].max()) / 10)])
         y = alt.Y("fraction:Q", title="memorized fraction", axis=alt.Axis(format="~%"), scale=scale)
-        bars = base.mark_bar().encode(y=y, tooltip=["group:N", "size:N", "rows:Q", "memorized:Q",
+        bars = base.mark_bar().encode(y=y, tooltip=["group:N", "size:N", "sequences:Q", "memorized:Q",
                                                     alt.Tooltip("fraction:Q", format=".1%")])  # fmt: skip
         error = base.mark_rule(color="#4a515b").encode(
             y=alt.Y("lowest:Q", title=""), y2="highest:Q", color=alt.value("#4a515b")

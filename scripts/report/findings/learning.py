@@ -200,8 +200,8 @@ def corpora_and_loss(results: Results) -> Finding:
 
 
 def same_order(results: Results) -> Finding:
-    """Were runs of one corpus, data seed and length given the same rows at every update?"""
-    alike = results.runs.groupby(["corpus", "data_seed", "steps"])["rows_digest"].agg(["size", "nunique"])
+    """Were runs of one corpus, data seed and length given the same sequences at every update?"""
+    alike = results.runs.groupby(["corpus", "data_seed", "steps"])["sequences_digest"].agg(["size", "nunique"])
     groups = [
         {key: row[key] for key in ("corpus", "data_seed", "steps")} | {"runs": row["size"], "orders": row["nunique"]}
         for row in records(alike.reset_index())
@@ -214,11 +214,11 @@ def same_order(results: Results) -> Finding:
     return Finding(
         id="same_order",
         text=(
-            f"Digests of the rows of every update, logged while training, {'differ' if wrong else 'agree'} "
+            f"Digests of the sequences of every update, logged while training, {'differ' if wrong else 'agree'} "
             f"among the runs: {told}."
         ),
         numbers={"groups": groups},
-        expectation="All sizes saw the same rows in the same order.",
+        expectation="All sizes saw the same sequences in the same order.",
         holds=not wrong,
     )
 

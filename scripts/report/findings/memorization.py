@@ -1,6 +1,6 @@
 """Findings about memorization: size, training step, repetition, deduplication.
 
-Shares are of rows the checkpoint has seen, pooled over seeds; a difference counts from two standard
+Shares are of sequences the checkpoint has seen, pooled over seeds; a difference counts from two standard
 errors of a difference of fractions on.
 """
 
@@ -13,7 +13,7 @@ import pandas as pd
 from scripts.report.findings.finding import Finding, listed, percent, shares_differ
 from scripts.report.results import Results, records
 
-NOT_SCORED = "Memorization was not scored on rows that a checkpoint had seen."
+NOT_SCORED = "Memorization was not scored on sequences that a checkpoint had seen."
 ENOUGH_ROWS = 30
 
 
@@ -24,27 +24,27 @@ def all_findings(results: Results) -> list[Finding]:
 
 
 def pooled(frame: pd.DataFrame, keys: list[str]) -> list[dict[str, Any]]:
-    """Seen rows and memorized ones summed over seeds, by `keys`, sizes from small to large."""
+    """Seen sequences and memorized ones summed over seeds, by `keys`, sizes from small to large."""
     seen = frame[frame["seen"]]
     if seen.empty:
         return []
-    sums = seen.assign(score=seen["mean_score"] * seen["rows"])
-    sums = sums.groupby([*keys, "non_embedding"], as_index=False)[["rows", "memorized", "score"]].sum()
+    sums = seen.assign(score=seen["mean_score"] * seen["sequences"])
+    sums = sums.groupby([*keys, "non_embedding"], as_index=False)[["sequences", "memorized", "score"]].sum()
     sums = sums.sort_values(["non_embedding", *keys], kind="stable", ignore_index=True)
-    sums["fraction"] = sums["memorized"] / sums["rows"]
-    sums["mean_score"] = sums["score"] / sums["rows"]
+    sums["fraction"] = sums["memorized"] / sums["sequences"]
+    sums["mean_score"] = sums["score"] / sums["sequences"]
     return records(sums.drop(columns=["non_embedding", "score"]))
 
 
 def clear_difference(more: dict[str, Any], less: dict[str, Any]) -> bool | None:
     """Whether the first fraction is clearly above (True) or below (False) the second; None if neither."""
-    return shares_differ((more["memorized"], less["memorized"]), (more["rows"], less["rows"]))
+    return shares_differ((more["memorized"], less["memorized"]), (more["sequences"], less["sequences"]))
 
 
 def memorization_and_size(results: Results) -> Finding:
     """Final memorized fraction of the sample: largest against smallest size over the corpora and seeds both have.
 
-    Their rows are the same, so the test, which takes them as independent, is careful.
+    Their sequences are the same, so the test, which takes them as independent, is careful.
     """
     expectation = "Larger models memorize a larger fraction of what they have seen."
     identifier = "memorization_grows_with_size"
@@ -58,8 +58,10 @@ def memorization_and_size(results: Results) -> Finding:
         for corpus in results.corpus_names
     ]
     small, large = (_matched_total(results, last, size) for size in (results.sizes[0], results.sizes[-1]))
-    clear = clear_difference(large, small) if small["rows"] and large["rows"] else None
-    told = f"{percent(small['fraction'])} to {percent(large['fraction'])} of {large['rows']} rows over all runs"
+    clear = clear_difference(large, small) if small["sequences"] and large["sequences"] else None
+    told = (
+        f"{percent(small['fraction'])} to {percent(large['fraction'])} of {large['sequences']} sequences over all runs"
+    )
     said = {
         True: f"grows from {results.sizes[0]} to {results.sizes[-1]}, {told}",
         False: f"falls from {results.sizes[0]} to {results.sizes[-1]}, {told}",
@@ -67,7 +69,7 @@ def memorization_and_size(results: Results) -> Finding:
     }[clear]
     nothing = not any(row["memorized"] for row in rows)
     if nothing:
-        said = "is zero for every size: no sampled row is memorized"
+        said = "is zero for every size: no sampled sequence is memorized"
     if len(results.sizes) == 1:
         said, clear = "is known for one size", None
     fractions = ", ".join(
@@ -75,17 +77,18 @@ def memorization_and_size(results: Results) -> Finding:
     )
     return Finding(
         id=identifier,
-        text=f"The memorized fraction of sampled training rows at the end {said}. By corpus: {'; '.join(by_corpus)}.",
+        text=f"The memorized fraction of sampled training sequences at the end {said}. "
+        f"By corpus: {'; '.join(by_corpus)}.",
         numbers={"final": rows},
         expectation=expectation,
         holds=False if nothing and len(results.sizes) > 1 else clear,
         headline=True,
-        short=f"Memorized fraction of sampled rows: {fractions}",
+        short=f"Memorized fraction of sampled sequences: {fractions}",
     )
 
 
 def memorization_and_training(results: Results) -> Finding:
-    """Memorized fraction of seen rows over all runs: the first checkpoint that has seen enough against the last.
+    """Memorized fraction of seen sequences over all runs: the first checkpoint that has seen enough against the last.
 
     Only steps that every run saves are compared.
     """
@@ -96,19 +99,21 @@ def memorization_and_training(results: Results) -> Finding:
         return Finding(id=identifier, text=NOT_SCORED, expectation=expectation)
     shared = set.intersection(*(set(steps) for _, steps in frame.groupby("run")["step"]))
     chosen = frame[frame["step"].isin(shared) & (frame["chosen"] == "sample") & frame["seen"]]
-    sums = chosen.groupby("step")[["rows", "memorized"]].sum().reset_index()
-    # the first checkpoints have seen a handful of the rows, whose fraction says nothing
-    sums = sums[sums["rows"] >= sums["rows"].max() / 10].assign(fraction=lambda kept: kept["memorized"] / kept["rows"])
+    sums = chosen.groupby("step")[["sequences", "memorized"]].sum().reset_index()
+    # the first checkpoints have seen a handful of the sequences, whose fraction says nothing
+    sums = sums[sums["sequences"] >= sums["sequences"].max() / 10].assign(
+        fraction=lambda kept: kept["memorized"] / kept["sequences"]
+    )
     rows = records(sums)
     if len(rows) < 2:
         return Finding(id=identifier, text=NOT_SCORED, expectation=expectation)
     early, end = rows[0], rows[-1]
-    told = ", ".join(f"{percent(row['fraction'])} of {row['rows']:.0f} (step {row['step']:.0f})" for row in rows)
+    told = ", ".join(f"{percent(row['fraction'])} of {row['sequences']:.0f} (step {row['step']:.0f})" for row in rows)
     clear = clear_difference(end, early)
     verb = {True: "grows", False: "falls", None: "does not change clearly"}[clear]
     return Finding(
         id=identifier,
-        text=f"Over all runs the memorized fraction of the sampled rows seen so far {verb} in training: {told}.",
+        text=f"Over all runs the memorized fraction of the sampled sequences seen so far {verb} in training: {told}.",
         numbers={"by_step": rows},
         expectation=expectation,
         holds=False if not end["memorized"] else clear,
@@ -116,27 +121,33 @@ def memorization_and_training(results: Results) -> Finding:
 
 
 def seen_and_unseen(results: Results) -> Finding:
-    """The control: rows that a checkpoint has not seen yet, at the last step that leaves enough of them."""
+    """The control: sequences that a checkpoint has not seen yet, at the last step that leaves enough of them."""
     frame, size = results.memorization, results.sizes[-1]
-    identifier = "unseen_rows"
-    text = "No checkpoint has both seen and unseen sampled rows enough to compare them."
+    identifier = "unseen_sequences"
+    text = "No checkpoint has both seen and unseen sampled sequences enough to compare them."
     if frame.empty:
         return Finding(id=identifier, text=text)
     chosen = frame[(frame["size"] == size) & (frame["corpus"] == results.main_corpus) & (frame["chosen"] == "sample")]
-    both = [chosen[chosen["seen"] == kind].set_index("step")[["run", "rows", "memorized"]] for kind in (True, False)]
-    sums = pd.concat([part.groupby("step")[["rows", "memorized"]].sum() for part in both], axis=1, join="inner")
-    sums.columns = pd.Index(["seen_rows", "seen", "unseen_rows", "unseen"])
-    enough = records(sums[sums[["seen_rows", "unseen_rows"]].min(axis=1) >= ENOUGH_ROWS].reset_index())
+    both = [
+        chosen[chosen["seen"] == kind].set_index("step")[["run", "sequences", "memorized"]] for kind in (True, False)
+    ]
+    sums = pd.concat([part.groupby("step")[["sequences", "memorized"]].sum() for part in both], axis=1, join="inner")
+    sums.columns = pd.Index(["seen_sequences", "seen", "unseen_sequences", "unseen"])
+    enough = records(sums[sums[["seen_sequences", "unseen_sequences"]].min(axis=1) >= ENOUGH_ROWS].reset_index())
     if not enough:
         return Finding(id=identifier, text=text)
     last = enough[-1]
-    step, seen, unseen = (last["step"], last["seen"] / last["seen_rows"], last["unseen"] / last["unseen_rows"])
+    step, seen, unseen = (
+        last["step"],
+        last["seen"] / last["seen_sequences"],
+        last["unseen"] / last["unseen_sequences"],
+    )
     return Finding(
         id=identifier,
         text=(
-            f"A control: at step {step}, {size} completes {percent(seen)} of the {last['seen_rows']} sampled rows it "
-            f"has seen and {percent(unseen)} of the {last['unseen_rows']} it has not seen yet; text that repeats "
-            "can be completed without having been seen in that place."
+            f"A control: at step {step}, {size} completes {percent(seen)} of the {last['seen_sequences']} sampled "
+            f"sequences it has seen and {percent(unseen)} of the {last['unseen_sequences']} it has not seen yet; text "
+            "that repeats can be completed without having been seen in that place."
         ),
         numbers={"step": step, "seen": seen, "unseen": unseen},
     )
@@ -151,15 +162,15 @@ def memorization_and_repetition(results: Results) -> Finding:
     chosen = last[(last["size"] == size) & (last["corpus"] == results.main_corpus)]
     rows = {row["chosen"]: row for row in (pooled(chosen, ["chosen"]) if not last.empty else [])}
     if not {"sample", "repeated"} <= set(rows):
-        text = "The corpus has no repeated rows that were scored."
+        text = "The corpus has no repeated sequences that were scored."
         return Finding(id=identifier, text=text, expectation=expectation)
     repeated, sample = rows["repeated"], rows["sample"]
     return Finding(
         id=identifier,
         text=(
             f"At the end, {size} on {results.main_corpus} has memorized {percent(repeated['fraction'])} of "
-            f"{repeated['rows']} rows chosen because they repeat, and {percent(sample['fraction'])} of "
-            f"{sample['rows']} sampled rows."
+            f"{repeated['sequences']} sequences chosen because they repeat, and {percent(sample['fraction'])} of "
+            f"{sample['sequences']} sampled sequences."
         ),
         numbers=rows,
         expectation=expectation,
@@ -192,8 +203,8 @@ def memorization_and_deduplication(results: Results) -> Finding:
     return Finding(
         id=identifier,
         text=(
-            f"Deduplication {verb} the memorized fraction of sampled rows, same size and seeds, {whole} to {reduced}: "
-            f"{listed(told)}. {_passes(results, whole, reduced)}"
+            f"Deduplication {verb} the memorized fraction of sampled sequences, same size and seeds, {whole} to "
+            f"{reduced}: {listed(told)}. {_passes(results, whole, reduced)}"
         ),
         numbers=sides,
         expectation=expectation,
@@ -202,19 +213,19 @@ def memorization_and_deduplication(results: Results) -> Finding:
 
 
 def _matched_total(results: Results, last: pd.DataFrame, size: str) -> dict[str, Any]:
-    """Seen sampled rows of a size, over the corpora and seeds that the smallest and the largest size both have."""
+    """Seen sampled sequences of a size, over the corpora and seeds that the smallest and the largest size both have."""
     keys = ["corpus", "init_seed", "data_seed"]
     sample = last[(last["chosen"] == "sample") & last["seen"]]
     ends = [sample[sample["size"] == end][keys].drop_duplicates() for end in (results.sizes[0], results.sizes[-1])]
     both = ends[0].merge(ends[1], on=keys)
     rows = sample[sample["size"] == size].merge(both, on=keys)
-    count, memorized = int(rows["rows"].sum()), int(rows["memorized"].sum())
-    return {"rows": count, "memorized": memorized, "fraction": memorized / count if count else 0.0}
+    count, memorized = int(rows["sequences"].sum()), int(rows["memorized"].sum())
+    return {"sequences": count, "memorized": memorized, "fraction": memorized / count if count else 0.0}
 
 
 def _total(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    count, memorized = sum(row["rows"] for row in rows), sum(row["memorized"] for row in rows)
-    return {"rows": count, "memorized": memorized, "fraction": memorized / count}
+    count, memorized = sum(row["sequences"] for row in rows), sum(row["memorized"] for row in rows)
+    return {"sequences": count, "memorized": memorized, "fraction": memorized / count}
 
 
 def _passes(results: Results, whole: str, reduced: str) -> str:

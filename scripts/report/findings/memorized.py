@@ -23,7 +23,7 @@ def all_findings(results: Results) -> list[Finding]:
 
 
 def small_predicts_large(results: Results) -> Finding:
-    """Rows that the smallest size has memorized at the end, against those of the largest, runs pooled."""
+    """Sequences that the smallest size has memorized at the end, against those of the largest, runs pooled."""
     expectation = "What a small model has memorized, a large one has too (precision), but much more besides (recall)."
     table = results.analyses["pairs"]
     small, large = results.sizes[0], results.sizes[-1]
@@ -31,59 +31,66 @@ def small_predicts_large(results: Results) -> Finding:
     chosen = table[(table["kind"] == "size") & table["predictor"].isin(ends[0]) & table["target"].isin(ends[1])]
     told, numbers = _pooled(chosen)
     if numbers:
-        text = f"Of the rows that {small} has memorized at the end, {large} has {told}."
+        text = f"Of the sequences that {small} has memorized at the end, {large} has {told}."
     elif chosen.empty:
-        text = "No run of the smallest size shares its rows and seeds with one of the largest."
+        text = "No run of the smallest size shares its sequences and seeds with one of the largest."
     else:
         nothing = small if not chosen["predicted"].sum() else large
         text = (
-            f"{nothing} has memorized none of the rows that {small} and {large} share, so neither predicts the other."
+            f"{nothing} has memorized none of the sequences that {small} and {large} share, so neither predicts "
+            "the other."
         )
     return Finding("small_predicts_large", text, numbers, expectation, _predicts(numbers))
 
 
 def early_predicts_final(results: Results) -> Finding:
-    """Memorized rows at the middle one of a run's compared checkpoints, against the last, runs pooled.
+    """Memorized sequences at the middle one of a run's compared checkpoints, against the last, runs pooled.
 
-    Of rows that both have seen.
+    Of sequences that both have seen.
     """
     expectation = "What is memorized early stays memorized (precision), but late training adds much (recall)."
     table = results.analyses["pairs"]
     table = table[(table["kind"] == "step") & table["predictor"].isin(set(results.runs["run"]))]
-    text = "No checkpoint before the last has seen a scored row."
+    text = "No checkpoint before the last has seen a scored sequence."
     if not table.empty:
-        text = "No row is memorized both before the last checkpoint and at it, so nothing is predicted."
+        text = "No sequence is memorized both before the last checkpoint and at it, so nothing is predicted."
     numbers: dict[str, float | int] = {}
     steps = sorted(set(table.loc[table["both"] > 0, "predictor_step"]))
     if steps:
         middle = int(steps[len(steps) // 2])
         told, numbers = _pooled(table[table["predictor_step"] == middle])
         text = (
-            f"Of the rows that were memorized at step {middle}, the last step has {told}; of rows that both have seen."
+            f"Of the sequences that were memorized at step {middle}, the last step has {told}; of sequences that both "
+            "have seen."
         )
         numbers["step"] = middle
     return Finding("early_predicts_final", text, numbers, expectation, _predicts(numbers))
 
 
 def training_order(results: Results) -> Finding:
-    """Memorized rows by window of training against rows that come independently, duplicates left out."""
-    expectation = "Memorized rows come as a Poisson process in training order: where a row stood matters little."
+    """Memorized sequences by window of training against sequences that come independently, duplicates left out."""
+    expectation = (
+        "Memorized sequences come as a Poisson process in training order: where a sequence stood matters little."
+    )
     table = results.analyses["order"]
     table = table[table["run"].isin(set(results.runs["run"])) & (table["duplicates"] == "excluded")].dropna()
     if table.empty:
-        text = "No run has memorized rows without duplicates in enough windows to test their order."
+        text = "No run has memorized sequences without duplicates in enough windows to test their order."
         return Finding("training_order_is_poisson", text, expectation=expectation)
     lowest = 3 * table[["dispersion_p", "ks_p", "lag_p"]].min(axis=1)  # of three tests
     against, alone = int((lowest < LOW_P / len(table)).sum()), int((lowest < LOW_P).sum())
     spread, told = table["dispersion"], f"{against} of {len(table)} runs at 5% over all tests"
     told += f", for {alone} at 5% over those of a run" if alone > against else ""
     text = (
-        f"Without duplicates, variance over mean of memorized rows a window of {_rows_a_window(table)} "
-        f"rows is {spread.min():.2f} to {spread.max():.2f} (1 of a Poisson process), with {table['mean'].mean():.2g} "
-        f"such rows a window in the mean; dispersion, bootstrapped KS or lag reject independent rows for {told}."
+        f"Without duplicates, variance over mean of memorized sequences a window of {_rows_a_window(table)} "
+        f"sequences is {spread.min():.2f} to {spread.max():.2f} (1 of a Poisson process), with "
+        f"{table['mean'].mean():.2g} such sequences per window in the mean; dispersion, bootstrapped KS or lag reject "
+        f"independent sequences for {told}."
     )
     few = table["mean"].mean() * table["windows"].mean() < 20
-    holds = False if against else (None if few or alone else True)  # sizes share their rows: one run alone may be right
+    holds = (
+        False if against else (None if few or alone else True)
+    )  # sizes share their sequences: one run alone may be right
     return Finding("training_order_is_poisson", text, {"runs": records(table)}, expectation, holds)
 
 
@@ -102,10 +109,10 @@ def canaries(results: Results) -> Finding:
     told, numbers, holds = [], {}, None
     for corpus in results.corpus_names:
         of_corpus = data[data["corpus"] == corpus]
-        sums = of_corpus.groupby("count")[["rows", "memorized"]].sum()
+        sums = of_corpus.groupby("count")[["sequences", "memorized"]].sum()
         if sums.empty:
             continue
-        fractions = (sums["memorized"] / sums["rows"]).to_dict()
+        fractions = (sums["memorized"] / sums["sequences"]).to_dict()
         numbers[corpus] = {str(count): fraction for count, fraction in fractions.items()}
         told.append(
             f"{corpus}: " + ", ".join(f"{percent(fraction)} of {count}x" for count, fraction in fractions.items())
@@ -119,9 +126,9 @@ def canaries(results: Results) -> Finding:
 def rises(sums: pd.DataFrame) -> bool | None:
     """`greater` for the trend of memorized fractions over the logarithm of how often (Cochran and Armitage).
 
-    `sums`: rows and memorized ones (not whole numbers where runs were averaged), by count.
+    `sums`: sequences and memorized ones (not whole numbers where runs were averaged), by count.
     """
-    rows, fraction = sums["rows"].to_numpy(float), sums["memorized"].sum() / sums["rows"].sum()
+    rows, fraction = sums["sequences"].to_numpy(float), sums["memorized"].sum() / sums["sequences"].sum()
     dose = np.log2(sums.index.to_numpy(float))
     dose -= (dose * rows).sum() / rows.sum()
     stderr = float(np.sqrt(fraction * (1 - fraction) * (rows * dose**2).sum()))
@@ -135,7 +142,7 @@ def scaling(results: Results) -> Finding:
     slopes = records(table[table["term"] == "slope"])
     if not slopes:
         return Finding(
-            "memorization_scaling", "Too few rows are memorized to fit their fraction against size or tokens."
+            "memorization_scaling", "Too few sequences are memorized to fit their fraction against size or tokens."
         )
     told = [
         f"{row['estimate']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f}) for ten times the {row['in']} "
@@ -143,21 +150,22 @@ def scaling(results: Results) -> Finding:
         for row in slopes
     ]
     text = (
-        f"Log-odds of a sampled row being memorized change by {listed(told)}; intervals of a bootstrap over rows, 95%."
+        f"Log-odds of a sampled sequence being memorized change by {listed(told)}; intervals of a bootstrap over "
+        "sequences, 95%."
     )
     return Finding("memorization_scaling", text, {"slopes": slopes})
 
 
 def rates(table: pd.DataFrame) -> dict[str, float | int]:
-    """Precision and recall of all pairs together, and `base`: the precision of rows taken at random."""
-    sums = table[["rows", "predicted", "memorized", "both"]].sum()
+    """Precision and recall of all pairs together, and `base`: the precision of sequences taken at random."""
+    sums = table[["sequences", "predicted", "memorized", "both"]].sum()
     return {
         "predicted": int(sums["predicted"]),
         "memorized": int(sums["memorized"]),
         "both": int(sums["both"]),
         "precision": float(sums["both"] / sums["predicted"]),
         "recall": float(sums["both"] / sums["memorized"]),
-        "base": float(sums["memorized"] / sums["rows"]),
+        "base": float(sums["memorized"] / sums["sequences"]),
     }
 
 
@@ -166,15 +174,15 @@ def _pooled(table: pd.DataFrame) -> tuple[str, dict[str, float | int]]:
         return "", {}
     found = rates(table)
     of_all = f"they are {percent(found['recall'])} of all that it has (recall)"
-    base = f"as against {percent(found['base'])} of all rows"
+    base = f"as against {percent(found['base'])} of all sequences"
     return f"{percent(found['precision'])} too (precision), {base}, and {of_all}", found
 
 
 def _predicts(numbers: dict[str, float | int]) -> bool | None:
     """Whether most of what is predicted comes true, and clearly more of it than of what is true was predicted.
 
-    Precision above recall alone would only say that the predicting checkpoint has memorized fewer rows. None where the
-    numbers don't tell one of the two.
+    Precision above recall alone would only say that the predicting checkpoint has memorized fewer sequences. None where
+    the numbers don't tell one of the two.
     """
     if not numbers:
         return None

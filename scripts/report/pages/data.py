@@ -35,7 +35,7 @@ def data_page(study: Study, corpora: Path, findings: list[dict[str, Any]]) -> st
             "in no corpus that was made here, nor does a near-duplicate of them."
         ),
         corpora=sorted(corpus_tables(corpora), key=lambda table: study.file.data.corpora[table[0]].deduplicated),
-        orders=order_rows(study),
+        orders=order_sequences(study),
         same_order=next(finding["text"] for finding in findings if finding["id"] == "same_order"),
         deduplication=in_words(study),
         clusters=cluster_rows(),
@@ -64,7 +64,7 @@ def _number(cell: str) -> str:
     return thousands(int(cell)) if cell else "not known"
 
 
-def order_rows(study: Study) -> list[list[str]]:
+def order_sequences(study: Study) -> list[list[str]]:
     """A row an order: what its manifest says, and the runs that read it."""
     readers: dict[tuple[str, int], list[str]] = {}
     for run in study.trained.values():
@@ -72,7 +72,9 @@ def order_rows(study: Study) -> list[list[str]]:
     rows = []
     for (corpus, seed), runs in readers.items():
         facts = manifest_facts(paths.order(corpus, seed) / "manifest.json", "order")
-        counts = [thousands(number) for number in (study.order_rows(corpus, seed), facts["rows"], facts["epochs"])]
+        counts = [
+            thousands(number) for number in (study.order_sequences(corpus, seed), facts["sequences"], facts["epochs"])
+        ]
         rows.append([corpus, str(seed), facts["layout"], *counts, facts["digest"][:16], ", ".join(runs)])
     return rows
 

@@ -35,10 +35,17 @@ MEMORIZATION_FIGURES = ("memorization_step", "memorization_size", "memorization_
                         "memorization_predict", "memorization_correlation", "memorization_histogram",
                         "memorization_order", "memorization_seen")  # fmt: skip
 ABOUT_MEMORIZATION = {
-    "memorization_grows_with_size", "memorization_grows_in_training", "unseen_rows", "repeated_text_is_memorized_more",
-    "deduplication_reduces_memorization", "canaries", "small_predicts_large", "early_predicts_final",
-    "training_order_is_poisson", "memorization_scaling",
-}  # fmt: skip
+    "memorization_grows_with_size",
+    "memorization_grows_in_training",
+    "unseen_sequences",
+    "repeated_text_is_memorized_more",
+    "deduplication_reduces_memorization",
+    "canaries",
+    "small_predicts_large",
+    "early_predicts_final",
+    "training_order_is_poisson",
+    "memorization_scaling",
+}
 COLUMNS = (
     ("run", False), ("size", False), ("corpus", False), ("init seed", True), ("data seed", True), ("parameters", True),
     ("tokens", True), ("training loss", True), ("held-out loss", True),

@@ -21,19 +21,19 @@ class Replay(Strict):
     models: Count = 1
     """Checkpoints that are converted, evaluated and scored for memorization again."""
     data_steps: Count = 8
-    """Updates whose rows are rebuilt from raw text, tokenizer and seed."""
+    """Updates whose sequences are rebuilt from raw text, tokenizer and seed."""
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.002
     """On another kind of device or other versions: largest distance between replayed and stored weights, as a fraction
     of the distance the weights went in that span. On the same kind bytes have to be equal."""
 
 
 class Recency(Strict):
-    """Loss of checkpoints on rows they just saw (Choi et al. 2023)."""
+    """Loss of checkpoints on sequences they just saw (Choi et al. 2023)."""
 
     runs: Count = 3
     """Runs that are looked at, drawn with audit.replay.seed; 0: none."""
-    rows: Annotated[int, Field(ge=8)] = 64
-    """Most rows just before each of their checkpoints."""
+    sequences: Annotated[int, Field(ge=8)] = 64
+    """Most sequences just before each of their checkpoints."""
     checkpoints: Annotated[int, Field(ge=3)] = 16
     """Most checkpoints of a run, evenly taken from those it saves after its warm-up, the last one always."""
 

@@ -1,4 +1,4 @@
-"""Models of the study file's `data`: from raw text or published tokens to rows in order."""
+"""Models of the study file's `data`: from raw text or published tokens to sequences in order."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ class Corpus(Strict):
 
 
 class Data(Strict):
-    """From raw text to rows."""
+    """From raw text to sequences."""
 
     components: Annotated[dict[Name, Component], Field(min_length=1)]
     """Kinds of text by name."""

@@ -20,8 +20,8 @@ class Export(Strict):
     """Steps to export; null: the last of each run."""
     quantizations: Annotated[list[Quantization], Field(min_length=1)]
     """A file each; f32 and f16 are not quantized."""
-    held_out_rows: Positive
-    """Rows of the held-out split, evenly spaced over it, that perplexity and agreement are taken on."""
+    held_out_sequences: Positive
+    """Sequences of the held-out split, evenly spaced over it, that perplexity and agreement are taken on."""
 
     @field_validator("quantizations")
     @classmethod

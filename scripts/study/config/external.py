@@ -28,9 +28,10 @@ class ExternalRun(Strict):
     size: str
     """Its size in the catalogue, or in `sizes`; what is fetched is held against it."""
     corpus: str
-    """What it was trained on. If that is one of data.corpora, memorization is scored on its rows; else it is a name."""
+    """What it was trained on. If that is one of data.corpora, memorization is scored on its sequences; else it is a
+    name."""
     seed: Seed = 1234
-    """Seed of its weights and of its row order."""
+    """Seed of its weights and of its sequence order."""
 
     @model_validator(mode="after")
     def _fits(self) -> ExternalRun:

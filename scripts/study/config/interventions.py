@@ -38,14 +38,15 @@ class Parent(Strict):
 
 
 class Intervention(Strict):
-    """A change of the rows a run reads, of its recipe, or of both; neither is a control that repeats its parent."""
+    """A change of the sequences a run reads, of its recipe, or of both; neither is a control that repeats its
+    parent."""
 
     parent: Parent
     transform: Literal["feminine-pronouns", "shuffled-tokens"] | None = None
     """feminine-pronouns: he, him, his, himself become she, her, her, herself (Biderman et al., 2023, section 4.1);
-    shuffled-tokens: the tokens of each row in a random order, a control that keeps how often each occurs."""
+    shuffled-tokens: the tokens of each sequence in a random order, a control that keeps how often each occurs."""
     between: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
-    """[after this step, up to this step]: whose steps read changed rows; null: all of the run's."""
+    """[after this step, up to this step]: whose steps read changed sequences; null: all of the run's."""
     training: dict[str, object] = {}
     """Changes of `training`: steps, learning_rate, optimizer."""
 
@@ -55,7 +56,7 @@ class Intervention(Strict):
             first, last = self.between
             if self.transform is None:
                 raise ValueError(
-                    "`between` says which rows a transform changes, and there is none; write: between: null"
+                    "`between` says which sequences a transform changes, and there is none; write: between: null"
                 )
             if not self.parent.step <= first < last:
                 raise ValueError(f"between must rise from parent.step on; write: between: [{self.parent.step}, {last}]")

@@ -37,11 +37,11 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_repeats_by_choice_is_not_counted_for_its_component() -> None:
     """The synthetic results hold 16 sampled rows and 4 repeated ones, all of one component."""
-    chosen, every = (by_group(Scored(made(memorization={"rows": rows}))) for rows in ("chosen", "all"))
+    chosen, every = (by_group(Scored(made(memorization={"sequences": rows}))) for rows in ("chosen", "all"))
     for found, rows in ((chosen, 16), (every, 20)):
-        assert set(found.loc[found["by"] == "component", "rows"]) == {rows}
+        assert set(found.loc[found["by"] == "component", "sequences"]) == {rows}
         of_count = found[(found["by"] == "count") & (found["run"] == found["run"].iloc[0])]
-        assert of_count["rows"].sum() == 20  # given its count, it does not matter why a row was chosen
+        assert of_count["sequences"].sum() == 20  # given its count, it does not matter why a row was chosen
 
 
 def test_runs_of_other_length_share_the_rows_that_both_samples_hold() -> None:

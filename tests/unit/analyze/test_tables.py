@@ -98,9 +98,9 @@ def test_memorized_rows_count_by_kind_and_seen() -> None:
     )
     rows = {(row["chosen"], row["seen"]): row for row in tables.memorized_rows(scored)}
     assert rows["sample", True] == {
-        "chosen": "sample", "seen": True, "rows": 2, "memorized": 1, "fraction": 0.5, "mean_score": 0.75,
+        "chosen": "sample", "seen": True, "sequences": 2, "memorized": 1, "fraction": 0.5, "mean_score": 0.75,
     }  # fmt: skip
-    assert rows["sample", False]["rows"] == rows["repeated", True]["memorized"] == 1
+    assert rows["sample", False]["sequences"] == rows["repeated", True]["memorized"] == 1
     assert ("repeated", False) not in rows
 
 

@@ -232,7 +232,7 @@ def study() -> Study:
 def history(rows: str, rates: list[float], applied: str = "") -> History:
     """A letter an update; 0 in `applied`: it was skipped."""
     lines = [
-        {"step": i + 1, "rows": row, "learning_rate": rate, "applied": int((applied or "1" * len(rows))[i])}
+        {"step": i + 1, "sequences": row, "learning_rate": rate, "applied": int((applied or "1" * len(rows))[i])}
         for i, (row, rate) in enumerate(zip(rows, rates, strict=True))
     ]
     return parse(lines)
@@ -389,7 +389,7 @@ def test_a_damaged_part_does_not_pass_for_a_sound_one(tmp_path: Path) -> None:
 def test_facts_between_steps_are_the_trainers() -> None:
     own = history("abc", [0.0, 0.2, 0.1], "101")
     assert own.facts(1, 3) == {
-        "rows": hashlib.sha256(b"bc").hexdigest(),
+        "sequences": hashlib.sha256(b"bc").hexdigest(),
         "updates_applied": 1,
         "updates_skipped": 1,
         "learning_rates": [0.1, 0.2],
@@ -413,7 +413,7 @@ def test_scores_of_memorization_agree_with_each_other() -> None:
     assert told([5, -1, 2, 2], None) == ["2 first misses are not from 0 to 4"]
     assert told([4, 0, 2, 2], [3, 4, 3, 3]) == ["2 scores contradict their first misses"]
     assert told([4, 0, 2, 1], [4, 0, 3, 2]) == [
-        "1 rows of equal text have another first miss", "1 rows of equal text have another score"
+        "1 sequences of equal text have another first miss", "1 sequences of equal text have another score"
     ]  # fmt: skip
 
 

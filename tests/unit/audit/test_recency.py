@@ -1,4 +1,4 @@
-"""Which checkpoint knows a window of rows best."""
+"""Which checkpoint knows a window of sequences best."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from scripts.audit.recency import recency
 from scripts.study.sampling import windows
 
-CHECKPOINTS, ROWS = 6, 64
+CHECKPOINTS, SEQUENCES = 6, 64
 
 
 def made_up(advantage: float, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Losses of six checkpoints that get better, on rows of different difficulty, lower on what they just saw."""
+    """Losses of six checkpoints that get better, on sequences of different difficulty, lower on what they just saw."""
     random = np.random.default_rng(seed)
-    window = np.repeat(np.arange(CHECKPOINTS), ROWS)
+    window = np.repeat(np.arange(CHECKPOINTS), SEQUENCES)
     losses = random.normal(4, 1, len(window)) - np.linspace(0, 1, CHECKPOINTS)[:, None]
     losses = losses + random.normal(0, 0.2, losses.shape)
     losses[window, np.arange(len(window))] -= advantage
@@ -43,7 +43,7 @@ def test_without_a_signal_there_is_no_alarm_and_no_claim_of_power(seed: int) -> 
     assert recency.power(losses, window)[0] == 0
 
 
-def test_rows_and_checkpoints_are_corrected_for() -> None:
+def test_sequences_and_checkpoints_are_corrected_for() -> None:
     losses, window = made_up(0.3)
     harder = losses + np.random.default_rng(3).normal(0, 5, losses.shape[1]) + np.arange(CHECKPOINTS)[:, None]
     assert recency.corrected(harder, window) == pytest.approx(recency.corrected(losses, window))

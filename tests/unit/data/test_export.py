@@ -1,4 +1,4 @@
-"""Export of the first steps' rows: the published format, resumed after a kill, nothing overwritten."""
+"""Export of the first steps' sequences: the published format, resumed after a kill, nothing overwritten."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_json, sha256_file
 from scripts.data import order
 from scripts.data.megatron.indexed import index_blocks
-from scripts.data.rows import Rows
+from scripts.data.sequences import Sequences
 from scripts.data.tools import export
 from tests.unit.view_corpus import make, text
 
@@ -30,8 +30,8 @@ Command = Callable[..., str]
 
 @pytest.fixture
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A corpus of 24 steps of 4 rows, 13 of which a run reads; its order has a digest every 7 rows."""
-    monkeypatch.setattr(order, "DIGEST_ROWS", 7)
+    """A corpus of 24 steps of 4 sequences, 13 of which a run reads; its order has a digest every 7 sequences."""
+    monkeypatch.setattr(order, "DIGEST_SEQUENCES", 7)
     monkeypatch.chdir(tmp_path)
     make([text(seed) for seed in range(12)])
     return tmp_path
@@ -47,22 +47,22 @@ def command(corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return run
 
 
-def test_an_export_is_the_preshuffled_file_of_the_rows(command: Command, corpus: Path) -> None:
-    assert "44 rows of 9 tokens" in command("--steps", "11", "--out", "made/out")
-    rows = Rows.open(Path("data/standard"), 1234)
+def test_an_export_is_the_preshuffled_file_of_the_sequences(command: Command, corpus: Path) -> None:
+    assert "44 sequences of 9 tokens" in command("--steps", "11", "--out", "made/out")
+    sequences = Sequences.open(Path("data/standard"), 1234)
     folder = Path("made/out")
     assert sorted(path.name for path in folder.iterdir()) == FILES
-    assert (folder / "document.bin").read_bytes() == rows.rows(0, 44).tobytes()
+    assert (folder / "document.bin").read_bytes() == sequences.sequences(0, 44).tobytes()
     assert (folder / "document.idx").read_bytes() == b"".join(index_blocks(np.full(44, 9), np.dtype("<u2")))
-    again = Rows.of_file(folder / "document")
+    again = Sequences.of_file(folder / "document")
     assert (len(again), again.sequence_length) == (44, 8)
-    assert again.rows(0, 44).tolist() == rows.rows(0, 44).tolist()
+    assert again.sequences(0, 44).tolist() == sequences.sequences(0, 44).tolist()
     subprocess.run(["sha256sum", "--check", "--strict", "sha256sum.txt"], cwd=folder, check=True, capture_output=True)
     content = manifest.verify(folder / manifest.NAME, "export")
     assert content["subject"] == {"corpus": "standard", "data_seed": 1234, "steps": 11}
     parent = "data/standard/order-1234/manifest.json"
     assert content["parents"] == {parent: sha256_file(Path(parent))}
-    assert (content["settings"]["rows"], content["settings"]["batch_size"]) == (44, 4)
+    assert (content["settings"]["sequences"], content["settings"]["batch_size"]) == (44, 4)
     assert list(folder.parent.iterdir()) == [folder]  # nothing of the work is left
 
 
@@ -70,7 +70,9 @@ def test_a_finished_export_is_left_alone(command: Command, corpus: Path) -> None
     command("--steps", "2", "--out", "out")
     before = (corpus / "out/document.bin").stat()
     assert "already this export" in command("--steps", "2", "--out", "out")
-    with pytest.raises(UserError, match=r"(?s)settings\.rows: 8 there, 12 asked.*subject\.steps: 2 there, 3 asked"):
+    with pytest.raises(
+        UserError, match=r"(?s)settings\.sequences: 8 there, 12 asked.*subject\.steps: 2 there, 3 asked"
+    ):
         command("--steps", "3", "--out", "out")
     assert (corpus / "out/document.bin").stat() == before
 
@@ -107,19 +109,19 @@ def test_a_corpus_that_changed_is_refused(command: Command, corpus: Path) -> Non
     path = corpus / "data/standard/tokens.bin"
     ids = np.fromfile(path, dtype=np.uint16)
     np.where(ids == ids[0], ids[1], ids).tofile(path)
-    with pytest.raises(UserError, match=r"order-1234/manifest\.json: rows \d+ to \d+ no longer have the digest"):
+    with pytest.raises(UserError, match=r"order-1234/manifest\.json: sequences \d+ to \d+ no longer have the digest"):
         command("--steps", "13", "--out", "out")
     assert not (corpus / "out").exists()
 
 
 def test_the_last_block_is_checked_whole(command: Command, corpus: Path) -> None:
     digests = np.load("data/standard/order-1234/digests.npy")
-    assert len(digests) == 14  # 96 rows, the last block has 5
+    assert len(digests) == 14  # 96 sequences, the last block has 5
     wrong = digests.copy()
-    wrong[7] ^= 1  # 49 to 55: 52 rows end within it
+    wrong[7] ^= 1  # 49 to 55: 52 sequences end within it
     np.save("data/standard/order-1234/digests.npy", wrong)
     command("--steps", "12", "--out", "out")
-    with pytest.raises(UserError, match="rows 49 to 55 no longer"):
+    with pytest.raises(UserError, match="sequences 49 to 55 no longer"):
         command("--steps", "13", "--out", "all")
 
 
@@ -158,7 +160,7 @@ def test_a_killed_export_goes_on_with_the_same_bytes(command: Command, corpus: P
         child = context.Process(target=slow_export, args=("out",))
         child.start()
         deadline = time.monotonic() + 20
-        while not (progress.exists() and read_json(progress)["progress"].get("rows", 0) >= 7 * enough):
+        while not (progress.exists() and read_json(progress)["progress"].get("sequences", 0) >= 7 * enough):
             assert time.monotonic() < deadline and child.is_alive()
             time.sleep(0.002)
         os.kill(child.pid or 0, signal.SIGKILL)
@@ -166,7 +168,7 @@ def test_a_killed_export_goes_on_with_the_same_bytes(command: Command, corpus: P
         assert not (corpus / "out").exists()
     with (corpus / ".out.work/draft/document.bin").open("ab") as data:
         data.write(b"torn")  # what a kill may leave behind the last commit
-    done = read_json(progress)["progress"]["rows"]
+    done = read_json(progress)["progress"]["sequences"]
     notes.unlink()
     child = context.Process(target=slow_export, args=("out",))
     child.start()

@@ -1,7 +1,7 @@
 """The keyed permutation: a plain reference, the properties of a permutation, and that it looks random."""
 
 import hashlib
-from collections import Feistel as Tally
+from collections import Counter as Tally
 
 import numpy as np
 import pytest
@@ -59,20 +59,20 @@ def test_known_values_never_change() -> None:
 
 
 @given(count=st.integers(1, 300), places=st.lists(st.integers(0, 10**6), max_size=20), seed=SEEDS)
-def test_a_place_has_its_row_whatever_is_asked_beside_it(count: int, places: list[int], seed: int) -> None:
+def test_a_place_has_its_sequence_whatever_is_asked_beside_it(count: int, places: list[int], seed: int) -> None:
     order = Feistel(seed, count, epochs=1)
-    together = order.rows_at(np.array(places, dtype=np.int64)).tolist()
-    assert together == [order.rows_at(np.array([place]))[0] for place in places]
+    together = order.sequences_at(np.array(places, dtype=np.int64)).tolist()
+    assert together == [order.sequences_at(np.array([place]))[0] for place in places]
     assert together == [reference(place % count, count, seed, place // count) for place in places]
 
 
 @given(count=st.integers(1, 100), epochs=st.integers(1, 4), seed=SEEDS)
-def test_every_epoch_has_every_row_once_and_gives_its_place(count: int, epochs: int, seed: int) -> None:
+def test_every_epoch_has_every_sequence_once_and_gives_its_place(count: int, epochs: int, seed: int) -> None:
     order = Feistel(seed, count, epochs)
-    rows = order.rows_at(np.arange(count * epochs)).reshape(epochs, count)
-    assert all(sorted(epoch) == list(range(count)) for epoch in rows.tolist())
+    sequences = order.sequences_at(np.arange(count * epochs)).reshape(epochs, count)
+    assert all(sorted(epoch) == list(range(count)) for epoch in sequences.tolist())
     for epoch, places in enumerate(order.places_of(np.arange(count))):
-        assert order.rows_at(places).tolist() == list(range(count))
+        assert order.sequences_at(places).tolist() == list(range(count))
         assert set((places // count).tolist()) == {epoch}
 
 
@@ -85,7 +85,7 @@ def test_seeds_and_epochs_have_orders_of_their_own() -> None:
 
 
 def test_small_permutations_come_about_equally_often() -> None:
-    """24 orders of 4 rows over 4800 seeds: chi-square with 23 degrees of freedom, 99.99th percentile 56.7."""
+    """24 orders of 4 sequences over 4800 seeds: chi-square with 23 degrees of freedom, 99.99th percentile 56.7."""
     found = Tally(tuple(permuted(np.arange(4), 4, round_keys(seed, 0)).tolist()) for seed in range(1, 4801))
     expected = 4800 / 24
     assert len(found) == 24

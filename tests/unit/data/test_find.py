@@ -1,4 +1,4 @@
-"""Finding texts: the token scan against decoding every document, and the steps that saw them against every row."""
+"""Finding texts: the token scan against decoding every document, and the steps that saw them against every sequence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scripts.common.errors import UserError
 from scripts.data.megatron import index_maps
 from scripts.data.megatron.indexed import Tokens, index_blocks
 from scripts.data.placement import Cut, Mapped
-from scripts.data.rows import Rows, placed
+from scripts.data.sequences import Sequences, placed
 from scripts.data.tokenizer import END_OF_TEXT, train
 from scripts.data.tools.find import find, search
 from scripts.data.tools.find.search import Occurrences, Searcher
@@ -192,12 +192,12 @@ def test_a_token_that_the_tokenizer_lacks_is_refused(vocabulary: Vocabulary, ids
 # --- which steps saw them -------------------------------------------------------------------------
 
 
-def order_of(sizes: list[int], length: int, layout: str, seed: int) -> Rows:
+def order_of(sizes: list[int], length: int, layout: str, seed: int) -> Sequences:
     tokens = tokens_of([[0] * size for size in sizes])
     if layout == "neox":
         samples = 2 * sum(sizes) // length  # needs two epochs or three
-        return Rows(tokens, Mapped(tokens, *index_maps.build_maps(tokens.sizes, length, samples, seed), length))
-    return Rows(tokens, placed("feistel", tokens, Path(), length, seed, epochs=2))
+        return Sequences(tokens, Mapped(tokens, *index_maps.build_maps(tokens.sizes, length, samples, seed), length))
+    return Sequences(tokens, placed("feistel", tokens, Path(), length, seed, epochs=2))
 
 
 def occurrences_of(spans: list[tuple[int, int, int]]) -> Occurrences:
@@ -207,10 +207,10 @@ def occurrences_of(spans: list[tuple[int, int, int]]) -> Occurrences:
     return Occurrences(zeros, document, begin, end, zeros)
 
 
-def slowly_seen(rows: Rows, span: tuple[int, int, int]) -> list[tuple[int, bool]]:
-    """(place, whole) of the rows that hold a span whole, or, for each copy that no row does, parts of it."""
+def slowly_seen(sequences: Sequences, span: tuple[int, int, int]) -> list[tuple[int, bool]]:
+    """(place, whole) of the sequences that hold a span whole, or, for each copy that no sequence does, parts of it."""
     document, begin, end = span
-    length, stream, places = rows.sequence_length, stream_of(rows), places_of(rows)
+    length, stream, places = sequences.sequence_length, stream_of(sequences), places_of(sequences)
     found = []
     for copy in [at for at, there in enumerate(stream) if there == (document, begin)]:
         touching = [k for k in places if k * length <= copy + end - begin - 1 and copy <= k * length + length]
@@ -219,22 +219,29 @@ def slowly_seen(rows: Rows, span: tuple[int, int, int]) -> list[tuple[int, bool]
     return sorted(found)
 
 
-def stream_of(rows: Rows) -> list[tuple[int, int]]:
+def stream_of(sequences: Sequences) -> list[tuple[int, int]]:
     """(document, token of it) of the whole stream."""
-    order = rows.placement.doc_idx.tolist() if isinstance(rows.placement, Mapped) else range(len(rows.tokens))
-    return [(document, token) for document in order for token in range(rows.tokens.sizes[document])]
+    order = (
+        sequences.placement.doc_idx.tolist()
+        if isinstance(sequences.placement, Mapped)
+        else range(len(sequences.tokens))
+    )
+    return [(document, token) for document in order for token in range(sequences.tokens.sizes[document])]
 
 
-def places_of(rows: Rows) -> dict[int, list[int]]:
-    """By row of the stream, the places it stands at; -1 for the one that NeoX loses and for what is left at the end."""
+def places_of(sequences: Sequences) -> dict[int, list[int]]:
+    """By sequence of the stream, the places it stands at; -1 for the one that NeoX loses and for what is left at the
+    end."""
     found: dict[int, list[int]] = {}
-    if isinstance(rows.placement, Mapped):
-        found = {row: [place] for place, row in enumerate(rows.placement.shuffle_idx.tolist())}
-        found = {row: [place if place < len(rows) else -1] for row, [place] in found.items()}
+    if isinstance(sequences.placement, Mapped):
+        found = {sequence: [place] for place, sequence in enumerate(sequences.placement.shuffle_idx.tolist())}
+        found = {sequence: [place if place < len(sequences) else -1] for sequence, [place] in found.items()}
     else:
-        assert isinstance(rows.placement, Cut)
-        for place, row in enumerate(rows.placement.numbering.rows_at(np.arange(len(rows))).tolist()):
-            found.setdefault(row, []).append(place)
+        assert isinstance(sequences.placement, Cut)
+        for place, sequence in enumerate(
+            sequences.placement.numbering.sequences_at(np.arange(len(sequences))).tolist()
+        ):
+            found.setdefault(sequence, []).append(place)
     return {**found, len(found): [-1]}
 
 
@@ -246,42 +253,42 @@ def places_of(rows: Rows) -> dict[int, list[int]]:
     seed=st.integers(1, 99),
     data=st.data(),
 )
-def test_steps_are_those_of_the_rows_of_the_stream(
+def test_steps_are_those_of_the_sequences_of_the_stream(
     sizes: list[int], length: int, layout: str, seed: int, data: st.DataObject
 ) -> None:
-    rows = order_of(sizes, length, layout, seed)
+    sequences = order_of(sizes, length, layout, seed)
     spans = []
     for _ in range(5):
         document = data.draw(st.sampled_from([number for number, size in enumerate(sizes) if size]))
         begin = data.draw(st.integers(0, sizes[document] - 1))
         spans.append((document, begin, data.draw(st.integers(begin + 1, sizes[document]))))
-    found = seen(rows, occurrences_of(spans))
+    found = seen(sequences, occurrences_of(spans))
     for number, span in enumerate(spans):
         mine = found.occurrence == number
         places = zip(found.place[mine].tolist(), found.whole[mine].tolist(), strict=True)
-        assert sorted(places) == slowly_seen(rows, span)  # a row may hold two copies
+        assert sorted(places) == slowly_seen(sequences, span)  # a sequence may hold two copies
 
 
-def test_a_document_of_known_rows() -> None:
-    """One document of 17 tokens in rows of 8 + 1: samples [0, 8] and [8, 16], the last of which NeoX loses."""
+def test_a_document_of_known_sequences() -> None:
+    """One document of 17 tokens in sequences of 8 + 1: samples [0, 8] and [8, 16], the last of which NeoX loses."""
     tokens = tokens_of([[0] * 26])
     maps = (
         np.zeros(1, np.int32),
         np.array([[0, 0], [0, 8], [0, 16], [0, 24]], np.int32),
         np.array([1, 0, 2], np.uint32),
     )
-    rows = Rows(tokens, Mapped(tokens, *maps, 8))
+    sequences = Sequences(tokens, Mapped(tokens, *maps, 8))
     cases = {
         (0, 3): [(1, True)],
         (7, 9): [(1, True)],  # its last token is also the first of place 0, which cuts nothing
         (8, 9): [(0, True), (1, True)],  # the shared token by itself is whole in both
         (8, 10): [(0, True)],
         (6, 11): [(0, False), (1, False)],
-        (15, 18): [(0, False)],  # the rest is in the row that NeoX loses
+        (15, 18): [(0, False)],  # the rest is in the sequence that NeoX loses
         (17, 19): [],
         (0, 26): [(0, False), (1, False)],
     }
-    found = seen(rows, occurrences_of([(0, begin, end) for begin, end in cases]))
+    found = seen(sequences, occurrences_of([(0, begin, end) for begin, end in cases]))
     for number, wanted in enumerate(cases.values()):
         mine = found.occurrence == number
         assert list(zip(found.place[mine].tolist(), found.whole[mine].tolist(), strict=True)) == wanted
@@ -295,7 +302,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        make([text(seed) for seed in range(3)] + ["banana aa"], steps=110)  # 440 rows: several epochs
+        make([text(seed) for seed in range(3)] + ["banana aa"], steps=110)  # 440 sequences: several epochs
     return folder
 
 
@@ -310,9 +317,9 @@ def command(corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return run
 
 
-def test_everything_found_is_what_the_rows_hold(command: Command, corpus: Path, tmp_path: Path) -> None:
+def test_everything_found_is_what_the_sequences_hold(command: Command, corpus: Path, tmp_path: Path) -> None:
     tokenizer = Tokenizer.from_file(str(corpus / "data/tokenizer/tokenizer.json"))
-    rows = Rows.open(corpus / "data/standard", 1234)
+    sequences = Sequences.open(corpus / "data/standard", 1234)
     (tmp_path / "terms.txt").write_text("cafe\u0301\naa\n\nno such text\n", encoding="utf-8")
     paths = [str(tmp_path / name) for name in ("found.json", "counts.csv", "terms.txt")]
     told = command(
@@ -327,42 +334,53 @@ def test_everything_found_is_what_the_rows_hold(command: Command, corpus: Path, 
         4,
         99,
     )
-    wanted = {term: slowly(tokenizer, rows.tokens, term, False) for term in terms}
+    wanted = {term: slowly(tokenizer, sequences.tokens, term, False) for term in terms}
     for each in content["terms"]:
         found = wanted[each["term"]]
         mine = [hit for hit in content["occurrences"] if hit["term"] == each["term"]]
         assert (each["occurrences"], each["documents"]) == (len(found), len({document for document, *_ in found}))
         assert [hit["document"] for hit in mine] == [document for document, *_ in found]
         for hit, (document, begin, end) in zip(mine, found, strict=True):
-            content_text = tokenizer.decode(rows.tokens[document].tolist(), skip_special_tokens=False)
+            content_text = tokenizer.decode(sequences.tokens[document].tolist(), skip_special_tokens=False)
             assert hit["text"] == content_text[begin:end] == each["term"]
             assert content_text[:begin].endswith(hit["before"]) and content_text[end:].startswith(hit["after"])
             assert len(hit["before"]) == min(begin, 40) or begin > 40 > len(hit["before"]) > 20
             assert (hit["component"], hit["origin"]) == (("even", "odd")[document % 2], f"<file>#{document}")
-            sightings = sorted((row["place"], row["whole"]) for row in hit["seen"])
-            assert sightings == [s for s in slowly_seen(rows, (document, hit["begin"], hit["end"])) if s[0] < 4 * 99]
-            assert all(row["step"] == row["place"] // 4 + 1 for row in hit["seen"])
-        assert each["seen"] == sum(row["whole"] for hit in mine for row in hit["seen"])
-        assert each["cut"] == sum(not row["whole"] for hit in mine for row in hit["seen"])
+            sightings = sorted((sequence["place"], sequence["whole"]) for sequence in hit["seen"])
+            assert sightings == [
+                s for s in slowly_seen(sequences, (document, hit["begin"], hit["end"])) if s[0] < 4 * 99
+            ]
+            assert all(sequence["step"] == sequence["place"] // 4 + 1 for sequence in hit["seen"])
+        assert each["seen"] == sum(sequence["whole"] for hit in mine for sequence in hit["seen"])
+        assert each["cut"] == sum(not sequence["whole"] for hit in mine for sequence in hit["seen"])
     counts = list(csv.DictReader(Path(paths[1]).read_text(encoding="utf-8").splitlines()))
-    assert [int(row["step"]) for row in counts if row["term"] == "aa"] == [0, 1, 2, 4, 8, 16, 32, 64]  # saved, to 99
-    for row in counts:
+    assert [int(sequence["step"]) for sequence in counts if sequence["term"] == "aa"] == [
+        0,
+        1,
+        2,
+        4,
+        8,
+        16,
+        32,
+        64,
+    ]  # saved, to 99
+    for sequence in counts:
         places = [
             s["place"]
             for hit in content["occurrences"]
-            if hit["term"] == row["term"]
+            if hit["term"] == sequence["term"]
             for s in hit["seen"]
             if s["whole"]
         ]
-        assert int(row["count"]) == sum(place < 4 * int(row["step"]) for place in places)
-    assert max(int(row["count"]) for row in counts) > 10
+        assert int(sequence["count"]) == sum(place < 4 * int(sequence["step"]) for place in places)
+    assert max(int(sequence["count"]) for sequence in counts) > 10
     total = sum(len(found) for found in wanted.values())
     assert f"3 of {total} occurrences shown" in told
     seen_by_99 = content["terms"][0]["seen"]
     assert re.search(rf"│ banana +│ +{len(wanted['banana'])} │ +\d+ │ +{seen_by_99} │", told)
 
 
-def test_counts_at_the_last_step_are_those_of_all_rows(command: Command, tmp_path: Path) -> None:
+def test_counts_at_the_last_step_are_those_of_all_sequences(command: Command, tmp_path: Path) -> None:
     command("the", "--counts", str(tmp_path / "counts.csv"), "--json", str(tmp_path / "found.json"))
     content = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     last = (tmp_path / "counts.csv").read_text().splitlines()[-1]
@@ -401,14 +419,14 @@ def test_counts_need_a_study(corpus: Path, monkeypatch: pytest.MonkeyPatch, tmp_
     with pytest.raises(UserError, match="saved steps"):
         find.main()
     monkeypatch.setattr(sys, "argv", ["find", END_OF_TEXT, *options, "--json", str(tmp_path / "found.json")])
-    find.main()  # documents are rows there, and no row border is inside one
+    find.main()  # documents are sequences there, and no sequence border is inside one
     assert json.loads((tmp_path / "found.json").read_text())["terms"][0]["seen"] == 18
 
 
 def test_a_document_counts_once_however_the_pass_is_cut() -> None:
     tally = Tally(2, [8])
-    rows = order_of([30], 8, "feistel", 1)
+    sequences = order_of([30], 8, "feistel", 1)
     for begin in (1, 4, 9):
         part = Occurrences(*(np.array([value]) for value in (0, 0, begin, begin + 1, 0)))
-        tally.add(part, seen(rows, part))
+        tally.add(part, seen(sequences, part))
     assert tally.occurrences.tolist() == [3, 0] and tally.documents.tolist() == [1, 0]

@@ -13,7 +13,7 @@ from scripts.data.megatron.index_maps import (
     build_sample_idx,
     build_shuffle_idx,
     epochs_needed,
-    rows_to_build,
+    sequences_to_build,
 )
 
 # lengths of documents, empty ones included; at least one has a token
@@ -29,7 +29,7 @@ def small_blocks() -> object:
 
 
 def walk(sizes: list[int], doc_idx: list[int], sequence_length: int, samples: int) -> list[tuple[int, int]]:
-    """The walk as told in words: every row takes sequence_length + 1 tokens, the next starts at its last one."""
+    """The walk as told in words: every sequence takes sequence_length + 1 tokens, the next starts at its last one."""
     places = [(0, 0)]
     at, offset = 0, 0
     for _ in range(samples):
@@ -48,7 +48,7 @@ def walk(sizes: list[int], doc_idx: list[int], sequence_length: int, samples: in
 
 def test_the_published_orders_have_the_published_numbers() -> None:
     """From the published files: 207,170,414,058 tokens deduplicated; 649 MB of uint32 shuffle_idx for the Pile."""
-    assert rows_to_build(143_000 * 1024) == 147_164_160
+    assert sequences_to_build(143_000 * 1024) == 147_164_160
     assert epochs_needed(207_170_414_058, 2048, 147_164_160) == 2  # deduplicated Pile
     assert (2 * 207_170_414_058 - 1) // 2048 == 202_314_857
     assert round(143_000 * 1024 / 202_314_857, 4) == 0.7238  # the fraction of them that is read
@@ -72,14 +72,16 @@ def test_sample_idx_is_the_walk(sizes: list[int], sequence_length: int, epochs: 
     found = build_sample_idx(np.array(sizes, dtype=np.int32), doc_idx, sequence_length, tokens)
     assert found.dtype == np.int32
     wanted = walk(sizes, doc_idx.tolist(), sequence_length, (tokens - 1) // sequence_length)
-    assert [tuple(row) for row in found.tolist()] == wanted
+    assert [tuple(sequence) for sequence in found.tolist()] == wanted
 
 
 @settings(deadline=None)
-@given(sizes=LENGTHS, sequence_length=st.integers(1, 9), rows=st.integers(1, 20), seed=st.integers(1, 1000))
-def test_maps_are_made_by_one_legacy_generator(sizes: list[int], sequence_length: int, rows: int, seed: int) -> None:
-    doc_idx, sample_idx, shuffle_idx = build_maps(np.array(sizes, np.int32), sequence_length, rows, seed)
-    samples = rows_to_build(rows)
+@given(sizes=LENGTHS, sequence_length=st.integers(1, 9), sequences=st.integers(1, 20), seed=st.integers(1, 1000))
+def test_maps_are_made_by_one_legacy_generator(
+    sizes: list[int], sequence_length: int, sequences: int, seed: int
+) -> None:
+    doc_idx, sample_idx, shuffle_idx = build_maps(np.array(sizes, np.int32), sequence_length, sequences, seed)
+    samples = sequences_to_build(sequences)
     epochs = next(e for e in range(1, 1000) if (e * sum(sizes) - 1) // sequence_length >= samples)
     random = np.random.RandomState(seed)  # the same one for both shuffles, documents first
     documents = np.tile(np.arange(len(sizes), dtype=np.int32), epochs)
@@ -121,5 +123,5 @@ def test_more_documents_than_int32_counts_are_refused() -> None:
 
 
 def test_a_corpus_without_tokens_is_refused() -> None:
-    with pytest.raises(ValueError, match="no rows"):
+    with pytest.raises(ValueError, match="no sequences"):
         epochs_needed(0, 10, 5)

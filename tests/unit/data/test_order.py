@@ -24,7 +24,7 @@ from scripts.common.growing import Growing
 from scripts.data import order
 from scripts.data.megatron.indexed import write_tokens
 from scripts.data.order import known_order, write_order
-from scripts.data.rows import Rows
+from scripts.data.sequences import Sequences
 from scripts.data.tools import cache_names
 from scripts.operate.trained import check_orders
 from scripts.study import fingerprints
@@ -38,13 +38,13 @@ def small_blocks() -> object:
     """Every loop over blocks has several of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cache_names, "BLOCK", 5)
-        patch.setattr(order, "DIGEST_ROWS", 7)
+        patch.setattr(order, "DIGEST_SEQUENCES", 7)
         patch.setattr(order, "BLOCKS_TOGETHER", 2)
         yield
 
 
 def study_of(change: Callable[[dict[str, Any]], object] = lambda content: None) -> Study:
-    """One run, pythia-160k of seed 1234: 13 steps of 4 rows of 8 tokens of corpus `standard`."""
+    """One run, pythia-160k of seed 1234: 13 steps of 4 sequences of 8 tokens of corpus `standard`."""
     content: dict[str, Any] = copy.deepcopy(read_yaml(ROOT / "config.yaml"))
     content["runs"] = [{"sizes": ["160k"], "corpora": ["standard"], "seeds": [1234], "vary": "both"}]
     content["training"] |= {"sequence_length": 8, "batch_size": 4, "steps": 13}
@@ -84,7 +84,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[in
     return write
 
 
-SIZES = [30, 1, 0, 44, 25, 80, 7, 13]  # 200 tokens, 24 whole rows
+SIZES = [30, 1, 0, 44, 25, 80, 7, 13]  # 200 tokens, 24 whole sequences
 
 
 def make(study: Study) -> dict[str, Any]:
@@ -107,22 +107,24 @@ def test_the_order_folder_says_what_it_holds(mode: str, corpus: Callable[[list[i
     assert content["facts"] == facts
     assert content["settings"]["order"] == facts["layout"] == mode
     assert (facts["documents"], facts["tokens"], facts["epochs"]) == (8, 200, 3)
-    assert facts["rows"] == {"neox": (3 * 200 - 1) // 8 - 1, "feistel": 3 * 24}[mode]
+    assert facts["sequences"] == {"neox": (3 * 200 - 1) // 8 - 1, "feistel": 3 * 24}[mode]
     assert not list(folder.glob(".order*"))
 
 
 @pytest.mark.parametrize("mode", ["neox", "feistel"])
-def test_digests_are_those_of_the_rows_in_blocks(mode: str, corpus: Callable[[list[int]], Path]) -> None:
+def test_digests_are_those_of_the_sequences_in_blocks(mode: str, corpus: Callable[[list[int]], Path]) -> None:
     folder = corpus(SIZES)
     facts = make(study_of(feistel if mode == "feistel" else lambda content: None))
-    count = facts["rows"]  # of three epochs, where the run reads 52
-    rows = Rows.open(folder, 1234).rows(0, count)
-    wanted = [hashlib.sha256(rows[start : start + 7].astype("<u2").tobytes()).digest() for start in range(0, count, 7)]
+    count = facts["sequences"]  # of three epochs, where the run reads 52
+    sequences = Sequences.open(folder, 1234).sequences(0, count)
+    wanted = [
+        hashlib.sha256(sequences[start : start + 7].astype("<u2").tobytes()).digest() for start in range(0, count, 7)
+    ]
     digests = np.load(folder / "order-1234/digests.npy")
     assert (digests.dtype, digests.shape) == (np.uint8, (-(-count // 7), 32))
     assert digests.tobytes() == b"".join(wanted)
     assert facts["digest"] == hashlib.sha256(b"".join(wanted)).hexdigest()
-    assert facts["digest_block_rows"] == 7
+    assert facts["digest_block_sequences"] == 7
 
 
 def test_the_order_of_a_seed_is_the_same_for_every_size_and_runtime(corpus: Callable[[list[int]], Path]) -> None:
@@ -146,10 +148,10 @@ def test_the_order_of_a_seed_is_the_same_for_every_size_and_runtime(corpus: Call
         make(study_of(change))
         found.add((folder / "order-1234/manifest.json").read_bytes())
     assert len(found) == 1
-    rows = Rows.open(folder, 1234)
+    sequences = Sequences.open(folder, 1234)
     for together in (1, 5, 52):  # in whatever portions it is read
-        portions = [rows.rows(start, min(start + together, 52)) for start in range(0, 52, together)]
-        assert np.concatenate(portions).tolist() == rows.rows(0, 52).tolist()
+        portions = [sequences.sequences(start, min(start + together, 52)) for start in range(0, 52, together)]
+        assert np.concatenate(portions).tolist() == sequences.sequences(0, 52).tolist()
 
 
 def die_at_second_commit(study: Study) -> None:
@@ -185,14 +187,14 @@ def test_a_killed_digest_goes_on_where_it_was(
     blocks: list[int] = []
     original = order.block_digest
 
-    def counted(rows: Rows, block: int, count: int) -> bytes:
+    def counted(sequences: Sequences, block: int, count: int) -> bytes:
         blocks.append(block)
-        return original(rows, block, count)
+        return original(sequences, block, count)
 
     monkeypatch.setattr(order, "block_digest", counted)
     monkeypatch.setattr(order, "write_maps", lambda *arguments: pytest.fail("the maps were there"))
     make(study)
-    assert sorted(blocks) == list(range(2, -(-len(Rows.open(folder, 1234)) // 7)))
+    assert sorted(blocks) == list(range(2, -(-len(Sequences.open(folder, 1234)) // 7)))
     assert (folder / "order-1234/manifest.json").read_bytes() == whole
     assert not list(folder.glob("**/.*"))
 
@@ -221,9 +223,9 @@ def test_more_epochs_than_allowed_are_refused(mode: str, corpus: Callable[[list[
 
     with pytest.raises(UserError) as caught:
         make(study_of(at_most(2)))
-    more = " (GPT-NeoX lays out half a percent more rows than asked)" if mode == "neox" else ""
+    more = " (GPT-NeoX lays out half a percent more sequences than asked)" if mode == "neox" else ""
     assert str(caught.value) == (
-        f"corpus standard: pythia-160k asks for 52 rows of 8 tokens; its 200 tokens give them in 3 epochs{more}\n"
+        f"corpus standard: pythia-160k asks for 52 sequences of 8 tokens; its 200 tokens give them in 3 epochs{more}\n"
         "data.max_epochs: 2 is not allowed\n"
         "  allowed: 3 or more; or more text, or fewer steps\n"
         "  write:   max_epochs: 3"
@@ -232,11 +234,11 @@ def test_more_epochs_than_allowed_are_refused(mode: str, corpus: Callable[[list[
     assert make(study_of(at_most(3)))["epochs"] == 3
 
 
-def test_too_little_text_for_a_row_is_refused(corpus: Callable[[list[int]], Path]) -> None:
+def test_too_little_text_for_a_sequence_is_refused(corpus: Callable[[list[int]], Path]) -> None:
     for sizes in ([8], [0, 0]):
         corpus(sizes)
         for change in (lambda content: None, feistel):
-            with pytest.raises(UserError, match=f"a corpus of {sum(sizes)} tokens has no row of 9"):
+            with pytest.raises(UserError, match=f"a corpus of {sum(sizes)} tokens has no sequence of 9"):
                 make(study_of(change))
 
 
@@ -260,18 +262,18 @@ def test_a_preshuffled_corpus_is_read_in_its_own_order(corpus: Callable[[list[in
     folder = corpus([9] * 60)
     for change in (published, external_feistel):
         facts = make(study_of(change))
-        assert (facts["layout"], facts["epochs"], facts["rows"]) == ("preshuffled", 1, 60)
-        rows = Rows.open(folder, 1234)
-        assert rows.rows(0, 60).ravel().tolist() == rows.tokens.flat.tolist()
+        assert (facts["layout"], facts["epochs"], facts["sequences"]) == ("preshuffled", 1, 60)
+        sequences = Sequences.open(folder, 1234)
+        assert sequences.sequences(0, 60).ravel().tolist() == sequences.tokens.flat.tolist()
     assert make(study_of())["layout"] == "neox"  # documents made here may happen to be equally long
 
 
-def test_a_preshuffled_corpus_of_other_rows_is_refused(corpus: Callable[[list[int]], Path]) -> None:
+def test_a_preshuffled_corpus_of_other_sequences_is_refused(corpus: Callable[[list[int]], Path]) -> None:
     corpus([12] * 60)
-    with pytest.raises(UserError, match=r"tokens\.idx: .* rows of 12 tokens, which are for sequence_length 11"):
+    with pytest.raises(UserError, match=r"tokens\.idx: .* sequences of 12 tokens, which are for sequence_length 11"):
         make(study_of(published))
     corpus([9] * 51)
-    with pytest.raises(UserError, match=r"file of 51 rows, pythia-160k asks for 52; .* at most 51"):
+    with pytest.raises(UserError, match=r"file of 51 sequences, pythia-160k asks for 52; .* at most 51"):
         make(study_of(published))
 
 
@@ -290,13 +292,13 @@ def test_a_second_seed_of_a_preshuffled_corpus_is_refused(corpus: Callable[[list
 
 def test_an_order_too_short_for_a_run_is_refused_at_the_start(corpus: Callable[[list[int]], Path]) -> None:
     corpus(SIZES)
-    make(study_of())  # 13 steps; three epochs hold 73 rows
+    make(study_of())  # 13 steps; three epochs hold 73 sequences
 
     def steps(count: int) -> Study:
         return study_of(lambda content: content["training"].update(steps=count))
 
     check_orders(steps(18), Path())
-    with pytest.raises(UserError, match=r"order-1234 holds 73 rows, and a run of standard reads 76\n.*: rm data/"):
+    with pytest.raises(UserError, match=r"order-1234 holds 73 sequences, and a run of standard reads 76\n.*: rm data/"):
         check_orders(steps(19), Path())
 
 

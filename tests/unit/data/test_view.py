@@ -1,4 +1,4 @@
-"""The viewer: which rows a step is, their ids, their text in the terminal and on a page, and what it refuses."""
+"""The viewer: which sequences a step is, their ids, their text in the terminal and on a page, and what it refuses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_json
 from scripts.data.megatron.indexed import bin_path, idx_path, index_blocks
-from scripts.data.rows import Rows
+from scripts.data.sequences import Sequences
 from scripts.data.tokenizer import train
 from scripts.data.tools.view import view
 from scripts.data.tools.view.page import page_of
@@ -56,11 +56,11 @@ def command(corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return run
 
 
-def rows_of(corpus: Path) -> Rows:
-    return Rows.open(corpus / "data/standard", 1234)
+def rows_of(corpus: Path) -> Sequences:
+    return Sequences.open(corpus / "data/standard", 1234)
 
 
-# --- which rows ---------------------------------------------------------------------------------
+# --- which sequences ---------------------------------------------------------------------------------
 
 
 @given(
@@ -68,9 +68,9 @@ def rows_of(corpus: Path) -> Rows:
 )
 def test_places_are_those_of_the_steps(start: int, length: int, batch: int, size: int, data: st.DataObject) -> None:
     first = data.draw(st.integers(0, batch - 1))
-    rows = range(first, data.draw(st.integers(first + 1, batch)))
-    places = list(view.spans(range(start, start + length), rows, batch))
-    wanted = [step * batch + row for step in range(start, start + length) for row in rows]
+    sequences = range(first, data.draw(st.integers(first + 1, batch)))
+    places = list(view.spans(range(start, start + length), sequences, batch))
+    wanted = [step * batch + sequence for step in range(start, start + length) for sequence in sequences]
     assert [place for span in places for place in span] == wanted
     parts = list(view.blocks(places, size))
     assert [place for part in parts for place in part] == wanted and max(map(len, parts)) <= size
@@ -87,7 +87,7 @@ def test_steps_mean_what_the_checkpoint_reads_next() -> None:
 def test_spans() -> None:
     assert span_of("--steps", "512:514", 600) == range(512, 514)
     assert span_of("--steps", "7", 600) == range(7, 8)
-    assert (span_of("--rows", ":3", 5), span_of("--rows", "3:", 5)) == (range(0, 3), range(3, 5))
+    assert (span_of("--sequences", ":3", 5), span_of("--sequences", "3:", 5)) == (range(0, 3), range(3, 5))
     for wrong in ("5:5", "6:5", "-1:2", "0:601", "x", "1:2:3", ""):
         with pytest.raises(UserError, match="--steps"):
             span_of("--steps", wrong, 600)
@@ -96,44 +96,44 @@ def test_spans() -> None:
 # --- ids ------------------------------------------------------------------------------------------
 
 
-def test_ids_are_the_rows_as_numpy_would_save_them(corpus: Path, command: Command, tmp_path: Path) -> None:
-    told = command(*STUDY, "--steps", "5:8", "--ids", str(tmp_path / "rows.npy"))
-    rows = rows_of(corpus).rows(20, 32)
-    assert rows.dtype == np.uint16 and rows.shape == (12, 9)
-    np.save(tmp_path / "wanted.npy", rows)
-    assert (tmp_path / "rows.npy").read_bytes() == (tmp_path / "wanted.npy").read_bytes()
-    assert "12 rows of standard, data seed 1234" in told and "checkpoint step 5 reads next" in told
-    command(*STUDY, "--steps", "5:7", "--rows", "1:3", "--ids", str(tmp_path / "some.npy"))
-    assert np.load(tmp_path / "some.npy").tolist() == rows[[1, 2, 5, 6]].tolist()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.npy", "some.npy", "wanted.npy"]
+def test_ids_are_the_sequences_as_numpy_would_save_them(corpus: Path, command: Command, tmp_path: Path) -> None:
+    told = command(*STUDY, "--steps", "5:8", "--ids", str(tmp_path / "sequences.npy"))
+    sequences = rows_of(corpus).sequences(20, 32)
+    assert sequences.dtype == np.uint16 and sequences.shape == (12, 9)
+    np.save(tmp_path / "wanted.npy", sequences)
+    assert (tmp_path / "sequences.npy").read_bytes() == (tmp_path / "wanted.npy").read_bytes()
+    assert "12 sequences of standard, data seed 1234" in told and "checkpoint step 5 reads next" in told
+    command(*STUDY, "--steps", "5:7", "--sequences", "1:3", "--ids", str(tmp_path / "some.npy"))
+    assert np.load(tmp_path / "some.npy").tolist() == sequences[[1, 2, 5, 6]].tolist()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sequences.npy", "some.npy", "wanted.npy"]
 
 
 def test_ids_of_any_range_take_the_same_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(view, "BLOCK_TOKENS", 1 << 15)
-    prefix = preshuffled(tmp_path, rows=2000, width=2049)
-    rows = Rows.of_file(prefix)
-    view.write_ids(tmp_path / "warm.npy", rows, [range(1)])
+    prefix = preshuffled(tmp_path, sequences=2000, width=2049)
+    sequences = Sequences.of_file(prefix)
+    view.write_ids(tmp_path / "warm.npy", sequences, [range(1)])
     tracemalloc.start()
-    view.write_ids(tmp_path / "rows.npy", rows, [range(2000)])
+    view.write_ids(tmp_path / "sequences.npy", sequences, [range(2000)])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (tmp_path / "rows.npy").stat().st_size == 128 + 2000 * 2049 * 2
+    assert (tmp_path / "sequences.npy").stat().st_size == 128 + 2000 * 2049 * 2
     assert peak < 1 << 20  # of 8 MB
 
 
-def preshuffled(folder: Path, rows: int, width: int) -> Path:
-    """A token file of rows that are all token 0 and take no space."""
+def preshuffled(folder: Path, sequences: int, width: int) -> Path:
+    """A token file of sequences that are all token 0 and take no space."""
     prefix = folder / "document"
     with bin_path(prefix).open("wb") as handle:
-        handle.truncate(rows * width * 2)
-    idx_path(prefix).write_bytes(b"".join(index_blocks(np.full(rows, width), np.dtype("<u2"))))
+        handle.truncate(sequences * width * 2)
+    idx_path(prefix).write_bytes(b"".join(index_blocks(np.full(sequences, width), np.dtype("<u2"))))
     return prefix
 
 
 def test_a_preshuffled_file_needs_no_study(corpus: Path, command: Command, tmp_path: Path) -> None:
-    prefix = str(preshuffled(tmp_path, rows=10, width=9))
-    command("--tokens", prefix, "--batch-size", "3", "--steps", "2:3", "--ids", str(tmp_path / "rows.npy"))
-    assert np.load(tmp_path / "rows.npy").shape == (3, 9)
+    prefix = str(preshuffled(tmp_path, sequences=10, width=9))
+    command("--tokens", prefix, "--batch-size", "3", "--steps", "2:3", "--ids", str(tmp_path / "sequences.npy"))
+    assert np.load(tmp_path / "sequences.npy").shape == (3, 9)
     with pytest.raises(UserError, match="a part of 0:3"):  # a fourth batch would be cut short
         command("--tokens", prefix, "--batch-size", "3", "--steps", "3:4")
     with pytest.raises(UserError, match="leave out --study and --corpus"):
@@ -183,35 +183,43 @@ def test_a_token_that_the_tokenizer_lacks_is_refused(corpus: Path, command: Comm
     path = tmp_path / "tokenizer.json"
     path.write_text(train(["the theme"] * 9, 270).to_str())
     with pytest.raises(UserError, match=r"tokens 0 to 269; the corpus was made with another tokenizer"):
-        command(*STUDY, "--steps", "0:13", "--rows", "0:4", "--tokenizer", str(path))
+        command(*STUDY, "--steps", "0:13", "--sequences", "0:4", "--tokenizer", str(path))
 
 
 def test_pieces_are_the_documents_text(corpus: Path) -> None:
-    rows = rows_of(corpus)
+    sequences = rows_of(corpus)
     vocabulary = Vocabulary.read(corpus / "data/tokenizer/tokenizer.json")
-    source = view.Source(rows, 4, 13, [], "standard", 1234)
-    shown = view.shown_rows(source, vocabulary, range(30))
-    assert [(row.iteration, row.row) for row in shown[:5]] == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)]
-    for row in shown:
-        assert sum(piece.end - piece.begin for piece in row.pieces) == 9
-        for piece in row.pieces:
-            ids = rows.tokens[piece.document]
+    source = view.Source(sequences, 4, 13, [], "standard", 1234)
+    shown = view.shown_sequences(source, vocabulary, range(30))
+    assert [(sequence.iteration, sequence.sequence) for sequence in shown[:5]] == [
+        (0, 0),
+        (0, 1),
+        (0, 2),
+        (0, 3),
+        (1, 0),
+    ]
+    for sequence in shown:
+        assert sum(piece.end - piece.begin for piece in sequence.pieces) == 9
+        for piece in sequence.pieces:
+            ids = sequences.tokens[piece.document]
             assert piece.text == vocabulary.decode(ids[piece.begin : piece.end].tolist())
             assert (piece.component, piece.size) == (("even", "odd")[piece.document % 2], len(ids))
             assert piece.origin == f"<file>#{piece.document}"
-    assert any("\ufffd" in piece.text for row in shown for piece in row.pieces)  # a character cut by a row's border
+    assert any(
+        "\ufffd" in piece.text for sequence in shown for piece in sequence.pieces
+    )  # a character cut by a sequence's border
 
 
-def test_the_terminal_shows_a_few_rows_and_tells_so(command: Command) -> None:
+def test_the_terminal_shows_a_few_sequences_and_tells_so(command: Command) -> None:
     told = command(*STUDY, "--steps", "5:8")
-    assert re.findall(r"iteration (\d+) \(step (\d+)\) · row (\d+) · place (\d+)", told) == [
+    assert re.findall(r"iteration (\d+) \(step (\d+)\) · sequence (\d+) · place (\d+)", told) == [
         ("5", "6", "0", "20"),
         ("5", "6", "1", "21"),
     ]
-    assert "2 of 12 rows shown" in told
+    assert "2 of 12 sequences shown" in told
     assert re.search(r"^(even|odd) · <file>#\d+ · tokens \d+:\d+ of \d+$", told, re.MULTILINE)
-    every = command(*STUDY, "--steps", "0:13", "--rows", "0:4")
-    assert len(re.findall("^iteration ", every, re.MULTILINE)) == 13 * 4 and "rows shown" not in every
+    every = command(*STUDY, "--steps", "0:13", "--sequences", "0:4")
+    assert len(re.findall("^iteration ", every, re.MULTILINE)) == 13 * 4 and "sequences shown" not in every
     assert "\x1b" not in every and "␛[31mred" in every.replace("\n", "")
 
 
@@ -247,14 +255,14 @@ class Page(html.parser.HTMLParser):
 
 def test_the_page_stands_alone_and_shows_the_same_text(corpus: Path, command: Command, tmp_path: Path) -> None:
     path = tmp_path / "page.html"
-    assert "32 of 52 rows" in command(*STUDY, "--steps", "0:13", "--html", str(path))
-    command(*STUDY, "--steps", "0:13", "--rows", "0:4", "--html", str(path))
+    assert "32 of 52 sequences" in command(*STUDY, "--steps", "0:13", "--html", str(path))
+    command(*STUDY, "--steps", "0:13", "--sequences", "0:4", "--html", str(path))
     content = path.read_text(encoding="utf-8")
     page = Page(content)
     vocabulary = Vocabulary.read(corpus / "data/tokenizer/tokenizer.json")
-    shown = view.shown_rows(view.Source(rows_of(corpus), 4, 13, [], "standard", 1234), vocabulary, range(52))
+    shown = view.shown_sequences(view.Source(rows_of(corpus), 4, 13, [], "standard", 1234), vocabulary, range(52))
     assert [piece.strip("\n") for piece in page.pieces] == [
-        visible(piece.text).strip("\n") for row in shown for piece in row.pieces
+        visible(piece.text).strip("\n") for sequence in shown for piece in sequence.pieces
     ]
     assert any("<b>bold &" in piece for piece in page.pieces) and "b" in page.tags  # the legend's own
     assert page.tags.count("b") == 2 and page.tags.count("section") == 52
@@ -263,11 +271,11 @@ def test_the_page_stands_alone_and_shows_the_same_text(corpus: Path, command: Co
     assert "prefers-color-scheme: dark" in content and "\x1b" not in content
 
 
-def test_a_page_without_rows_is_a_page() -> None:
-    assert "</html>" in "".join(page_of([], "nothing", "none of 3 rows"))
+def test_a_page_without_sequences_is_a_page() -> None:
+    assert "</html>" in "".join(page_of([], "nothing", "none of 3 sequences"))
 
 
-# --- whose rows -----------------------------------------------------------------------------------
+# --- whose sequences -----------------------------------------------------------------------------------
 
 
 def test_a_mistyped_source_is_refused_with_what_there_is(command: Command, corpus: Path, tmp_path: Path) -> None:
@@ -286,15 +294,15 @@ def test_a_mistyped_source_is_refused_with_what_there_is(command: Command, corpu
     with pytest.raises(UserError, match="a folder; name the file"):
         command(*STUDY, "--steps", "0:1", "--ids", str(tmp_path))
     with pytest.raises(UserError, match="at most 3 are shown"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(view, "MOST_ROWS", 3)
-        command(*STUDY, "--steps", "0:1", "--rows", "0:4")
+        patch.setattr(view, "MOST_SEQUENCES", 3)
+        command(*STUDY, "--steps", "0:1", "--sequences", "0:4")
 
 
 def test_the_order_of_another_study_is_refused(command: Command, corpus: Path, tmp_path: Path) -> None:
     there = len(rows_of(corpus))
     longer = study_of(steps=there // 4 + 1)[1]
     write_json(tmp_path / "other.json", longer)
-    with pytest.raises(UserError, match=f"{there} rows, and {4 * (there // 4 + 1)} are to be read"):
+    with pytest.raises(UserError, match=f"{there} sequences, and {4 * (there // 4 + 1)} are to be read"):
         command("--study", str(tmp_path / "other.json"), "--corpus", "standard", "--steps", "0:1")
     longer["data"]["order"] = "feistel"
     write_json(tmp_path / "other.json", longer)

@@ -71,7 +71,7 @@ def loaded(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ll
     "changes",
     [
         {},
-        {"hidden_size": 48, "num_attention_heads": 2, "intermediate_size": 192},  # rows that no block of 32 fits
+        {"hidden_size": 48, "num_attention_heads": 2, "intermediate_size": 192},  # sequences that no block of 32 fits
         {"num_attention_heads": 2, "rope_parameters": ROPE},
         {"use_parallel_residual": False},
         {"hidden_size": 160, "num_attention_heads": 2, "intermediate_size": 640},  # a head of 80, as 2.8b's
@@ -130,9 +130,9 @@ def test_the_same_model_gives_the_same_bytes(model: Path, tmp_path: Path, quanti
 
 @given(heads=st.integers(1, 8), width=st.integers(1, 6), matrix=st.booleans())
 def test_split_qkv_puts_queries_then_keys_then_values(heads: int, width: int, matrix: bool) -> None:
-    rows = np.array([f"{part}{head}.{at}" for head in range(heads) for part in "qkv" for at in range(width)])
+    sequences = np.array([f"{part}{head}.{at}" for head in range(heads) for part in "qkv" for at in range(width)])
     expected = [f"{part}{head}.{at}" for part in "qkv" for head in range(heads) for at in range(width)]
-    values = np.stack([rows, rows], axis=1) if matrix else rows
+    values = np.stack([sequences, sequences], axis=1) if matrix else sequences
     found = split_qkv(values, heads)
     assert (found[:, 0] if matrix else found).tolist() == expected
 
@@ -145,14 +145,16 @@ def test_names_are_llama_cpps() -> None:
         name("gpt_neox.layers.3.mlp.dense_4h_to_h.bias")
 
 
-def test_rows_that_no_block_fits_stay_f16_and_are_named(tmp_path: Path) -> None:
+def test_sequences_that_no_block_fits_stay_f16_and_are_named(tmp_path: Path) -> None:
     folder = make_model(tmp_path / "model", hidden_size=48, num_attention_heads=2, intermediate_size=192)
     source = open_model(folder)
     vocabulary = read_vocabulary(folder, source.shape.vocabulary)
     written = write_gguf(tmp_path / "x.gguf", source, vocabulary, "q4_0", "a model")
     kinds = {tensor.name: tensor.tensor_type.name for tensor in GGUFReader(tmp_path / "x.gguf").tensors}
     assert "blk.0.attn_qkv.weight" in written.kept_f16 and kinds["blk.0.attn_qkv.weight"] == "F16"
-    assert "blk.0.ffn_down.weight" not in written.kept_f16 and kinds["blk.0.ffn_down.weight"] == "Q4_0"  # rows of 192
+    assert (
+        "blk.0.ffn_down.weight" not in written.kept_f16 and kinds["blk.0.ffn_down.weight"] == "Q4_0"
+    )  # sequences of 192
     assert kinds["blk.0.attn_qkv.bias"] == "F32"
     assert 4.5 < written.bits_per_weight < 16
 
@@ -292,7 +294,7 @@ def test_other_tokenizers_are_refused(changed: Path, change: dict[str, object], 
         read_vocabulary(changed, 512)
 
 
-def test_more_tokens_than_rows_and_missing_ends_are_refused(changed: Path) -> None:
+def test_more_tokens_than_sequences_and_missing_ends_are_refused(changed: Path) -> None:
     with pytest.raises(UserError, match="has the token 399, the model has 384 rows"):
         read_vocabulary(changed, 384)
     edit(changed, "tokenizer_config.json", eos_token="</s>")

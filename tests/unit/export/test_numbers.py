@@ -21,7 +21,7 @@ from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml, write_json
 from scripts.export import footprint
-from scripts.export.score import POSITIONS, Comparison, Reference, negative_log_likelihoods, spaced_rows
+from scripts.export.score import POSITIONS, Comparison, Reference, negative_log_likelihoods, spaced_sequences
 from scripts.report.pages import memory
 from scripts.study import paths
 from scripts.study.stages import GGUF
@@ -32,14 +32,14 @@ from tests.unit.export_numbers import write_numbers
 @given(
     length=st.integers(1, 9), most=st.integers(1, 12), tokens=st.integers(2, 120)
 )  # every row whole, in order, evenly spaced
-def test_rows_are_whole_spaced_and_in_order(length: int, most: int, tokens: int) -> None:
+def test_sequences_are_whole_spaced_and_in_order(length: int, most: int, tokens: int) -> None:
     stream = np.arange(tokens, dtype=np.uint16)
     count = (tokens - 1) // length
     if count == 0:
-        with pytest.raises(ValueError, match="don't fill a row"):
-            spaced_rows(stream, length, most)
+        with pytest.raises(ValueError, match="don't fill a sequence"):
+            spaced_sequences(stream, length, most)
         return
-    rows = spaced_rows(stream, length, most)
+    rows = spaced_sequences(stream, length, most)
     starts = rows[:, 0] // length
     assert rows.shape == (min(most, count), length + 1) and rows[0, 0] == 0
     assert (np.diff(rows, axis=1) == 1).all() and (rows[:, 0] % length == 0).all()
@@ -119,7 +119,7 @@ def test_a_study_without_the_key_exports_nothing() -> None:
         ({"quantizations": ["q4_0", "q4_0"]}, r"write: quantizations: \[q4_0\]"),
         ({"quantizations": ["q4_k"]}, r"export\.quantizations.*q4_k"),
         ({"quantizations": []}, "at least 1 entries"),
-        ({"held_out_rows": 0}, r"export\.held_out_rows"),
+        ({"held_out_sequences": 0}, r"export\.held_out_sequences"),
     ],
 )
 def test_mistakes_are_told_with_the_fix(change: dict[str, object], message: str) -> None:

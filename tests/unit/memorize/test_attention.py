@@ -1,4 +1,4 @@
-"""Attention to a cache: with the free end of rows masked or left out, the same."""
+"""Attention to a cache: with the free end of sequences masked or left out, the same."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor
 from scripts.memorize.attention import Span, attended, rotations
 from scripts.memorize.model import zeros
 
-ROWS, HEADS, HEAD, PLACES = 3, 2, 8, 12
+SEQUENCES, HEADS, HEAD, PLACES = 3, 2, 8, 12
 TURNS = rotations(PLACES, HEAD, 4, 10_000.0)
 
 
 def some() -> tuple[Tensor, Tensor, Tensor]:
     """A query of one token, keys and values of all places, drawn."""
     torch.manual_seed(0)
-    keys, values = torch.randn(2, ROWS, HEADS, PLACES, HEAD).unbind()
-    return torch.randn(ROWS, HEADS, 1, HEAD), keys, values
+    keys, values = torch.randn(2, SEQUENCES, HEADS, PLACES, HEAD).unbind()
+    return torch.randn(SEQUENCES, HEADS, 1, HEAD), keys, values
 
 
 def by_hand(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def test_closer_arithmetic_leaves_free_places_out() -> None:
 
 def test_several_tokens_go_on_from_a_cache_causally() -> None:
     _, keys, values = some()
-    queries = torch.randn(ROWS, HEADS, 3, HEAD)
+    queries = torch.randn(SEQUENCES, HEADS, 3, HEAD)
     span = Span.of(4, 7, PLACES, TURNS, torch.float32)
     found = attended(queries, keys, values, span)
     for token in range(3):

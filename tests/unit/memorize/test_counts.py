@@ -1,4 +1,4 @@
-"""Counts of rows are made once for all jobs, and results are written in parts."""
+"""Counts of sequences are made once for all jobs, and results are written in parts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from scripts.memorize import counts, pieces, score
+from scripts.memorize.chosen import KINDS, sequence_hashes
 from scripts.memorize.read import Read
-from scripts.memorize.rows import KINDS, row_hashes
 from scripts.study import paths
 
 
@@ -26,8 +26,10 @@ def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return SimpleNamespace(folder=tmp_path / "corpus", tokens=SimpleNamespace(flat=stream))
 
 
-def test_a_second_job_on_the_same_rows_does_not_read_the_corpus(order: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    hashes = row_hashes(np.array([[1, 2, 3], [2, 9, 9]]))
+def test_a_second_job_on_the_same_sequences_does_not_read_the_corpus(
+    order: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes = sequence_hashes(np.array([[1, 2, 3], [2, 9, 9]]))
     assert counts.occurrences(order, hashes, 3).tolist() == [2, 1]
     (file,) = Path("data/counts").iterdir()
     content = file.read_bytes()
@@ -45,7 +47,7 @@ def test_a_second_job_on_the_same_rows_does_not_read_the_corpus(order: Any, monk
     assert len(read) == 2
 
 
-def test_a_result_written_in_parts_holds_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_written_in_parts_holds_every_sequence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(score, "GROUP", 2)
     job: Any = object.__new__(score.Job)
@@ -69,7 +71,7 @@ def test_a_result_written_in_parts_holds_every_row(tmp_path: Path, monkeypatch: 
     assert made["score"] == [0.0, 0.25, 0.75, 0.75]
 
 
-def test_pieces_of_other_rows_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_of_other_sequences_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A published model stays what it is when the corpus it is scored on is made anew."""
     monkeypatch.chdir(tmp_path)
     job: Any = object.__new__(score.Job)

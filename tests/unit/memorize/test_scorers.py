@@ -1,4 +1,4 @@
-"""Both scorers against Transformers: logits, and thousands of rows generated the plain way, ties among them."""
+"""Both scorers against Transformers: logits, and thousands of sequences generated the plain way, ties among them."""
 
 from __future__ import annotations
 
@@ -41,43 +41,43 @@ def generated(model: GPTNeoXForCausalLM, prompts: torch.Tensor, new: int, *, cac
     return made
 
 
-def rows_of_all_kinds(model: GPTNeoXForCausalLM, count: int) -> np.ndarray:
-    """Random rows, rows the model goes on with as they are, and such with one token changed."""
+def sequences_of_all_kinds(model: GPTNeoXForCausalLM, count: int) -> np.ndarray:
+    """Random sequences, sequences the model goes on with as they are, and such with one token changed."""
     random = np.random.default_rng(0)
-    rows = random.integers(0, VOCABULARY, (count, WIDTH))
+    sequences = random.integers(0, VOCABULARY, (count, WIDTH))
     third = count // 3
-    made = generated(model, torch.from_numpy(rows[: 2 * third, :PROMPT]), WIDTH - PROMPT).numpy()
-    rows[: 2 * third] = made
+    made = generated(model, torch.from_numpy(sequences[: 2 * third, :PROMPT]), WIDTH - PROMPT).numpy()
+    sequences[: 2 * third] = made
     changed = random.integers(PROMPT, WIDTH, third)
-    rows[np.arange(third), changed] = (rows[np.arange(third), changed] + 1) % VOCABULARY
-    return random.permutation(rows)
+    sequences[np.arange(third), changed] = (sequences[np.arange(third), changed] + 1) % VOCABULARY
+    return random.permutation(sequences)
 
 
-def plain(model: GPTNeoXForCausalLM, rows: np.ndarray, batch: int = 300) -> tuple[np.ndarray, np.ndarray]:
+def plain(model: GPTNeoXForCausalLM, sequences: np.ndarray, batch: int = 300) -> tuple[np.ndarray, np.ndarray]:
     """First misses and hits by `generate`."""
     right = np.concatenate(
         [
             (generated(model, part[:, :PROMPT], WIDTH - PROMPT) == part)[:, PROMPT:].numpy()
-            for part in torch.from_numpy(rows).split(batch)
+            for part in torch.from_numpy(sequences).split(batch)
         ]
     )
     return np.where(right.all(1), WIDTH - PROMPT, right.argmin(1)), right.sum(1)
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_both_equal_generate_on_thousands_of_rows(tmp_path: Path, tied: bool) -> None:
+def test_both_equal_generate_on_thousands_of_sequences(tmp_path: Path, tied: bool) -> None:
     model = transformers_model(1)
-    if tied:  # every token has a twin with the same row of the output layer
+    if tied:  # every token has a twin with the same sequence of the output layer
         with torch.no_grad():
             model.lm_head.weight[VOCABULARY // 2 :] = model.lm_head.weight[: VOCABULARY // 2]
-    rows = rows_of_all_kinds(model, 3000)
-    misses, hits = plain(model, rows)
+    sequences = sequences_of_all_kinds(model, 3000)
+    misses, hits = plain(model, sequences)
     scorer = ours(model, tmp_path)
-    found = score(scorer, rows, PROMPT, 256)
+    found = score(scorer, sequences, PROMPT, 256)
     assert found.hits is not None
     assert (found.hits == hits).all()
     assert (found.first_miss == misses).all()
-    assert (exact(scorer, rows, PROMPT, 256).first_miss == misses).all()
+    assert (exact(scorer, sequences, PROMPT, 256).first_miss == misses).all()
     assert 900 < (misses == WIDTH - PROMPT).sum() < 2000
     assert len(set(misses.tolist())) == WIDTH - PROMPT + 1  # a miss at every place, and none
 
@@ -89,23 +89,25 @@ def test_the_coarse_search_decides_the_same(tmp_path: Path, monkeypatch: pytest.
     if tied:
         with torch.no_grad():
             model.lm_head.weight[VOCABULARY // 2 :] = model.lm_head.weight[: VOCABULARY // 2]
-    rows = rows_of_all_kinds(model, 1200)
-    plainly = score(ours(model, tmp_path), rows, PROMPT, 256)
+    sequences = sequences_of_all_kinds(model, 1200)
+    plainly = score(ours(model, tmp_path), sequences, PROMPT, 256)
     monkeypatch.setattr(Model, "_wants_coarse", lambda _: True)
     scorer = ours(model, tmp_path)
     assert scorer.coarse is not None
-    found = score(scorer, rows, PROMPT, 256)
+    found = score(scorer, sequences, PROMPT, 256)
     assert plainly.hits is not None and found.hits is not None
     assert (found.hits == plainly.hits).all() and (found.first_miss == plainly.first_miss).all()
-    assert (exact(scorer, rows, PROMPT, 256).first_miss == plainly.first_miss).all()
-    states = scorer.states(torch.from_numpy(rows[:, :PROMPT]), scorer.cache(len(rows), PROMPT), last=True)[:, 0]
+    assert (exact(scorer, sequences, PROMPT, 256).first_miss == plainly.first_miss).all()
+    states = scorer.states(torch.from_numpy(sequences[:, :PROMPT]), scorer.cache(len(sequences), PROMPT), last=True)[
+        :, 0
+    ]
     rough = torch.nn.functional.linear(states.bfloat16(), scorer.coarse.flatten(0, 1)).double()
     off = (rough - scorer.logits(states).double()).abs().amax(1)
     assert (off < COARSE / 2 * scorer.head_norm * torch.linalg.vector_norm(states, dim=1)).all()
     second = transformers_model(6)
     second.save_pretrained(tmp_path / "b")
     scorer.read(tmp_path / "b")  # its copy is of the weights that were read last
-    assert (exact(scorer, rows[:200], PROMPT, 64).first_miss == plain(second, rows[:200])[0]).all()
+    assert (exact(scorer, sequences[:200], PROMPT, 64).first_miss == plain(second, sequences[:200])[0]).all()
 
 
 def test_ties_go_to_the_lower_token(tmp_path: Path) -> None:
@@ -113,20 +115,20 @@ def test_ties_go_to_the_lower_token(tmp_path: Path) -> None:
     with torch.no_grad():
         model.lm_head.weight[:] = model.lm_head.weight[0]
     scorer = ours(model, tmp_path)
-    rows = np.zeros((4, WIDTH), np.int64)
-    rows[1, PROMPT:] = 1
-    assert exact(scorer, rows, PROMPT, 4).first_miss.tolist() == [WIDTH - PROMPT, 0, *[WIDTH - PROMPT] * 2]
+    sequences = np.zeros((4, WIDTH), np.int64)
+    sequences[1, PROMPT:] = 1
+    assert exact(scorer, sequences, PROMPT, 4).first_miss.tolist() == [WIDTH - PROMPT, 0, *[WIDTH - PROMPT] * 2]
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64, 1000])
 def test_no_result_depends_on_the_batch(tmp_path: Path, batch: int) -> None:
     model = transformers_model(3)
-    rows = rows_of_all_kinds(model, 90)
+    sequences = sequences_of_all_kinds(model, 90)
     scorer = ours(model, tmp_path)
-    whole, parts = score(scorer, rows, PROMPT, 90), score(scorer, rows[::-1], PROMPT, batch)
+    whole, parts = score(scorer, sequences, PROMPT, 90), score(scorer, sequences[::-1], PROMPT, batch)
     assert whole.hits is not None and parts.hits is not None
     assert (whole.hits == parts.hits[::-1]).all()
-    assert (exact(scorer, rows[::-1], PROMPT, batch).first_miss[::-1] == whole.first_miss).all()
+    assert (exact(scorer, sequences[::-1], PROMPT, batch).first_miss[::-1] == whole.first_miss).all()
 
 
 def test_logits_equal_transformers_prompt_and_spans(tmp_path: Path) -> None:
@@ -155,8 +157,8 @@ def test_weights_are_exchanged_in_place_and_others_refused(tmp_path: Path) -> No
     there = scorer.tensors["out"].data_ptr()
     scorer.read(tmp_path / "b")
     assert scorer.tensors["out"].data_ptr() == there
-    rows = rows_of_all_kinds(second, 30)
-    assert (exact(scorer, rows, PROMPT, 8).first_miss == plain(second, rows)[0]).all()
+    sequences = sequences_of_all_kinds(second, 30)
+    assert (exact(scorer, sequences, PROMPT, 8).first_miss == plain(second, sequences)[0]).all()
     transformers_model(7, vocabulary=48).save_pretrained(tmp_path / "c")
     with pytest.raises(UserError, match="48"):
         scorer.read(tmp_path / "c")
@@ -166,10 +168,10 @@ def test_weights_are_exchanged_in_place_and_others_refused(tmp_path: Path) -> No
 def test_half_precision_decides_close_ones_in_closer_arithmetic(tmp_path: Path, dtype: torch.dtype) -> None:
     """Then its flags are those of float32 arithmetic on the rounded weights."""
     model = transformers_model(8)
-    rows = rows_of_all_kinds(model, 300)
+    sequences = sequences_of_all_kinds(model, 300)
     half = ours(model, tmp_path / "half", dtype)
     rounded = ours(model.to(dtype).float(), tmp_path / "rounded")
-    found, closer = score(half, rows, PROMPT, 64), score(rounded, rows, PROMPT, 64)
+    found, closer = score(half, sequences, PROMPT, 64), score(rounded, sequences, PROMPT, 64)
     assert found.hits is not None and closer.hits is not None
     assert (found.hits == closer.hits).all()
 
@@ -202,8 +204,8 @@ def test_spans_grow_and_cover_all_but_the_last_token() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_few_rows_are_fine(tmp_path: Path, count: int) -> None:
+def test_few_sequences_are_fine(tmp_path: Path, count: int) -> None:
     scorer = ours(transformers_model(1), tmp_path)
-    rows = np.zeros((count, WIDTH), np.uint16)
-    found = score(scorer, rows, PROMPT, 4)
-    assert found.hits is not None and len(found.hits) == len(exact(scorer, rows, PROMPT, 4).first_miss) == count
+    sequences = np.zeros((count, WIDTH), np.uint16)
+    found = score(scorer, sequences, PROMPT, 4)
+    assert found.hits is not None and len(found.hits) == len(exact(scorer, sequences, PROMPT, 4).first_miss) == count

@@ -62,7 +62,7 @@ def test_split_then_merge_is_the_same_in_every_bit(blocks: int, parallel: int, s
 
 
 def test_split_keeps_whole_heads_together() -> None:
-    """Rows of query_key_value are [heads, 3, head width]: two ranks hold two heads each, with their q, k and v."""
+    """Sequences of query_key_value are [heads, 3, head width]: two ranks hold two heads each, with their q, k and v."""
     rows = torch.arange(24).float().view(24, 1).expand(24, 8).contiguous()  # 4 heads of width 2
     first, second = split({2: {"attention.query_key_value.weight": rows}}, 2)
     assert first[2]["attention.query_key_value.weight"][:, 0].tolist() == list(range(12))

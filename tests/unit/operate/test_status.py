@@ -101,8 +101,8 @@ def test_what_is_asked_of_some_runs_is_told_with_its_failures(fakes: Fakes) -> N
 
 
 def test_exports_and_verdicts_of_other_inputs_are_stale(fakes: Fakes) -> None:
-    other = changed("export", "held_out_rows", value=6)
-    assert around(fakes, "export", other).notes == ["pythia-small step 8: held_out_rows: 4 there, 6 asked"]
+    other = changed("export", "held_out_sequences", value=6)
+    assert around(fakes, "export", other).notes == ["pythia-small step 8: held_out_sequences: 4 there, 6 asked"]
     (drawn,) = (path.stem for path in (fakes.root / "results/audit/recency").glob("*.json"))
     path = fakes.root / f"checkpoints/{drawn}/manifest.json"
     path.write_text(path.read_text() + "\n")
@@ -231,7 +231,7 @@ def test_checkpoints_of_other_settings_are_stale_and_so_is_what_was_made_of_them
 @pytest.mark.parametrize(
     ("path", "value", "name", "note"),
     [
-        (("memorization", "sample_rows"), 24, "memorize", "sample_rows: 16 there, 24 asked"),
+        (("memorization", "sample_sequences"), 24, "memorize", "sample_sequences: 16 there, 24 asked"),
         (("evaluation", "batch_size"), 8, "evaluate", "batch_size: 32 there, 8 asked"),
     ],
 )

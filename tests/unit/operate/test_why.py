@@ -16,7 +16,7 @@ from scripts.common.words import brief
 from scripts.operate.why import why
 from scripts.operate.why.dry_run import CHANGED, Job, changes, of_graph, told, with_artefacts
 
-BEFORE = "{'corpus': 'standard', 'rows': 32}"
+BEFORE = "{'corpus': 'standard', 'sequences': 32}"
 AFTER = BEFORE.replace("32", "64")
 PARAMS = {"params_changed": SimpleNamespace(only_old={BEFORE}, only_new={AFTER})}
 ORDER, PIECES = "data/standard/order-1234/manifest.json", "data/standard/pieces/part-0"
@@ -82,9 +82,9 @@ def test_roots_come_before_what_follows_and_batches_count_as_their_stage() -> No
         "",
         "Why:",
         "  Order the rows of standard by data seed 1234",
-        "    settings changed: rows: 32 there, 64 asked",
+        "    settings changed: sequences: 32 there, 64 asked",
         "  Tokenize standard, part 0",
-        "    settings changed: rows: 32 there, 64 asked",
+        "    settings changed: sequences: 32 there, 64 asked",
         "    temporary, and read by a job that runs: data/standard/pieces/part-0",
         "    made from other files than the study now names",
         "    the software environment changed",
@@ -102,7 +102,7 @@ def test_roots_come_before_what_follows_and_batches_count_as_their_stage() -> No
 def test_each_forced_job_names_what_is_its_own() -> None:
     """Of artefacts that are not the study's: their settings, or what they were made from, if no job before tells it."""
     other = {
-        ORDER: ["rows: 32 there, 64 asked"],
+        ORDER: ["sequences: 32 there, 64 asked"],
         PIECES: ["made from another data/clusters/manifest.json than there is now"],
         "models/a/manifest.json": ["made from checkpoints/a, which is not the study's"],
         "models/b/manifest.json": ["precision: fp32 there, fp16 asked"],
@@ -114,7 +114,7 @@ def test_each_forced_job_names_what_is_its_own() -> None:
     lines = told("the study", [with_artefacts(job, other) for job in dry_run([*forced, *after, *LEVELS[2:]])])
     assert lines[3:7] == [
         "  Order the rows of standard by data seed 1234",
-        "    settings changed: rows: 32 there, 64 asked",
+        "    settings changed: sequences: 32 there, 64 asked",
         "  Tokenize standard, part 0",
         "    made from what is another now: made from another data/clusters/manifest.json than there is now",
     ]
@@ -156,7 +156,7 @@ def test_a_dry_run_that_failed_is_refused(monkeypatch: pytest.MonkeyPatch, writt
 @pytest.mark.parametrize(
     ("old", "new", "lines"),
     [
-        ([BEFORE], [AFTER], ["rows: 32 there, 64 asked"]),
+        ([BEFORE], [AFTER], ["sequences: 32 there, 64 asked"]),
         (["{'a': {'b': 1}}"], ["{'a': {'b': None}}"], ["a.b: 1 there, None asked"]),
         (["[0, 1]"], ["[0, 1, 2]"], ["[0, 1] there, [0, 1, 2] asked"]),
         ([], ["'x'"], ["nothing there, x asked"]),

@@ -26,7 +26,7 @@ from scripts.plan.jobs import jobs_by_rule, jobs_of
 from scripts.plan.measured import Comparison, checkpoint_bytes, compare
 from scripts.plan.page import plan_page
 from scripts.plan.text import totals as plan_totals
-from scripts.plan.work import characters_a_token, scored_rows, work
+from scripts.plan.work import characters_a_token, scored_sequences, work
 from scripts.study import sampling, storage
 from scripts.study.catalogue import CATALOGUE
 from scripts.study.devices import choose, peak_of_gpu, rate_of, read_devices
@@ -147,10 +147,10 @@ def test_tasks_of_unknown_length_are_named_and_not_guessed() -> None:
 
 
 def test_rows_are_counted_as_far_as_a_checkpoint_has_seen_them() -> None:
-    study = load(SMOKE)  # rows: all; 8 updates of 4 rows, 16 of them sampled and 4 repeated, 2 x 2 strings planted
-    assert [scored_rows(study, "pythia-tiny", step) for step in (0, 1, 4, 8)] == [24, 24 + 2, 24 + 6, 32 + 4]
-    assert scored_rows(study, "pythia-tiny") == 36
-    assert {scored_rows(PYTHIA, "pythia-70m", step) for step in (0, 143_000)} == {110_000}  # rows: chosen
+    study = load(SMOKE)  # sequences: all; 8 updates of 4 rows, 16 of them sampled and 4 repeated, 2 x 2 strings planted
+    assert [scored_sequences(study, "pythia-tiny", step) for step in (0, 1, 4, 8)] == [24, 24 + 2, 24 + 6, 32 + 4]
+    assert scored_sequences(study, "pythia-tiny") == 36
+    assert {scored_sequences(PYTHIA, "pythia-70m", step) for step in (0, 143_000)} == {110_000}  # sequences: chosen
     plan = next(run for run in planned(study, "laptop").runs if run.run == "pythia-tiny")
     per_token = forward_flops_per_token(study.run("pythia-tiny").size, study.padded_vocabulary("pythia-tiny"), 63)
     assert plan.flops.memorization == sum((24, 26, 27, 30, 36)) * 63 * per_token
@@ -176,7 +176,8 @@ def test_export_replay_and_signal_are_work_of_the_runs_they_are_drawn_from() -> 
     }
     for name, run in runs.items():
         assert run.flops.replay - trained[name] == pytest.approx(
-            (run.flops.evaluation or 0) / 8 + 63 * scored_rows(study, name, point.step) * memorized_flops(study, name)
+            (run.flops.evaluation or 0) / 8
+            + 63 * scored_sequences(study, name, point.step) * memorized_flops(study, name)
             if point.run == name
             else 0,
             abs=1,
@@ -215,7 +216,7 @@ def test_blocks_of_gguf_files_are_those_of_the_library() -> None:
 def test_bytes_of_a_gguf_file(tmp_path: Path, width: int, quantization: str) -> None:
     content = read_yaml(SMOKE)
     content["sizes"]["small"] |= {"width": width, "heads": 2}
-    content["export"] = {"runs": ["*-small"], "quantizations": [quantization], "held_out_rows": 4}
+    content["export"] = {"runs": ["*-small"], "quantizations": [quantization], "held_out_sequences": 4}
     folder = make_model(tmp_path / "model", hidden_size=width, intermediate_size=4 * width, num_attention_heads=2)
     source = open_model(folder)
     write_gguf(tmp_path / "file", source, read_vocabulary(folder, source.shape.vocabulary), quantization, "a model")

@@ -41,7 +41,7 @@ def test_a_card_of_the_suite_holds_the_published_numbers(pythia: Study) -> None:
     row = "| pythia-6.9b-deduped | 6,444,163,072 | 32 | 4096 | 32 | 2.1M tokens | 0.00012 | float16 |"
     assert row in told
     assert "6,857,302,016 parameters: 6,444,163,072 and two untied embeddings of 50,432 x 4,096" in told
-    assert "143,000 updates of 1,024 rows of 2,048 tokens, 299.9B tokens in all" in told
+    assert "143,000 updates of 1,024 sequences of 2,048 tokens, 299.9B tokens in all" in told
     assert "154 of its checkpoints are revisions of this repository, `step0` to `step143000`" in told
     assert "| **pythia-6.9b-deduped** | 6.9b | 6,857,302,016 | 6,444,163,072 | pythia-6.7b |" in told
     assert "| pythia-70m | 70m | 70,426,624 | 18,915,328 | pythia-19m |" in told
@@ -96,7 +96,7 @@ def test_scores_memorization_and_corpus_stand_in_the_card(pythia: Study) -> None
                 "step": 256,
                 "chosen": "sample",
                 "seen": True,
-                "rows": 100,
+                "sequences": 100,
                 "memorized": 3,
                 "fraction": 0.03,
                 "mean_score": 0.2,
@@ -109,7 +109,9 @@ def test_scores_memorization_and_corpus_stand_in_the_card(pythia: Study) -> None
     )
     told = text(scored)
     assert "| piqa | 0 | acc | 0.5985 |  | 1838 |" in told
-    assert "| metric | step 512 |" in told and "At step 256. A row is memorized" in told  # not the last that is saved
+    assert (
+        "| metric | step 512 |" in told and "At step 256. A sequence is memorized" in told
+    )  # not the last that is saved
     assert 'revision="step143000"' in told  # how the last is loaded
     assert "| sample | yes | 100 | 3 | 3.00% | 0.2000 |" in told
     assert "299.9B tokens in all, 2.00 passes over the corpus." in told

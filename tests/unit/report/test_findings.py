@@ -104,7 +104,7 @@ def test_memorization_that_does_not_grow_is_told(told: Callable[[synthetic.Truth
     assert shrinking["memorization_grows_with_size"].holds is False
     nothing = told(synthetic.Truth(memorized=lambda spec: 0.0))
     assert nothing["memorization_grows_with_size"].holds is False
-    assert "no sampled row is memorized" in nothing["memorization_grows_with_size"].text
+    assert "no sampled sequence is memorized" in nothing["memorization_grows_with_size"].text
     assert nothing["deduplication_reduces_memorization"].holds is None
 
 

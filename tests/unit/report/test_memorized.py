@@ -22,18 +22,20 @@ def results(*pairs: dict[str, Any]) -> Any:
     """Two sizes with one run each, and rows of the table of pairs."""
     runs = pd.DataFrame({"run": ["a", "b"], "size": ["1m", "2m"]})
     whole = {"kind": "size", "predictor": "a", "predictor_step": 8, "target": "b", "target_step": 8}
-    table = pd.DataFrame([whole | pair for pair in pairs], columns=[*whole, "rows", "predicted", "memorized", "both"])
+    table = pd.DataFrame(
+        [whole | pair for pair in pairs], columns=[*whole, "sequences", "predicted", "memorized", "both"]
+    )
     return SimpleNamespace(sizes=["1m", "2m"], runs=runs, analyses={"pairs": table})
 
 
 def counts(predicted: int, memorized: int, both: int) -> dict[str, int]:
-    return {"rows": 1000, "predicted": predicted, "memorized": memorized, "both": both}
+    return {"sequences": 1000, "predicted": predicted, "memorized": memorized, "both": both}
 
 
 def test_precision_stands_beside_the_share_of_all_rows() -> None:
     found = small_predicts_large(results(counts(100, 400, 95)))
     assert found.holds is True
-    assert "95.0% too (precision), as against 40.0% of all rows, and they are 23.8% of all" in found.text
+    assert "95.0% too (precision), as against 40.0% of all sequences, and they are 23.8% of all" in found.text
 
 
 @pytest.mark.parametrize(
@@ -51,9 +53,9 @@ def test_fewer_memorized_rows_alone_predict_nothing(numbers: tuple[int, int, int
 
 def test_rows_that_nobody_memorized_are_not_called_rows_that_are_not_shared() -> None:
     assert small_predicts_large(results(counts(0, 5, 0))).text.startswith("1m has memorized none")
-    assert small_predicts_large(results()).text.startswith("No run of the smallest size shares its rows")
+    assert small_predicts_large(results()).text.startswith("No run of the smallest size shares its sequences")
     nothing = early_predicts_final(results({"kind": "step", **counts(0, 0, 0)}))
-    assert nothing.text.startswith("No row is memorized both before") and nothing.holds is None
+    assert nothing.text.startswith("No sequence is memorized both before") and nothing.holds is None
 
 
 @pytest.mark.parametrize(("lowest", "holds"), [(0.5, True), (0.01, None), (0.001, False)])
@@ -85,7 +87,7 @@ def test_one_string_in_six_runs_is_one_string(often: int, holds: bool | None) ->
     runs = pd.DataFrame({"run": names}).assign(
         size="1m", non_embedding=1, corpus="standard", init_seed=range(6), data_seed=range(6)
     )
-    groups = [{"run": name, "by": "canary", "group": str(count), "rows": 4, "memorized": often * (count == 32)}
+    groups = [{"run": name, "by": "canary", "group": str(count), "sequences": 4, "memorized": often * (count == 32)}
               for name in names for count in (1, 32)]  # fmt: skip
     asked: Any = SimpleNamespace(
         runs=runs, corpus_names=["standard"], main_corpus="standard", analyses={"groups": pd.DataFrame(groups)}
@@ -102,7 +104,7 @@ def test_one_string_in_six_runs_is_one_string(often: int, holds: bool | None) ->
 )  # fmt: skip
 def test_the_trend_over_all_counts_decides(memorized: list[float], holds: bool | None) -> None:
     """Two strings of each count."""
-    sums = pd.DataFrame({"rows": [2.0] * 5, "memorized": memorized}, index=[1, 8, 24, 48, 96])
+    sums = pd.DataFrame({"sequences": [2.0] * 5, "memorized": memorized}, index=[1, 8, 24, 48, 96])
     assert rises(sums) is holds
 
 
@@ -112,7 +114,7 @@ def test_dose_and_response_have_right_tokens_where_they_are_known(score: float, 
     """Mode exact knows none. A corpus without canaries has no panel."""
     runs = pd.DataFrame({"run": ["a", "b"], "size": ["1m", "2m"], "non_embedding": [1, 2], "corpus": "standard",
                          "init_seed": 1, "data_seed": 1})  # fmt: skip
-    groups = [{"run": name, "by": "canary", "group": str(count), "rows": 2, "memorized": 1, "mean_score": score}
+    groups = [{"run": name, "by": "canary", "group": str(count), "sequences": 2, "memorized": 1, "mean_score": score}
               for name in ("a", "b") for count in (1, 32)]  # fmt: skip
     asked: Any = SimpleNamespace(
         runs=runs, sizes=["1m", "2m"], corpus_names=["standard", "deduped"], analyses={"groups": pd.DataFrame(groups)}

@@ -70,7 +70,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study]:
             writer.writerows(rows)
         for name, figure in figures.figures(results, pd.read_csv("results/timings.csv")).items():
             write_json(Path(f"results/figures/{name}.json"), theme.finish(figure.chart, figure.title, figure.subtitle))
-        seen = [{"run": "pythia-tiny", "size": "tiny", "step": step, "window": window, "rows": 8, "loss": 4.0,
+        seen = [{"run": "pythia-tiny", "size": "tiny", "step": step, "window": window, "sequences": 8, "loss": 4.0,
                  "corrected": -0.1 * (step == window)} for step in (2, 4, 8) for window in (2, 4, 8)]  # fmt: skip
         write_json(Path("results/figures/recency.json"), recency_figure.specification(pd.DataFrame(seen), "pass"))
     return folder, study
@@ -277,7 +277,7 @@ def test_the_page_on_memorization_has_its_figures_and_findings(study: Study) -> 
 def test_figures_of_little_are_bounded_and_hold_numbers_only(study: Study, how: str) -> None:
     """A facet over no rows had 1.8e308 px; every table that a figure reads is cut, alone and with the others."""
     results, timings = load(study), pd.read_csv("results/timings.csv")
-    seen = pd.DataFrame([{"run": "a", "step": 1, "window": 1, "rows": 8, "corrected": 0.1}] * 2)
+    seen = pd.DataFrame([{"run": "a", "step": 1, "window": 1, "sequences": 8, "corrected": 0.1}] * 2)
     names = ("losses", "held_out", "evals", "memorization", "corpora")
     cut = {name: _cut(getattr(results, name), how) for name in names}
     cut_analyses = {name: _cut(table, how) for name, table in results.analyses.items()}

@@ -38,7 +38,7 @@ def test_values_are_those_of_the_file_it_names(name: str) -> None:
     assert (size.layers, size.width, size.heads, size.learning_rate) == (layers, width, heads, rate)
     assert (size.gpus, size.tensor_parallel, size.micro_batch) == (gpus, parallel, micro)
     assert (size.zero_stage, size.bucket, size.pipe_parallel) == (stage, bucket, pipe)
-    assert gpus // parallel * micro * accumulated == 1024, "the rows of Pythia's batch"
+    assert gpus // parallel * micro * accumulated == 1024, "the sequences of Pythia's batch"
     assert size.source == f"models/{name.upper()}/pythia-{name}.yml"
 
 

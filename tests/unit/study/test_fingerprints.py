@@ -66,7 +66,10 @@ def test_a_finished_study_is_its_own(fakes: Fakes) -> None:
          False),
         ("memorization/prompt", 8, f"results/memorization/{TINY}/step0.parquet", "prompt: ", False),
         ("export/quantizations", ["f32"], "exports/pythia-small/step8", "quantizations: ", False),
-        ("export/held_out_rows", 6, "results/export/pythia-small/step8.json", "held_out_rows: 4 there, 6 asked", False),
+        (
+            "export/held_out_sequences", 6, "results/export/pythia-small/step8.json",
+            "held_out_sequences: 4 there, 6 asked", False,
+        ),
     ],
 )  # fmt: skip
 def test_other_settings_are_seen_without_snakemake(

@@ -1,4 +1,4 @@
-"""Interventions: the run table, refusals, and the changes of rows."""
+"""Interventions: the run table, refusals, and the changes of sequences."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_checkpoint_in_a_folder_has_its_own_first_step() -> None:
         (parent(step=8), "less than its last step, 8"),
         (parent(transform="feminine-pronouns", between=[4, 9]), "between: [4, 8]"),
         (parent(transform="feminine-pronouns", between=[2, 6]), "must rise from parent.step on"),
-        (parent(between=[4, 6]), "says which rows a transform changes"),
+        (parent(between=[4, 6]), "says which sequences a transform changes"),
         (parent(transform="masculine"), "feminine-pronouns"),
         (parent(training={"batch_size": 8}), "allowed: steps, learning_rate, optimizer"),
         (parent(training={"learning_rate": {"peek": 1.0}}), "peak"),
@@ -88,7 +88,7 @@ def test_mistakes_are_told_with_what_to_write(asked: dict[str, Any], told: str) 
 
 def test_every_named_transform_exists() -> None:
     named = Intervention.model_json_schema()["properties"]["transform"]["anyOf"][0]["enum"]
-    assert set(named) == set(changes.TEXT) | set(changes.ROWS)
+    assert set(named) == set(changes.TEXT) | set(changes.SEQUENCES)
     assert set(TEXT_TRANSFORMS) == set(changes.TEXT)
 
 
@@ -113,27 +113,27 @@ def bpe() -> Tokenizer:
 
 
 @given(begin=st.integers(0, 60), width=st.integers(8, 80))
-def test_retold_rows_keep_their_width_and_lose_no_character(bpe: Tokenizer, begin: int, width: int) -> None:
-    """Rows begin and end anywhere, within a character too."""
+def test_retold_sequences_keep_their_width_and_lose_no_character(bpe: Tokenizer, begin: int, width: int) -> None:
+    """Sequences begin and end anywhere, within a character too."""
     ids = bpe.encode(TEXT).ids
-    row = np.array([ids[begin : begin + width]])
-    (told,) = changes.retold(row, bpe, changes.feminine_pronouns)
-    assert told.shape == row[0].shape
-    same = changes.retold(row, bpe, lambda text: text)
-    assert np.array_equal(same, row)
-    old, new = (bpe.decode(each.tolist()) for each in (row[0], told))
+    sequence = np.array([ids[begin : begin + width]])
+    (told,) = changes.retold(sequence, bpe, changes.feminine_pronouns)
+    assert told.shape == sequence[0].shape
+    same = changes.retold(sequence, bpe, lambda text: text)
+    assert np.array_equal(same, sequence)
+    old, new = (bpe.decode(each.tolist()) for each in (sequence[0], told))
     expected = changes.feminine_pronouns(old)
     assert new == expected or expected.startswith(new.rstrip("\ufffd")) or new.startswith(expected)
     assert new.count("\ufffd") <= max(old.count("\ufffd"), 3)
 
 
 def test_only_places_in_the_range_change() -> None:
-    rows = np.tile(np.arange(32), (10, 1))
+    sequences = np.tile(np.arange(32), (10, 1))
     change = changes.Change(3, 6, changes.shuffled_tokens)
     places = np.array([9, 2, 3, 5, 6, 4, 0, 1, 7, 8])
-    changed = change.applied(places, rows)
-    different = {int(place) for place, old, new in zip(places, rows, changed, strict=True) if (old != new).any()}
+    changed = change.applied(places, sequences)
+    different = {int(place) for place, old, new in zip(places, sequences, changed, strict=True) if (old != new).any()}
     assert different == {3, 4, 5}
-    assert all((np.sort(row) == np.arange(32)).all() for row in changed)
-    alone = change.applied(np.array([4]), rows[:1])
+    assert all((np.sort(sequence) == np.arange(32)).all() for sequence in changed)
+    alone = change.applied(np.array([4]), sequences[:1])
     assert np.array_equal(alone[0], changed[5])  # by its place, not by its company

@@ -26,14 +26,14 @@ def test_a_file_without_version_is_refused_with_every_renamed_key(content: dict[
     del content["version"]
     content["data"]["order"] = "counter"
     content["data"]["most_epochs"] = content["data"].pop("max_epochs")
-    content["data"]["components"]["canaries"]["planted"] = content["data"]["components"]["canaries"].pop("canaries")
+    content["data"]["components"]["planted"]["planted"] = content["data"]["components"]["planted"].pop("canaries")
     content["audit"]["replay"]["legs"] = content["audit"]["replay"].pop("segments")
     content["overrides"] = {"small/*": {"learning_rate": {"warmup_share": 0.1}}}
     with pytest.raises(UserError) as told:
         parse(content)
     assert sorted(str(told.value).splitlines()) == [
         "audit.replay.legs: write: audit.replay.segments",
-        "data.components.canaries.planted: write: data.components.canaries.canaries",
+        "data.components.planted.planted: write: data.components.planted.canaries",
         "data.most_epochs: write: data.max_epochs",
         "data.order: counter; write: data.order: feistel",
         "overrides.small/*.learning_rate.warmup_share: write: overrides.small/*.learning_rate.warmup_fraction",

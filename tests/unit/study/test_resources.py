@@ -51,7 +51,7 @@ def test_the_suite_asks_for_the_published_gpus() -> None:
 def test_keys_and_values_of_scoring_lie_where_the_model_is() -> None:
     laptop = load(ROOT / "config.yaml")
     run, asked = laptop.run("pythia-1.7m"), laptop.file.memorization
-    batch = 2 * 6 * 256 * 64 * 128 * 4  # keys and values, layers, rows, places, width, fp32
+    batch = 2 * 6 * 256 * 64 * 128 * 4  # keys and values, layers, sequences, places, width, fp32
     assert cache_megabytes(run, asked, laptop.file.runtime) == 10 * batch // 10**6
     assert cache_megabytes(PYTHIA.run("pythia-12b"), PYTHIA.file.memorization, runtime(device="cuda")) == 0
 

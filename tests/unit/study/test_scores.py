@@ -31,6 +31,6 @@ def test_more_examples_than_own_tasks_have_are_refused() -> None:
 
 def test_canaries_that_may_be_too_short_are_refused() -> None:
     content = smoke()
-    content["data"]["components"]["canaries"]["canaries"]["words"] = 63
+    content["data"]["components"]["planted"]["canaries"]["words"] = 63
     with pytest.raises(UserError, match=r"canaries.words: 63 words may be fewer tokens(.|\n)*words: 64"):
         parse(content)

@@ -73,20 +73,20 @@ def test_v0_runs_are_the_first_suite_under_its_old_names() -> None:
     for name, run in study.runs.items():
         large_batch = run.size.name in ("160m", "410m", "1.4b")
         assert run.training.batch_size * 2048 == (4_194_304 if large_batch else 2_097_152)
-        assert run.rows == 143_000 * 1024
+        assert run.sequences == 143_000 * 1024
         apart = 500 if large_batch else 1000
         assert study.steps(name) == list(range(0, run.training.steps + 1, apart)) and len(study.steps(name)) == 144
         assert run.training.learning_rate.floor_fraction == (0.0 if run.size.name in ("6.9b", "12b") else 0.1)
         assert run.training.precision == "fp16"
 
 
-def test_batch_size_runs_read_the_rows_of_the_suite() -> None:
+def test_batch_size_runs_read_the_sequences_of_the_suite() -> None:
     """Names and steps of evals/pythia-v1 in EleutherAI/pythia."""
     study = load(ROOT / "studies/pythia-batch-sizes.yaml")
     evaluated = {"70m-0.25MtokBS": 504_000, "160m-0.5MtokBS": 12_000, "1.4b-1MtokBS": 6_000}
     assert len(study.runs) == 5
     for name, run in study.runs.items():
-        assert run.rows == 143_000 * 1024
+        assert run.sequences == 143_000 * 1024
         assert f"-{run.training.batch_size * 2048 / 2**20:g}MtokBS" in name
     for name, step in evaluated.items():
         assert step in study.steps(f"pythia-{name}")
@@ -252,7 +252,7 @@ REFUSALS = [
     (["training", "steps"], 800_000_000, ["checkpoints.schedule.every", "at most 10,000 saved steps"]),
     (["training", "steps"], 800_000, ["saved steps", "at most 30,000 in a study"]),
     (["training", "batch_size"], 10**12, ["batch_size", "at most 1048576"]),
-    (["overrides"], {"160k/*": {"sequence_length": 64}}, ["read one order of rows of one length"]),
+    (["overrides"], {"160k/*": {"sequence_length": 64}}, ["read one order of sequences of one length"]),
     (["data", "components", "legal"], {"files": []}, ["files", "at least 1 entries"]),
     (["data", "components", "legal"], {"files": [""]}, ["text of at least 1 characters"]),
     (["data", "components", "legal", "archive", "file"], "../x.tar.gz", ["'../x.tar.gz'", "matching"]),

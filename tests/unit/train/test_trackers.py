@@ -32,7 +32,7 @@ def book(root: Path, active: bool = True, **asked: Any) -> MetricsLog:
 
 def write(log: MetricsLog, steps: range) -> None:
     for step in steps:
-        log.write(EXACT[0], {"step": step, "loss": 4 / step, "gradient_norm": None, "applied": 1, "rows": "ab12"})
+        log.write(EXACT[0], {"step": step, "loss": 4 / step, "gradient_norm": None, "applied": 1, "sequences": "ab12"})
         log.write(paths.TIMING, {"step": step, "seconds": 0.5})
         if step % 4 == 0:
             log.write(EXACT[1], {"step": step, "loss": 5 / step, "components": {"verse": 6 / step}})
@@ -49,7 +49,7 @@ def lines(root: Path, name: str) -> list[dict[str, Any]]:
 
 
 def test_scalars_are_the_numbers_of_a_line_by_tag() -> None:
-    line = {"loss": 1.5, "rows": "ab", "gradient_norm": None, "components": {"verse": 2.0}, "applied": 1}
+    line = {"loss": 1.5, "sequences": "ab", "gradient_norm": None, "components": {"verse": 2.0}, "applied": 1}
     assert scalars("x", line) == {"x/loss": 1.5, "x/components/verse": 2.0, "x/applied": 1}
 
 
@@ -96,7 +96,7 @@ def test_a_kill_after_a_save_keeps_what_was_written_before_it(tmp_path: Path) ->
     program = f"""
 import os, signal
 from pathlib import Path
-from tests.unit.train.test_board import book, write
+from tests.unit.train.test_trackers import book, write
 log = book(Path({str(tmp_path)!r}), tensorboard=True)
 log.rewind({{}})
 write(log, range(1, 5))
@@ -158,7 +158,7 @@ def test_wandb_continues_the_run_of_that_name(tmp_path: Path, monkeypatch: pytes
         "project": "suite", "id": "pythia-tiny", "name": "pythia-tiny", "resume": "allow", "dir": str(tmp_path),
         "config": {"width": 32},
     }  # fmt: skip
-    assert {step: row["metrics/loss"] for step, row in fake.rows.items()} == {
+    assert {step: sequence["metrics/loss"] for step, sequence in fake.rows.items()} == {
         line["step"]: line["loss"] for line in lines(tmp_path, EXACT[0])
     }
     assert fake.rows[8] | {"held_out/loss": 0.625, "timing/seconds": 0.5} == fake.rows[8]

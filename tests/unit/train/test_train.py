@@ -263,21 +263,21 @@ def test_counted_work_is_what_torch_counts() -> None:
 
 
 class Counted:
-    """Stands for a corpus in order: the row at place p holds p, p + 1, .."""
+    """Stands for a corpus in order: the sequence at place p holds p, p + 1, .."""
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
+    def sequences(self, start: int, stop: int) -> np.ndarray:
         return np.arange(start, stop)[:, None] + np.arange(LENGTH + 1)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 @pytest.mark.parametrize("micro", [1, 2])
-def test_every_world_and_micro_batch_reads_the_same_rows_in_the_same_order(size: int, micro: int) -> None:
-    """The ranks' micro-batches, laid side by side as gpt-neox's sampler deals them, are the step's rows."""
+def test_every_world_and_micro_batch_reads_the_same_sequences_in_the_same_order(size: int, micro: int) -> None:
+    """The ranks' micro-batches, laid side by side as gpt-neox's sampler deals them, are the step's sequences."""
     run = Run("r", SMALL, "c", 1, 1, Training.model_construct(sequence_length=LENGTH, batch_size=8))
     ranks = [Batches(Counted(), run, micro, World(rank, size, rank)) for rank in range(size)]  # type: ignore[arg-type]
     alone = Batches(Counted(), run, 8, World(0, 1, 0))  # type: ignore[arg-type]
     for step in (0, 1, 5):
-        wanted = Counted().rows(8 * step, 8 * step + 8)
+        wanted = Counted().sequences(8 * step, 8 * step + 8)
         assert {batches.start_step(step) for batches in ranks} == {alone.start_step(step)}
         dealt = [next(batches) for _ in range(8 // (micro * size)) for batches in ranks]
         assert np.array_equal(torch.cat([inputs for inputs, _ in dealt]), wanted[:, :-1])
@@ -286,16 +286,16 @@ def test_every_world_and_micro_batch_reads_the_same_rows_in_the_same_order(size:
 
 
 @pytest.mark.parametrize(
-    ("batch", "micro", "processes", "rows"),
+    ("batch", "micro", "processes", "sequences"),
     [(1024, 32, 32, 32), (1024, 16, 64, 16), (1024, None, 8, 128), (8, 4, 1, 4), (8, 100, 2, None), (8, 3, 1, None)],
 )
 def test_micro_batches_make_the_batch_or_are_refused(
-    batch: int, micro: int | None, processes: int, rows: int | None
+    batch: int, micro: int | None, processes: int, sequences: int | None
 ) -> None:
     run = Run("r", SMALL, "c", 1, 1, Training.model_construct(batch_size=batch))
     runtime = Runtime.model_construct(micro_batch=micro)
-    if rows is not None:
-        assert micro_batch(run, runtime, processes) == rows
+    if sequences is not None:
+        assert micro_batch(run, runtime, processes) == sequences
         return
     with pytest.raises(UserError, match=f"runtime.micro_batch: {micro} is not allowed\n.* a divisor of r's batch_size"):
         micro_batch(run, runtime, processes)
@@ -329,9 +329,9 @@ class Diverged:
 
 
 def test_an_overflow_at_the_lowest_loss_scale_is_told() -> None:
-    rows = torch.zeros(1, 4, dtype=torch.int64)
+    sequences = torch.zeros(1, 4, dtype=torch.int64)
     with pytest.raises(UserError, match="step 7: gradients overflow fp16 even at the lowest loss scale"):
-        update(Diverged(), iter([(rows, rows)]))
+        update(Diverged(), iter([(sequences, sequences)]))
 
 
 def test_what_deepspeed_gets_wrong_is_refused() -> None:

@@ -26,7 +26,7 @@ from scripts.data.tools.find.terms import encoded
 from scripts.data.tools.view.source import Source, add_arguments, add_tokenizer, source_of
 from scripts.data.tools.view.text import Vocabulary, on_a_line
 
-TOGETHER = 1 << 22  # occurrences whose rows are looked up at once: each time the order's maps are read through
+TOGETHER = 1 << 22  # occurrences whose sequences are looked up at once: each time the order's maps are read through
 TOLD_TOGETHER = 1 << 14  # occurrences whose documents are looked up at once
 CONTEXT_TOKENS, CONTEXT_CHARACTERS = 24, 40
 STEPS_IN_TABLE = 6
@@ -34,7 +34,7 @@ STEPS_IN_TABLE = 6
 
 @dataclass(frozen=True)
 class Sighting:
-    """Update number and place of a row that held an occurrence, or only a part of it."""
+    """Update number and place of a sequence that held an occurrence, or only a part of it."""
 
     step: int
     place: int
@@ -43,7 +43,7 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Hit:
-    """An occurrence: tokens [begin, end) of a document (its number in the corpus), and the rows that held it."""
+    """An occurrence: tokens [begin, end) of a document (its number in the corpus), and the sequences that held it."""
 
     term: str
     document: int
@@ -73,14 +73,14 @@ def together(blocks: Iterator[Occurrences], size: int) -> Iterator[Occurrences]:
 
 
 def hits(
-    source: Source, searcher: Searcher, found: Occurrences, rows: Seen, until: int, numbers: range
+    source: Source, searcher: Searcher, found: Occurrences, sequences: Seen, until: int, numbers: range
 ) -> Iterator[Hit]:
-    """Occurrences by number in words, with the rows that the first `until` updates read."""
-    tokens, vocabulary = source.rows.tokens, searcher.lexicon.vocabulary
+    """Occurrences by number in words, with the sequences that the first `until` updates read."""
+    tokens, vocabulary = source.sequences.tokens, searcher.lexicon.vocabulary
     documents = found.document[numbers.start : numbers.stop].tolist()
     distinct = sorted(set(documents))
-    entries = dict(zip(distinct, source.rows.documents(distinct), strict=True))
-    first = np.searchsorted(rows.occurrence, np.arange(numbers.start, numbers.stop + 1)).tolist()
+    entries = dict(zip(distinct, source.sequences.documents(distinct), strict=True))
+    first = np.searchsorted(sequences.occurrence, np.arange(numbers.start, numbers.stop + 1)).tolist()
     for number, document in zip(numbers, documents, strict=True):
         term, begin, end, byte = (int(column[number]) for column in (found.term, found.begin, found.end, found.byte))
         ids, entry, pattern = tokens[document], entries[document], searcher.terms[term]
@@ -92,7 +92,7 @@ def hits(
         mine = slice(first[number - numbers.start], first[number - numbers.start + 1])
         sightings = [
             Sighting(place // source.batch_size + 1, place, whole)
-            for place, whole in zip(rows.place[mine].tolist(), rows.whole[mine].tolist(), strict=True)
+            for place, whole in zip(sequences.place[mine].tolist(), sequences.whole[mine].tolist(), strict=True)
             if place < until * source.batch_size
         ]
         yield Hit(
@@ -111,15 +111,15 @@ def search(
     tally = Tally(len(searcher.terms), [step * source.batch_size for step in steps])
     shown: list[Hit] = []
     separator = ""
-    total = len(source.rows.tokens.flat)
+    total = len(source.sequences.tokens.flat)
     with progress("tokens read", total, "tokens") as tell:
         for found in together(searcher.occurrences(tell), TOGETHER):
-            rows = seen(source.rows, found)
-            tally.add(found, rows)
+            sequences = seen(source.sequences, found)
+            tally.add(found, sequences)
             wanted = len(found) if json_lines else min(len(found), limit - len(shown))
             for start in range(0, wanted, TOLD_TOGETHER):
                 numbers = range(start, min(start + TOLD_TOGETHER, wanted))
-                for hit in hits(source, searcher, found, rows, steps[-1], numbers):
+                for hit in hits(source, searcher, found, sequences, steps[-1], numbers):
                     if len(shown) < limit:
                         shown.append(hit)
                     if json_lines:
@@ -165,7 +165,7 @@ def steps_text(sightings: Sequence[Sighting]) -> Text:
     whole = [str(each.step) for each in sightings if each.whole]
     cut = [str(each.step) for each in sightings if not each.whole]
     parts = [_few(whole)] if whole else []
-    parts += [f"cut by a row border: {_few(cut)}"] if cut else []
+    parts += [f"cut by a sequence border: {_few(cut)}"] if cut else []
     return Text("; ".join(parts) or "none")
 
 
@@ -176,7 +176,7 @@ def _few(steps: Sequence[str]) -> str:
 
 def print_counts(terms: Sequence[str], tally: Tally, until: int) -> None:
     """Totals by term."""
-    table = Table("term", "occurrences", "documents", f"seen whole by step {until}", "rows with only a part")
+    table = Table("term", "occurrences", "documents", f"seen whole by step {until}", "sequences with only a part")
     columns = (tally.occurrences, tally.documents, tally.whole[:, -1], tally.cut[:, -1])
     for term, *counts in zip(terms, *(column.tolist() for column in columns), strict=True):
         table.add_row(Text(on_a_line(term)), *(f"{count:,}" for count in counts))
@@ -189,8 +189,8 @@ def totals(terms: Sequence[str], tally: Tally) -> list[dict[str, object]]:
     """Totals by term for the JSON."""
     columns = (tally.occurrences, tally.documents, tally.whole[:, -1], tally.cut[:, -1])
     names = ("term", "occurrences", "documents", "seen", "cut")
-    rows = zip(terms, *(column.tolist() for column in columns), strict=True)
-    return [dict(zip(names, row, strict=True)) for row in rows]
+    sequences = zip(terms, *(column.tolist() for column in columns), strict=True)
+    return [dict(zip(names, sequence, strict=True)) for sequence in sequences]
 
 
 def main() -> None:
@@ -220,7 +220,7 @@ def main() -> None:
     if arguments.counts and not source.saved:
         raise UserError("--counts: is for a study's saved steps; give --study and --corpus")
     steps = sorted({until, *(step for step in source.saved if step <= until)})
-    searcher = Searcher(source.rows.tokens, Vocabulary.read(arguments.tokenizer), terms, word=arguments.word)
+    searcher = Searcher(source.sequences.tokens, Vocabulary.read(arguments.tokenizer), terms, word=arguments.word)
     started = time.monotonic()
     with ExitStack() as stack:
         lines = None
@@ -231,7 +231,7 @@ def main() -> None:
         tally, shown = search(source, searcher, steps, max(0, arguments.limit), lines)
         if lines:
             lines.write('\n],\n"terms": ' + json.dumps(totals(terms, tally), ensure_ascii=False) + "}\n")
-    seconds, size = time.monotonic() - started, source.rows.tokens.flat.nbytes / 1e9
+    seconds, size = time.monotonic() - started, source.sequences.tokens.flat.nbytes / 1e9
     print_hits(shown, int(tally.occurrences.sum()), until)
     print_counts(terms, tally, until)
     print(f"{source.name}: {size:.3g} GB read in {seconds:.1f} s")

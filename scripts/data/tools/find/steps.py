@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from scripts.common.files import atomic
-from scripts.data.rows import Rows
+from scripts.data.sequences import Sequences
 from scripts.data.tools.find.search import Occurrences
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Rows that hold occurrences, [n] each, by occurrence, then place, then where in the row.
+    """Sequences that hold occurrences, [n] each, by occurrence, then place, then where in the sequence.
 
-    `occurrence` int64 by number, `place` int64, `whole` bool: whether the row holds all its tokens. An occurrence is
-    in several rows if there are several epochs, or if the border of two rows cuts it, which then hold a part each.
+    `occurrence` int64 by number, `place` int64, `whole` bool: whether the sequence holds all its tokens. An occurrence
+    is in several sequences if there are several epochs, or if the border of two sequences cuts it, which then hold a
+    part each.
     """
 
     occurrence: np.ndarray
@@ -27,22 +28,22 @@ class Seen:
     whole: np.ndarray
 
 
-def seen(rows: Rows, occurrences: Occurrences) -> Seen:
-    """Every row that holds an occurrence or a part of it.
+def seen(sequences: Sequences, occurrences: Occurrences) -> Seen:
+    """Every sequence that holds an occurrence or a part of it.
 
-    Neighbouring rows share a token. A row that holds only this token of an occurrence which is whole in the
+    Neighbouring sequences share a token. A sequence that holds only this token of an occurrence which is whole in the
     neighbour is left out, as nothing is cut there; one shared token by itself is whole in both.
     """
     spans = (occurrences.document, occurrences.begin, occurrences.end)
-    found = rows.placement.find(*spans)
+    found = sequences.placement.find(*spans)
     begin, end = occurrences.begin[found.span], occurrences.end[found.span]
     whole = (found.begin == begin) & (found.end == end)
-    before = (found.row_begin == 0) & (found.end == end)
-    after = (found.row_begin == rows.sequence_length) & (found.begin == begin)
-    fits = end - begin <= rows.sequence_length + 1
+    before = (found.sequence_begin == 0) & (found.end == end)
+    after = (found.sequence_begin == sequences.sequence_length) & (found.begin == begin)
+    fits = end - begin <= sequences.sequence_length + 1
     shared = ~whole & fits & (found.end - found.begin == 1) & (before | after)
     kept = np.flatnonzero(~shared)
-    order = kept[np.lexsort((found.row_begin[kept], found.place[kept], found.span[kept]))]
+    order = kept[np.lexsort((found.sequence_begin[kept], found.place[kept], found.span[kept]))]
     return Seen(found.span[order], found.place[order], whole[order])
 
 
@@ -56,7 +57,7 @@ class Tally:
         self._by_limit = np.zeros((2, terms, len(limits) + 1), dtype=np.int64)
         self._last = np.full(terms, -1, dtype=np.int64)
 
-    def add(self, occurrences: Occurrences, rows: Seen) -> None:
+    def add(self, occurrences: Occurrences, sequences: Seen) -> None:
         """Count more occurrences; they come in the order of the corpus."""
         terms = len(self.occurrences)
         self.occurrences += np.bincount(occurrences.term, minlength=terms)
@@ -64,21 +65,21 @@ class Tally:
             documents = np.unique(occurrences.document[occurrences.term == number])
             self.documents[number] += len(documents) - int(documents[0] == self._last[number])
             self._last[number] = documents[-1]
-        slot = np.searchsorted(self.limits, rows.place, side="right")
-        slot += occurrences.term[rows.occurrence] * (len(self.limits) + 1)
-        for part, chosen in enumerate((rows.whole, ~rows.whole)):
+        slot = np.searchsorted(self.limits, sequences.place, side="right")
+        slot += occurrences.term[sequences.occurrence] * (len(self.limits) + 1)
+        for part, chosen in enumerate((sequences.whole, ~sequences.whole)):
             counted = np.bincount(slot[chosen], minlength=self._by_limit[part].size)
             self._by_limit[part] += counted.reshape(self._by_limit[part].shape)
 
     @property
     def whole(self) -> np.ndarray:
-        """Rows seen by each limit that held an occurrence whole, every epoch counted; int64 [terms, limits]."""
+        """Sequences seen by each limit that held an occurrence whole, every epoch counted; int64 [terms, limits]."""
         counts: np.ndarray = np.cumsum(self._by_limit[0], axis=1)[:, :-1]
         return counts
 
     @property
     def cut(self) -> np.ndarray:
-        """Rows seen by each limit that held only a part of an occurrence, int64 [terms, limits]."""
+        """Sequences seen by each limit that held only a part of an occurrence, int64 [terms, limits]."""
         counts: np.ndarray = np.cumsum(self._by_limit[1], axis=1)[:, :-1]
         return counts
 

@@ -1,4 +1,4 @@
-"""Rows as one self-contained page: no scripts, nothing fetched, light or dark as the reader's system is."""
+"""Sequences as one self-contained page: no scripts, nothing fetched, light or dark as the reader's system is."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ class ShownPiece:
 
 
 @dataclass(frozen=True)
-class ShownRow:
-    """The row at a place: row `row` of the batch of the iteration, which is step iteration + 1."""
+class ShownSequence:
+    """The sequence at a place: sequence `sequence` of the batch of the iteration, which is step iteration + 1."""
 
     place: int
     iteration: int
-    row: int
+    sequence: int
     pieces: list[ShownPiece]
 
     @property
     def title(self) -> str:
         """Where it stands."""
-        return f"iteration {self.iteration} (step {self.iteration + 1}) · row {self.row} · place {self.place}"
+        return f"iteration {self.iteration} (step {self.iteration + 1}) · sequence {self.sequence} · place {self.place}"
 
 
-def page_of(rows: Sequence[ShownRow], heading: str, left_out: str | None) -> Iterator[str]:
+def page_of(sequences: Sequence[ShownSequence], heading: str, left_out: str | None) -> Iterator[str]:
     """The page in parts; every text of the corpus is escaped."""
     counts = Counter[str]()
-    for piece in (piece for row in rows for piece in row.pieces):
+    for piece in (piece for sequence in sequences for piece in sequence.pieces):
         counts[piece.component] += piece.end - piece.begin
     hues = hues_of(sorted(counts))
     yield f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(heading)}</title>'
@@ -73,9 +73,9 @@ def page_of(rows: Sequence[ShownRow], heading: str, left_out: str | None) -> Ite
     yield "</ul>\n"
     if left_out:
         yield f"<p>{escape(left_out)}</p>\n"
-    for row in rows:
-        yield f'<section id="place-{row.place}"><h2>{escape(row.title)}</h2>\n'
-        yield from (_piece(piece, hues[piece.component]) for piece in row.pieces)
+    for sequence in sequences:
+        yield f'<section id="place-{sequence.place}"><h2>{escape(sequence.title)}</h2>\n'
+        yield from (_piece(piece, hues[piece.component]) for piece in sequence.pieces)
         yield "</section>\n"
     yield "</body></html>\n"
 

@@ -1,4 +1,4 @@
-"""Whose rows are looked at: an order of the study, or a preshuffled token file by itself."""
+"""Whose sequences are looked at: an order of the study, or a preshuffled token file by itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from scripts.common import manifest
 from scripts.common.errors import UserError, explain, near
 from scripts.data.changes import change_of
-from scripts.data.rows import Rows
+from scripts.data.sequences import Sequences
 from scripts.study import paths
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """Rows in order, `batch_size` of them an update, for `steps` updates; `saved` are the study's saved steps.
+    """Sequences in order, `batch_size` of them an update, for `steps` updates; `saved` are the study's saved steps.
 
     `corpus` and `data_seed` name the order; a file by itself has its path and None.
     """
 
-    rows: Rows
+    sequences: Sequences
     batch_size: int
     steps: int
     saved: list[int]
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, alone: bool = True) -> Non
     parser.add_argument("--run", help="name of a run: its corpus, data seed, batch size and steps")
     if alone:
         parser.add_argument("--tokens", type=Path, help="instead of a study: <prefix> of a preshuffled .bin and .idx")
-        parser.add_argument("--batch-size", type=int, help="rows a step, with --tokens (Pythia: 1024)")
+        parser.add_argument("--batch-size", type=int, help="sequences a step, with --tokens (Pythia: 1024)")
 
 
 def add_tokenizer(parser: argparse.ArgumentParser) -> None:
@@ -75,8 +75,8 @@ def source_of(arguments: argparse.Namespace) -> Source:
     saved = sorted({step for run in runs for step in study.steps(run.name)})
     steps = max(run.training.steps for run in runs)
     change = change_of(runs[0]) if arguments.run is not None else None
-    rows = Rows.open(paths.corpus(corpus), seed, change, study.order_rows(corpus, seed))
-    return Source(rows, batch_size, steps, saved, corpus, seed)
+    sequences = Sequences.open(paths.corpus(corpus), seed, change, study.order_sequences(corpus, seed))
+    return Source(sequences, batch_size, steps, saved, corpus, seed)
 
 
 def _file(arguments: argparse.Namespace) -> Source:
@@ -85,9 +85,13 @@ def _file(arguments: argparse.Namespace) -> Source:
     if given:
         raise UserError(f"--tokens: stands for itself; leave out {' and '.join(given)}, or --tokens")
     if arguments.batch_size is None or arguments.batch_size < 1:
-        raise UserError(explain("--batch-size", arguments.batch_size, "rows a step, 1 or more", "--batch-size 1024"))
-    rows = Rows.of_file(arguments.tokens)
-    return Source(rows, arguments.batch_size, len(rows) // arguments.batch_size, [], str(arguments.tokens), None)
+        raise UserError(
+            explain("--batch-size", arguments.batch_size, "sequences a step, 1 or more", "--batch-size 1024")
+        )
+    sequences = Sequences.of_file(arguments.tokens)
+    return Source(
+        sequences, arguments.batch_size, len(sequences) // arguments.batch_size, [], str(arguments.tokens), None
+    )
 
 
 def readers(study: Study, corpus: str | None, seed: int | None, run: str | None) -> list[Run]:

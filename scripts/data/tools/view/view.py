@@ -1,4 +1,4 @@
-"""Look at the rows a model reads at given steps: as ids, as text in the terminal, or as a page."""
+"""Look at the sequences a model reads at given steps: as ids, as text in the terminal, or as a page."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import numpy as np
 from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic
-from scripts.data.rows import Rows
-from scripts.data.tools.view.page import ShownPiece, ShownRow, page_of
+from scripts.data.sequences import Sequences
+from scripts.data.tools.view.page import ShownPiece, ShownSequence, page_of
 from scripts.data.tools.view.source import Source, add_arguments, add_tokenizer, source_of, span_of
 from scripts.data.tools.view.text import Vocabulary, visible
 
 BLOCK_TOKENS = 1 << 21  # copied at a time; bounds the memory of any range
 LONG_BLOCKS = 32  # from so many blocks on, progress is told
-ROWS_IN_TERMINAL, ROWS_ON_PAGE = 2, 32  # shown if --rows doesn't say
-MOST_ROWS = 1024  # shown as text whatever --rows says: a batch of Pythia's is 8 MB of it
+SEQUENCES_IN_TERMINAL, SEQUENCES_ON_PAGE = 2, 32  # shown if --sequences doesn't say
+MOST_SEQUENCES = 1024  # shown as text whatever --sequences says: a batch of Pythia's is 8 MB of it
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 
-def spans(steps: range, rows: range, batch_size: int) -> Iterator[range]:
-    """Places of rows `rows` of every batch of the iterations `steps`, as few ranges as there can be."""
-    if len(rows) == batch_size:
+def spans(steps: range, sequences: range, batch_size: int) -> Iterator[range]:
+    """Places of sequences `sequences` of every batch of the iterations `steps`, as few ranges as there can be."""
+    if len(sequences) == batch_size:
         yield range(steps.start * batch_size, steps.stop * batch_size)
         return
     for step in steps:
-        yield range(step * batch_size + rows.start, step * batch_size + rows.stop)
+        yield range(step * batch_size + sequences.start, step * batch_size + sequences.stop)
 
 
 def blocks(places: Sequence[range], size: int) -> Iterator[range]:
@@ -39,19 +39,20 @@ def blocks(places: Sequence[range], size: int) -> Iterator[range]:
             yield range(start, min(start + size, span.stop))
 
 
-def write_ids(path: Path, rows: Rows, places: Sequence[range]) -> None:
-    """Write rows as `.npy`, [n, sequence_length + 1] in the tokens' dtype, as Pythia's batch viewer names indicies.npy.
+def write_ids(path: Path, sequences: Sequences, places: Sequence[range]) -> None:
+    """Write sequences as `.npy`, [n, sequence_length + 1] in the tokens' dtype, as Pythia's batch viewer names
+    indicies.npy.
 
-    Written block by block: any number of rows in the same memory.
+    Written block by block: any number of sequences in the same memory.
     """
-    width, dtype = rows.sequence_length + 1, rows.tokens.flat.dtype
+    width, dtype = sequences.sequence_length + 1, sequences.tokens.flat.dtype
     shape = (sum(map(len, places)), width)
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     size = max(1, BLOCK_TOKENS // width)
     with atomic(path) as temporary, temporary.open("wb") as handle:
         np.lib.format.write_array_header_1_0(handle, header)
         for block in told(blocks(places, size), shape[0], long=shape[0] > LONG_BLOCKS * size):
-            handle.write(np.ascontiguousarray(rows.rows(block.start, block.stop)).data)
+            handle.write(np.ascontiguousarray(sequences.sequences(block.start, block.stop)).data)
 
 
 def told(parts: Iterator[range], total: int, *, long: bool) -> Iterator[range]:
@@ -62,29 +63,29 @@ def told(parts: Iterator[range], total: int, *, long: bool) -> Iterator[range]:
     from scripts.common.progress import progress  # here, as loading it takes a tenth of a second
 
     done = 0
-    with progress("rows", total, "rows") as tell:
+    with progress("sequences", total, "sequences") as tell:
         for part in parts:
             yield part
             tell(done := done + len(part))
 
 
-def shown_rows(source: Source, vocabulary: Vocabulary, places: Sequence[int]) -> list[ShownRow]:
+def shown_sequences(source: Source, vocabulary: Vocabulary, places: Sequence[int]) -> list[ShownSequence]:
     """What stands at the places, decoded a piece at a time: a character cut by a border shows as U+FFFD."""
-    rows = source.rows
-    pieces = [rows.pieces(place) for place in places]
-    numbers = list(dict.fromkeys(piece.document for row in pieces for piece in row))
-    entries = dict(zip(numbers, rows.documents(numbers), strict=True))
+    sequences = source.sequences
+    pieces = [sequences.pieces(place) for place in places]
+    numbers = list(dict.fromkeys(piece.document for sequence in pieces for piece in sequence))
+    entries = dict(zip(numbers, sequences.documents(numbers), strict=True))
     shown = []
-    for place, ids, parts in zip(places, rows.at(places), pieces, strict=True):
+    for place, ids, parts in zip(places, sequences.at(places), pieces, strict=True):
         texts, at = [], 0
         for part in parts:
             entry, length = entries[part.document], part.end - part.begin
             text = vocabulary.decode(ids[at : at + length].tolist())
-            size = int(rows.tokens.sizes[part.document])
+            size = int(sequences.tokens.sizes[part.document])
             texts.append(ShownPiece(entry.component, entry.origin, part.document, part.begin, part.end, size, text))
             at += length
-        iteration, row = divmod(place, source.batch_size)
-        shown.append(ShownRow(place, iteration, row, texts))
+        iteration, sequence = divmod(place, source.batch_size)
+        shown.append(ShownSequence(place, iteration, sequence, texts))
     return shown
 
 
@@ -97,18 +98,18 @@ def meaning(steps: range) -> str:
     )
 
 
-def print_rows(rows: Sequence[ShownRow], heading: str, left_out: str | None) -> None:
-    """Rows in the terminal, each piece headed by where it comes from."""
+def print_rows(sequences: Sequence[ShownSequence], heading: str, left_out: str | None) -> None:
+    """Sequences in the terminal, each piece headed by where it comes from."""
     from rich.console import Console
     from rich.rule import Rule
     from rich.text import Text
 
     console = Console(highlight=False)
-    colours = colours_of(rows)
+    colours = colours_of(sequences)
     console.print(Text(heading))
-    for row in rows:
-        console.print(Rule(Text(row.title, style="bold"), align="left"))
-        for piece in row.pieces:
+    for sequence in sequences:
+        console.print(Rule(Text(sequence.title, style="bold"), align="left"))
+        for piece in sequence.pieces:
             where = f" · {piece.origin} · tokens {piece.begin}:{piece.end} of {piece.size}"
             console.print(Text(piece.component, style=f"bold {colours[piece.component]}") + Text(where, style="dim"))
             console.print(Text(visible(piece.text)), soft_wrap=True)
@@ -117,33 +118,36 @@ def print_rows(rows: Sequence[ShownRow], heading: str, left_out: str | None) -> 
         console.print(Text(left_out))
 
 
-def colours_of(rows: Sequence[ShownRow]) -> dict[str, str]:
+def colours_of(sequences: Sequence[ShownSequence]) -> dict[str, str]:
     """A terminal colour for every component, by name."""
-    names = sorted({piece.component for row in rows for piece in row.pieces})
+    names = sorted({piece.component for sequence in sequences for piece in sequence.pieces})
     return {name: COLOURS[n % len(COLOURS)] for n, name in enumerate(names)}
 
 
 def show(source: Source, tokenizer: Path, steps: range, places: Sequence[range], most: int, page: Path | None) -> None:
-    """Print the first `most` rows, or write them as a page."""
+    """Print the first `most` sequences, or write them as a page."""
     total = sum(map(len, places))
     chosen = list(islice(chain.from_iterable(places), most))
-    rows = shown_rows(source, Vocabulary.read(tokenizer), chosen)
+    sequences = shown_sequences(source, Vocabulary.read(tokenizer), chosen)
     heading = f"{source.name}: {meaning(steps)}"
-    more = f"{len(rows)} of {total} rows shown; others: --rows FIRST:END of each step, or all as ids: --ids rows.npy"
-    left_out = more if len(rows) < total else None
+    more = (
+        f"{len(sequences)} of {total} sequences shown; others: --sequences FIRST:END of each "
+        "step, or all as ids: --ids sequences.npy"
+    )
+    left_out = more if len(sequences) < total else None
     if page is None:
-        print_rows(rows, heading, left_out)
+        print_rows(sequences, heading, left_out)
         return
 
     with atomic(page) as temporary, temporary.open("w", encoding="utf-8") as handle:
-        handle.writelines(page_of(rows, heading, left_out))
-    print(f"{page}: {len(rows)} of {total} rows, {heading}")
+        handle.writelines(page_of(sequences, heading, left_out))
+    print(f"{page}: {len(sequences)} of {total} sequences, {heading}")
 
 
 def main() -> None:
     parser = Parser(
-        description="Show the rows that runs read at given steps, in the order they read them. "
-        "--steps 512:514 are the rows of iterations 512 and 513, counted from 0, the end not included: what the "
+        description="Show the sequences that runs read at given steps, in the order they read them. "
+        "--steps 512:514 are the sequences of iterations 512 and 513, counted from 0, the end not included: what the "
         "model at checkpoint step 512 reads next, up to checkpoint step 514.",
         epilog="example: python -m scripts.data view --study config.yaml --corpus standard --steps 512:514; "
         "a preshuffled file as Pythia publishes it: --tokens pile/document --batch-size 1024 "
@@ -152,27 +156,32 @@ def main() -> None:
     add_arguments(parser)
     add_tokenizer(parser)
     parser.add_argument("--steps", required=True, help="iterations FIRST:END, counted from 0, END not included")
-    parser.add_argument("--rows", help="rows FIRST:END of each step's batch (default: the first few to be read)")
+    parser.add_argument(
+        "--sequences", help="sequences FIRST:END of each step's batch (default: the first few to be read)"
+    )
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--ids", type=Path, help="write all rows' token ids to this .npy instead")
-    output.add_argument("--html", type=Path, help=f"write a page instead (default: the first {ROWS_ON_PAGE} rows)")
+    output.add_argument("--ids", type=Path, help="write all sequences' token ids to this .npy instead")
+    output.add_argument(
+        "--html", type=Path, help=f"write a page instead (default: the first {SEQUENCES_ON_PAGE} sequences)"
+    )
     arguments = parser.parse_args()
     source = source_of(arguments)
     steps = span_of("--steps", arguments.steps, source.steps)
     batch = range(source.batch_size)
-    rows = span_of("--rows", arguments.rows, source.batch_size) if arguments.rows else batch
-    places = list(spans(steps, rows, source.batch_size))
+    sequences = span_of("--sequences", arguments.sequences, source.batch_size) if arguments.sequences else batch
+    places = list(spans(steps, sequences, source.batch_size))
     for path in (arguments.ids, arguments.html):
         if path is not None and path.is_dir():
             raise UserError(f"{path}: a folder; name the file to write")
     if arguments.ids:
-        write_ids(arguments.ids, source.rows, places)
-        print(f"{arguments.ids}: {sum(map(len, places))} rows of {source.name}: {meaning(steps)}")
+        write_ids(arguments.ids, source.sequences, places)
+        print(f"{arguments.ids}: {sum(map(len, places))} sequences of {source.name}: {meaning(steps)}")
         return
-    few = ROWS_ON_PAGE if arguments.html else ROWS_IN_TERMINAL
-    most = sum(map(len, places)) if arguments.rows else few
-    if most > MOST_ROWS:
+    few = SEQUENCES_ON_PAGE if arguments.html else SEQUENCES_IN_TERMINAL
+    most = sum(map(len, places)) if arguments.sequences else few
+    if most > MOST_SEQUENCES:
         raise UserError(
-            f"--rows: {most} rows are asked for as text, at most {MOST_ROWS} are shown; take fewer, or --ids"
+            f"--sequences: {most} sequences are asked for as text, at most {MOST_SEQUENCES} are shown; take "
+            "fewer, or --ids"
         )
     show(source, arguments.tokenizer, steps, places, most, arguments.html)

@@ -1,4 +1,4 @@
-"""Which rows are scored, and how often their text occurs in the corpus."""
+"""Which sequences are scored, and how often their text occurs in the corpus."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ BLOCK = 1 << 22  # tokens hashed at a time
 def window_hashes(tokens: np.ndarray, width: int, axis_rows: bool = False) -> NDArray[np.uint64]:
     """64-bit polynomial hash of every `width`-token window; uint64.
 
-    `tokens` [n] gives [n - width + 1]; with `axis_rows`, [rows, width] gives one hash a row. Token ids
+    `tokens` [n] gives [n - width + 1]; with `axis_rows`, [sequences, width] gives one hash a sequence. Token ids
     are first mixed to 64 bits, so that short arithmetic patterns don't collide.
     """
     mixed = _mix(tokens)
     if axis_rows:
-        of_rows: NDArray[np.uint64] = (mixed * _powers(width)).sum(axis=1, dtype=np.uint64)
-        return of_rows
+        of_sequences: NDArray[np.uint64] = (mixed * _powers(width)).sum(axis=1, dtype=np.uint64)
+        return of_sequences
     powers = _powers(len(mixed))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed * powers, dtype=np.uint64)])
     inverse = np.uint64(pow(int(BASE), -1, 2**64))
@@ -31,22 +31,25 @@ def window_hashes(tokens: np.ndarray, width: int, axis_rows: bool = False) -> ND
     return of_windows
 
 
-def row_hashes(rows: np.ndarray) -> NDArray[np.uint64]:
-    """Hash of every row's tokens [n, width], read in blocks; uint64 [n]."""
-    step = max(1, BLOCK // rows.shape[1])
-    parts = [window_hashes(rows[i : i + step], rows.shape[1], axis_rows=True) for i in range(0, len(rows), step)]
+def sequence_hashes(sequences: np.ndarray) -> NDArray[np.uint64]:
+    """Hash of every sequence's tokens [n, width], read in blocks; uint64 [n]."""
+    step = max(1, BLOCK // sequences.shape[1])
+    parts = [
+        window_hashes(sequences[i : i + step], sequences.shape[1], axis_rows=True)
+        for i in range(0, len(sequences), step)
+    ]
     return np.concatenate([np.zeros(0, np.uint64), *parts])
 
 
 def counts_in(stream: np.ndarray, hashes: np.ndarray, width: int) -> NDArray[np.int64]:
     """How often the `width` tokens behind each hash uint64 [n] occur in the stream, at least once; int64 [n].
 
-    The stream is read in blocks, so memory grows with the rows asked for only. A row may cross a document border,
-    where the stream in file order goes on differently.
+    The stream is read in blocks, so memory grows with the sequences asked for only. A sequence may cross a document
+    border, where the stream in file order goes on differently.
     """
     asked, which = np.unique(hashes, return_inverse=True)
     found = np.zeros(len(asked), dtype=np.int64)
-    may = np.zeros(min(1 << 31, 16 << len(asked).bit_length()), dtype=bool)  # few windows begin as a row does
+    may = np.zeros(min(1 << 31, 16 << len(asked).bit_length()), dtype=bool)  # few windows begin as a sequence does
     low = np.uint64(len(may) - 1)
     may[asked & low] = True
     for begin in range(0, max(0, len(stream) - width + 1) if len(asked) else 0, BLOCK):
@@ -59,7 +62,7 @@ def counts_in(stream: np.ndarray, hashes: np.ndarray, width: int) -> NDArray[np.
 
 
 def choose(hashes: np.ndarray, count: np.ndarray, sample: int, repeated: int, seed: int) -> NDArray[np.uint8]:
-    """Kind of every row by its hash and count [n]: a seeded sample of all, and the most repeated distinct others.
+    """Kind of every sequence by its hash and count [n]: a seeded sample of all, and the most repeated distinct others.
 
     uint8 [n], an index into `KINDS`; the others are "rest".
     """
@@ -73,9 +76,9 @@ def choose(hashes: np.ndarray, count: np.ndarray, sample: int, repeated: int, se
     return kinds
 
 
-def sampled(rows: int, sample: int, seed: int) -> NDArray[np.int64]:
-    """Places of a seeded sample of so many rows, int64 [min(sample, rows)]."""
-    drawn: NDArray[np.int64] = np.random.default_rng(seed).choice(rows, min(sample, rows), replace=False)
+def sampled(sequences: int, sample: int, seed: int) -> NDArray[np.int64]:
+    """Places of a seeded sample of so many sequences, int64 [min(sample, sequences)]."""
+    drawn: NDArray[np.int64] = np.random.default_rng(seed).choice(sequences, min(sample, sequences), replace=False)
     return drawn
 
 

@@ -21,7 +21,7 @@ from scripts.data import join
 from scripts.data.megatron import onepass
 from scripts.data.megatron.hashes import NAME
 from scripts.data.megatron.indexed import open_tokens, write_tokens
-from scripts.data.sources import published
+from scripts.data.sources import external
 from scripts.data.tools import shard
 from scripts.study.study import Study, parse
 
@@ -67,7 +67,7 @@ def whole() -> str:
 
 def test_a_folder_of_shards_becomes_a_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = study(hashes="sums.txt", sha256=whole())
-    command(published, asked, monkeypatch)
+    command(external, asked, monkeypatch)
     facts = manifest.verify(FOLDER / manifest.NAME, "external")["facts"]
     assert facts["folder"] == "elsewhere"
     assert [(shard["name"], shard["bytes"]) for shard in facts["shards"]] == [
@@ -106,7 +106,7 @@ def test_a_folder_of_shards_becomes_a_corpus(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_preshuffled_file_and_end_of_document_tokens_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     write_tokens(Path("one/document"), [[0, 5, 6, 7], [8, 9, 10, 0]], 2048)
     asked = study(folder="one", shards="document.bin")
-    command(published, asked, monkeypatch)
+    command(external, asked, monkeypatch)
     command(join, asked, monkeypatch)
     facts = manifest.read(Path("data/standard/manifest.json"), "corpus")["facts"]
     assert (facts["rows_of"], facts["end_of_document_tokens"], facts["largest_token"]) == (4, 2, 10)
@@ -117,7 +117,7 @@ def joined_is_refused(asked: Study, fact: str, monkeypatch: pytest.MonkeyPatch) 
     Path("data/standard").mkdir(parents=True, exist_ok=True)
     Path("data/standard/tokens.bin").write_bytes(b"older")
     write_json(Path("data/standard/manifest.json"), "older")
-    command(published, asked, monkeypatch)
+    command(external, asked, monkeypatch)
     with pytest.raises(UserError, match=fact):
         command(join, asked, monkeypatch)
     assert Path("data/standard/tokens.bin").read_bytes() == b"older"
@@ -148,9 +148,9 @@ def test_an_empty_file_makes_no_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_files_found_for_other_settings_are_not_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    command(published, study(), monkeypatch)
+    command(external, study(), monkeypatch)
     with pytest.raises(
-        UserError, match=r"not made with the study's settings\n  published.sha256: None there, '0+' asked"
+        UserError, match=r"not made with the study's settings\n  external.sha256: None there, '0+' asked"
     ):
         command(join, study(sha256="0" * 64), monkeypatch)
 
@@ -161,11 +161,11 @@ def test_files_found_for_other_settings_are_not_joined(monkeypatch: pytest.Monke
         ({"folder": "nowhere"}, "nowhere: no such folder"),
         (
             {"shards": "doc_*.bin"},
-            r"published\.shards: no file of elsewhere matches 'doc_\*\.bin'\n  there is: document-0",
+            r"external\.shards: no file of elsewhere matches 'doc_\*\.bin'\n  there is: document-0",
         ),
-        ({"index": "other.idx"}, r"published\.index: elsewhere has no file 'other\.idx'"),
-        ({"shards": "../*.bin"}, r"published\.shards: '\.\./\*\.bin' is not allowed\n  allowed: a name within"),
-        ({"index": "/etc/passwd"}, r"published\.index: '/etc/passwd' is not allowed"),
+        ({"index": "other.idx"}, r"external\.index: elsewhere has no file 'other\.idx'"),
+        ({"shards": "../*.bin"}, r"external\.shards: '\.\./\*\.bin' is not allowed\n  allowed: a name within"),
+        ({"index": "/etc/passwd"}, r"external\.index: '/etc/passwd' is not allowed"),
         ({"shards": "document-*[!3].bin"}, "missing"),
     ],
 )
@@ -174,11 +174,11 @@ def test_files_that_are_not_there_are_named(entry: dict[str, str], fact: str, mo
         Path("elsewhere/document-00001-of-00003.bin").unlink()
         entry, fact = {}, r"document-00001-of-00003\.bin: missing; the numbers go from 0 to 3, and 3 of 4"
     with pytest.raises(UserError, match=fact):
-        command(published, study(**entry), monkeypatch)
+        command(external, study(**entry), monkeypatch)
     assert not FOLDER.exists()
 
 
-@pytest.mark.parametrize("module", [published, join])
+@pytest.mark.parametrize("module", [external, join])
 def test_an_unknown_corpus_is_refused(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         UserError, match=r"corpus: 'standart' is not allowed\n  allowed: standard.*\n  write:   standard"
@@ -220,7 +220,7 @@ IN_SET = {"shards": "set/document-*.bin", "index": "set/document.idx"}
 
 def test_the_hub_s_files_and_their_hashes_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     hub, asked = Hub(monkeypatch), hub_study(**IN_SET, sha256=whole())
-    command(published, asked, monkeypatch)
+    command(external, asked, monkeypatch)
     assert hub.asked == [
         {
             "allow_patterns": [*(f"set/document-{n:05}-of-00003.bin" for n in range(4)), "set/document.idx"],
@@ -240,7 +240,7 @@ def test_the_hub_s_files_and_their_hashes_are_taken(monkeypatch: pytest.MonkeyPa
 def test_a_shard_that_differs_from_the_hub_s_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     Hub(monkeypatch)
     asked = hub_study(**IN_SET)
-    command(published, asked, monkeypatch)
+    command(external, asked, monkeypatch)
     path = FOLDER / "set/document-00001-of-00003.bin"
     path.write_bytes(b"\x02" + path.read_bytes()[1:])
     with pytest.raises(UserError, match=r"document-00001-of-00003\.bin: sha256"):
@@ -253,15 +253,15 @@ def test_a_shard_that_differs_from_the_hub_s_is_named(monkeypatch: pytest.Monkey
 def test_gaps_and_wrong_names_on_the_hub_are_seen_before_the_download(monkeypatch: pytest.MonkeyPatch) -> None:
     hub = Hub(monkeypatch)
     with pytest.raises(UserError, match=r"no file of the hub's EleutherAI/pile matches 'document-\*\.bin'"):
-        command(published, hub_study(), monkeypatch)  # * does not reach into set/
+        command(external, hub_study(), monkeypatch)  # * does not reach into set/
     usage = type("Usage", (), {"free": 10})
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(onepass.shutil, "disk_usage", lambda _: usage)
         with pytest.raises(UserError, match=rf"{FOLDER}: \d+ bytes are to be downloaded, the disk has 10"):
-            command(published, hub_study(**IN_SET), monkeypatch)
+            command(external, hub_study(**IN_SET), monkeypatch)
     (hub.folder / "set/document-00000-of-00003.bin").unlink()
     with pytest.raises(UserError, match=r"document-00000-of-00003\.bin: missing"):
-        command(published, hub_study(**IN_SET), monkeypatch)
+        command(external, hub_study(**IN_SET), monkeypatch)
     assert hub.asked == []
 
 
@@ -275,7 +275,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_the_hub_it_says_where_to_put_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
     offline(monkeypatch)
     with pytest.raises(UserError) as caught:
-        command(published, hub_study(), monkeypatch)
+        command(external, hub_study(), monkeypatch)
     text = str(caught.value)
     assert f"EleutherAI/pile at {REVISION} could not be downloaded\n  because: Cannot reach the hub" in text
     assert "put document-*.bin and document.idx of it into data/external/standard/ and give `hashes`" in text
@@ -285,11 +285,11 @@ def test_files_put_there_by_hand_are_taken_if_the_study_knows_their_hash(monkeyp
     offline(monkeypatch)
     shutil.copytree("elsewhere", FOLDER)
     with pytest.raises(UserError, match="could not be downloaded"):
-        command(published, hub_study(), monkeypatch)
+        command(external, hub_study(), monkeypatch)
     asked = hub_study(hashes="sums.txt")
-    command(published, asked, monkeypatch)
+    command(external, asked, monkeypatch)
     command(join, asked, monkeypatch)
     assert sha256_file(Path("data/standard/tokens.bin")) == whole()
     (FOLDER / "document-00001-of-00003.bin").unlink()
     with pytest.raises(UserError, match=r"could not be downloaded\n.*\n  and: document-00001-of-00003\.bin: missing"):
-        command(published, asked, monkeypatch)
+        command(external, asked, monkeypatch)

@@ -1,4 +1,4 @@
-"""Rows of a corpus in the order a run sees them, what they are made of, and where a text stands in the order."""
+"""Sequences of a corpus in the order a run sees them, what they are made of, and where a text stands in the order."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class Piece:
 
 @dataclass(frozen=True)
 class Sighting:
-    """The row at `place` holds tokens [begin, end) of a document, from its own token `row_begin` on."""
+    """The sequence at `place` holds tokens [begin, end) of a document, from its own token `sequence_begin` on."""
 
     place: int
-    row_begin: int
+    sequence_begin: int
     begin: int
     end: int
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A document's row in documents.parquet."""
+    """A document's sequence in documents.parquet."""
 
     id: str
     component: str
@@ -67,8 +67,8 @@ class Components(Sequence[str]):
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows by place in the order; `folder` holds the corpus's documents.parquet, if there is one."""
+class Sequences:
+    """Sequences by place in the order; `folder` holds the corpus's documents.parquet, if there is one."""
 
     tokens: Tokens
     placement: Placement
@@ -76,8 +76,8 @@ class Rows:
     change: Change | None = None
 
     @classmethod
-    def open(cls, corpus: Path, data_seed: int, change: Change | None = None, needed: int = 0) -> Rows:
-        """Map a corpus folder and its order; raises UserError if they don't belong together or hold too few rows.
+    def open(cls, corpus: Path, data_seed: int, change: Change | None = None, needed: int = 0) -> Sequences:
+        """Map a corpus folder and its order; raises UserError if they don't belong together or hold too few sequences.
 
         `change` is that of an intervention's run (scripts/data/changes.py), which reads other tokens at some places.
         """
@@ -92,12 +92,12 @@ class Rows:
             )
         placement = placed(facts.get("layout"), tokens, folder, length, data_seed, facts["epochs"])
         if len(placement) < needed:
-            raise UserError(f"{folder}: {len(placement)} rows, and {needed} are to be read; make the order again")
+            raise UserError(f"{folder}: {len(placement)} sequences, and {needed} are to be read; make the order again")
         return cls(tokens, placement, corpus, change)
 
     @classmethod
-    def of_file(cls, prefix: Path) -> Rows:
-        """Rows of a preshuffled token file by itself; raises UserError if its sequences differ in length."""
+    def of_file(cls, prefix: Path) -> Sequences:
+        """Sequences of a preshuffled token file by itself; raises UserError if its sequences differ in length."""
         tokens = open_tokens(prefix)
         width = fixed_length(tokens)
         if width is None or width < 2:
@@ -108,34 +108,34 @@ class Rows:
         return cls(tokens, Cut(tokens, width - 1, width, len(tokens), InFileOrder()), prefix.parent)
 
     def __len__(self) -> int:
-        """Rows there are; more than a run asks for."""
+        """Sequences there are; more than a run asks for."""
         return len(self.placement)
 
     @property
     def sequence_length(self) -> int:
-        """Tokens predicted a row, which holds one more."""
+        """Tokens predicted a sequence, which holds one more."""
         return self.placement.sequence_length
 
-    def row(self, place: int) -> np.ndarray:
-        """One row, [sequence_length + 1] in the tokens' dtype."""
-        row: np.ndarray = self.at([place])[0]
-        return row
+    def sequence(self, place: int) -> np.ndarray:
+        """One sequence, [sequence_length + 1] in the tokens' dtype."""
+        sequence: np.ndarray = self.at([place])[0]
+        return sequence
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows at places [start, stop), [stop - start, sequence_length + 1] in the tokens' dtype."""
+    def sequences(self, start: int, stop: int) -> np.ndarray:
+        """Sequences at places [start, stop), [stop - start, sequence_length + 1] in the tokens' dtype."""
         return self.at(np.arange(start, stop))
 
     def at(self, places: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Rows at any places, [n, sequence_length + 1] in the tokens' dtype; raises IndexError."""
+        """Sequences at any places, [n, sequence_length + 1] in the tokens' dtype; raises IndexError."""
         asked = self._checked(places)
         if not len(asked):
             return np.empty((0, self.sequence_length + 1), dtype=self.tokens.flat.dtype)
         with self._whole():
-            rows = self.placement.at(asked)
-        return rows if self.change is None else self.change.applied(asked, rows)
+            sequences = self.placement.at(asked)
+        return sequences if self.change is None else self.change.applied(asked, sequences)
 
     def pieces(self, place: int) -> list[Piece]:
-        """What the row at a place is made of, in order; the lengths add up to sequence_length + 1."""
+        """What the sequence at a place is made of, in order; the lengths add up to sequence_length + 1."""
         asked = self._checked([place])
         with self._whole():
             found = self.placement.pieces(asked)
@@ -143,13 +143,13 @@ class Rows:
         return [Piece(document, begin, end) for document, begin, end in every if begin < end]
 
     def places_of(self, document: int, begin: int, end: int) -> list[Sighting]:
-        """Every row that holds any of tokens [begin, end) of a document, by place; raises IndexError."""
+        """Every sequence that holds any of tokens [begin, end) of a document, by place; raises IndexError."""
         return self.places_of_many([(document, begin, end)])[0]
 
     def places_of_many(self, spans: Sequence[tuple[int, int, int]]) -> list[list[Sighting]]:
         """`places_of` for many (document, begin, end) at the cost of one: each map is read through once.
 
-        A token at the border of two rows is in both. The row that NeoX loses has no place.
+        A token at the border of two sequences is in both. The sequence that NeoX loses has no place.
         """
         sightings: list[list[Sighting]] = [[] for _ in spans]
         if not spans or not len(self):
@@ -157,24 +157,24 @@ class Rows:
         documents, begins, ends = np.array(spans, dtype=np.int64).T
         self._check_spans(documents, begins, ends)
         found = self.placement.find(documents, begins, ends)
-        by_place = np.lexsort((found.row_begin, found.place))
-        columns = (found.span, found.place, found.row_begin, found.begin, found.end)
+        by_place = np.lexsort((found.sequence_begin, found.place))
+        columns = (found.span, found.place, found.sequence_begin, found.begin, found.end)
         for span, *sighting in zip(*(column[by_place].tolist() for column in columns), strict=True):
             sightings[span].append(Sighting(*sighting))
         return sightings
 
     def origin(self, places: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Number (in the corpus) of the document each row's first token comes from, int64 [n]."""
+        """Number (in the corpus) of the document each sequence's first token comes from, int64 [n]."""
         asked = self._checked(places)
         with self._whole():
             pieces = self.placement.pieces(asked)
-        row, filled = np.repeat(np.arange(len(pieces.counts)), pieces.counts), pieces.begins < pieces.ends
-        first = np.searchsorted(row[filled], np.arange(len(pieces.counts)))
+        sequence, filled = np.repeat(np.arange(len(pieces.counts)), pieces.counts), pieces.begins < pieces.ends
+        first = np.searchsorted(sequence[filled], np.arange(len(pieces.counts)))
         documents: np.ndarray = pieces.documents[filled][first]
         return documents
 
-    def row_origin(self, place: int) -> str:
-        """Component of the document the row's first token comes from."""
+    def sequence_origin(self, place: int) -> str:
+        """Component of the document the sequence's first token comes from."""
         return str(self.components[int(self.origin([place])[0])])
 
     @cached_property
@@ -190,7 +190,7 @@ class Rows:
         return Components(names, column.indices.to_numpy().astype(np.min_scalar_type(len(names))))
 
     def documents(self, numbers: Sequence[int]) -> list[Entry]:
-        """What documents.parquet says of documents, reading only the row groups they are in."""
+        """What documents.parquet says of documents, reading only the sequence groups they are in."""
         if (path := self._table) is None:
             return [Entry("", self._name, f"document {number}") for number in numbers]
         import pyarrow.parquet as pq
@@ -238,7 +238,7 @@ class Rows:
     def _checked(self, places: Sequence[int] | np.ndarray) -> np.ndarray:
         asked = np.asarray(places, dtype=np.int64)
         if len(asked) and not 0 <= int(asked.min()) <= int(asked.max()) < len(self):
-            raise IndexError(f"places {asked.min()}..{asked.max()} of {len(self)} rows")
+            raise IndexError(f"places {asked.min()}..{asked.max()} of {len(self)} sequences")
         return asked
 
     def _check_spans(self, documents: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> None:
@@ -268,8 +268,8 @@ def placed(
 ) -> Placement:
     """The order of a layout; `folder` holds the index maps of "neox". Raises UserError if one of them is missing.
 
-    "feistel" cuts the corpus's own stream every sequence_length tokens and permutes the rows in each epoch;
-    the rows of "preshuffled" are the file's sequences.
+    "feistel" cuts the corpus's own stream every sequence_length tokens and permutes the sequences in each epoch;
+    the sequences of "preshuffled" are the file's sequences.
     """
     if layout == "feistel":
         count = (len(tokens.flat) - 1) // sequence_length

@@ -1,4 +1,4 @@
-"""Which rows are scored, how often their text occurs, and who scores which."""
+"""Which sequences are scored, how often their text occurs, and who scores which."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from scripts.common.errors import UserError
 from scripts.data.sources.canaries import canary_count, strings
-from scripts.memorize import pieces, rows
+from scripts.memorize import chosen, pieces
+from scripts.memorize.chosen import KINDS, choose, counts_in, sequence_hashes, window_hashes
 from scripts.memorize.read import NOWHERE, Read
-from scripts.memorize.rows import KINDS, choose, counts_in, row_hashes, window_hashes
 from scripts.memorize.score import in_reach, table
 from scripts.study.config.data import Canaries
 
@@ -24,22 +24,22 @@ def test_counts_equal_a_plain_count_whatever_the_blocks(stream: list[int], width
     tokens = np.array(stream, dtype=np.uint16)
     windows = [tuple(stream[i : i + width]) for i in range(len(stream) - width + 1)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "BLOCK", block)
-        found = counts_in(tokens, row_hashes(np.array(windows)), width)
+        patch.setattr(chosen, "BLOCK", block)
+        found = counts_in(tokens, sequence_hashes(np.array(windows)), width)
     assert found.tolist() == [windows.count(window) for window in windows]
 
 
-def test_row_hashes_equal_stream_hashes() -> None:
+def test_sequence_hashes_equal_stream_hashes() -> None:
     tokens = np.random.default_rng(0).integers(0, 50_000, 500)
     windows = np.lib.stride_tricks.sliding_window_view(tokens, 64)
-    assert (window_hashes(tokens, 64) == row_hashes(windows)).all()
+    assert (window_hashes(tokens, 64) == sequence_hashes(windows)).all()
 
 
-def test_choice_is_seeded_and_repeated_rows_are_distinct() -> None:
+def test_choice_is_seeded_and_repeated_sequences_are_distinct() -> None:
     drawn = np.random.default_rng(0).integers(0, 100, (50, 8))
     drawn[10:20] = drawn[10]  # one text ten times
     drawn[30:33] = drawn[30]
-    hashes = row_hashes(drawn)
+    hashes = sequence_hashes(drawn)
     count = counts_in(drawn.reshape(-1), hashes, 8)
     kinds = choose(hashes, count, sample=5, repeated=4, seed=1)
     assert (kinds == choose(hashes, count, sample=5, repeated=4, seed=1)).all()
@@ -49,12 +49,12 @@ def test_choice_is_seeded_and_repeated_rows_are_distinct() -> None:
 
 
 @given(st.integers(0, 500), st.integers(1, 9), st.integers(1, 70))
-def test_ranges_of_workers_cover_every_row_once(count: int, workers: int, chunk: int) -> None:
+def test_ranges_of_workers_cover_every_sequence_once(count: int, workers: int, chunk: int) -> None:
     covered = [
-        row
+        sequence
         for worker in range(workers)
-        for begin, end in pieces.chunks(*pieces.row_range(count, worker, workers), chunk)
-        for row in range(begin, end)
+        for begin, end in pieces.chunks(*pieces.sequence_range(count, worker, workers), chunk)
+        for sequence in range(begin, end)
     ]
     assert covered == list(range(count))
 
@@ -63,7 +63,7 @@ def test_ranges_of_workers_cover_every_row_once(count: int, workers: int, chunk:
 def test_pieces_of_any_number_of_workers_gather_to_the_same(tmp_path: Path, workers: int) -> None:
     misses, hits = np.arange(100, dtype=np.int16), np.arange(100, dtype=np.int16)[::-1].copy()
     for worker in range(workers):
-        for begin, end in pieces.chunks(*pieces.row_range(100, worker, workers), 16):
+        for begin, end in pieces.chunks(*pieces.sequence_range(100, worker, workers), 16):
             found = pieces.Scores(misses[begin:end], hits[begin:end])
             pieces.keep(tmp_path / pieces.name(begin, end), found, end - begin)
     gathered = pieces.gather(tmp_path, 100, workers, 16)
@@ -83,7 +83,7 @@ def test_a_missing_piece_and_another_subjects_pieces_are_refused(tmp_path: Path)
     assert not (folder / pieces.name(0, 2)).exists()
 
 
-def some_rows(places: list[int], kind: str) -> Read:
+def some_sequences(places: list[int], kind: str) -> Read:
     count = len(places)
     return Read(
         tokens=np.zeros((count, 4), np.uint16), place=np.array(places), names=["x"],
@@ -92,9 +92,9 @@ def some_rows(places: list[int], kind: str) -> Read:
     )  # fmt: skip
 
 
-def test_a_row_is_seen_from_the_step_whose_batch_held_it() -> None:
+def test_a_sequence_is_seen_from_the_step_whose_batch_held_it() -> None:
     scores = pieces.Scores(np.array([1, 2, 0, 2], np.int16), np.array([1, 2, 1, 2], np.int16))
-    read = some_rows([0, 3, 4, NOWHERE], "sample")
+    read = some_sequences([0, 3, 4, NOWHERE], "sample")
     made = table(read, scores, continuation=2, step=1, batch_size=4).to_pydict()
     assert made["step_seen"] == [1, 1, 2, None]
     assert made["place"] == [0, 3, 4, None]
@@ -104,8 +104,8 @@ def test_a_row_is_seen_from_the_step_whose_batch_held_it() -> None:
 
 
 def test_of_the_rest_a_checkpoint_is_scored_on_what_it_has_seen() -> None:
-    assert in_reach(some_rows([0, 1, 2, 3, 4, 5], "rest"), 1, 4).tolist() == [0, 1, 2, 3]
-    assert in_reach(some_rows([0, 1, 2, 3, 4, 5], "sample"), 1, 4).tolist() == [0, 1, 2, 3, 4, 5]
+    assert in_reach(some_sequences([0, 1, 2, 3, 4, 5], "rest"), 1, 4).tolist() == [0, 1, 2, 3]
+    assert in_reach(some_sequences([0, 1, 2, 3, 4, 5], "sample"), 1, 4).tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_canaries_are_seeded_distinct_and_tell_their_count() -> None:

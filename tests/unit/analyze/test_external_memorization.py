@@ -43,7 +43,7 @@ def test_the_command_tells_precision_and_recall(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small, large = table(tmp_path / "s.parquet", [1, 2, 3]), table(tmp_path / "l.parquet", [2, 3, 4, 5, 4999])
-    monkeypatch.setattr(sys, "argv", ["external", str(small), str(large), "--rows", "4096"])
+    monkeypatch.setattr(sys, "argv", ["external", str(small), str(large), "--sequences", "4096"])
     main()
     told = json.loads(capsys.readouterr().out)
     assert told["prediction"]["precision"] == 2 / 3
