@@ -1,4 +1,4 @@
-"""A real Slurm on one machine: munged, accounting, slurmctld and four slurmd, two of them with fake GPUs.
+"""A real Slurm on one machine: munged, accounting, slurmctld and five slurmd, two of them with fake GPUs.
 
 It must run inside the namespaces that tests/slurm/run.sh makes: the configuration is mounted over /etc/slurm
 there, every node has a host name of its own, and the kernel ends every process when the namespace's first one ends.
@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.slurm.accounting import Accounting
 from tests.slurm.daemons import command, end, free_ports, host_name, kill, processes, wait_for
 
-CPU_NODES, GPU_NODES = ("n1", "n2"), ("g1", "g2")
+CPU_NODES, GPU_NODES = ("n1", "n2", "n3"), ("g1", "g2")
 NODES = (*CPU_NODES, *GPU_NODES)
 GPUS = 2  # on each GPU node
 
@@ -62,7 +64,8 @@ ReturnToService=2
 # squeue still knows a job that ended a day ago: the tests ask it, and where there is no accounting the profile too
 MinJobAge=86400
 {nodes}
-PartitionName=cpu Nodes={cpu} Default=YES MaxTime=1-0 State=UP
+# two jobs run on two nodes, so that one can lose its own
+PartitionName=cpu Nodes={cpu} Default=YES MaxTime=1-0 State=UP LLN=YES
 PartitionName=gpu Nodes={gpu} MaxTime=1-0 State=UP
 """
 
@@ -156,6 +159,16 @@ class Cluster:
         kill(int((self.run / "slurmctld.pid").read_text()))
         self.accounting.kill()
 
+    @contextmanager
+    def held_controller(self) -> Iterator[None]:
+        """Hold slurmctld still: it takes what it is sent, and answers only afterwards."""
+        pid = int((self.run / "slurmctld.pid").read_text())
+        kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            kill(pid, signal.SIGCONT)
+
     def start_controller(self) -> None:
         """Start them again, with the state they left."""
         self.accounting.start_slurmdbd()
@@ -187,6 +200,10 @@ class Cluster:
         """State, comment (the plugin's: rule and wildcards) and nodes of every job so far, by number."""
         lines = command("squeue", "--noheader", "--states=all", "--format=%i|%T|%k|%N").splitlines()
         return {line.split("|")[0]: tuple(line.split("|")[1:]) for line in lines}  # type: ignore[misc]
+
+    def submitted_since(self, before: set[str]) -> list[str]:
+        """Rules and wildcards of the jobs submitted since."""
+        return sorted(name for number, (_, name, _) in self.jobs().items() if number not in before)
 
     def ends(self, numbers: Iterable[str]) -> list[str]:
         """States of ended jobs, in this order; Snakemake knows of an end before Slurm has freed the node."""

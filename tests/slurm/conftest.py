@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -19,7 +20,10 @@ from tests.slurm.cluster import Cluster
 from tests.workflow.conftest import ROOT, SMOKE, Workflow
 
 # jobs of seconds shall be looked at after seconds
-OVERLAY = ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5", "--jobs", "4"]
+OVERLAY = ["--slurm-init-seconds-before-status-checks", "1", "--max-status-checks-per-second", "1"]
+OVERLAY += ["--latency-wait", "5", "--jobs", "5"]
+# what Slurm is asked for, one after the other: the data, one step's scores twice, everything
+WANTED = [["data"], *2 * [["results/evals/pythia-tiny/zero-shot/step4.json"]], []]
 LIMIT = 900  # seconds; a Snakemake that lost sight of its jobs waits for ever
 
 
@@ -28,7 +32,7 @@ class Submitted(Workflow):
 
     def command(self, *arguments: str) -> list[str]:
         where = ["--configfile", str(self.study_file), "--directory", str(self.folder)]
-        return ["snakemake", "--profile", "slurm", *OVERLAY, *where, *arguments]
+        return [sys.executable, "-m", "tests.slurm.quick", "--profile", "slurm", *OVERLAY, *where, *arguments]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = self.command(*arguments)
@@ -40,13 +44,16 @@ class Submitted(Workflow):
             environment = {**os.environ, **variables}
             return subprocess.Popen(self.command(*arguments), cwd=ROOT, env=environment, stdout=log, stderr=log)
 
-    def resumed(self, *arguments: str, wanted: str) -> subprocess.CompletedProcess[str]:
-        """What `make resume` does."""
+    def resumed(self, *arguments: str, wanted: str) -> subprocess.Popen[bytes]:
+        """What `make resume` does, in the background, its output in resumed.log."""
         profile = ["--configfile", str(self.study_file), "--profile", "slurm", *OVERLAY]
         full = [sys.executable, "-m", "scripts.operate", "start", "--directory", str(self.folder), *arguments]
-        return subprocess.run(
-            [*full, "--", *profile, wanted], cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT
-        )
+        with (self.folder / "resumed.log").open("wb") as log:
+            return subprocess.Popen([*full, "--", *profile, wanted], cwd=ROOT, stdout=log, stderr=log)
+
+    def said(self, name: str = "snakemake.log") -> str:
+        """What the workflow in the background has said so far."""
+        return (self.folder / name).read_text()
 
     def log(self, run: str) -> str:
         """What the run's training job has said so far."""
@@ -69,12 +76,33 @@ def cluster() -> Iterator[Cluster]:
     started.stop()
 
 
+class Twice(NamedTuple):
+    """The smoke study as a laptop makes it and as Slurm does; not to be changed."""
+
+    local: Workflow
+    by_slurm: Submitted
+    calls: list[tuple[str, list[str]]]  # what Snakemake said and submitted, for each of WANTED
+
+
 @pytest.fixture(scope="session")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
-    """The smoke study as a laptop makes it; not to be changed."""
-    workflow = Workflow(tmp_path_factory.mktemp("local"))
-    workflow.succeed()
-    return workflow
+def twice(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Twice:
+    """Both at the same time."""
+    local, by_slurm = Workflow(tmp_path_factory.mktemp("local")), Submitted(tmp_path_factory.mktemp("by-slurm"))
+
+    def submit(wanted: list[str]) -> tuple[str, list[str]]:
+        before = set(cluster.jobs())
+        return by_slurm.succeed(*wanted), cluster.submitted_since(before)
+
+    with ThreadPoolExecutor() as pool:
+        making = pool.submit(local.succeed)
+        calls = [submit(wanted) for wanted in WANTED]
+        making.result()
+    return Twice(local, by_slurm, calls)
+
+
+@pytest.fixture(scope="session")
+def local(twice: Twice) -> Workflow:
+    return twice.local
 
 
 @pytest.fixture
