@@ -10,7 +10,7 @@ override STUDY := $(call home,$(STUDY))
 FROM_HERE = $(if $(filter /%,$(firstword $(STUDY))),$(STUDY),$(CURDIR)/$(STUDY))
 ENV := .venv
 READY := $(ENV)/.ready
-PARALLEL := --numprocesses 2 --dist loadfile
+PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 RUN := PATH="$(CURDIR)/$(ENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tests import forks
 from tests.benchmarks.gpu import cases, last_error, run, saving_table, table
 from tests.benchmarks.gpu_cases import Case, Limits, fitting_rows
 from tests.benchmarks.run import PARTS
@@ -74,7 +76,9 @@ def found() -> list[dict[str, Any]]:
     """The GPU's benchmark on a CPU: one tiny size, two updates, and a case that kills its process."""
     ours, peers, saving = cases(["tiny"], "cpu", compiled=False)
     planned = [[Case("tiny", "ours", "fp7"), *ours, *saving], peers]
-    return run(planned, Limits(SMOKE, "cpu", 2, 1.0, 4), time.monotonic() + 300)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", forks.python())
+        return run(planned, Limits(SMOKE, "cpu", 2, 1.0, 4), time.monotonic() + 300)
 
 
 def test_all_contenders_are_measured_on_a_cpu_too(found: list[dict[str, Any]]) -> None:

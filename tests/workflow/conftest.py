@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tests import forks
+
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ROOT / "studies/smoke.yaml"
 # the local profile without its progress bars, whose output is made to be looked at, not parsed
@@ -23,11 +25,11 @@ TRIGGERS = ["--rerun-triggers", "mtime", "params", "input", "software-env"]
 class Workflow:
     """The study in a folder, and how to run it."""
 
-    def __init__(self, folder: Path, study: Path = SMOKE) -> None:
-        self.folder, self.study_file = folder, study
+    def __init__(self, folder: Path, study: Path = SMOKE, python: str | None = None) -> None:
+        self.folder, self.study_file, self.python = folder, study, python or forks.python()
 
     def command(self, *arguments: str) -> list[str]:
-        base = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), *OPTIONS, *TRIGGERS]
+        base = [self.python, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), *OPTIONS, *TRIGGERS]
         return [*base, "--configfile", str(self.study_file), "--directory", str(self.folder), *arguments]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,10 +40,11 @@ class Workflow:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def study(self) -> list[str]:
+    def study(self, *targets: str) -> list[str]:
         """What `make study` calls."""
         arguments = [*OPTIONS, *TRIGGERS, "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(self.study_file)]
-        return [sys.executable, "-m", "scripts.operate", "start", "--directory", str(self.folder), "--", *arguments]
+        start = [self.python, "-m", "scripts.operate", "start", "--directory", str(self.folder), "--"]
+        return [*start, *targets, *arguments]
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Jobs by rule that a dry run would do; rules of batches under their stage's name."""
@@ -60,7 +63,7 @@ class Workflow:
     ) -> subprocess.CompletedProcess[str]:
         """A command of a package, by hand."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        full = [sys.executable, "-m", package, command, "--study", str(study_file), *arguments]
+        full = [self.python, "-m", package, command, "--study", str(study_file), *arguments]
         return subprocess.run(full, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -69,13 +72,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     """The smoke study from nothing to its report; not to be changed. pytest-xdist's workers make it once, together."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    workflow = Workflow(shared / "smoke")
+    folder = shared / "smoke"
     with FileLock(shared / "smoke.lock"):
         if not (shared / "smoke.made").exists():
-            workflow.folder.mkdir(exist_ok=True)
-            workflow.succeed()
+            folder.mkdir(exist_ok=True)
+            Workflow(folder, python=sys.executable).succeed()  # each job a Python of its own, as a reader has them
             (shared / "smoke.made").touch()
-    return workflow
+    return Workflow(folder)
 
 
 @pytest.fixture

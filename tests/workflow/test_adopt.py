@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import yaml
 
 from scripts.common.files import read_json, read_yaml
 from scripts.neox.optimizer import read_optimizer
+from tests import forks
 from tests.unit import neox_writer
 from tests.workflow.conftest import ROOT, SMOKE, Workflow
 from tests.workflow.test_training import run_on
@@ -118,7 +118,7 @@ def test_a_transformers_model_is_continued_by_way_of_a_native_checkpoint(
     model = finished.folder / f"models/{PARENT}/step{STEP}"
     arguments = ["--model", str(model), "--to", "native", "--step", str(STEP), "--fresh-optimizer"]
     command = [
-        sys.executable,
+        forks.python(),
         "-m",
         "scripts.convert",
         "to-neox",

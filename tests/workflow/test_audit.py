@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from scripts.audit.integrity.found import look
 from scripts.audit.verdict import Check
 from scripts.common.files import canonical, digest_of, read_json, read_yaml, sha256_file, write_json
 from scripts.study.study import load
+from tests import forks
 from tests.workflow.conftest import ROOT, SMOKE, Workflow
 from tests.workflow.test_training import RUN, study_file, train
 
@@ -675,7 +675,7 @@ def test_damaged_files_are_named_and_end_nothing(suite: Path) -> None:
 
 def command(package: str, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    full = [sys.executable, "-m", package, name, *arguments]
+    full = [forks.python(), "-m", package, name, *arguments]
     return subprocess.run(full, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -53,7 +53,7 @@ ODD: list[Any] = [
 @pytest.fixture(scope="module")
 def copy(finished: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder, before = tmp_path_factory.mktemp("mutated") / "suite", Path.cwd()
-    shutil.copytree(finished.folder, folder, ignore=shutil.ignore_patterns(".snakemake", "logs", "resume"))
+    shutil.copytree(finished.folder, folder, ignore=shutil.ignore_patterns(".snakemake", "logs", "resume", "figures"))
     os.chdir(folder)
     yield folder
     os.chdir(before)

@@ -23,6 +23,7 @@ import zstandard
 from scripts.common.files import read_json, read_yaml
 from scripts.data.megatron.indexed import open_tokens
 from scripts.study.study import load
+from tests import forks
 from tests.workflow.conftest import Workflow
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,8 +90,8 @@ def steps(study: Path) -> list[Step]:
     return [*todo, ("order", "--corpus", "standard", "--seed", "1234")]
 
 
-def command(step: Step, study: Path) -> list[str]:
-    return [sys.executable, "-m", "scripts.data", step[0], "--study", str(study), *step[1:]]
+def command(step: Step, study: Path, python: str | None = None) -> list[str]:
+    return [python or forks.python(), "-m", "scripts.data", step[0], "--study", str(study), *step[1:]]
 
 
 def environment() -> dict[str, str]:
@@ -151,7 +152,7 @@ def test_a_kill_at_any_moment_of_any_job_changes_no_byte(prepared: Path, tmp_pat
 
     def killing(step: Step, study: Path) -> None:
         process = subprocess.Popen(
-            command(step, study),
+            command(step, study, sys.executable),
             cwd=study.parent,
             env=environment(),
             stdout=subprocess.DEVNULL,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests import forks
 from tests.workflow.conftest import ROOT, Workflow
 
 RUN, STEPS = "pythia-tiny", ("4", "8")
@@ -60,7 +61,7 @@ def test_killed_and_run_again_it_scores_only_what_is_left(copied: Callable[..., 
     if work.exists():  # else it was over before the signal came
         for piece in kept:  # whole, or it would not have its name
             assert piece.stat().st_size
-        done = subprocess.run(command, cwd=workflow.folder, env=environment, check=False)
+        done = subprocess.run([workflow.python, *command[1:]], cwd=workflow.folder, env=environment, check=False)
         assert done.returncode == 0
     assert results(workflow) == before
 
@@ -80,7 +81,7 @@ def test_canaries_are_scored_and_told_apart(finished: Workflow) -> None:
 
 
 def test_gpu_benchmark_runs_on_a_cpu() -> None:
-    command = [sys.executable, "-m", "tests.benchmarks.memorization", "--gpu", "--device", "cpu", "--sizes", "tiny",
+    command = [forks.python(), "-m", "tests.benchmarks.memorization", "--gpu", "--device", "cpu", "--sizes", "tiny",
                "--study", "studies/smoke.yaml", "--sequences", "20", "--batch", "8"]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

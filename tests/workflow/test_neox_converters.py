@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from torch import Tensor
 from scripts.study.catalogue import CATALOGUE
 from scripts.study.study import load
 from scripts.train.checkpoint import neox_yaml
+from tests import forks
 from tests.workflow.conftest import ROOT, Workflow
 
 RUN, STEP = "pythia-small", 8
@@ -114,7 +114,7 @@ def test_the_converter_of_v1_reads_what_to_neox_writes(
 ) -> None:
     monkeypatch.chdir(finished.folder)
     command = [
-        sys.executable,
+        forks.python(),
         "-m",
         "scripts.convert",
         "to-neox",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,12 +44,17 @@ def every_page(workflow: Workflow, folder: Path) -> list[Path]:
     return sorted((folder / "results").glob("*.html"))
 
 
-@pytest.mark.parametrize("view", VIEWS, ids=IDS)
-def test_every_page_of_the_smoke_study(copied: Callable[..., Workflow], chromium: Chromium, view: View) -> None:
-    workflow = copied()
+@pytest.fixture(scope="module")
+def pages(finished: Workflow, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Those of the smoke study, and those made by hand."""
+    workflow = Workflow(shutil.copytree(finished.folder, tmp_path_factory.mktemp("pages") / "copy"))
     rows = ["--corpus", "standard", "--seed", "1234", "--steps", "0:1", "--html", "results/rows.html"]
     assert workflow.command_line("scripts.data", "view", *rows).returncode == 0
-    pages = every_page(workflow, workflow.folder)
+    return every_page(workflow, workflow.folder)
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=IDS)
+def test_every_page_of_the_smoke_study(pages: list[Path], chromium: Chromium, view: View) -> None:
     assert len(pages) == 8
     assert {page.name: wrong for page in pages if (wrong := faults(chromium, page, view))} == {}
 

@@ -18,6 +18,14 @@ from scripts.study.study import load
 from tests.workflow.conftest import ROOT, SMOKE, Workflow
 
 STUDIES = [ROOT / "config.yaml", *sorted(ROOT.glob("studies/*.yaml"))]
+RUNS = {
+    "config": 9,
+    "pythia": 16,
+    "pythia-v0": 16,
+    "pythia-batch-sizes": 5,
+    "pythia-interventions": 9,
+    "polypythias": 56,
+}
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -28,7 +36,9 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.stem)
 def test_jobs_are_those_of_a_dry_run(tmp_path: Path, study: Path) -> None:
-    assert jobs_by_rule(load(study)) == Workflow(tmp_path, study).planned()
+    planned = Workflow(tmp_path, study).planned()
+    assert jobs_by_rule(load(study)) == planned
+    assert planned.get("train_run") == RUNS.get(study.stem, planned.get("train_run"))
 
 
 def test_jobs_of_parts_segments_and_fewer_scored_steps(tmp_path: Path) -> None:
@@ -61,7 +71,9 @@ def test_the_command_takes_seconds_and_no_torch(tmp_path: Path, study: Path) -> 
 
 def test_mistakes_of_the_command_are_told(tmp_path: Path) -> None:
     for arguments, told in ((["--device", "a10-40gb"], "--device a100-40gb"), (["--price", "-1"], "more than 0")):
-        done = command("-m", "scripts.plan", "show", "--study", str(SMOKE), "--directory", str(tmp_path), *arguments)
+        done = Workflow(ROOT).command_line(
+            "scripts.plan", "show", "--directory", str(tmp_path), *arguments, study_file=SMOKE
+        )
         assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from scripts.common.files import read_json, read_yaml
+from tests import forks
 from tests.workflow.conftest import ROOT, SMOKE, Workflow
 
 SEED = 1234
 
 
 def command(folder: Path, name: str, *arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "scripts.data", name, *arguments], cwd=folder, env=environment(), check=True)
+    subprocess.run([forks.python(), "-m", "scripts.data", name, *arguments], cwd=folder, env=environment(), check=True)
 
 
 def environment() -> dict[str, str]:

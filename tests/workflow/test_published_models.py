@@ -132,7 +132,7 @@ def test_published_models_are_scored_as_if_they_had_been_trained_here(
     card = (workflow.folder / "results/cards/their-tiny/README.md").read_text()
     assert "published by others" in card
     assert "castalia_agreement" in card
-    command = [sys.executable, "-m", "scripts.operate", "status", "--study", "results/study.json"]
+    command = [workflow.python, "-m", "scripts.operate", "status", "--study", "results/study.json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=workflow.folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

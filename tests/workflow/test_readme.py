@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from scripts.study.study import load
+from tests import forks
 from tests.workflow.conftest import ROOT, Workflow
 
 TEXT = (ROOT / "README.md").read_text()
@@ -63,7 +64,7 @@ def test_every_stage_command_has_help() -> None:
     )
     assert len(commands) >= 30
     for package, name in sorted(commands):
-        done = execute([sys.executable, "-m", package, name, "--help"])
+        done = execute([forks.python(), "-m", package, name, "--help"])
         assert done.returncode == 0 and "usage" in done.stdout, name + done.stderr
 
 
@@ -130,7 +131,7 @@ def test_documented_make_commands_exist(command: str) -> None:
 @pytest.mark.parametrize("command", [c for c in documented() if c.startswith("python -m scripts")])
 def test_documented_python_commands_have_their_options(command: str) -> None:
     words = shlex.split(command, comments=True)
-    done = execute([sys.executable, *words[1:4], "--help"])
+    done = execute([forks.python(), *words[1:4], "--help"])
     assert done.returncode == 0, done.stderr
     options = {word.partition("=")[0] for word in words[4:] if word.startswith("--") and len(word) > 2}
     assert options <= set(re.findall(r"--[\w-]+", done.stdout))

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 
 from scripts.common import manifest
 from scripts.common.files import read_json, sha256_file, write_json
+from tests import forks
 from tests.workflow.conftest import ROOT, Workflow
 
 RUN = "pythia-tiny"
@@ -137,7 +137,7 @@ def test_a_run_trained_with_one_sequence_changed_is_named(finished: Workflow, tm
     forged = part(finished, tmp_path / "forged", "data")
     arguments = ["--study", "results/study.json", "--run", RUN]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", OTHER_SEQUENCE, *arguments]
+    command = [forks.python(), "-c", OTHER_SEQUENCE, *arguments]
     subprocess.run(command, cwd=forged.folder, env=environment, check=True, capture_output=True)
     ours, theirs = (
         [json.loads(line) for line in (folder / f"checkpoints/{RUN}/metrics.jsonl").read_text().splitlines()]

@@ -193,22 +193,6 @@ def test_phase_targets(finished: Workflow, phase: str) -> None:
     assert finished.planned(phase) == {}
 
 
-@pytest.mark.parametrize(
-    ("study", "runs"),
-    [
-        ("config.yaml", 9),
-        ("studies/pythia.yaml", 16),
-        ("studies/pythia-v0.yaml", 16),
-        ("studies/pythia-batch-sizes.yaml", 5),
-        ("studies/pythia-interventions.yaml", 9),
-        ("studies/polypythias.yaml", 56),
-    ],
-)
-def test_shipped_studies_dry_run(tmp_path: Path, study: str, runs: int) -> None:
-    workflow = Workflow(tmp_path, SMOKE.parents[1] / study)
-    assert workflow.planned()["train_run"] == runs
-
-
 def test_cutting_a_finished_study_into_segments_changes_nothing(copied: Callable[..., Workflow]) -> None:
     """How a run is cut into jobs is no reason to run one."""
     workflow = copied(("runtime:", "runtime:\n  segments: 2"))

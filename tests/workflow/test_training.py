@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -25,6 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from scripts.common.files import read_json, read_yaml, sha256_file, write_json
 from scripts.train.stop import EXIT_SAVED
+from tests import forks
 from tests.workflow.conftest import ROOT, SMOKE, Workflow
 
 STEPS = 24
@@ -54,7 +54,7 @@ def start(folder: Path, study: Path, *arguments: str, processes: int = 1) -> sub
 
 def run_on(folder: Path, module: list[str], processes: int) -> subprocess.Popen[str]:
     """A module's command in a process group of its own; several processes find each other as srun's do."""
-    command = [sys.executable, "-m", *module]
+    command = [forks.python(), "-m", *module]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     if processes > 1:
         with socket.socket() as free:
@@ -112,7 +112,7 @@ def home(finished: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = study_file(folder, "plain")
     order = ["--study", str(study), "--corpus", "standard", "--seed", "1234"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-m", "scripts.data", "order", *order], cwd=folder, env=environment, check=True)
+    subprocess.run([forks.python(), "-m", "scripts.data", "order", *order], cwd=folder, env=environment, check=True)
     return folder
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from tests.workflow.conftest import ROOT, Workflow
 
 def call(name: str, workflow: Workflow, *arguments: str) -> subprocess.CompletedProcess[str]:
     base = [
-        sys.executable,
+        workflow.python,
         "-m",
         "scripts.operate",
         name,

@@ -79,7 +79,7 @@ def check_findings(study: Study, folder: Folder, tables: Check) -> Check:
     if unsound or study.file.evaluation.external:
         why = "tables that did not pass" if unsound else "published scores, which are no part of the suite"
         return Check("findings", what, "not applicable", (f"they rest on {why}",))
-    from scripts.report.figures.figures import figures
+    from scripts.report.figures.figures import makers
     from scripts.report.findings.findings import findings
     from scripts.report.results import load
     from scripts.report.theme import finish
@@ -88,8 +88,9 @@ def check_findings(study: Study, folder: Folder, tables: Check) -> Check:
     if paths.FINDINGS.exists():
         said = [finding.plain() for finding in findings(results)]
         faults += _unlike_json(paths.FINDINGS, said, (lambda found: found) if strict else _numbers)
-    for name, figure in figures(results, None).items():
-        if name != "timings" and (path := paths.figure(name)) in drawn:
+    for name, make in makers(study).items():
+        if (path := paths.figure(name)) in drawn:
+            figure = make(results)
             specification = finish(figure.chart, figure.title, figure.subtitle)
             faults += _unlike_json(path, specification, _named if strict else lambda found: _named(found)["datasets"])
     return judged("findings", what, faults, _told(f"findings and {len(drawn)} figures", strict))

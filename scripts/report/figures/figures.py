@@ -24,14 +24,15 @@ from scripts.report.findings.memorization import memorization_and_size, memoriza
 from scripts.report.results import Results, load
 from scripts.report.theme import Figure
 from scripts.study import paths
+from scripts.study.study import Study
 from scripts.study.study import load as load_study
 
 FRACTIONS = "Bands and bars: Wilson intervals of two standard errors, seeds pooled."
 
 
-def figures(results: Results, timings: pd.DataFrame | None) -> dict[str, Figure]:
-    """Every figure by name."""
-    makers: dict[str, Callable[[Results], Figure]] = {
+def makers(study: Study) -> dict[str, Callable[[Results], Figure]]:
+    """What draws each figure of results, by name."""
+    found: dict[str, Callable[[Results], Figure]] = {
         "loss": _loss,
         "held_out_size": _held_out_size,
         "held_out_component": _held_out_component,
@@ -42,11 +43,15 @@ def figures(results: Results, timings: pd.DataFrame | None) -> dict[str, Figure]
         "memorization_size": _memorization_size,
         "corpora": _corpora,
     }
-    makers |= {f"memorization_{name}": partial(_analysis, name) for name in ANALYSES}
-    made = {name: make(results) for name, make in makers.items()}
+    found |= {f"memorization_{name}": partial(_analysis, name) for name in ANALYSES}
     for each in themes():
-        made |= each.all_figures(results) if hasattr(each, "all_figures") else {}
-    return {**made, "timings": _timings(timings)}
+        found |= each.all_figures(study) if hasattr(each, "all_figures") else {}
+    return found
+
+
+def figures(results: Results, timings: pd.DataFrame | None) -> dict[str, Figure]:
+    """Every figure by name."""
+    return {**{name: make(results) for name, make in makers(results.study).items()}, "timings": _timings(timings)}
 
 
 def of_run(results: Results) -> dict[str, Figure]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import altair as alt
@@ -11,6 +12,7 @@ from scripts.report import theme
 from scripts.report.findings.finding import Finding
 from scripts.report.results import Results
 from scripts.report.theme import Figure
+from scripts.study.study import Study
 
 KEYS = ["step", "component"]
 
@@ -39,12 +41,15 @@ def all_findings(results: Results) -> list[Finding]:
     return [_fact(results, run, rows) for run, rows in table.groupby("run", sort=False)]
 
 
-def all_figures(results: Results) -> dict[str, Figure]:
-    """Every figure of this module by name."""
-    if not results.study.file.interventions:
-        return {}
+def all_figures(study: Study) -> dict[str, Callable[[Results], Figure]]:
+    """What draws each figure of this module, by name."""
+    return {"interventions": interventions} if study.file.interventions else {}
+
+
+def interventions(results: Results) -> Figure:
+    """Each intervention beside its parent."""
     how = "Held-out loss less the parent's at the same step. Thick: all text; thin: each kind of text."
-    return {"interventions": Figure(chart(against_parents(results)), "What interventions change", how)}
+    return Figure(chart(against_parents(results)), "What interventions change", how)
 
 
 def _fact(results: Results, run: object, rows: pd.DataFrame) -> Finding:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from scripts.audit.external.table import Entry
 from scripts.audit.verdict import Check
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
+from tests import forks
 
 EXAMPLE = ROOT / "docs/examples/published-suite.csv"
 SCHEDULE = [0, 1, 2, 4, 1000, 2000, 3000, 143000]
@@ -192,7 +192,7 @@ def test_late_weights_in_an_early_place_show_in_the_norm(files: tuple[list[Entry
 
 def test_the_command_ends_with_1_for_a_fault_and_2_for_a_mistake(tmp_path: Path) -> None:
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "scripts.audit", "external", *arguments]
+        command = [forks.python(), "-m", "scripts.audit", "external", *arguments]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     out = tmp_path / "verdict.json"

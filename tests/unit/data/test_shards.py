@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +28,7 @@ from scripts.data.megatron.hashes import (
 from scripts.data.megatron.indexed import bin_path, idx_path, open_tokens, write_tokens
 from scripts.data.megatron.shards import Sharded, in_order, index_totals, shard_name, unsharded
 from scripts.data.tools import shard, unshard
+from tests import forks
 
 # first and last lines of EleutherAI/pythia utils/shard_hashes.txt, which ends without a line end
 PUBLISHED = (
@@ -293,7 +293,7 @@ def test_totals_of_an_index_are_those_of_the_tokens(prefix: Path) -> None:
 
 
 def command(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    asked = [sys.executable, "-m", "scripts.data", name, *map(str, arguments)]
+    asked = [forks.python(), "-m", "scripts.data", name, *map(str, arguments)]
     return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
 
 

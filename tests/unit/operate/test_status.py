@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from scripts.operate.status.status import gather, place
 from scripts.study import targets
 from scripts.study.stages import OF_EVERY_RUN
 from scripts.study.study import Study, load, parse
+from tests import forks
 from tests.fakes import Fakes
 
 SMOKE = ROOT / "studies/smoke.yaml"
@@ -306,7 +306,7 @@ def test_grids_are_by_corpus(fakes: Fakes) -> None:
 def test_the_command_tells_by_its_exit_code(fakes: Fakes) -> None:
     def call(*more: str) -> subprocess.CompletedProcess[str]:
         command = [
-            sys.executable,
+            forks.python(),
             "-m",
             "scripts.operate",
             "status",

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +32,7 @@ from scripts.report.figures import aggregate, figures
 from scripts.report.findings.findings import findings
 from scripts.report.made import count
 from scripts.report.pages import index
-from scripts.report.results import load
+from scripts.report.results import Results, load
 from scripts.study import targets
 from scripts.study.stages import EVALUATE, MEMORIZE, OF_EVERY_RUN, STAGES
 from scripts.study.study import Study, parse
@@ -283,14 +284,29 @@ def test_figures_of_little_are_bounded_and_hold_numbers_only(study: Study, how: 
     cut_analyses = {name: _cut(table, how) for name, table in results.analyses.items()}
     made = {"recency": recency_figure.specification(_cut(seen, how), "pass")}
     alone: list[dict[str, Any]] = [{name: table} for name, table in cut.items()]
-    for changes in (*alone, {"analyses": cut_analyses}, {**cut, "analyses": cut_analyses}):
-        drawn = figures.figures(replace(results, **changes), _cut(timings, how))
-        made |= {f"{name} {list(changes)}": theme.finish(*figure) for name, figure in drawn.items()}
+    makers = {**figures.makers(study), "timings": lambda _: figures._timings(_cut(timings, how))}
+    for name, make in makers.items():
+        read = _tables_read(make, results)
+        for changes in (*alone, {"analyses": cut_analyses}, {**cut, "analyses": cut_analyses}):
+            if len(changes) > 1 or read & changes.keys():  # else nothing changes
+                made[f"{name} {list(changes)}"] = theme.finish(*make(replace(results, **changes)))
     for text, name in {json.dumps(specification, sort_keys=True): name for name, specification in made.items()}.items():
         svg = vl_convert.vegalite_to_svg(json.loads(text), vl_version=theme.grammar())
         width, height = (float(re.findall(rf'^<svg[^>]* {side}="([^"]+)"', svg)[0]) for side in ("width", "height"))
         assert 40 < height < 8000 and 40 < width < 4000, name
         assert not re.search("NaN|Infinity|undefined", svg), name
+
+
+def _tables_read(make: Callable[[Results], figures.Figure], results: Results) -> set[str]:
+    read = set()
+
+    class Watched(Results):
+        def __getattribute__(self, name: str) -> Any:
+            read.add(name)
+            return super().__getattribute__(name)
+
+    make(Watched(**vars(results)))
+    return read
 
 
 def _cut(frame: pd.DataFrame, how: str) -> pd.DataFrame:
