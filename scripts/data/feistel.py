@@ -92,9 +92,14 @@ def _walk(start: np.ndarray, count: int, once: Callable[[np.ndarray], np.ndarray
 
 
 def _scrambled(half: np.ndarray, key: int, bits: np.uint64) -> np.ndarray:
-    """Round function: `bits` pseudo-random bits of a half and a key, by splitmix64's finalizer."""
-    mixed = half + np.uint64(key)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    scrambled: np.ndarray = (mixed ^ (mixed >> np.uint64(31))) >> (np.uint64(64) - bits)
+    """Round function: `bits` pseudo-random bits of a half and a key."""
+    scrambled: np.ndarray = splitmix64(half + np.uint64(key)) >> (np.uint64(64) - bits)
     return scrambled
+
+
+def splitmix64(numbers: np.ndarray) -> np.ndarray:
+    """The finalizer of splitmix64 (Steele et al. 2014): uint64 to uint64, one to one, each bit dependent on all."""
+    mixed = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    finished: np.ndarray = mixed ^ (mixed >> np.uint64(31))
+    return finished

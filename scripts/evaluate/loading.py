@@ -25,7 +25,8 @@ MISSING = (ConnectionError, FileNotFoundError, KeyError, ValueError)
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of every argument that is not a name
 
-# lm-eval's own, but templates of anybody's task file reach nothing of Python
+# Tasks of lm-eval 0.4.13 fill their templates by this name and take no other environment. It is lm-eval's own, but
+# templates of anybody's task file reach nothing of Python.
 _SANDBOX = SandboxedEnvironment(loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True)
 _SANDBOX.filters |= utils.env.filters
 utils.env = _SANDBOX
@@ -52,6 +53,9 @@ def load_tasks(asked: TaskSet, folder: Path) -> dict[str, Any]:
         )
         raise UserError(told + (fetch if set(foreign) - _included(asked) else "")) from None
     for name, task in loaded["tasks"].items():
+        for flag, what in (("UNSAFE_CODE", "runs what a model writes"), ("MULTIMODAL", "asks of pictures or sound")):
+            if getattr(task, flag, False):
+                raise UserError(f"{name}: {what}, which is not done here; leave it out of evaluation.task_sets")
         if task.get_config("num_fewshot") != 0:  # 0 in a task's file means it must not have any, as in lm-eval
             task.set_config(key="num_fewshot", value=asked.shots)
             if asked.shots:

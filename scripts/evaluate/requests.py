@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from copy import copy
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +91,6 @@ def prepare(scorer: Any, tasks: dict[str, Task], key: str) -> bool:
     else:
         _restore(tasks, there)
         scorer.encoded = _tokens(there)
-    for task in tasks.values():
-        task.build_all_requests = partial(_empty, task)
-        task.doc_iterator = partial(_copied, list(task.doc_iterator(rank=0, limit=None, world_size=1)))
     return there is not None
 
 
@@ -104,20 +99,6 @@ def _build(name: str, task: Task) -> None:
         task.build_all_requests()
     except TemplateError as error:
         raise UserError(f"{name}: a template can't be filled from a document: {error}") from None
-
-
-def _empty(task: Any, **_: Any) -> None:
-    """What lm-eval calls for each step: the same requests, without the answers of the step before.
-
-    So the draw of few-shot examples does not move on from one checkpoint to the next.
-    """
-    for instance in task.instances:
-        instance.resps, instance.filtered_resps = [], {}
-
-
-def _copied(documents: list[tuple[int, Any]], **_: Any) -> Iterator[tuple[int, Any]]:
-    """The task's documents with their numbers, without reading them out of their table for each step."""
-    return ((number, copy(document)) for number, document in documents)
 
 
 def _encode(scorer: Any, tasks: dict[str, Task]) -> Encoded:
@@ -190,7 +171,7 @@ def _restore(tasks: dict[str, Task], rows: list[dict[str, Any]]) -> None:
     for name, task in tasks.items():
         documents = dict(task.doc_iterator(rank=0, limit=None, world_size=1))
         named, repeats = task.config["task"], task.config.repeats
-        task._instances = [
+        task._instances = [  # what task.instances shows; lm-eval 0.4.13 has no other way to give a task its requests
             Instance(
                 request_type=row["kind"],
                 doc=documents[row["item"]],

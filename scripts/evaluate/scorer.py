@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from copy import copy
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
-from lm_eval import evaluator
+from lm_eval.api.instance import Instance
+from lm_eval.api.metrics import mean
 from lm_eval.api.task import Task
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
@@ -29,7 +29,7 @@ from scripts.common.errors import UserError
 from scripts.evaluate.batches import Answer, Batch, Pair, answers, planned
 from scripts.evaluate.loading import FEW_SHOT_SEED
 from scripts.evaluate.requests import Encoded
-from scripts.evaluate.resampling import BOOTSTRAP, kept_draws
+from scripts.evaluate.resampling import error_of
 from scripts.evaluate.weights import exchange
 
 LM_EVAL = metadata.version("lm-eval")
@@ -146,24 +146,6 @@ def _cut_of_written(scorer: Scorer, name: str, asked: list[tuple[str, dict[str, 
     return cut
 
 
-class NoText:
-    """In place of `json` in lm-eval's evaluator, which turns documents to text only to hash them."""
-
-    @staticmethod
-    def dumps(*_: Any, **__: Any) -> str:
-        return ""
-
-
-@contextmanager
-def without_hashes() -> Iterator[None]:
-    """lm-eval hashes no document, prompt and target meanwhile: they are the same for all checkpoints, and not kept."""
-    with (
-        mock.patch.object(evaluator, "json", NoText),
-        mock.patch.object(evaluator, "hash_string", lambda _: ""),
-    ):
-        yield
-
-
 def settle() -> None:
     """Take what is in memory now, which stays, out of the collector's rounds: each would look at all of it again."""
     gc.collect()
@@ -171,15 +153,61 @@ def settle() -> None:
 
 
 def scores(scorer: Scorer, loaded: dict[str, Any]) -> dict[str, Any]:
-    """lm-eval's results for the scorer's present model; raises UserError if an aggregate leaves the numbers.
+    """ "results", "samples" and "versions" of lm-eval's `evaluate` for the scorer's present model.
 
-    Tasks that sample what they write begin with the same random numbers at each step, so they don't depend on the
-    steps before it.
+    `evaluate` would build the requests anew, hash every document, prompt and target for its log, and draw the same
+    resamples, all of it for each checkpoint; so what it asks of tasks and groups is asked here. Tasks that sample what
+    they write begin with the same random numbers at each step, so they don't depend on the steps before it. Raises
+    UserError if an aggregate leaves the numbers.
     """
     torch.manual_seed(FEW_SHOT_SEED)
+    tasks, groups = loaded["tasks"], loaded["groups"]
+    _answer(scorer, tasks.values())
     try:
-        with kept_draws(), without_hashes():
-            result: dict[str, Any] = evaluator.evaluate(scorer, loaded, bootstrap_iters=BOOTSTRAP, log_samples=True)
+        samples = {name: list(_samples(task)) for name, task in tasks.items()}
+        found = {name: _aggregated(task, samples[name]) for name, task in tasks.items()}
     except OverflowError:
         raise UserError(f"{scorer.subject}: a perplexity is too large for a number; the run has diverged") from None
-    return result
+    found |= {name: group.aggregate(found) for name, group in groups.items()}
+    versions = {name: task.VERSION for name, task in tasks.items()}
+    versions |= {name: group.version for name, group in groups.items()}
+    return {"results": found, "samples": samples, "versions": versions}
+
+
+def _answer(scorer: Scorer, tasks: Iterable[Task]) -> None:
+    """Put the model's answers to all requests of a kind, and these only, into the tasks' requests."""
+    kinds: dict[str, list[Instance]] = {}
+    for instance in (instance for task in tasks for instance in task.instances):
+        instance.resps, instance.filtered_resps = [], {}
+        kinds.setdefault(instance.request_type, []).extend([instance] * instance.repeats)
+    for kind, asked in kinds.items():
+        for instance, answer in zip(asked, getattr(scorer, kind)(asked), strict=True):
+            instance.resps.append(answer)
+
+
+def _samples(task: Task) -> Iterator[dict[str, Any]]:
+    """What a task makes of the answers: its metrics of every item, by each of its filters."""
+    task.apply_filters()
+    items: dict[int, list[Instance]] = {}
+    for instance in sorted(task.instances, key=lambda each: (each.doc_id, each.idx)):
+        items.setdefault(instance.doc_id, []).append(instance)
+    for name in task.instances[0].filtered_resps:
+        for number, asked in items.items():
+            document, answers = copy(asked[0].doc), [each.filtered_resps[name] for each in asked]
+            metrics = task.process_results(document, answers)
+            known = {"doc_id": number, "target": task.doc_to_target(document), "filtered_resps": answers}
+            yield {**known, "filter": name, "metrics": list(metrics), **metrics}
+
+
+def _aggregated(task: Task, samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """A task's metrics over all items with their standard errors, and "sample_len", the number of items."""
+    values: dict[tuple[str, str], list[Any]] = {}
+    for sample in samples:
+        for metric in sample["metrics"]:
+            values.setdefault((metric, sample["filter"]), []).append(sample[metric])
+    found: dict[str, Any] = {"sample_len": max(map(len, values.values()))}
+    for (metric, name), items in values.items():
+        statistic = task.aggregation().get(metric, mean)
+        found[f"{metric},{name}"] = statistic(items)
+        found[f"{metric}_stderr,{name}"] = error_of(metric, statistic, items)
+    return found

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.data.feistel import splitmix64
+
 KINDS = ("sample", "repeated", "rest", "canary")
 BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that it has an inverse modulo 2**64
 
@@ -18,7 +20,7 @@ def window_hashes(tokens: np.ndarray, width: int, axis_rows: bool = False) -> ND
     `tokens` [n] gives [n - width + 1]; with `axis_rows`, [sequences, width] gives one hash a sequence. Token ids
     are first mixed to 64 bits, so that short arithmetic patterns don't collide.
     """
-    mixed = _mix(tokens)
+    mixed = splitmix64((tokens.astype(np.uint64) + np.uint64(1)) * BASE)
     if axis_rows:
         of_sequences: NDArray[np.uint64] = (mixed * _powers(width)).sum(axis=1, dtype=np.uint64)
         return of_sequences
@@ -80,15 +82,6 @@ def sampled(sequences: int, sample: int, seed: int) -> NDArray[np.int64]:
     """Places of a seeded sample of so many sequences, int64 [min(sample, sequences)]."""
     drawn: NDArray[np.int64] = np.random.default_rng(seed).choice(sequences, min(sample, sequences), replace=False)
     return drawn
-
-
-def _mix(tokens: np.ndarray) -> NDArray[np.uint64]:
-    """splitmix64's finalizer on token ids."""
-    mixed = (tokens.astype(np.uint64) + np.uint64(1)) * BASE
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    finished: NDArray[np.uint64] = mixed ^ (mixed >> np.uint64(31))
-    return finished
 
 
 def _powers(length: int) -> NDArray[np.uint64]:

@@ -103,7 +103,7 @@ def _close_by_coarse(model: Model, states: Tensor, limit: Tensor) -> tuple[Tenso
     sequence, block = (tops >= from_here[:, None]).nonzero().unbind(1)
     which, within = (rough[sequence, block].float() >= from_here[sequence, None]).nonzero().unbind(1)
     sequence, token = sequence[which], block[which] * size + within
-    logits = torch.einsum("ij,ij->i", states[sequence], model.tensors["out"][token])
+    logits = torch.einsum("ij,ij->i", states[sequence], model.head[token])
     best = torch.full_like(limit, -torch.inf).scatter_reduce_(0, sequence, logits, "amax")
     close = logits >= (best - limit)[sequence]
     return sequence[close], token[close]
@@ -112,8 +112,8 @@ def _close_by_coarse(model: Model, states: Tensor, limit: Tensor) -> tuple[Tenso
 def anew(model: Model, ids: Tensor, dtype: torch.dtype) -> Tensor:
     """The next token int64 [n] of ids int64 [n, tokens], in arithmetic one step closer than `dtype`."""
     closer = CLOSER[dtype]
-    cache = model.cache(len(ids), ids.shape[1], closer)
-    states = model.states(ids, cache, last=True, dtype=closer)[:, 0]
+    cache = model.network.empty_cache(len(ids), ids.shape[1], closer)
+    states = model.network.states(ids, cache, last=True, dtype=closer)[:, 0]
     if closer == torch.float64:
         return torch.cat([_lowest_of_largest(model, some) for (some,) in _tiles(model, states)])
     verdict = largest(model, states, closer)
@@ -141,5 +141,5 @@ def _lowest_of_largest(model: Model, states: Tensor) -> Tensor:
 
 def _tiles(model: Model, *columns: Tensor) -> list[tuple[Tensor, ...]]:
     """Sequences in pieces, so that their logits stay small."""
-    sequences = max(1, LOGITS // model.shape.vocabulary)
+    sequences = max(1, LOGITS // model.shape.padded_vocabulary)
     return list(zip(*(column.split(sequences) for column in columns), strict=True))

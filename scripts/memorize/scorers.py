@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scripts.memorize.greedy import agrees, largest, settled
-from scripts.memorize.model import Cache, Model
+from scripts.memorize.model import Model
 from scripts.memorize.pieces import Scores
+from scripts.neox.cache import Cache
 
 TILE = {"cpu": 1 << 11, "cuda": 1 << 17}  # prompt tokens a pass; on a CPU what it makes should stay in its cache
 
@@ -82,7 +83,9 @@ class _Exact:
         self.misses = torch.full((len(sequences),), self.length, dtype=torch.int32)
         self.spans = spans(self.length)
         self.alive: list[list[Waiting]] = [[] for _ in self.spans]  # by the span they wait for
-        self.fresh = model.cache(min(batch, len(sequences)), self.room())  # of each batch in turn: what waits is a copy
+        self.fresh = model.network.empty_cache(
+            min(batch, len(sequences)), self.room()
+        )  # of each batch in turn: what waits is a copy
 
     def done(self) -> Self:
         """Score all sequences."""
@@ -100,7 +103,7 @@ class _Exact:
         tile = max(1, TILE[self.model.device.type] // self.prompt)
         for part in range(0, len(ids), tile):
             prompts = ids[part : part + tile, : self.prompt]
-            states.append(self.model.states(prompts, cache.view(part, part + tile, 0), last=True)[:, 0])
+            states.append(self.model.network.states(prompts, cache.view(part, part + tile, 0), last=True)[:, 0])
         cache.filled = self.prompt
         right = self.right(torch.cat(states), index, ids, 0)
         self.misses[index[~right].cpu()] = 0
@@ -134,7 +137,7 @@ class _Exact:
         for first in range(0, len(sequences), self.batch):
             part = sequences.view(first, first + self.batch)
             fed = part.ids[:, self.prompt + begin : self.prompt + end]
-            states = self.model.states(fed, part.cache)
+            states = self.model.network.states(fed, part.cache)
             still = torch.arange(len(part), device=self.model.device)
             for place in range(begin, end):
                 if not len(still):
@@ -150,7 +153,7 @@ class _Exact:
         """Several as one, with room for so many places in its cache, sorted by the key `by` of each sequence if
         given."""
         index, ids = (torch.cat([getattr(part, name) for part in parts]) for name in ("index", "ids"))
-        cache, begin = self.model.cache(len(index), places), 0
+        cache, begin = self.model.network.empty_cache(len(index), places), 0
         order = torch.arange(len(index)) if by is None else torch.sort(by[index.cpu()], stable=True).indices
         order = order.to(self.model.device)
         target = torch.empty_like(order)
@@ -214,7 +217,7 @@ class _Score(_Exact):
         active = torch.searchsorted(misses, torch.arange(self.length)).tolist()
         for place in range(int(misses[0]) + 1, self.length):
             count, at = active[place], self.prompt + place
-            states = self.model.states(ids[:count, at - 1 : at], sequences.cache.view(0, count, at - 1))[:, 0]
+            states = self.model.network.states(ids[:count, at - 1 : at], sequences.cache.view(0, count, at - 1))[:, 0]
             verdict = largest(self.model, states, self.model.dtype)
             ids[:count, at] = settled(self.model, verdict, ids[:count, :at], self.model.dtype)
             hits[:count] += ids[:count, at] == sequences.ids[:count, at]

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from scripts.study.catalogue import ROTARY_BASE, ROTARY_SHARE
+
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # of weights, by training.precision
 Activation = Literal["tanh", "erf"]
 """The form of GELU: 0.5 x (1 + tanh(..)), as NeoX's fused kernel has it, or with the error function."""
@@ -19,9 +21,9 @@ class Architecture:
     """The defaults are what Pythia is and the trainer computes."""
 
     activation: Activation = "tanh"
-    rotary_fraction: float = 0.25
+    rotary_fraction: float = ROTARY_SHARE
     """Of each head's dimensions, the leading ones."""
-    rotary_base: float = 10_000.0
+    rotary_base: float = ROTARY_BASE
     epsilon: float = 1e-5
     """Of all norms."""
     parallel_residual: bool = True

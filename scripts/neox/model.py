@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
+from itertools import repeat
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +18,11 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from scripts.neox.architecture import PYTHIA, Activation
-from scripts.neox.attention import Attention, angles
+from scripts.neox.attention import Attention, LayerNorm, Linear
+from scripts.neox.cache import Cache, Past
 from scripts.neox.loss import mean_loss, token_losses
+from scripts.neox.rotary import angles
 from scripts.study.catalogue import Size
-
-NORM_EPSILON = 1e-5
 
 
 class Embedding(nn.Module):
@@ -40,8 +43,8 @@ class Mlp(nn.Module):
     def __init__(self, width: int, activation: Activation = PYTHIA.activation) -> None:
         super().__init__()
         self.approximate = "tanh" if activation == "tanh" else "none"
-        self.dense_h_to_4h = nn.Linear(width, 4 * width)
-        self.dense_4h_to_h = nn.Linear(4 * width, width)
+        self.dense_h_to_4h = Linear(width, 4 * width)
+        self.dense_4h_to_h = Linear(4 * width, width)
 
     def forward(self, states: Tensor) -> Tensor:
         out: Tensor = self.dense_4h_to_h(functional.gelu(self.dense_h_to_4h(states), approximate=self.approximate))
@@ -53,14 +56,16 @@ class Block(nn.Module):
 
     def __init__(self, size: Size, length: int, activation: Activation = PYTHIA.activation) -> None:
         super().__init__()
-        self.input_layernorm = nn.LayerNorm(size.width, eps=NORM_EPSILON)
+        self.input_layernorm = LayerNorm(size.width)
         self.attention = Attention(size, length)
-        self.post_attention_layernorm = nn.LayerNorm(size.width, eps=NORM_EPSILON)
+        self.post_attention_layernorm = LayerNorm(size.width)
         self.mlp = Mlp(size.width, activation)
 
-    def forward(self, states: Tensor) -> Tensor:
-        attended = self.attention(self.input_layernorm(states))
-        out: Tensor = states + attended + self.mlp(self.post_attention_layernorm(states))
+    def forward(self, states: Tensor, past: Past | None = None, last: bool = False) -> Tensor:
+        """`past` and `last` as in Attention: with `last` keys and values are of all tokens, all else of one."""
+        attended = self.attention(self.input_layernorm(states), past, last)
+        states = states[:, -1:] if last else states
+        out: Tensor = (states + attended).add_(self.mlp(self.post_attention_layernorm(states)))
         return out
 
 
@@ -69,7 +74,7 @@ class FinalNorm(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width, eps=NORM_EPSILON)
+        self.norm = LayerNorm(width)
 
     def forward(self, states: Tensor) -> Tensor:
         out: Tensor = self.norm(states)
@@ -120,15 +125,37 @@ class GPTNeoX(nn.Module):
 
     def forward(self, ids: Tensor, targets: Tensor | None = None) -> Tensor:
         """Token ids int64 [batch, seq] -> logits, or losses where targets are given (see Output)."""
-        *body, output = self.children()
-        states = ids
-        for module in body:
-            if self.recompute and torch.is_grad_enabled() and isinstance(module, Block):
-                states = checkpoint(module, states, use_reentrant=False, preserve_rng_state=False)
-            else:
-                states = module(states)
-        out: Tensor = output(states, targets)
+        *_, output = self.children()
+        out: Tensor = output(self.states(ids), targets)
         return out
+
+    def states(
+        self, ids: Tensor, cache: Cache | None = None, *, last: bool = False, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """Normed final states [batch, seq, width] of ids int64 [batch, seq].
+
+        With a cache, ids go on where it ends, and it is filled on; with `last` only the last token's states
+        [batch, 1, width] are made. Another `dtype` than the weights' casts each when it is used.
+        """
+        embedding, *blocks, norm, _ = self.children()
+        states = embedding(ids) if dtype is None else embedding(ids).to(dtype)
+        pasts: Iterable[Past | None] = repeat(None)
+        if cache:
+            first: Any = blocks[0].attention
+            pasts = cache.layers(ids.shape[1], angles(first.size, first.length, ids.device))
+        for block, past in zip(blocks, pasts, strict=False):
+            if self.recompute and torch.is_grad_enabled():
+                states = checkpoint(block, states, use_reentrant=False, preserve_rng_state=False)
+            else:
+                states = block(states, past, last and block is blocks[-1])
+        out: Tensor = norm(states)
+        return out
+
+    def empty_cache(self, rows: int, places: int, dtype: torch.dtype | None = None) -> Cache:
+        """Room for so many tokens of so many rows, in the weights' precision or another."""
+        like, blocks = next(self.parameters()), [each for each in self.children() if isinstance(each, Block)]
+        size = blocks[0].attention.size
+        return Cache.empty((len(blocks), rows, size.heads, places, size.head_width), dtype or like.dtype, like.device)
 
     def numbered(self) -> dict[int, nn.Module]:
         """The layers by NeoX's number, which is that of their file in a checkpoint."""

@@ -40,6 +40,12 @@ class Shape:
         """From a manifest's `size`."""
         return cls(size["layers"], size["width"], size["heads"], size["padded_vocabulary"], sequence_length)
 
+    def model(self) -> GPTNeoX:
+        """The trainer's model of this shape, without numbers: on torch's "meta" device."""
+        size = Size("", self.layers, self.width, self.heads, 0.0)
+        with torch.device("meta"):
+            return GPTNeoX(size, self.padded_vocabulary, self.sequence_length, activation=self.activation)
+
 
 @dataclass(frozen=True)
 class Parity:
@@ -64,12 +70,9 @@ class Pair:
 
         self.shape, self.dtype = shape, getattr(torch, dtype)
         self.config = GPTNeoXConfig(**config_of(vars(shape), shape.sequence_length, dtype))
-        size = Size("", shape.layers, shape.width, shape.heads, 0.0)
         with torch.device("meta"):
             self.exported = GPTNeoXForCausalLM(self.config).eval()
-            self.trained = GPTNeoX(
-                size, shape.padded_vocabulary, shape.sequence_length, activation=shape.activation
-            ).eval()
+        self.trained = shape.model().eval()
         self.exported.gpt_neox.rotary_emb = GPTNeoXRotaryEmbedding(config=self.config)  # its buffer is in no checkpoint
         generator = torch.Generator().manual_seed(1)
         probe = (PROBE_ROWS, min(PROBE_TOKENS, shape.sequence_length))

@@ -25,6 +25,7 @@ from scripts.neox.tensor_parallel import (
     tensor_names,
 )
 from scripts.neox.transformers_json import HIDDEN_ACT
+from scripts.study.catalogue import ROTARY_BASE, ROTARY_SHARE
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SEQUENTIAL = re.compile(r"sequential\.(\d+)\.(.+)")
@@ -205,9 +206,9 @@ def config_of(size: dict[str, Any], sequence_length: int, dtype: str) -> dict[st
         "num_attention_heads": size["heads"],
         "intermediate_size": 4 * size["width"],
         "max_position_embeddings": sequence_length,
-        "rotary_pct": 0.25,
-        "rotary_emb_base": 10000,
-        "layer_norm_eps": 1e-5,
+        "rotary_pct": ROTARY_SHARE,
+        "rotary_emb_base": ROTARY_BASE,
+        "layer_norm_eps": PYTHIA.epsilon,
         "hidden_act": HIDDEN_ACT[size.get("activation", PYTHIA.activation)],
         "use_parallel_residual": True,
         "tie_word_embeddings": False,

@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from scripts.memorize.model import Model, Shape
+from scripts.memorize.model import Model
 from scripts.memorize.scorers import exact, score
+from scripts.neox import hf_files
 from scripts.study.study import load
 from tests.benchmarks.starting import ENVIRONMENT, ROOT
 
@@ -46,9 +47,8 @@ def both(layers: int, width: int, heads: int, vocabulary: int, device: str, dtyp
         intermediate_size=4 * width, max_position_embeddings=128, rotary_pct=0.25,
     )  # fmt: skip
     theirs = GPTNeoXForCausalLM(config).eval().to(device, dtype)
-    ours = Model(Shape.of(config.to_dict(), "config"), dtype, device)
-    tensors = theirs.state_dict()
-    ours.take({**tensors, "embed_out.weight": tensors["lm_head.weight"]}, "benchmark")
+    ours = Model(hf_files.shape_of(config.to_dict()), dtype, device)
+    ours.take(theirs.state_dict(), "benchmark")
     return theirs, ours
 
 

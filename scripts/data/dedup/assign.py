@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from scripts.data.feistel import splitmix64
+
 HELD_OUT_SALT = np.uint64(0x8BB84B93962EACC9)  # any constant: makes the choice another than the ids' own order
 SINGLE = -1
 
@@ -83,12 +85,8 @@ def _groups(ids: np.ndarray, near: np.ndarray) -> np.ndarray:
 
 
 def shuffled(ids: np.ndarray) -> np.ndarray:
-    """A number a document that has nothing to do with its place; uint64 [n], splitmix64's finalizer."""
-    mixed = ids ^ HELD_OUT_SALT
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    result: np.ndarray = mixed ^ (mixed >> np.uint64(31))
-    return result
+    """A number a document that has nothing to do with its place; uint64 [n]."""
+    return splitmix64(ids ^ HELD_OUT_SALT)
 
 
 def removal_facts(documents: Documents, clusters: Clusters) -> dict[str, dict[str, Any]]:

@@ -83,20 +83,8 @@ def test_bootstrapped_errors_equal_lm_evals(monkeypatch: pytest.MonkeyPatch) -> 
     pairs_of = [(value, 3) for value in items]  # log-likelihood and words, as rolling perplexities have them
     expected = metrics.bootstrap_stderr(metrics.weighted_mean, pairs_of, 100)
     assert resampling.standard_error(metrics.weighted_mean, pairs_of, 100) == expected
-    with resampling.kept_draws():
-        assert metrics.stderr_for_metric(metrics.perplexity, 100)(items) == metrics.bootstrap_stderr(
-            metrics.perplexity, items, 100
-        )
-        assert metrics.bootstrap_stderr is resampling.standard_error
-    assert metrics.bootstrap_stderr is not resampling.standard_error
-
-
-def test_lm_evals_hashes_are_left_out_only_meanwhile() -> None:
-    from lm_eval import evaluator
-
-    from scripts.evaluate import scorer
-
-    before = evaluator.json, evaluator.hash_string
-    with scorer.without_hashes():
-        assert evaluator.hash_string(evaluator.json.dumps({"text": "a"}, indent=2)) == ""
-    assert (evaluator.json, evaluator.hash_string) == before
+    for metric, statistic in (("perplexity", metrics.perplexity), ("acc", metrics.mean), ("bleu", metrics.median)):
+        theirs = metrics.stderr_for_metric(statistic, 100 if metric == "bleu" else resampling.BOOTSTRAP)
+        assert resampling.error_of(metric, statistic, items) == theirs(items)
+        assert resampling.error_of(metric, statistic, items[:1]) == "N/A"
+    assert resampling.error_of("bits_per_byte", metrics.bits_per_byte, pairs_of) == "N/A"

@@ -309,6 +309,34 @@ def test_a_users_task_is_one_line_of_the_study(there: Path) -> None:
     assert json.loads((there / f"results/evals/{RUN}/mine/step8.json").read_text())["n"] == {"my_echo": 1}
 
 
+def test_scores_of_tasks_and_groups_are_those_of_lm_evals_own_loop(there: Path) -> None:
+    from lm_eval import evaluator
+
+    from scripts.evaluate import scorer
+    from scripts.evaluate.resampling import BOOTSTRAP
+
+    (there / "mine").mkdir()
+    means = [{"metric": metric, "weight_by_size": metric == "acc"} for metric in ("acc", "perplexity")]
+    for name in ("one", "two"):
+        task = {**tasks.config(LAST_WORD), "task": name, "fewshot_split": None}
+        (there / f"mine/{name}.yaml").write_text(yaml.safe_dump(task))
+    group = {"group": "both", "task": ["one", "two"], "aggregate_metric_list": means, "metadata": {"version": 3}}
+    (there / "mine/both.yaml").write_text(yaml.safe_dump(group))
+    sets = {"zero-shot": study().file.evaluation.task_sets["zero-shot"].model_dump()}
+    sets |= {"mine": {"shots": 0, "tasks": ["both", CONTINUATION, PERPLEXITY], "include_path": "mine"}}
+    chosen = evaluate.Evaluation(study(task_sets=sets), RUN, "mine")
+    chosen.take(8, "it")
+    ours = scorer.scores(chosen.scorer, chosen.loaded)
+    theirs = evaluator.evaluate(chosen.scorer, chosen.loaded, bootstrap_iters=BOOTSTRAP)
+    assert ours["versions"] == theirs["versions"] and ours["versions"]["both"] == "3"
+    assert set(ours["results"]) == set(theirs["results"]) == {"both", "one", "two", CONTINUATION, PERPLEXITY}
+    for name, found in ours["results"].items():
+        assert found == {key: theirs["results"][name][key] for key in found}
+        assert all(key in found for key in theirs["results"][name] if "," in key or key == "sample_len")
+    for name, logged in theirs["samples"].items():
+        assert ours["samples"][name] == [{key: each[key] for key in ours["samples"][name][0]} for each in logged]
+
+
 def test_more_examples_than_there_are_items_are_refused(there: Path) -> None:
     with pytest.raises(
         UserError, match=r"castalia_last_word: 20 examples are asked for, its data have 19 to draw from"

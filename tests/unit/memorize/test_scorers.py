@@ -11,7 +11,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from scripts.common.errors import UserError
 from scripts.memorize.greedy import COARSE, UNITS, agrees, anew, bound, largest, settled
-from scripts.memorize.model import Model, Shape, block_of
+from scripts.memorize.model import Model, block_of
 from scripts.memorize.scorers import exact, score, spans
 
 PROMPT, WIDTH, VOCABULARY = 8, 20, 40
@@ -21,7 +21,7 @@ torch.set_num_threads(1)
 def transformers_model(seed: int, vocabulary: int = VOCABULARY, spread: float = 0.3) -> GPTNeoXForCausalLM:
     torch.manual_seed(seed)
     config = GPTNeoXConfig(
-        vocab_size=vocabulary, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64,
+        vocab_size=vocabulary, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=128,
         max_position_embeddings=32, rotary_pct=0.25, initializer_range=spread,
     )  # fmt: skip
     model: GPTNeoXForCausalLM = GPTNeoXForCausalLM(config).eval()
@@ -98,9 +98,9 @@ def test_the_coarse_search_decides_the_same(tmp_path: Path, monkeypatch: pytest.
     assert plainly.hits is not None and found.hits is not None
     assert (found.hits == plainly.hits).all() and (found.first_miss == plainly.first_miss).all()
     assert (exact(scorer, sequences, PROMPT, 256).first_miss == plainly.first_miss).all()
-    states = scorer.states(torch.from_numpy(sequences[:, :PROMPT]), scorer.cache(len(sequences), PROMPT), last=True)[
-        :, 0
-    ]
+    states = scorer.network.states(
+        torch.from_numpy(sequences[:, :PROMPT]), scorer.network.empty_cache(len(sequences), PROMPT), last=True
+    )[:, 0]
     rough = torch.nn.functional.linear(states.bfloat16(), scorer.coarse.flatten(0, 1)).double()
     off = (rough - scorer.logits(states).double()).abs().amax(1)
     assert (off < COARSE / 2 * scorer.head_norm * torch.linalg.vector_norm(states, dim=1)).all()
@@ -137,11 +137,11 @@ def test_logits_equal_transformers_prompt_and_spans(tmp_path: Path) -> None:
     ids = torch.randint(0, VOCABULARY, (5, WIDTH))
     with torch.no_grad():
         expected = model(ids).logits
-        cache = scorer.cache(5, WIDTH)
-        parts = [scorer.states(part, cache) for part in ids.split([8, 1, 4, 7], dim=1)]
+        cache = scorer.network.empty_cache(5, WIDTH)
+        parts = [scorer.network.states(part, cache) for part in ids.split([8, 1, 4, 7], dim=1)]
         found = scorer.logits(torch.cat(parts, 1).flatten(0, 1)).view(expected.shape)
-        last = scorer.states(ids, scorer.cache(5, WIDTH), last=True)
-        exact64 = scorer.states(ids, scorer.cache(5, WIDTH, torch.float64), dtype=torch.float64)
+        last = scorer.network.states(ids, scorer.network.empty_cache(5, WIDTH), last=True)
+        exact64 = scorer.network.states(ids, scorer.network.empty_cache(5, WIDTH, torch.float64), dtype=torch.float64)
     assert (found - expected).abs().max() < 1e-5
     assert (scorer.logits(last[:, 0]) - expected[:, -1]).abs().max() < 1e-5
     # what rounding does stays well below the bound of a decision, a quarter of it for one logit
@@ -154,9 +154,9 @@ def test_weights_are_exchanged_in_place_and_others_refused(tmp_path: Path) -> No
     first, second = transformers_model(5), transformers_model(6)
     scorer = ours(first, tmp_path / "a")
     second.save_pretrained(tmp_path / "b")
-    there = scorer.tensors["out"].data_ptr()
+    there = scorer.head.data_ptr()
     scorer.read(tmp_path / "b")
-    assert scorer.tensors["out"].data_ptr() == there
+    assert scorer.head.data_ptr() == there
     sequences = sequences_of_all_kinds(second, 30)
     assert (exact(scorer, sequences, PROMPT, 8).first_miss == plain(second, sequences)[0]).all()
     transformers_model(7, vocabulary=48).save_pretrained(tmp_path / "c")
@@ -181,13 +181,13 @@ def test_unsure_decisions_are_found_and_settled(tmp_path: Path) -> None:
     scorer = ours(model, tmp_path)
     ids = torch.randint(0, VOCABULARY, (6, PROMPT))
     with torch.no_grad():
-        states = scorer.states(ids, scorer.cache(6, PROMPT), last=True)[:, 0]
+        states = scorer.network.states(ids, scorer.network.empty_cache(6, PROMPT), last=True)[:, 0]
         sure = largest(scorer, states, torch.float32)
         assert not sure.unsure.any()
         # the second token a hair's breadth from the first: rounding could turn it
-        scorer.tensors["out"][1] = scorer.tensors["out"][0] * (1 + 1e-7)
-        scorer.tensors["out"][0] *= 10
-        scorer.tensors["out"][1] *= 10
+        scorer.head[1] = scorer.head[0] * (1 + 1e-7)
+        scorer.head[0] *= 10
+        scorer.head[1] *= 10
         close = largest(scorer, states, torch.float32)
         both = agrees(scorer, states, torch.ones(6, dtype=torch.int64), torch.float32)
         assert close.unsure.any() and both.unsure.any()
@@ -200,7 +200,6 @@ def test_spans_grow_and_cover_all_but_the_last_token() -> None:
     assert spans(1) == []
     assert set(UNITS) == {torch.float32, torch.bfloat16, torch.float16}
     assert [block_of(count) for count in (50304, 2048, 97)] == [393, 512, 97]
-    assert Shape.of(transformers_model(0).config.to_dict(), "it").rotary == 4
 
 
 @pytest.mark.parametrize("count", [0, 1])

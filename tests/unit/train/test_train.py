@@ -14,9 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from scripts.common.errors import UserError
-from scripts.neox.attention import Rotate, angles
 from scripts.neox.loss import LOGITS, mean_loss, token_losses
 from scripts.neox.model import GPTNeoX, deviations, initialize
+from scripts.neox.rotary import Rotate, angles
 from scripts.neox.weights import config_of, to_transformers
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
 from scripts.study.config.study_file import LearningRate, Runtime, Training
@@ -126,7 +126,7 @@ def test_rotation_is_the_formula_with_its_bits_there_and_back(name: str, dtype: 
         return torch.cat([*(half.to(dtype) for half in halves), part[..., rotary:]], -1)
 
     leaf = mixed.clone().requires_grad_()
-    tables = angles(size, 2 * length, torch.device("cpu")).until(length)
+    tables = angles(size, 2 * length, torch.device("cpu")).of(0, length)
     found = Rotate.apply(leaf, *tables)
     upstream = [torch.randn(each.shape, generator=torch.Generator().manual_seed(2)).to(dtype) for each in found]
     torch.autograd.backward(found, upstream)
