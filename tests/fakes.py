@@ -4,9 +4,11 @@ and memorization that name their model's."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict, fields, is_dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,8 +17,26 @@ from scripts.common import manifest
 from scripts.common.files import canonical, sha256_file
 from scripts.study import sampling, targets
 from scripts.study.fingerprints import settings_of
+from scripts.study.manifests import MANIFEST_KINDS
 from scripts.study.stages import CONVERT, EVALUATE, MEMORIZE, OF_EVERY_RUN, TRAIN
 from scripts.study.study import HELD_OUT, Study
+
+F = TypeVar("F")
+KINDS = {facts.kind: facts for facts in MANIFEST_KINDS}
+
+
+def without_facts(kind: type[F], **told: Any) -> F:
+    """The facts of a kind of manifest, which tell nothing but what is given."""
+    hints = get_type_hints(kind)
+    return kind(**{field.name: told.get(field.name, _nothing(hints[field.name])) for field in fields(kind)})
+
+
+def _nothing(hint: Any) -> Any:
+    if isinstance(hint, UnionType):
+        return None
+    if is_dataclass(hint):
+        return without_facts(hint)
+    return tuple(map(_nothing, get_args(hint))) if get_origin(hint) is tuple else (get_origin(hint) or hint)()
 
 
 class Fakes:
@@ -24,7 +44,7 @@ class Fakes:
 
     def __init__(self, study: Study, root: Path) -> None:
         self.study, self.root = study, root
-        self.facts_of: dict[str, dict[str, Any]] = {}  # by path of a manifest, where there are to be any
+        self.facts_of: dict[str, dict[str, Any]] = {}  # by path of a manifest, where they are to tell anything
 
     def everything(self) -> None:
         """The whole study."""
@@ -133,9 +153,10 @@ class Fakes:
         self, path: str, kind: str, settings: dict[str, Any], subject: Any = None, parents: Iterable[str] = ()
     ) -> None:
         """A manifest without files."""
-        content = {"schema": manifest.SCHEMA, "kind": kind, "complete": True, "settings": settings, "files": {}}
         hashes = {parent: sha256_file(self.root / parent) for parent in parents}
-        self.write(path, {**content, "subject": subject or {}, "parents": hashes, "facts": self.facts_of.get(path, {})})
+        facts = without_facts(KINDS[kind], **self.facts_of.get(path, {}))
+        content = manifest.Manifest(manifest.SCHEMA, kind, subject or {}, True, settings, "", hashes, {}, facts)
+        self.write(path, asdict(content))
 
     def write(self, path: str, content: Any) -> None:
         """A JSON file, not flushed to the disk: tens of thousands are written for the full suite."""

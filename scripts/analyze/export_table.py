@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 from typing import Any
 
 from scripts.analyze.sources import require
@@ -56,8 +55,7 @@ def text(columns: list[str], found: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser = Parser(description=__doc__).takes("study")
     found = rows(load(parser.parse_args().study))
     repeatable, measured = paths.table("export"), paths.EXPORT_MEMORY
     write_text(repeatable, text([*IDENTITY, *SCORES], found))

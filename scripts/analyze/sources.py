@@ -15,6 +15,7 @@ from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.files import parse_json, read_json
 from scripts.study import paths
+from scripts.study.manifests import RunFacts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,7 +50,7 @@ def training_losses(run: str, steps: int, after: int = 0) -> list[dict[str, Any]
     """checkpoints/<run>/metrics.jsonl, which must hold the steps past `after` up to `steps` once each, in order."""
     path = paths.checkpoints(run) / paths.METRICS
     require([path.with_name(manifest.NAME), path])
-    manifest.read(path.with_name(manifest.NAME), "run")
+    manifest.read(path.parent, RunFacts)
     lines = json_lines(path)
     found = [line["step"] for line in lines]
     wanted = range(after + 1, steps + 1)
@@ -92,12 +93,6 @@ def scored_sequences(run: str, step: int) -> pa.Table:
         return pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); delete it to have it made again") from None
-
-
-def manifest_facts(path: Path, kind: str) -> dict[str, Any]:
-    """The facts of a finished artefact's manifest."""
-    facts: dict[str, Any] = manifest.read(path, kind)["facts"]
-    return facts
 
 
 def _read_json(path: Path) -> Any:

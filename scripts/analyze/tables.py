@@ -20,10 +20,12 @@ from scripts.analyze.external import scores as published
 from scripts.analyze.external import twins
 from scripts.analyze.external.names import model_of
 from scripts.analyze.memorization.tables import all_tables
+from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic
 from scripts.study import paths, targets
+from scripts.study.manifests import ClustersFacts, CorpusFacts, TextSize
 from scripts.study.runs import Run
 from scripts.study.stages import EVALUATE, MEMORIZE, OF_EVERY_RUN, Stage
 from scripts.study.study import Study, load
@@ -229,28 +231,27 @@ def corpora(study: Study) -> pd.DataFrame:
     another corpus of the study keeps them, else null.
     """
     counted = {
-        name: sources.manifest_facts(paths.corpus(name) / "manifest.json", "corpus")["components"]
-        for name in study.file.data.corpora
+        name: manifest.read(paths.corpus(name), CorpusFacts).facts.components for name in study.file.data.corpora
     }
     duplicates = _duplicates(study)
-    whole: dict[str, dict[str, int]] = {}
+    whole: dict[str, TextSize] = {}
     for name, corpus in study.file.data.corpora.items():
         if not corpus.deduplicated:
             whole.update(counted[name])
     rows: list[dict[str, Any]] = []
     for name, corpus in study.file.data.corpora.items():
         for component in sorted(counted[name]):
-            kept = counted[name].get(component, {"documents": 0, "tokens": 0})
+            kept = counted[name].get(component, TextSize(0, 0))
             before = whole.get(component) if corpus.deduplicated else kept
             rows.append(
                 {
                     "corpus": name,
                     "deduplicated": corpus.deduplicated,
                     "component": component,
-                    "documents": kept["documents"],
-                    "tokens": kept["tokens"],
+                    "documents": kept.documents,
+                    "tokens": kept.tokens,
                     "documents_removed": duplicates.get(component, 0) if corpus.deduplicated else 0,
-                    "tokens_removed": before["tokens"] - kept["tokens"] if before else None,
+                    "tokens_removed": before.tokens - kept.tokens if before else None,
                 }
             )
     return pd.DataFrame(rows).astype({"tokens_removed": "Int64"})
@@ -283,8 +284,8 @@ def _duplicates(study: Study) -> dict[str, int]:
     """Held-in documents by component that are not the first of their cluster."""
     if not any(corpus.deduplicated for corpus in study.file.data.corpora.values()):
         return {}
-    facts = sources.manifest_facts(paths.CLUSTERS / "manifest.json", "clusters")
-    return {name: counts["removed_documents"] for name, counts in facts["components"].items()}
+    removals = manifest.read(paths.CLUSTERS, ClustersFacts).facts.components
+    return {name: removal.removed_documents for name, removal in removals.items()}
 
 
 def _frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
@@ -316,8 +317,7 @@ def made(study: Study) -> dict[str, pd.DataFrame]:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser = Parser(description=__doc__).takes("study")
     study = load(parser.parse_args().study)
     frames = made(study)
     for name, frame in frames.items():

@@ -11,6 +11,12 @@ from typing import Any
 from scripts.common.environment import find_package
 from scripts.common.errors import UserError
 
+OPTIONS: dict[str, dict[str, Any]] = {  # that many commands take alike
+    "study": {"type": Path, "required": True, "help": "study file, or results/study.json"},
+    "run": {"required": True, "help": "name of the run, e.g. pythia-460k-seed1"},
+    "steps": {"type": int, "nargs": "+", "required": True, "help": "saved steps"},
+}
+
 
 class Parser(argparse.ArgumentParser):
     """argparse's, with --directory: parsing enters it.
@@ -23,6 +29,12 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **settings})
         self.make_directory = make_directory
         self.add_argument("--directory", type=Path, default=Path(), help="where the study lies (default: here)")
+
+    def takes(self, *options: str) -> Parser:
+        """Itself, with these of the OPTIONS."""
+        for name in options:
+            self.add_argument(f"--{name}", **OPTIONS[name])
+        return self
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Parse, enter the folder, and let child processes find this package from there; raises UserError if there is

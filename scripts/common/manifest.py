@@ -2,7 +2,8 @@
 
 `manifest.json` holds only what follows from the settings (so that equal work gives equal bytes and a
 rerun that changes nothing triggers nothing); `record.json` beside it holds what is true of this one
-execution: versions, code revision, host, wall time. See docs/design.md, section 5.1.
+execution: versions, code revision, host, wall time. See docs/design.md, section 5.1. What each kind of manifest tells
+of its artefact stands in scripts/study/manifests.py.
 """
 
 from __future__ import annotations
@@ -13,128 +14,212 @@ import platform
 import socket
 import subprocess
 import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from reprlib import repr
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from scripts.common.environment import ROOT, processor
 from scripts.common.errors import UserError
 from scripts.common.files import canonical, digest_of, sha256_file, write_json
 from scripts.common.untrusted import read_json
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
+
 SCHEMA = 1
 LONGEST_NAME = 255  # bytes, of Linux file systems
-MAPPINGS = ("subject", "settings", "parents", "files", "facts")
 NAME = "manifest.json"
 PACKAGES = ("torch", "deepspeed", "transformers", "tokenizers", "lm-eval", "snakemake", "numpy", "gguf", "xllamacpp")
 
 
-def describe(files: list[Path], root: Path, known: dict[Path, str] | None = None) -> dict[str, dict[str, Any]]:
+class ManifestFacts:
+    """What a manifest of one kind tells of its artefact: the base of a frozen dataclass a kind."""
+
+    kind: ClassVar[str]
+
+    def __init_subclass__(cls, kind: str) -> None:
+        cls.kind = kind
+
+
+F = TypeVar("F", bound=ManifestFacts)
+
+
+@dataclass(frozen=True)
+class NamedFile:
+    """What a manifest says of a file."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest(Generic[F]):
+    """A manifest's content: `settings` are what it was made with, `fingerprint` their sha256; `parents` holds the
+    sha256 of the manifests it was made from, by path from the study's folder; `files` lie below the manifest's folder.
+    """
+
+    schema: int
+    kind: str
+    subject: dict[str, Any]
+    complete: bool
+    settings: dict[str, Any]
+    fingerprint: str
+    parents: dict[str, str]
+    files: dict[str, NamedFile]
+    facts: F
+
+    def sha256(self, name: str) -> str | None:
+        """Of a file that it names."""
+        return self.files[name].sha256 if name in self.files else None
+
+
+def describe(files: Iterable[Path], root: Path, known: dict[Path, str] | None = None) -> dict[str, NamedFile]:
     """Hash and size of each file, by its path below `root`; files in `known` have that hash and are not read again."""
     sums = known or {}
     return {
-        file.relative_to(root).as_posix(): {
-            "sha256": sums[file] if file in sums else sha256_file(file),
-            "bytes": file.stat().st_size,
-        }
+        file.relative_to(root).as_posix(): NamedFile(
+            sums[file] if file in sums else sha256_file(file), file.stat().st_size
+        )
         for file in sorted(files)
     }
 
 
+def hashes(folders: Iterable[Path]) -> dict[str, str]:
+    """sha256 of the manifests in these folders, by path."""
+    return {(folder / NAME).as_posix(): sha256_file(folder / NAME) for folder in folders}
+
+
 def write(
-    path: Path,
+    folder: Path,
+    facts: ManifestFacts,
     *,
-    kind: str,
     subject: dict[str, Any],
     settings: dict[str, Any],
-    files: list[Path],
-    parents: list[Path] | None = None,
-    facts: dict[str, Any] | None = None,
+    files: Iterable[Path] = (),
+    parents: Iterable[Path] = (),
     started: float | None = None,
     known: dict[Path, str] | None = None,
 ) -> None:
-    """Write `path` (a manifest.json) last and atomically, and record.json just before it.
+    """Write a folder's manifest last and atomically, and record.json just before it.
 
-    `files` lie below the manifest's folder; `parents` are the manifests this artefact was made from,
-    named by path relative to the working directory. `known` holds the sha256 of files that were hashed while
-    they were written: a corpus of hundreds of gigabytes is not read a second time for its manifest.
+    `files` lie below the folder; `parents` are the folders of the artefacts this one was made from, seen from the
+    working directory. `known` holds the sha256 of files that were hashed while they were written: a corpus of hundreds
+    of gigabytes is not read a second time for its manifest.
     """
-    record = {"host": socket.gethostname(), **execution(started)}
-    write_json(path.with_name("record.json"), record)
-    content = {
-        "schema": SCHEMA,
-        "kind": kind,
-        "subject": subject,
-        "complete": True,
-        "settings": settings,
-        "fingerprint": digest_of(settings),
-        "parents": {parent.as_posix(): sha256_file(parent) for parent in parents or []},
-        "files": describe(files, path.parent, known),
-        "facts": facts or {},
-    }
-    write_json(path, content)
+    write_json(folder / "record.json", {"host": socket.gethostname(), **execution(started)})
+    content = Manifest(
+        schema=SCHEMA,
+        kind=facts.kind,
+        subject=subject,
+        complete=True,
+        settings=settings,
+        fingerprint=digest_of(settings),
+        parents=hashes(parents),
+        files=describe(files, folder, known),
+        facts=facts,
+    )
+    write_json(folder / NAME, asdict(content))
 
 
-def read(path: Path, kind: str) -> dict[str, Any]:
-    """Read a manifest and check its kind; raises UserError that names the file and the fact."""
+def read(folder: Path, facts: type[F], of: dict[str, Any] | None = None) -> Manifest[F]:
+    """Read a folder's manifest, which has to be of this kind and, if given, have the subject `of`.
+
+    Raises UserError that names the file and the key, what was found and what is allowed.
+    """
+    path = folder / NAME
     if not path.exists():
         raise UserError(f"{path}: no such manifest; the step that writes it has not finished")
     try:
-        content: dict[str, Any] = read_json(path)
+        content = read_json(path)
     except UserError as error:
         raise UserError(f"{error}; not a manifest, delete it to have it made again") from None
-    if fault := malformed(content):
-        raise UserError(f"{path}: not a manifest ({fault}); delete it to have it made again")
-    if content.get("kind") != kind or content.get("complete") is not True:
-        raise UserError(f"{path}: expected a complete {kind!r} manifest, found {content.get('kind')!r}")
-    return content
+    try:
+        found = parse(content, [facts])
+    except UserError as error:
+        raise UserError(f"{path}: {error}\n  delete it to have it made again") from None
+    if not found.complete:
+        raise UserError(f"{path}: not complete; delete it to have it made again")
+    if of is not None and found.subject != of:
+        raise UserError(f"{path}: its manifest is of {found.subject}, not of {of}")
+    return found
 
 
-def malformed(content: Any) -> str | None:
-    """Why a manifest's content has not the form that `write` gives it, or names files outside its folder; or None.
+def parse(content: Any, kinds: Iterable[type[F]]) -> Manifest[F]:
+    """The manifest, of one of these kinds, that a JSON holds.
 
-    Manifests come with suites that others made, so nobody may count on their form.
+    Manifests come with suites that others made, so nobody may count on their form: raises UserError for keys and values
+    that `write` would not write, and for files outside its folder.
     """
+    from pydantic import ValidationError  # here, as it takes a while to load
+
     if not isinstance(content, dict):
-        return "no mapping"
-    if odd := [key for key in MAPPINGS if not isinstance(content.get(key, {}), dict)]:
-        return f"{odd[0]} is no mapping"
-    subject = content.get("subject", {})
+        raise UserError("no mapping")
+    known: dict[str, Any] = {facts.kind: facts for facts in kinds}
+    if not isinstance(kind := content.get("kind"), str) or kind not in known:
+        raise UserError(f"kind: {repr(kind)} is not allowed; allowed: {', '.join(known)}")
+    try:  # of JSON text, since a list of Python is no tuple
+        found: Manifest[F] = _reader(known[kind]).validate_json(json.dumps(content), strict=True, extra="forbid")
+    except ValidationError as error:
+        raise UserError(_fault(error)) from None
+    subject = found.subject
     if not isinstance(subject.get("run", ""), str) or type(subject.get("step", 0)) is not int:
-        return "its subject names no run and step"
-    if not all(isinstance(said, str) for said in content.get("parents", {}).values()):
-        return "it names parents without a hash"
-    for name, said in content.get("files", {}).items():
+        raise UserError(f"subject: {subject} names no run and step")
+    for name in found.files:
         if not name or name.startswith("/") or ".." in name.split("/"):
-            return f"the file {name!r} lies outside its folder"
+            raise UserError(f"files: {name!r} lies outside its folder")
         if not name.isprintable() or max(map(len, name.encode().split(b"/"))) > LONGEST_NAME:
-            return f"the file {name[:LONGEST_NAME]!r} has a name that no file has"
-        if not isinstance(said, dict) or not isinstance(said.get("sha256"), str) or type(said.get("bytes")) is not int:
-            return f"of the file {name!r} it tells no sha256 and bytes"
-    return None
+            raise UserError(f"files: {name[:LONGEST_NAME]!r} is a name that no file has")
+    return found
 
 
-def verify(path: Path, kind: str, hash_below: int | None = None, share: tuple[int, int] = (0, 1)) -> dict[str, Any]:
-    """Read a manifest and check size and sha256 of every file it names.
+@cache
+def _reader(facts: Any) -> TypeAdapter[Manifest[Any]]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Manifest[facts])
+
+
+def _fault(error: ValidationError) -> str:
+    """The first of a manifest's faults: key, what was found, what is allowed."""
+    first = error.errors(include_url=False)[0]
+    where, found, told = ".".join(map(str, first["loc"]))[:LONGEST_NAME], repr(first["input"]), first["msg"]
+    key = where if where.isprintable() else ascii(where)[1:-1]
+    short = {"missing": "is missing", "unexpected_keyword_argument": "there is no such key"}
+    return f"{key}: {short.get(first['type'], f'{found} is not allowed; {told[0].lower()}{told[1:]}')}"
+
+
+def verify(
+    folder: Path,
+    facts: type[F],
+    of: dict[str, Any] | None = None,
+    *,
+    hash_below: int | None = None,
+    share: tuple[int, int] = (0, 1),
+) -> Manifest[F]:
+    """`read`, and check size and sha256 of every file it names.
 
     Files of `hash_below` bytes or more are checked by size only: a job that starts should not have to
     read a corpus of hundreds of gigabytes first; the audit does.
     """
-    content = read(path, kind)
+    content, path = read(folder, facts, of), folder / NAME
     rank, size = share
-    for turn, (name, expected) in enumerate(content["files"].items()):
-        file = path.parent / name
+    for turn, (name, expected) in enumerate(content.files.items()):
+        file = folder / name
         if not file.exists():
             raise UserError(f"{file}: named by {path} but missing")
-        if file.stat().st_size != expected["bytes"]:
-            raise UserError(f"{file}: {file.stat().st_size} bytes, {path} says {expected['bytes']}")
-        if hash_below is not None and expected["bytes"] >= hash_below:
+        if file.stat().st_size != expected.bytes:
+            raise UserError(f"{file}: {file.stat().st_size} bytes, {path} says {expected.bytes}")
+        if hash_below is not None and expected.bytes >= hash_below:
             continue
         if turn % size != rank:
             continue
-        if (found := sha256_file(file)) != expected["sha256"]:
-            raise UserError(f"{file}: sha256 {found}, {path} says {expected['sha256']}")
+        if (found := sha256_file(file)) != expected.sha256:
+            raise UserError(f"{file}: sha256 {found}, {path} says {expected.sha256}")
     return content
 
 
@@ -154,7 +239,7 @@ def differing(old: Any, new: Any, prefix: str = "") -> list[str]:
 
 
 def execution(started: float | None) -> dict[str, Any]:
-    """Facts of this one execution, free to differ between equal results."""
+    """ManifestFacts of this one execution, free to differ between equal results."""
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_seconds": None if started is None else round(time.time() - started, 2),

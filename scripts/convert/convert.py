@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 from scripts.common import manifest
@@ -15,6 +14,7 @@ from scripts.convert.model_folder import ORIGIN, content_files, save, swapped_in
 from scripts.convert.tokenizer_files import check_largest_token, copy_files, prove_same_ids
 from scripts.neox.architecture import DTYPES
 from scripts.study import fingerprints, paths
+from scripts.study.manifests import CheckpointFacts, CorpusFacts, ModelFacts, TokenizerFacts, Updates
 from scripts.study.study import Study, load
 
 
@@ -29,8 +29,8 @@ class Converter:
         torch.set_num_threads(study.file.runtime.threads)
         self.study, self.name, self.spec, self.settings = study, name, study.run(name), study.train_settings(name)
         shape = Shape.of(self.settings["size"], self.spec.training.sequence_length)
-        tokens = int(manifest.verify(paths.TOKENIZER / manifest.NAME, "tokenizer")["facts"]["vocabulary"])
-        fingerprints.require(study, paths.TOKENIZER / manifest.NAME)
+        tokens = manifest.verify(paths.TOKENIZER, TokenizerFacts).facts.vocabulary
+        fingerprints.require(study, paths.TOKENIZER)
         check_tokens(self.spec.corpus, tokens)
         self.pair = Pair(shape, DTYPES[self.spec.training.precision], tokens)
         self.texts: int | None = None
@@ -40,8 +40,8 @@ class Converter:
         Snakemake would ask for it again."""
         path = paths.model(self.name, step) / manifest.NAME
         try:
-            manifest.verify(path, "model")
-            manifest.verify(paths.checkpoint(self.name, step) / manifest.NAME, "checkpoint")
+            manifest.verify(path.parent, ModelFacts)
+            manifest.verify(paths.checkpoint(self.name, step), CheckpointFacts)
         except UserError:
             return False
         if fingerprints.Inventory(self.study).wrong(path.as_posix()):
@@ -53,12 +53,10 @@ class Converter:
         """Write models/<run>/step<N>/ with its manifest last; raises UserError if it is not what was trained."""
         from scripts.neox.weights import read_layers
 
-        started = time.time()
+        started, subject = time.time(), {"run": self.name, "step": step}
         source = paths.checkpoint(self.name, step)
-        checked = manifest.verify(source / manifest.NAME, "checkpoint")
-        fingerprints.require(self.study, source / manifest.NAME)
-        if checked["subject"] != {"run": self.name, "step": step}:
-            raise UserError(f"{source}: its manifest is of {checked['subject']}")
+        checked = manifest.verify(source, CheckpointFacts, subject)
+        fingerprints.require(self.study, source)
         parity = self.pair.prove(read_layers(source, self.settings["size"]["layers"]), str(source))
         target = paths.model(self.name, step)
         with swapped_in(target) as draft:
@@ -68,17 +66,12 @@ class Converter:
                 self.texts = prove_same_ids(draft, paths.VOCABULARY)
             write_json(draft / ORIGIN, origin(self.study, self.name, step))
         manifest.write(
-            target / manifest.NAME,
-            kind="model",
-            subject={"run": self.name, "step": step},
+            target,
+            ModelFacts(**vars(parity), tokenizer_texts=self.texts, unchanged=unchanged(checked.facts)),
+            subject=subject,
             settings={"size": self.settings["size"], "precision": self.spec.training.precision},
             files=content_files(target),
-            parents=[source / manifest.NAME, paths.TOKENIZER / manifest.NAME],
-            facts={
-                **parity.facts(),
-                "tokenizer_texts": self.texts,
-                "unchanged": unchanged(checked["facts"]),
-            },
+            parents=[source, paths.TOKENIZER],
             started=started,
         )
 
@@ -92,24 +85,21 @@ def origin(study: Study, name: str, step: int) -> dict[str, Any]:
 
 def check_tokens(corpus: str, tokens: int) -> None:
     """Refuse a tokenizer with fewer ids than the corpus uses; a corpus that was deleted after training says nothing."""
-    path = paths.corpus(corpus) / manifest.NAME
-    if path.exists():
-        check_largest_token(manifest.read(path, "corpus")["facts"]["largest_token"], tokens, str(path.parent))
+    folder = paths.corpus(corpus)
+    if (folder / manifest.NAME).exists():
+        check_largest_token(manifest.read(folder, CorpusFacts).facts.largest_token, tokens, str(folder))
 
 
-def unchanged(facts: dict[str, Any]) -> str | None:
+def unchanged(facts: Updates) -> str | None:
     """Why a checkpoint's weights may equal those of the one before it, by its manifest; None if they must not."""
-    if facts.get("updates_applied") == 0:
+    if facts.updates_applied == 0:
         return "no update was applied since the checkpoint before"
-    lowest, highest = facts.get("learning_rates") or (None, None)
+    lowest, highest = facts.learning_rates or (None, None)
     return "every update since the checkpoint before had learning rate 0" if lowest == highest == 0 else None
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
-    parser.add_argument("--run", required=True, help="name of the run")
-    parser.add_argument("--steps", type=int, nargs="+", required=True, help="saved steps to convert")
+    parser = Parser(description=__doc__).takes("study", "run", "steps")
     arguments = parser.parse_args()
     study = load(arguments.study)
     study.check_steps(arguments.run, arguments.steps)

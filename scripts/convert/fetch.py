@@ -7,6 +7,7 @@ size, and steps that hold the same weights (but for 0 and 1, as Pythia's) end th
 from __future__ import annotations
 
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from scripts.convert.publish.revisions import duplicates
 from scripts.convert.tokenizer_files import FILES, copy_files, prove_same_ids
 from scripts.neox import hf_files
 from scripts.study import fingerprints, paths
+from scripts.study.manifests import ModelFacts, ModelSource, TokenizerFacts
 from scripts.study.study import Study, load
 
 KNOWN = {1: "Pythia's first update has learning rate 0"}  # steps that may equal the one before
@@ -36,8 +38,8 @@ class Fetcher:
             known = list(study.external)
             raise UserError(explain("--run", name, ", ".join(known) or "none is published", near(name, known)))
         self.wanted = self.spec.external
-        self.tokens = int(manifest.verify(paths.TOKENIZER / manifest.NAME, "tokenizer")["facts"]["vocabulary"])
-        fingerprints.require(study, paths.TOKENIZER / manifest.NAME)
+        self.tokens = manifest.verify(paths.TOKENIZER, TokenizerFacts).facts.vocabulary
+        fingerprints.require(study, paths.TOKENIZER)
         if self.spec.corpus in study.file.data.corpora:
             check_tokens(self.spec.corpus, self.tokens)
         self.proven: dict[str, int] = {}  # texts compared, by the sha256 of a tokenizer.json
@@ -74,12 +76,16 @@ class Fetcher:
 
     def _duplicated(self, found: dict[int, str]) -> list[str]:
         """Sentences on steps with equal weights, among these and those that were fetched before."""
-        before = {}
-        for step in self.wanted.steps:
-            path = paths.model(self.name, step) / manifest.NAME
-            if path.exists():
-                before[step] = manifest.read(path, "model")["facts"]["source"]["weights"]
+        before = {step: weights for step in self.wanted.steps if (weights := self._weights(step))}
         return duplicates({**before, **found}, KNOWN if self.wanted.steps[:2] == [0, 1] else {}, self.name)
+
+    def _weights(self, step: int) -> str | None:
+        """The digest of a step's weights, if it was fetched."""
+        folder = paths.model(self.name, step)
+        if not (folder / manifest.NAME).exists():
+            return None
+        source = manifest.read(folder, ModelFacts).facts.source
+        return source.weights if source else None
 
     # --- Transformers models ------------------------------------------------------------------
 
@@ -93,7 +99,7 @@ class Fetcher:
             copy_files(paths.TOKENIZER, draft)
             _as_safetensors(draft)
             self._describe(draft, step, listed)
-        self._write_manifest(target, step, listed, started, {"tokenizer_texts": texts})
+        self._write_manifest(target, step, listed, started, ModelFacts(tokenizer_texts=texts))
 
     def _check(self, draft: Path) -> None:
         """Refuse a model that is not the size the study says."""
@@ -145,40 +151,40 @@ class Fetcher:
             parity = write(native, draft, native.dtype, self.tokens)
             copy_files(paths.TOKENIZER, draft)
             self._describe(draft, step, listed)
-        self._write_manifest(target, step, listed, started, parity.facts())
+        self._write_manifest(target, step, listed, started, ModelFacts(**vars(parity)))
 
     # --- both ---------------------------------------------------------------------------------
 
     def _describe(self, draft: Path, step: int, listed: Listed) -> None:
         told = origin(self.study, self.name, step)
-        write_json(draft / ORIGIN, {**told, "source": self._source(step, listed)})
+        write_json(draft / ORIGIN, {**told, "source": asdict(self._source(step, listed))})
 
-    def _source(self, step: int, listed: Listed) -> dict[str, Any]:
-        return {
-            "repo": self.wanted.repo,
-            "folder": self.wanted.folder,
-            "revision": self.wanted.revision_of(step),
-            "commit": listed.commit,
-            "files": listed.weights,
-            "weights": listed.digest,
-        }
+    def _source(self, step: int, listed: Listed) -> ModelSource:
+        return ModelSource(
+            repo=self.wanted.repo,
+            folder=self.wanted.folder,
+            revision=self.wanted.revision_of(step),
+            commit=listed.commit,
+            files=listed.weights,
+            weights=listed.digest,
+        )
 
-    def _write_manifest(self, target: Path, step: int, listed: Listed, started: float, facts: dict[str, Any]) -> None:
-        before = paths.model(self.name, 0) / manifest.NAME
-        equal = step == 1 and before.exists() and (
-            manifest.read(before, "model")["facts"]["source"]["weights"] == listed.digest
-        )  # fmt: skip
+    def _write_manifest(self, target: Path, step: int, listed: Listed, started: float, facts: ModelFacts) -> None:
+        equal = step == 1 and self._weights(0) == listed.digest
         files = content_files(target)
         theirs = {path: sha256_file(path) for path in files if path.name not in (*FILES, ORIGIN)}
-        facts["fetched"] = {path.name: sha256 for path, sha256 in theirs.items()}
         manifest.write(
-            target / manifest.NAME,
-            kind="model",
+            target,
+            replace(
+                facts,
+                source=self._source(step, listed),
+                unchanged=KNOWN[1] if equal else None,
+                fetched={path.name: sha256 for path, sha256 in theirs.items()},
+            ),
             subject={"run": self.name, "step": step},
             settings=self.study.external_settings(self.name),
             files=files,
-            parents=[paths.TOKENIZER / manifest.NAME],
-            facts={**facts, "source": self._source(step, listed), "unchanged": KNOWN[1] if equal else None},
+            parents=[paths.TOKENIZER],
             started=started,
             known=theirs,
         )
@@ -198,8 +204,7 @@ def _as_safetensors(folder: Path) -> None:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser = Parser(description=__doc__).takes("study")
     parser.add_argument("--run", required=True, help="name of a run under `external`")
     parser.add_argument("--steps", type=int, nargs="+", required=True, help="steps to take")
     given = parser.parse_args()

@@ -96,7 +96,7 @@ def convert(given: argparse.Namespace) -> dict[str, Any]:
             "averaged": native.apart,
             "hidden_act": HIDDEN_ACT[native.shape.activation],
             "notes": native.notes,
-            **parity.facts(),
+            **vars(parity),
         }
         write_json(draft / "castalia.json", told)
     return told

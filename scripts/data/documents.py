@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 
@@ -24,6 +24,7 @@ from scripts.data.store import NAME, Document, document_id, write_documents
 from scripts.data.tables import TableWriter
 from scripts.study import fingerprints, paths
 from scripts.study.config.data import Component
+from scripts.study.manifests import Characters, DocumentsFacts, SourceFacts
 from scripts.study.study import load
 from scripts.study.texts import Block, reader_for, share
 
@@ -39,13 +40,13 @@ def files_fetched(name: str) -> list[Path]:
 
     Not the glob again: a file that came meanwhile would shift what other parts, already read, left to this one.
     """
-    path = paths.source(name) / manifest.NAME
-    files = []
-    for file, known in manifest.read(path, "source")["facts"]["files"].items():
+    folder, files = paths.source(name), []
+    for file, known in manifest.read(folder, SourceFacts).facts.files.items():
         found = Path(file).stat().st_size if Path(file).is_file() else None
-        if found != known["bytes"]:
+        if found != known.bytes:
             has = "is missing" if found is None else f"has {found} bytes"
-            raise UserError(f"{file}: {has}, {path} says {known['bytes']} bytes; run the workflow again")
+            path = folder / manifest.NAME
+            raise UserError(f"{file}: {has}, {path} says {known.bytes} bytes; run the workflow again")
         files.append(Path(file))
     return sorted(files)
 
@@ -95,7 +96,7 @@ def taken(name: str, component: Component, files: Sequence[Path] = ()) -> Iterat
     yield from (document for document in read() if document.id in ids)
 
 
-def write_block(folder: Path, documents: Iterable[Document]) -> dict[str, Any]:
+def write_block(folder: Path, documents: Iterable[Document]) -> DocumentsFacts:
     """Write documents.jsonl.zst and the table of what is in it; returns counts, in all and by component."""
     counts, characters = Counter[str](), Counter[str]()
     with closing(TableWriter(folder / TABLE, SCHEMA)) as table:
@@ -110,16 +111,14 @@ def write_block(folder: Path, documents: Iterable[Document]) -> dict[str, Any]:
 
         write_documents(folder / NAME, noted())
         table.finish()
-    return {
-        "documents": counts.total(),
-        "characters": characters.total(),
-        "components": {name: {"documents": counts[name], "characters": characters[name]} for name in sorted(counts)},
-    }
+    components = {name: Characters(counts[name], characters[name]) for name in sorted(counts)}
+    return DocumentsFacts(counts.total(), characters.total(), components)
 
 
 def main() -> None:
-    parser = Parser(description="Read one part of a component's archive members or files and cut them into documents.")
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser = Parser(
+        description="Read one part of a component's archive members or files and cut them into documents."
+    ).takes("study")
     parser.add_argument("--component", required=True, help="name of a component of the study")
     parser.add_argument("--part", type=int, default=0, help="which of runtime.data_parts (default: 0)")
     arguments = parser.parse_args()
@@ -130,19 +129,18 @@ def main() -> None:
     if not 0 <= part < parts:
         raise UserError(f"--part: component {name} has parts 0 to {parts - 1}")
     folder = Block(name, part, parts).folder
-    fingerprints.require(study, paths.source(name) / manifest.NAME)
+    fingerprints.require(study, paths.source(name))
     files = [] if component.archive else share(files_fetched(name), part, parts)
     facts = write_block(folder, taken(name, component, files))
-    if parts == 1 and not facts["documents"]:
+    if parts == 1 and not facts.documents:
         raise UserError(f"component {name}: the chosen members hold no text")
     manifest.write(
-        folder / manifest.NAME,
-        kind="documents",
+        folder,
+        facts,
         subject={"component": name, "part": part, "parts": parts},
         settings=study.component_settings(name),
         files=[folder / NAME, folder / TABLE],
-        parents=[paths.source(name) / manifest.NAME],
-        facts=facts,
+        parents=[paths.source(name)],
         started=started,
     )
-    print(f"{folder}: {facts['documents']} documents, {facts['characters']} characters")
+    print(f"{folder}: {facts.documents} documents, {facts.characters} characters")

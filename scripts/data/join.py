@@ -24,6 +24,7 @@ from scripts.data.sources.external import from_external
 from scripts.data.tables import ROW_GROUP, TableWriter
 from scripts.data.tokenizer import load_tokenizer
 from scripts.study import paths
+from scripts.study.manifests import CorpusFacts, TextSize
 from scripts.study.study import HELD_OUT, Study, load
 from scripts.study.texts import Block
 
@@ -59,8 +60,8 @@ def sizes_of(folders: list[Path]) -> tuple[np.ndarray, int]:
     return sizes[sizes > 0], int((sizes == 0).sum())
 
 
-def write_table(folders: list[Path], path: Path) -> dict[str, dict[str, int]]:
-    """Join the pieces' tables, `offset` being a document's first token; returns documents and tokens by component."""
+def write_table(folders: list[Path], path: Path) -> dict[str, TextSize]:
+    """Join the pieces' tables, `offset` being a document's first token; returns how much each component has."""
     documents, tokens = Counter[str](), Counter[str]()
     offset = 0
     with closing(TableWriter(path, SCHEMA)) as writer:
@@ -77,7 +78,7 @@ def write_table(folders: list[Path], path: Path) -> dict[str, dict[str, int]]:
                     documents[sequence["component"]] += sequence["tokens_count"]
                     tokens[sequence["component"]] += sequence["tokens_sum"]
         writer.finish()
-    return {name: {"documents": documents[name], "tokens": tokens[name]} for name in sorted(documents)}
+    return {name: TextSize(documents[name], tokens[name]) for name in sorted(documents)}
 
 
 def write_held_out(folders: list[Path], path: Path) -> None:
@@ -108,24 +109,20 @@ def from_pieces(study: Study, corpus: str) -> None:
             write_held_out(folders, draft / store.NAME)
             files.append(draft / store.NAME)
         manifest.write(
-            draft / manifest.NAME,
-            kind="corpus",
+            draft,
+            CorpusFacts(
+                documents=len(sizes),
+                tokens=int(sizes.sum(dtype="int64")),
+                documents_without_tokens=without_tokens,
+                end_of_document_tokens=result.zeros,
+                largest_token=result.largest_token,
+                components=components,
+                rows_of=None,
+            ),
             subject={"corpus": corpus},
             settings=settings,
             files=files,
-            parents=[
-                paths.CLUSTERS / manifest.NAME,
-                paths.TOKENIZER / manifest.NAME,
-                *(block.folder / manifest.NAME for block, _ in found),
-            ],
-            facts={
-                "documents": len(sizes),
-                "tokens": int(sizes.sum(dtype="int64")),
-                "documents_without_tokens": without_tokens,
-                "largest_token": result.largest_token,
-                "end_of_document_tokens": result.zeros,
-                "components": components,
-            },
+            parents=[paths.CLUSTERS, paths.TOKENIZER, *(block.folder for block, _ in found)],
             started=started,
             known={draft / "tokens.bin": result.sha256},
         )
@@ -136,8 +133,7 @@ def main() -> None:
         description="Put a corpus together in data/<corpus>/: tokens.bin and tokens.idx (Megatron format), from the "
         "shards that `external` found, or from the pieces that `tokenize` made. A killed join goes on from "
         "where it was."
-    )
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    ).takes("study")
     parser.add_argument("--corpus", required=True, help=f'name of a corpus of the study, or "{HELD_OUT}"')
     arguments = parser.parse_args()
     study, corpus = load(arguments.study), arguments.corpus

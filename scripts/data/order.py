@@ -22,6 +22,7 @@ from scripts.data.megatron.index_maps import build_maps, epochs_needed, sequence
 from scripts.data.megatron.indexed import Tokens, fixed_length, open_tokens
 from scripts.data.sequences import MAPS, Sequences, placed
 from scripts.study import fingerprints, paths
+from scripts.study.manifests import CorpusFacts, OrderFacts
 from scripts.study.study import Study, load
 
 DIGEST_SEQUENCES = 1024  # sequences a block: a step of Pythia's
@@ -141,7 +142,7 @@ def write_digests(sequences: Sequences, count: int, folder: Path, work: Growing,
     return hashlib.sha256(digests.data).hexdigest()
 
 
-def write_order(study: Study, corpus: str, settings: dict[str, Any], started: float) -> dict[str, Any]:
+def write_order(study: Study, corpus: str, settings: dict[str, Any], started: float) -> OrderFacts:
     """Make data/<corpus>/order-<seed>/, its manifest last; returns the manifest's facts. Raises UserError.
 
     It holds whole epochs, as many as the longest run needs, and how many sequences that run reads is not in it: a
@@ -150,8 +151,8 @@ def write_order(study: Study, corpus: str, settings: dict[str, Any], started: fl
     """
     home, seed, length = paths.corpus(corpus), settings["data_seed"], settings["sequence_length"]
     asked = study.order_sequences(corpus, seed)
-    manifest.read(home / manifest.NAME, "corpus")
-    fingerprints.require(study, home / manifest.NAME)
+    manifest.read(home, CorpusFacts)
+    fingerprints.require(study, home)
     tokens = open_tokens(home / "tokens", thorough=True)
     layout = layout_of(study, corpus, tokens, length)
     epochs = epochs_of(layout, tokens, length, asked)
@@ -168,24 +169,23 @@ def write_order(study: Study, corpus: str, settings: dict[str, Any], started: fl
             digest = write_digests(sequences, len(sequences), draft, work, study.file.runtime.threads, title)
         for leftover in draft.glob(".*.tmp"):  # of a killed try
             leftover.unlink()
-        facts = {
-            "layout": layout,
-            "documents": len(tokens),
-            "tokens": len(tokens.flat),
-            "epochs": epochs,
-            "sequences": len(sequences),
-            "digest": digest,
-            "digest_block_sequences": DIGEST_SEQUENCES,
-        }
+        facts = OrderFacts(
+            layout=layout,
+            documents=len(tokens),
+            tokens=len(tokens.flat),
+            epochs=epochs,
+            sequence_count=len(sequences),
+            digest=digest,
+            digest_block_sequences=DIGEST_SEQUENCES,
+        )
         names = [*MAPS, "digests"] if layout == "neox" else ["digests"]
         manifest.write(
-            draft / manifest.NAME,
-            kind="order",
+            draft,
+            facts,
             subject={"corpus": corpus, "data_seed": seed},
             settings=settings,
             files=[draft / f"{name}.npy" for name in names],
-            parents=[home / manifest.NAME],
-            facts=facts,
+            parents=[home],
             started=started,
         )
         (work.folder / STATE).unlink()  # first, so that a try killed here is not taken for damaged
@@ -198,8 +198,7 @@ def main() -> None:
         description="Put the sequences of a corpus into the order of one data seed, long enough for its longest run: "
         "data/<corpus>/order-<seed>/ with digests.npy (a hash of every 1024 sequences) and, for data.order: neox, the "
         "doc_idx, sample_idx and shuffle_idx that GPT-NeoX builds."
-    )
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    ).takes("study")
     parser.add_argument("--corpus", required=True, help="name of a corpus of the study")
     parser.add_argument("--seed", type=int, required=True, help="data seed, e.g. 1234")
     arguments = parser.parse_args()
@@ -209,8 +208,8 @@ def main() -> None:
     settings = study.order_settings(arguments.corpus, arguments.seed)
     facts = write_order(study, arguments.corpus, settings, started)
     asked = study.order_sequences(arguments.corpus, arguments.seed)
-    used = asked * settings["sequence_length"] / facts["tokens"]
+    used = asked * settings["sequence_length"] / facts.tokens
     print(
-        f"{paths.order(arguments.corpus, arguments.seed)}: {facts['layout']}, {asked} of "
-        f"{facts['sequences']} sequences, {used:.2f} epochs of {facts['tokens']} tokens"
+        f"{paths.order(arguments.corpus, arguments.seed)}: {facts.layout}, {asked} of "
+        f"{facts.sequence_count} sequences, {used:.2f} epochs of {facts.tokens} tokens"
     )

@@ -18,6 +18,7 @@ from scripts.data.feistel import Feistel
 from scripts.data.megatron.indexed import Tokens, fixed_length, idx_path, open_tokens
 from scripts.data.placement import Cut, InFileOrder, Mapped, Placement
 from scripts.study import paths
+from scripts.study.manifests import OrderFacts
 
 MAPS = ("doc_idx", "sample_idx", "shuffle_idx")
 TABLE = "documents.parquet"
@@ -82,15 +83,15 @@ class Sequences:
         `change` is that of an intervention's run (scripts/data/changes.py), which reads other tokens at some places.
         """
         folder = corpus / paths.order(corpus.name, data_seed).name
-        content = manifest.read(folder / manifest.NAME, "order")
-        facts, length = content["facts"], content["settings"]["sequence_length"]
+        content = manifest.read(folder, OrderFacts)
+        facts, length = content.facts, content.settings["sequence_length"]
         tokens = open_tokens(corpus / "tokens")
-        if (len(tokens), len(tokens.flat)) != (facts["documents"], facts["tokens"]):
+        if (len(tokens), len(tokens.flat)) != (facts.documents, facts.tokens):
             raise UserError(
-                f"{folder}: built for {facts['documents']} documents with {facts['tokens']} tokens, {corpus} has "
+                f"{folder}: built for {facts.documents} documents with {facts.tokens} tokens, {corpus} has "
                 f"{len(tokens)} with {len(tokens.flat)}; make the order again"
             )
-        placement = placed(facts.get("layout"), tokens, folder, length, data_seed, facts["epochs"])
+        placement = placed(facts.layout, tokens, folder, length, data_seed, facts.epochs)
         if len(placement) < needed:
             raise UserError(f"{folder}: {len(placement)} sequences, and {needed} are to be read; make the order again")
         return cls(tokens, placement, corpus, change)

@@ -163,8 +163,7 @@ def main() -> None:
     parser = Parser(
         description="Encode one part of the documents of a corpus into pieces of a Megatron token file, which "
         f'scripts.data.megatron.joined puts together. The corpus "{HELD_OUT}" is the held-out split of all components.'
-    )
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    ).takes("study")
     parser.add_argument("--corpus", required=True, help=f'name of a corpus of the study, or "{HELD_OUT}"')
     parser.add_argument("--part", type=int, default=0, help="which of runtime.data_parts (default: 0)")
     arguments = parser.parse_args()

@@ -16,6 +16,7 @@ from scripts.data.store import NAME, read_documents
 from scripts.data.symbols import BYTE_OF_SYMBOL, NOT_IN_UTF8
 from scripts.study import fingerprints, paths
 from scripts.study.config.data import Tokenizer as Wanted
+from scripts.study.manifests import TokenizerFacts
 from scripts.study.study import Study, load
 
 if TYPE_CHECKING:
@@ -152,8 +153,8 @@ def load_tokenizer(study: Study) -> Tokenizer:
     """The study's tokenizer, for encoding; raises UserError if it is not there or was made with other settings."""
     from tokenizers import Tokenizer
 
-    manifest.verify(paths.TOKENIZER / manifest.NAME, "tokenizer")
-    fingerprints.require(study, paths.TOKENIZER / manifest.NAME)
+    manifest.verify(paths.TOKENIZER, TokenizerFacts)
+    fingerprints.require(study, paths.TOKENIZER)
     return Tokenizer.from_file(str(paths.VOCABULARY))
 
 
@@ -199,8 +200,7 @@ def main() -> None:
     parser = Parser(
         description="Train a byte-level BPE tokenizer with GPT-NeoX-20B's pipeline on the text that is not held out, "
         "or take the study's tokenizer.json; write data/tokenizer/, which AutoTokenizer loads."
-    )
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    ).takes("study")
     arguments = parser.parse_args()
     started = time.time()
     study = load(arguments.study)
@@ -211,18 +211,12 @@ def main() -> None:
     files = save(tokenizer, paths.TOKENIZER)
     merges = len(json.loads(tokenizer.to_str())["model"]["merges"])
     manifest.write(
-        paths.TOKENIZER / manifest.NAME,
-        kind="tokenizer",
+        paths.TOKENIZER,
+        TokenizerFacts(tokenizer.get_vocab_size(), merges),
         subject={"stage": "tokenizer"},
         settings=study.tokenizer_settings(),
         files=files,
-        parents=[] if given else _parents(study),
-        facts={"vocabulary": tokenizer.get_vocab_size(), "merges": merges},
+        parents=[] if given else [paths.CLUSTERS, *(block.folder for block in study.blocks())],
         started=started,
     )
     print(f"{paths.TOKENIZER}: {tokenizer.get_vocab_size()} tokens")
-
-
-def _parents(study: Study) -> list[Path]:
-
-    return [paths.CLUSTERS / manifest.NAME, *(block.folder / manifest.NAME for block in study.blocks())]

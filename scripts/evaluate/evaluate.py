@@ -16,6 +16,7 @@ from scripts.common.progress import progress
 from scripts.evaluate import cache, finished
 from scripts.evaluate.names import OWN_TASKS, check_tasks, task_hashes
 from scripts.study import fingerprints, paths
+from scripts.study.manifests import ModelFacts, TasksFacts
 from scripts.study.study import Study, load
 
 TOKENIZER = "tokenizer.json"
@@ -33,13 +34,11 @@ def prepare(threads: int) -> None:
 
 def check_model(name: str, step: int) -> str:
     """Verify the files of a step's model against its manifest; returns the tokenizer's sha256."""
-    path = paths.model(name, step) / manifest.NAME
-    content = manifest.verify(path, "model")
-    if content["subject"] != {"run": name, "step": step}:
-        raise UserError(f"{path}: this manifest is of {content['subject']}, not of {name} step {step}")
-    if TOKENIZER not in content["files"]:
-        raise UserError(f"{path}: names no {TOKENIZER}; convert the checkpoint again")
-    return str(content["files"][TOKENIZER]["sha256"])
+    folder = paths.model(name, step)
+    files = manifest.verify(folder, ModelFacts, {"run": name, "step": step}).files
+    if TOKENIZER not in files:
+        raise UserError(f"{folder / manifest.NAME}: names no {TOKENIZER}; convert the checkpoint again")
+    return files[TOKENIZER].sha256
 
 
 class Evaluation:
@@ -61,15 +60,15 @@ class Evaluation:
 
     def known(self, step: int) -> dict[str, Any]:
         """The entries of the step's JSON that are known before it is scored; raises UserError without a model."""
-        model = paths.model(self.name, step) / manifest.NAME
-        manifest.read(model, "model")
+        model = paths.model(self.name, step)
+        manifest.read(model, ModelFacts)
         fingerprints.require(self.study, model)
         return {
             "run": self.name,
             "step": step,
             "task_set": self.task_set,
             "shots": self.asked.shots,
-            "model": sha256_file(model),
+            "model": sha256_file(model / manifest.NAME),
             "tasks": self.made,
             "task_files": task_hashes(self.asked.include_path),
             "settings": self.study.evaluation_settings(self.task_set),
@@ -78,8 +77,8 @@ class Evaluation:
     def check_own_tasks(self) -> None:
         """Verify the study's own tasks, if the set has any."""
         if any(task in OWN_TASKS for task in self.asked.tasks):
-            manifest.verify(paths.TASKS / manifest.NAME, "tasks")
-            fingerprints.require(self.study, paths.TASKS / manifest.NAME)
+            manifest.verify(paths.TASKS, TasksFacts)
+            fingerprints.require(self.study, paths.TASKS)
             self.made = sha256_file(paths.TASKS / manifest.NAME)
 
     def start(self, folder: Path, tokenizer_hash: str, subject: str) -> None:
@@ -169,9 +168,7 @@ def main() -> None:
         "once; each step's weights (models/<run>/step<N>/) are then scored with the batch size and the precision of "
         "the study's evaluation. A step that is scored already is not scored again. "
         "Writes results/evals/<run>/<task set>/step<N>.samples.parquet and, last, step<N>.json."
-    )
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
-    parser.add_argument("--run", required=True, help="name of the run")
+    ).takes("study", "run")
     parser.add_argument("--task-set", required=True, help="name of a task set of the study, e.g. zero-shot")
     parser.add_argument("--steps", type=int, nargs="+", required=True, help="saved steps to score")
     arguments = parser.parse_args()

@@ -51,8 +51,7 @@ def main() -> None:
         description="Download the data of the lm-eval tasks that a study names into data/hub/ of its folder (or to "
         "HF_HOME, if that is set), once, where there is a network. data/hub/fetched.json says what is there; the "
         "workflow's start holds the study against it, and jobs read the cache with the hub switched off.",
-    )
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    ).takes("study")
     arguments = parser.parse_args()
     study = load(arguments.study)
     for asked in study.file.evaluation.task_sets.values():

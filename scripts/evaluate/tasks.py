@@ -19,6 +19,7 @@ from scripts.data.store import Document, read_documents
 from scripts.evaluate import agreement, passages
 from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY
 from scripts.study import fingerprints, paths
+from scripts.study.manifests import CorpusFacts, TaskItems, TasksFacts
 from scripts.study.study import load
 
 
@@ -122,14 +123,13 @@ def main() -> None:
         f"{LAST_WORD}: the last word of a clause. {CONTINUATION}: which of four passages goes on a text. "
         f"{AGREEMENT}: which of two sentences is grammatical. {PERPLEXITY}: whole passages. "
         "Texts are held-out ones; numbers of items and the seed are evaluation.own_tasks."
-    )
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    ).takes("study")
     arguments = parser.parse_args()
     started = time.time()
     study = load(arguments.study)
     own = study.file.evaluation.own_tasks
-    manifest.read(paths.HELD_OUT / manifest.NAME, "corpus")
-    fingerprints.require(study, paths.HELD_OUT / manifest.NAME)
+    manifest.read(paths.HELD_OUT, CorpusFacts)
+    fingerprints.require(study, paths.HELD_OUT)
     records = make(list(read_documents(paths.HELD_OUT / DOCUMENTS)), own.items, own.seed)
     asked = {task for tasks in study.file.evaluation.task_sets.values() for task in tasks.tasks}
     for name in OWN_TASKS:
@@ -139,13 +139,12 @@ def main() -> None:
                 "  fix: a larger data.held_out_fraction, more text, or leave the task out of evaluation.task_sets"
             )
     manifest.write(
-        paths.TASKS / manifest.NAME,
-        kind="tasks",
+        paths.TASKS,
+        TasksFacts({name: TaskItems(len(found), composition(found)) for name, found in records.items()}),
         subject={"tasks": [name for name in OWN_TASKS if records[name]]},
         settings=study.task_settings(),
         files=write(paths.TASKS, records),
-        parents=[paths.HELD_OUT / manifest.NAME],
-        facts={name: {"items": len(found), "by": composition(found)} for name, found in records.items()},
+        parents=[paths.HELD_OUT],
         started=started,
     )
     for name, found in records.items():

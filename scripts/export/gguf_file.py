@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from gguf import GGUFWriter
@@ -13,32 +11,10 @@ from gguf.constants import GGML_QUANT_VERSION, MODEL_ARCH, MODEL_ARCH_NAMES
 from scripts.export.source import Source
 from scripts.export.tensors import KINDS, kind_of, names, split_qkv, store, stored_bytes
 from scripts.export.vocabulary import MODEL, PRE, Vocabulary
+from scripts.study.manifests import Quantized
 
 
-@dataclass(frozen=True)
-class Written:
-    """What a file holds: weights, bytes of their values, and matrices that the quantization could not take."""
-
-    parameters: int
-    tensor_bytes: int
-    kept_f16: list[str]
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Of the values, scales and minima with them; the file also holds the vocabulary."""
-        return 8 * self.tensor_bytes / self.parameters
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a manifest says of the file."""
-        return {
-            "parameters": self.parameters,
-            "bits_per_weight": self.bits_per_weight,
-            "kept_f16": self.kept_f16,
-        }
-
-
-def write_gguf(target: Path, source: Source, vocabulary: Vocabulary, quantization: str, title: str) -> Written:
+def write_gguf(target: Path, source: Source, vocabulary: Vocabulary, quantization: str, title: str) -> Quantized:
     """Write `target`, the same bytes for the same model; raises UserError for values that can't be stored."""
     rename, shapes = names(source.shape.layers), source.shape.tensors()
     kinds = {name: kind_of(quantization, shape) for name, shape in shapes.items()}
@@ -59,9 +35,11 @@ def write_gguf(target: Path, source: Source, vocabulary: Vocabulary, quantizatio
     finally:
         writer.close()
     asked = KINDS[quantization][0]
-    return Written(
-        parameters=sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values()),
-        tensor_bytes=sum(stored_bytes(kinds[name], shape) for name, shape in shapes.items()),
+    parameters = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values())
+    stored = sum(stored_bytes(kinds[name], shape) for name, shape in shapes.items())
+    return Quantized(
+        parameters=parameters,
+        bits_per_weight=8 * stored / parameters,
         kept_f16=[rename(name) for name, shape in shapes.items() if len(shape) > 1 and kinds[name] != asked],
     )
 

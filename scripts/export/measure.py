@@ -24,6 +24,7 @@ from scripts.data.megatron.indexed import open_tokens
 from scripts.export.llama import Llama, version
 from scripts.export.score import Comparison, Reference, spaced_sequences
 from scripts.study import fingerprints, paths
+from scripts.study.manifests import CorpusFacts, GgufFacts, ModelFacts
 from scripts.study.study import Study, load
 
 PROMPT, GENERATE = 256, 128  # tokens of the speed measurement, at most half a context each
@@ -98,16 +99,16 @@ def measure(study: Study, name: str, step: int, sequences: np.ndarray) -> None:
     """Write a step's two files; raises UserError if a GGUF file is damaged, or is not its model."""
     started, threads = time.time(), study.file.runtime.threads
     exported, folder = paths.exported(name, step), paths.model(name, step)
-    found = manifest.verify(exported / manifest.NAME, "gguf")
-    fingerprints.require(study, exported / manifest.NAME)
-    manifest.verify(folder / manifest.NAME, "model")
+    found = manifest.verify(exported, GgufFacts)
+    fingerprints.require(study, exported)
+    manifest.verify(folder, ModelFacts)
     expected = reference(folder, sequences, study.file.runtime.device, threads)
     files, measured = {}, {}
-    for quantization in found["settings"]["quantizations"]:
+    for quantization, made in found.facts.quantizations.items():
         path = paths.gguf(name, step, quantization)
         scores = compare(path, sequences, expected, threads)
         check_difference(path, quantization, scores["logit_difference"])
-        files[quantization] = {**found["facts"][quantization], **found["files"][path.name], **scores}
+        files[quantization] = {**vars(made), **vars(found.files[path.name]), **scores}
         measured[quantization] = footprint(path, sequences[0], threads)
     record = {"files": measured, "threads": threads, **manifest.execution(started)}
     write_json(paths.record(name, step), record)
@@ -128,15 +129,12 @@ def measure(study: Study, name: str, step: int, sequences: np.ndarray) -> None:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
-    parser.add_argument("--run", required=True, help="name of the run")
-    parser.add_argument("--steps", type=int, nargs="+", required=True, help="exported steps to measure")
+    parser = Parser(description=__doc__).takes("study", "run", "steps")
     arguments = parser.parse_args()
     study = load(arguments.study)
     study.check_steps(arguments.run, arguments.steps)
-    manifest.read(paths.HELD_OUT / manifest.NAME, "corpus")
-    fingerprints.require(study, paths.HELD_OUT / manifest.NAME)
+    manifest.read(paths.HELD_OUT, CorpusFacts)
+    fingerprints.require(study, paths.HELD_OUT)
     sequences = held_out_sequences(study, arguments.run)
     with progress(f"measure {arguments.run}", len(arguments.steps), "checkpoints") as tell:
         for done, step in enumerate(arguments.steps, start=1):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from scripts.common import manifest
 from scripts.common.command import Parser
@@ -11,6 +10,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import atomic
 from scripts.common.progress import progress
 from scripts.study import fingerprints, paths
+from scripts.study.manifests import GgufFacts, ModelFacts
 from scripts.study.study import Study, load
 
 
@@ -22,39 +22,33 @@ def export(study: Study, name: str, step: int) -> None:
 
     started = time.time()
     folder = paths.model(name, step)
-    checked = manifest.verify(folder / manifest.NAME, "model")
-    fingerprints.require(study, folder / manifest.NAME)
-    if checked["subject"] != {"run": name, "step": step}:
-        raise UserError(f"{folder}: its manifest is of {checked['subject']}, not of {name} step {step}")
+    subject = {"run": name, "step": step}
+    manifest.verify(folder, ModelFacts, subject)
+    fingerprints.require(study, folder)
     source = open_model(folder)
     vocabulary = read_vocabulary(folder, source.shape.vocabulary)
     settings = study.gguf_settings()
-    files, facts = [], {}
+    files, made = [], {}
     for quantization in settings["quantizations"]:
         path = paths.gguf(name, step, quantization)
         with atomic(path) as draft:
-            written = write_gguf(draft, source, vocabulary, quantization, f"{name} step{step}")
+            made[quantization] = write_gguf(draft, source, vocabulary, quantization, f"{name} step{step}")
         files.append(path)
-        facts[quantization] = written.facts
     for path in set(files[0].parent.glob("*.gguf")) - set(files):
         path.unlink()  # of a quantization that is no longer asked for
     manifest.write(
-        files[0].parent / manifest.NAME,
-        kind="gguf",
-        subject={"run": name, "step": step},
+        files[0].parent,
+        GgufFacts(made),
+        subject=subject,
         settings=settings,
         files=files,
-        parents=[folder / manifest.NAME],
-        facts=facts,
+        parents=[folder],
         started=started,
     )
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
-    parser.add_argument("--run", required=True, help="name of the run")
-    parser.add_argument("--steps", type=int, nargs="+", required=True, help="saved steps to export")
+    parser = Parser(description=__doc__).takes("study", "run", "steps")
     arguments = parser.parse_args()
     study = load(arguments.study)
     study.check_steps(arguments.run, arguments.steps)

@@ -36,6 +36,7 @@ from scripts.memorize.pieces import Scores
 from scripts.memorize.read import NOWHERE, Read, read_sequences
 from scripts.study import fingerprints, paths
 from scripts.study.fingerprints import parquet_facts
+from scripts.study.manifests import ModelFacts
 from scripts.study.study import Study, load
 
 GROUP = 1 << 20  # sequences written at a time, a sequence group of the parquet
@@ -88,8 +89,8 @@ class Job:
     def model_folder(self, step: int) -> Path:
         """The step's model, whose manifest is looked at."""
         folder = paths.model(self.spec.name, step)
-        manifest.read(folder / manifest.NAME, "model")
-        fingerprints.require(self.study, folder / manifest.NAME)
+        manifest.read(folder, ModelFacts)
+        fingerprints.require(self.study, folder)
         return folder
 
     def facts(self, step: int) -> dict[str, Any]:
@@ -116,8 +117,7 @@ class Job:
 
     def sequences(self) -> dict[str, str]:
         """sha256 of the manifests of the sequences that are scored, by path."""
-        folders = paths.corpus(self.spec.corpus), paths.order(self.spec.corpus, self.spec.data_seed)
-        return {(folder / manifest.NAME).as_posix(): sha256_file(folder / manifest.NAME) for folder in folders}
+        return manifest.hashes([paths.corpus(self.spec.corpus), paths.order(self.spec.corpus, self.spec.data_seed)])
 
     def subject(self, step: int) -> dict[str, Any]:
         """What pieces of a step's result follow from: the same facts, and the sequences, which a published model is not
@@ -174,7 +174,7 @@ def score_steps(study: Study, name: str, steps: list[int], workers: int) -> None
     job = Job(study, name, steps)
     if not job.steps:
         return
-    fingerprints.require(study, *map(Path, job.sequences()))
+    fingerprints.require(study, *(Path(path).parent for path in job.sequences()))
     with lock.hold(job.work):
         for step in job.steps:
             pieces.prepare(job.work / f"step{step}", job.subject(step))
@@ -202,10 +202,7 @@ def _spawned(name: str, steps: list[int], workers: int, device: str) -> None:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
-    parser.add_argument("--run", required=True, help="name of the run")
-    parser.add_argument("--steps", type=int, nargs="+", required=True, help="saved steps to score")
+    parser = Parser(description=__doc__).takes("study", "run", "steps")
     parser.add_argument("--workers", type=int, help="processes (default: runtime.memorization_processes)")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -55,10 +55,6 @@ class Parity:
     tolerance: float
     largest_logit: float
 
-    def facts(self) -> dict[str, float]:
-        """For a manifest."""
-        return dict(vars(self))
-
 
 class Pair:
     """One Transformers model and one trainer's model without weights of their own, refilled for every checkpoint."""

@@ -88,8 +88,7 @@ def _duration(seconds: float) -> str:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser = Parser(description=__doc__).takes("study")
     parser.add_argument("--person", type=Path, help="where the person stands, from where paths are told")
     parser.add_argument("--targets", nargs="*", default=[], help="files or phases, if only those were asked for")
     given = parser.parse_args()

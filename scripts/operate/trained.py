@@ -11,9 +11,11 @@ from typing import Any
 
 from scripts.common import manifest
 from scripts.common.errors import UserError
+from scripts.common.manifest import Manifest
 from scripts.common.words import brief
 from scripts.study import paths
 from scripts.study.fingerprints import Inventory, differences, of_data, parents
+from scripts.study.manifests import OrderFacts
 from scripts.study.study import Study
 
 SHARED = ("sources", "documents", "pairs", "clusters", "tokenizer")  # below data/: what every corpus is made from
@@ -26,14 +28,17 @@ def check_training(study: Study, root: Path) -> None:
     states = {run: path for run in study.trained if (path := newest_manifest(there, run))}
     refusals, drop = [], []
     for run, path in states.items():
-        content = there.content(path) or {}
-        if lines := differences(study, path, content, root):
+        content = there.content(path)
+        if not isinstance(content, Manifest):
+            refusals.append(f"{root / path}: can't be read")
+            drop.append(run)
+        elif lines := differences(study, path, content, root):
             refusals.append(f"{root / paths.checkpoints(run)} holds checkpoints of another settings:")
-            refusals += [f"  {line}" for line in lines] + other_ways(study, run, content.get("settings") or {}, there)
+            refusals += [f"  {line}" for line in lines] + other_ways(study, run, content.settings, there)
             drop.append(run)
     reasons: dict[str, list[str]] = {}
     for run, path in states.items():
-        for why in dict.fromkeys(changed_sequences(there, run, there.content(path) or {})):
+        for why in dict.fromkeys(changed_sequences(there, path)):
             reasons.setdefault(why, []).append(run)
     for why, runs in reasons.items():
         refusals += [why, f"  under what was trained on it: {', '.join(brief(runs))}"]
@@ -69,10 +74,11 @@ def newest_manifest(there: Inventory, run: str) -> str | None:
     return None
 
 
-def changed_sequences(there: Inventory, run: str, content: dict[str, Any]) -> Iterable[str]:
-    """Why what a run was trained on is no longer that, a sentence each; checkpoints it went on from are other runs'."""
+def changed_sequences(there: Inventory, path: str) -> Iterable[str]:
+    """Why what a run was trained on, as a manifest of its says, is no longer that, a sentence each; checkpoints it went
+    on from are other runs'."""
     held_out = f"{paths.HELD_OUT}/{manifest.NAME}"
-    made_from = parents(f"{paths.checkpoints(run)}/", content)
+    made_from = parents(path, there.content(path) or {})
     sequences = {path: sha for path, sha in made_from.items() if paths.below(path, paths.DATA)}
     if not all(map(there.there, [*sequences, held_out])):  # they would be made anew, from what is there
         for path in of_data(there.study):
@@ -128,13 +134,11 @@ def check_orders(study: Study, root: Path) -> None:
     """
     refusals = []
     for corpus, seed in sorted({(spec.corpus, spec.data_seed) for spec in study.runs.values()}):
-        path = root / paths.order(corpus, seed) / manifest.NAME
-        if path.exists() and (there := manifest.read(path, "order")["facts"]["sequences"]) < study.order_sequences(
-            corpus, seed
-        ):
-            asked = study.order_sequences(corpus, seed)
+        folder, asked = root / paths.order(corpus, seed), study.order_sequences(corpus, seed)
+        path = folder / manifest.NAME
+        if path.exists() and (there := manifest.read(folder, OrderFacts).facts.sequence_count) < asked:
             refusals.append(
-                f"{path.parent} holds {there} sequences, and a run of {corpus} reads {asked}\n"
+                f"{folder} holds {there} sequences, and a run of {corpus} reads {asked}\n"
                 f"  have it made again, and with it all runs that read it: rm {path}"
             )
     if refusals:

@@ -17,16 +17,17 @@ from typing import Any
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.files import canonical, read_json, sha256_file
+from scripts.common.manifest import Manifest
 from scripts.common.words import brief
 from scripts.study import paths, targets
-from scripts.study.config.data import Component
+from scripts.study.manifests import RunFacts, SourceFacts, kind_at
 from scripts.study.stages import CONVERT, OF_MODELS, at, pattern
 from scripts.study.study import HELD_OUT, Study
 from scripts.study.texts import changed, distinct, matching
 
 MADE_FROM = "made from"  # begins a reason that lies in another artefact
-SOURCE = pattern(f"{paths.source('{component}')}/{manifest.NAME}")
 Settings = dict[str, Any]
+Told = Manifest[Any] | Settings  # what an artefact says of itself: its manifest, or a result that is its own
 SAVED = ("steps", "optimizer_steps")  # of a run's settings: which of its states are kept, not what is in them
 
 
@@ -37,10 +38,10 @@ def run_settings(study: Study, run: str, root: Path = Path()) -> Settings:
     """
     asked = study.train_settings(run)
     try:
-        made = read_json(root / paths.checkpoints(run) / manifest.NAME)["settings"]
+        made = manifest.read(root / paths.checkpoints(run), RunFacts).settings
         whole = {key: made[key] for key in SAVED}
         fits = all(set(asked[key]) <= set(whole[key]) for key in SAVED)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, KeyError, TypeError):
         return asked
     return {**asked, **whole} if fits else asked
 
@@ -103,29 +104,28 @@ def settings_of(study: Study, path: str) -> Settings | None:
     return None
 
 
-def said(path: str, content: Settings) -> Any:
+def said(path: str, content: Told) -> Any:
     """The settings that an artefact says it was made with."""
-    settings = content.get("settings")
-    if paths.below(path, paths.CHECKPOINTS) and isinstance(settings, dict):
-        return {key: value for key, value in settings.items() if key != "parents"}
-    if paths.below(path, paths.DOCUMENTS) and isinstance(settings, dict):
-        return {**settings, "parts": (content.get("subject") or {}).get("parts")}
-    return settings
-
-
-def parents(path: str, content: Settings) -> dict[str, str]:
-    """sha256 of the manifests an artefact was made from, by path; of a checkpoint, those of its run."""
+    if not isinstance(content, Manifest):
+        return content.get("settings")
     if paths.below(path, paths.CHECKPOINTS):
-        return dict((content.get("settings") or {}).get("parents") or {})
-    if paths.below(path, paths.RESULTS):
-        model = CONVERT.file(content.get("run", ""), content.get("step", ""))
-        named = {model: content.get("model"), f"{paths.TASKS}/{manifest.NAME}": content.get("tasks"),
-                 f"{paths.HELD_OUT}/{manifest.NAME}": content.get("held_out")}  # fmt: skip
-        return {parent: sha for parent, sha in {**named, **content.get("sequences", {})}.items() if sha}
-    return dict(content.get("parents") or {})
+        return {key: value for key, value in content.settings.items() if key != "parents"}
+    if paths.below(path, paths.DOCUMENTS):
+        return {**content.settings, "parts": content.subject.get("parts")}
+    return content.settings
 
 
-def differences(study: Study, path: str, content: Settings, root: Path = Path()) -> list[str]:
+def parents(path: str, content: Told) -> dict[str, str]:
+    """sha256 of the manifests an artefact was made from, by path; of a checkpoint, those of its run."""
+    if isinstance(content, Manifest):
+        return dict(content.settings.get("parents") or {}) if paths.below(path, paths.CHECKPOINTS) else content.parents
+    model = CONVERT.file(content.get("run", ""), content.get("step", ""))
+    named = {model: content.get("model"), f"{paths.TASKS}/{manifest.NAME}": content.get("tasks"),
+             f"{paths.HELD_OUT}/{manifest.NAME}": content.get("held_out")}  # fmt: skip
+    return {parent: sha for parent, sha in {**named, **content.get("sequences", {})}.items() if sha}
+
+
+def differences(study: Study, path: str, content: Told, root: Path = Path()) -> list[str]:
     """How the settings an artefact says it was made with differ from the study's, a key a line."""
     asked, made = settings_of(study, path), said(path, content)
     if asked is None or asked == made:
@@ -142,7 +142,7 @@ class Inventory:
     def __init__(self, study: Study, root: Path = Path(), *, texts: bool = False) -> None:
         self.study, self.root, self.texts = study, root, texts
         self._names: dict[str, frozenset[str]] = {}
-        self._content: dict[str, Settings | None] = {}
+        self._content: dict[str, Told | None] = {}
         self._sha256: dict[str, str | None] = {}
         self._wrong: dict[str, list[str]] = {}
 
@@ -163,16 +163,21 @@ class Inventory:
             self._names[folder] = frozenset(listed)
         return self._names[folder]
 
-    def content(self, path: str) -> Settings | None:
+    def content(self, path: str) -> Told | None:
         """What an artefact that is there says of itself; None if it can't be read as what it should be."""
         if path not in self._content:
-            file = self.root / path
             try:
-                read = parquet_facts(file) if file.suffix == ".parquet" else read_json(file)
-            except (OSError, ValueError, RecursionError):
-                read = None
-            self._content[path] = read if isinstance(read, dict) else None
+                self._content[path] = self._read(path)
+            except (OSError, ValueError, RecursionError, UserError):
+                self._content[path] = None
         return self._content[path]
+
+    def _read(self, path: str) -> Told | None:
+        file = self.root / path
+        read = parquet_facts(file) if file.suffix == ".parquet" else read_json(file)
+        if kind := kind_at(path):
+            return manifest.parse(read, [kind])
+        return read if isinstance(read, dict) else None
 
     def sha256(self, path: str) -> str | None:
         """Of a file that is there, or None."""
@@ -189,7 +194,7 @@ class Inventory:
 
     def _look(self, path: str) -> list[str]:
         content = self.content(path)
-        if content is None or (path.endswith(manifest.NAME) and manifest.malformed(content)):
+        if content is None:
             return ["can't be read"] if settings_of(self.study, path) else []
         if lines := differences(self.study, path, content, self.root) or self._texts_changed(path, content):
             return lines
@@ -200,18 +205,14 @@ class Inventory:
                 return [f"{MADE_FROM} {parent}, which is not the study's: {'; '.join(brief(why))}"]
         return []
 
-    def _texts_changed(self, path: str, content: Settings) -> list[str]:
-        named = SOURCE.fullmatch(path)
-        if not self.texts or not named or not (component := self._component(named[1])):
+    def _texts_changed(self, path: str, content: Told) -> list[str]:
+        if not self.texts or not isinstance(content, Manifest) or not isinstance(content.facts, SourceFacts):
             return []
-        files = distinct(file for pattern in component.files or [] for file in matching(pattern))
-        since = (self.root / path).stat().st_mtime
-        return changed((content.get("facts") or {}).get("files") or {}, files, since)
-
-    def _component(self, name: str) -> Component | None:
-        """The component of that name if it is made of files; else None."""
-        component = self.study.file.data.components.get(name)
-        return component if component and component.files else None
+        component = self.study.file.data.components.get(Path(path).parent.name)
+        if not component or not component.files:
+            return []
+        files = distinct(file for pattern in component.files for file in matching(pattern))
+        return changed(content.facts.files, files, (self.root / path).stat().st_mtime)
 
     def stale(self, asked: Iterable[str]) -> dict[str, list[str]]:
         """Those of these artefacts that are there and not the study's, with the reasons."""
@@ -264,10 +265,11 @@ def of_models(study: Study) -> Iterator[str]:
         yield from stage.files(study)
 
 
-def require(study: Study, *asked: Path) -> None:
-    """Refuse to use artefacts, seen from the working directory, that are not the study's; raises UserError."""
+def require(study: Study, *folders: Path) -> None:
+    """Refuse to use artefacts, by their folders seen from the working directory, that are not the study's; raises
+    UserError."""
     there = Inventory(study)
-    if stale := there.stale(path.as_posix() for path in asked):
+    if stale := there.stale((folder / manifest.NAME).as_posix() for folder in folders):
         raise UserError("\n".join(told(stale)))
 
 

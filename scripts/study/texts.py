@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from scripts.common.errors import UserError, explain
 from scripts.common.files import sha256_file
 from scripts.study import paths
 from scripts.study.config.data import Component
+from scripts.study.manifests import RawFile
 
 BY_ENDING = {  # `reader: text`: what an ending says, before .gz or .zst and in small letters
     **dict.fromkeys((".txt", ".text", ".md", ".markdown", ".rst", ".tex"), "text"),
@@ -120,17 +120,17 @@ def distinct(files: Iterable[Path]) -> list[Path]:
     return list(named.values())
 
 
-def changed(known: dict[str, dict[str, Any]], files: Iterable[Path], since: float) -> list[str]:
-    """How files differ from those known by path (docs/formats.md, a source's manifest): any that came, went or have
-    another size, and among those written after `since` (seconds since the epoch) any with another sha256."""
+def changed(known: dict[str, RawFile], files: Iterable[Path], since: float) -> list[str]:
+    """How files differ from those known by path: any that came, went or have another size, and among those written
+    after `since` (seconds since the epoch) any with another sha256."""
     there = {path.as_posix(): path for path in files}
     lines = [f"{name}: is no longer there" for name in known if name not in there]
     for name, path in there.items():
         if name not in known:
             lines.append(f"{name}: was not there")
-        elif (size := path.stat().st_size) != known[name].get("bytes"):
-            lines.append(f"{name}: has {size:,} bytes, had {known[name].get('bytes'):,}")
-        elif path.stat().st_mtime > since and (sha := known[name].get("sha256")) not in (None, sha256_file(path)):
+        elif (size := path.stat().st_size) != known[name].bytes:
+            lines.append(f"{name}: has {size:,} bytes, had {known[name].bytes:,}")
+        elif path.stat().st_mtime > since and (sha := known[name].sha256) not in (None, sha256_file(path)):
             lines.append(f"{name}: has another sha256 than {sha}")
     return lines
 

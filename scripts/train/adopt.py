@@ -18,6 +18,7 @@ from scripts.neox.recorded import same_model
 from scripts.neox.takeover import OptimizerState
 from scripts.neox.tensor_parallel import Name
 from scripts.study import paths
+from scripts.study.manifests import AdoptedFacts
 from scripts.study.runs import Run
 from scripts.train.checkpoint import Checkpoints
 from scripts.train.engine import World
@@ -43,7 +44,7 @@ def check_model(run: Run, folder: Path) -> list[str]:
 
 
 def describe(run: Run, folder: Path, record: Path, world: World) -> None:
-    """Write `record`, the manifest that says which bytes the run descends from.
+    """Write the manifest in the folder `record`, which says which bytes the run descends from.
 
     Raises UserError for a checkpoint of another step or model.
     """
@@ -55,11 +56,9 @@ def describe(run: Run, folder: Path, record: Path, world: World) -> None:
     if world.rank == 0:
         manifest.write(
             record,
-            kind="adopted",
+            AdoptedFacts(digest_of(sums)),
             subject={"run": run.name, "step": step},
             settings={"files": sums},
-            files=[],
-            facts={"checkpoint": digest_of(sums)},
         )
     torch.distributed.barrier()
 

@@ -9,6 +9,7 @@ from typing import Any
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.study import fingerprints, paths
+from scripts.study.manifests import CheckpointFacts
 from scripts.study.runs import Run, native_folder
 from scripts.study.study import Study
 from scripts.train import adopt
@@ -26,30 +27,31 @@ class Ancestor:
     step: int
 
     @property
-    def manifest(self) -> Path:
-        """What says which bytes the run descends from."""
-        return self.root / paths.global_step(self.step) / manifest.NAME
+    def folder(self) -> Path:
+        """Where the manifest lies that says which bytes the run descends from."""
+        return self.root / paths.global_step(self.step)
 
     def load(self, engine: Any, checkpoints: Checkpoints) -> None:
         """Weights, optimizer state and counts of updates into the engine; raises UserError if they don't fit."""
         share = checkpoints.world.rank, checkpoints.world.size
-        content = together(lambda: manifest.verify(self.manifest, "checkpoint", share=share))[0]
-        together(lambda: fingerprints.require(self.study, self.manifest))
-        if not content["facts"]["optimizer_state"]:
+        facts = together(lambda: manifest.verify(self.folder, CheckpointFacts, share=share))[0].facts
+        together(lambda: fingerprints.require(self.study, self.folder))
+        path = self.folder / manifest.NAME
+        if not facts.optimizer_state:
             raise UserError(
-                f"{self.manifest}: its optimizer state was not kept\n"
+                f"{path}: its optimizer state was not kept\n"
                 f"  write:   extra: [{self.step}] below checkpoints.optimizer_states, and train the parent again"
             )
-        checkpoints.check_split(self.manifest, content["facts"])
+        checkpoints.check_split(path, facts)
         load(engine, self.root, self.step)
 
 
 @dataclass(frozen=True)
 class Adopted:
-    """A native checkpoint of somebody else; `manifest` says which bytes it was, once it was looked at."""
+    """A native checkpoint of somebody else; the manifest in `folder` says which bytes it was, once it was looked at."""
 
     run: Run
-    manifest: Path
+    folder: Path
 
     def load(self, engine: Any, checkpoints: Checkpoints) -> None:
         """As an Ancestor's, and it is told what could not be taken over."""
@@ -62,7 +64,7 @@ def origin_of(study: Study, run: Run, root: Path, world: World) -> Ancestor | Ad
         return None
     if run.origin.run is not None:
         return Ancestor(study, paths.checkpoints(run.origin.run), run.origin.step)
-    record = paths.adopted(run.name) / manifest.NAME
+    record = paths.adopted(run.name)
     if not any(together(lambda: any(root.glob(f"{paths.RESUME}/{SAVED}")))):  # nothing was taken over yet
         adopt.describe(run, native_folder(run), record, world)
     return Adopted(run, record)

@@ -20,9 +20,11 @@ import yaml
 from scripts.common import manifest
 from scripts.common.errors import FULL, UserError
 from scripts.common.files import sha256_file, write_text
+from scripts.common.manifest import Manifest
 from scripts.neox.files import refuse_code
 from scripts.study import paths
 from scripts.study.catalogue import ROTARY_BASE, ROTARY_SHARE, VOCABULARY_MULTIPLE
+from scripts.study.manifests import CheckpointFacts, ResumeFacts, Updates
 from scripts.study.runs import BASE_SEED, Run
 from scripts.train.engine import World
 from scripts.train.together import together
@@ -55,27 +57,25 @@ class Checkpoints:
         return self.root / paths.RESUME
 
     @property
-    def split(self) -> dict[str, int]:
+    def split(self) -> tuple[int, int]:
         """What an optimizer state can be loaded by only: as many processes and the same ZeRO stage."""
-        return {"processes": self.world.size, "zero_stage": self.zero_stage}
+        return self.world.size, self.zero_stage
 
-    def newest_resume(self) -> tuple[int, dict[str, Any]] | None:
+    def newest_resume(self) -> tuple[int, Manifest[ResumeFacts]] | None:
         """Step and manifest of the newest whole resume state, or None; damaged files raise UserError."""
         found = sorted((step_of(path), path) for path in self.resume.glob(SAVED))
         if not found:
             return None
         step, path = found[-1]
         share = self.world.rank, self.world.size
-        content = together(lambda: manifest.verify(path, "resume", share=share))[0]
-        self.check_split(path, content["facts"])
+        content = together(lambda: manifest.verify(path.parent, ResumeFacts, share=share))[0]
+        self.check_split(path, content.facts)
         return step, content
 
-    def check_split(self, path: Path, facts: dict[str, Any]) -> None:
+    def check_split(self, path: Path, facts: ResumeFacts | CheckpointFacts) -> None:
         """Refuse a state that was cut up for other processes; raises UserError."""
-        for key, there, here in (
-            ("runtime.processes", facts["processes"], self.world.size),
-            ("runtime.zero_stage", facts["zero_stage"], self.zero_stage),
-        ):
+        keys = ("runtime.processes", "runtime.zero_stage")
+        for key, there, here in zip(keys, (facts.processes, facts.zero_stage), self.split, strict=True):
             if there != here:
                 name = key.removeprefix("runtime.")
                 raise UserError(
@@ -83,8 +83,9 @@ class Checkpoints:
                     f"numbers would also end in other last digits\n  write:   {name}: {there}"
                 )
 
-    def save(self, engine: Any, step: int, facts: dict[str, Any]) -> None:
-        """Write the complete native state of `step` under resume/, manifest last. Every rank calls this.
+    def save(self, engine: Any, step: int, lengths: dict[str, int]) -> None:
+        """Write the complete native state of `step` under resume/, manifest last, with the lengths in bytes of the
+        run's logs. Every rank calls this.
 
         Raises UserError if the disk is full, or the weights are no numbers any more; the state before is whole then.
         """
@@ -94,7 +95,7 @@ class Checkpoints:
                 f"before it is kept in {self.resume}, if there was one"
             )
         try:
-            self._save(engine, step, facts)
+            self._save(engine, step, lengths)
         except (OSError, RuntimeError) as error:  # torch's writer tells a full disk as a RuntimeError
             if getattr(error, "errno", None) not in FULL and shutil.disk_usage(self.root).free > self._last_size():
                 raise
@@ -110,7 +111,7 @@ class Checkpoints:
         """Bytes of the resume states there are; 1 MB if there is none."""
         return sum(path.stat().st_size for path in self.resume.rglob("*") if path.is_file()) or 10**6
 
-    def _save(self, engine: Any, step: int, facts: dict[str, Any]) -> None:
+    def _save(self, engine: Any, step: int, lengths: dict[str, int]) -> None:
         saving = self.resume / SAVING
         if self.world.rank == 0:
             shutil.rmtree(saving, ignore_errors=True)
@@ -128,54 +129,58 @@ class Checkpoints:
         mine = files[self.world.rank :: self.world.size]
         sums = {path: digest for share in together(lambda: dict(map(_to_disk, mine))) for path, digest in share.items()}
         if self.world.rank == 0:
-            self._seal(saving, step, facts, sums)
+            self._seal(saving, step, lengths, sums)
         torch.distributed.barrier()
 
-    def _seal(self, saving: Path, step: int, facts: dict[str, Any], sums: dict[Path, str]) -> None:
+    def _seal(self, saving: Path, step: int, lengths: dict[str, int], sums: dict[Path, str]) -> None:
         folder = self.resume / paths.global_step(step)
         shutil.rmtree(folder, ignore_errors=True)
         saving.rename(folder)
         known = {folder / path.relative_to(saving): digest for path, digest in sums.items()}
         manifest.write(
-            folder / manifest.NAME,
-            kind="resume",
+            folder,
+            ResumeFacts(lengths, *self.split),
             subject={"run": self.run.name, "step": step},
             settings=self.settings,
-            files=list(known),
-            facts={**facts, **self.split},
+            files=known,
             known=known,
         )
 
-    def promote(self, step: int, keep_optimizer: bool, facts: dict[str, Any]) -> None:
-        """Link the resume state of `step` as the scheduled checkpoint global_step<N>, manifest last."""
+    def promote(self, step: int, keep_optimizer: bool, places: tuple[int, int], updates: Updates) -> None:
+        """Link the resume state of `step` as the scheduled checkpoint global_step<N>, manifest last; it tells of the
+        updates since the one before, and which places of the order they read."""
         source, target = self.resume / paths.global_step(step), self.root / paths.global_step(step)
         shutil.rmtree(target, ignore_errors=True)
         dropped = set() if keep_optimizer else set(source.glob(OPTIMIZER_FILES))
-        files = {
-            name: entry["sha256"] for name, entry in manifest.read(source / manifest.NAME, "resume")["files"].items()
-        }
-        known = {target / name: digest for name, digest in files.items() if source / name not in dropped}
+        files = manifest.read(source, ResumeFacts).files
+        known = {target / name: named.sha256 for name, named in files.items() if source / name not in dropped}
         for path in known:
             path.parent.mkdir(parents=True, exist_ok=True)
             os.link(source / path.relative_to(target), path)
         if not keep_optimizer and self.zero_stage == 0:
             known[target / MODEL_FILE] = _without_optimizer(target / MODEL_FILE)
+        processes, zero_stage = self.split if keep_optimizer else (None, None)
         manifest.write(
-            target / manifest.NAME,
-            kind="checkpoint",
+            target,
+            CheckpointFacts(
+                **vars(updates),
+                places=places,
+                optimizer_state=keep_optimizer,
+                processes=processes,
+                zero_stage=zero_stage,
+            ),
             subject={"run": self.run.name, "step": step},
             settings=self.settings,
-            files=list(known),
+            files=known,
             known=known,
             parents=self.parents_of(step),
-            facts={**facts, "optimizer_state": keep_optimizer, **(self.split if keep_optimizer else {})},
         )
         write_text(self.root / "latest", paths.global_step(step))
 
     def parents_of(self, step: int) -> list[Path]:
-        """The previous scheduled checkpoint; for step 0 the corpus and the order."""
+        """The folder of the previous scheduled checkpoint; for step 0 the corpus and the order."""
         earlier = [other for other in self.settings["steps"] if other < step]
-        return [self.root / paths.global_step(earlier[-1]) / manifest.NAME] if earlier else self.parents
+        return [self.root / paths.global_step(earlier[-1])] if earlier else self.parents
 
     def promoted(self, step: int) -> bool:
         """Whether the scheduled checkpoint of `step` is complete."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 from scripts.common import lock
 from scripts.common.command import Parser
@@ -37,9 +36,7 @@ def launcher(spread: Placement, threads: int, command: tuple[str, str] = TRAINER
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
-    parser.add_argument("--run", required=True, help="name of the run, e.g. pythia-460k-seed1")
+    parser = Parser(description=__doc__).takes("study", "run")
     parser.add_argument("--segment", type=int, help="train up to the end of this segment, from 1 (default: the last)")
     arguments = parser.parse_args()
     study = load(arguments.study)

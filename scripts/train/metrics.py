@@ -10,6 +10,7 @@ from typing import Any
 
 from scripts.common.errors import UserError
 from scripts.study import paths
+from scripts.study.manifests import Updates
 from scripts.train.trackers import Trackers
 
 EXACT = (paths.METRICS, paths.HELD_OUT_LOSSES)
@@ -55,9 +56,8 @@ class MetricsLog:
         """Nothing more will come."""
         self.trackers.close()
 
-    def facts_between(self, after: int, upto: int) -> dict[str, Any]:
-        """Of the updates in (after, upto]: a digest of the sequences read, how many were applied and skipped, and the
-        lowest and highest learning rate (Pythia's first is 0, so its step 1 equals step 0)."""
+    def updates(self, after: int, upto: int) -> Updates:
+        """Of the updates in (after, upto], what a manifest tells."""
         digest, lines = hashlib.sha256(), []
         for text in (self.root / EXACT[0]).read_text().splitlines():
             line = json.loads(text)
@@ -66,12 +66,12 @@ class MetricsLog:
                 lines.append(line)
         applied = sum(line["applied"] for line in lines)
         rates = [line["learning_rate"] for line in lines]
-        return {
-            "sequences": digest.hexdigest(),
-            "updates_applied": applied,
-            "updates_skipped": len(lines) - applied,
-            "learning_rates": [min(rates), max(rates)] if rates else None,
-        }
+        return Updates(
+            samples_digest=digest.hexdigest(),
+            updates_applied=applied,
+            updates_skipped=len(lines) - applied,
+            learning_rates=(min(rates), max(rates)) if rates else None,
+        )
 
 
 def last_step(path: Path) -> int:

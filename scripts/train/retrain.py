@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch.distributed
 
@@ -16,9 +15,7 @@ from scripts.train.train import Trainer, refuse_foreign
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
-    parser.add_argument("--run", required=True, help="name of the run, e.g. pythia-460k-seed1")
+    parser = Parser(description=__doc__).takes("study", "run")
     parser.add_argument("--until", type=int, required=True, help="saved step to end at")
     arguments = parser.parse_args()
     study = load(arguments.study)

@@ -33,8 +33,7 @@ def write(root: Path, trackers: Trackers) -> int:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser = Parser(description=__doc__).takes("study")
     parser.add_argument("--run", help="one run (default: all that have logged something)")
     given = parser.parse_args()
     study = load(given.study)

@@ -17,12 +17,21 @@ import torch
 from scripts.common import lock, manifest
 from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain
-from scripts.common.files import sha256_file
+from scripts.common.manifest import ManifestFacts
 from scripts.common.progress import progress
 from scripts.data.changes import change_of
 from scripts.data.sequences import Sequences
 from scripts.study import fingerprints, paths
 from scripts.study.engine_rules import micro_batch
+from scripts.study.manifests import (
+    CheckpointFacts,
+    CorpusFacts,
+    OrderFacts,
+    ResumeFacts,
+    RunFacts,
+    SegmentFacts,
+    TokenizerFacts,
+)
 from scripts.study.runs import Run
 from scripts.study.study import Study, load
 from scripts.train import ancestry, checkpoint, engine, held_out, stop
@@ -67,24 +76,20 @@ class Trainer:
         runtime = study.file.runtime
         self.spec, self.world, self.root = spec, world, root
         corpus = paths.corpus(spec.corpus)
-        parents = [corpus / manifest.NAME, paths.order(spec.corpus, spec.data_seed) / manifest.NAME]
-        held_out_manifest = paths.HELD_OUT / manifest.NAME
-        made = zip([*parents, held_out_manifest], ("corpus", "order", "corpus"), strict=True)
+        parents = [corpus, paths.order(spec.corpus, spec.data_seed)]
+        made = zip([*parents, paths.HELD_OUT], (CorpusFacts, OrderFacts, CorpusFacts), strict=True)
         share = world.rank, world.size
-        together(lambda: [manifest.verify(path, kind, HASH_BELOW, share) for path, kind in made])
-        together(lambda: fingerprints.require(study, *parents, held_out_manifest))
+        together(lambda: [manifest.verify(at, kind, hash_below=HASH_BELOW, share=share) for at, kind in made])
+        together(lambda: fingerprints.require(study, *parents, paths.HELD_OUT))
         if spec.origin and spec.origin.over_text:
-            parents.append(paths.TOKENIZER / manifest.NAME)
-            together(lambda: manifest.verify(parents[-1], "tokenizer"))
+            parents.append(paths.TOKENIZER)
+            together(lambda: manifest.verify(paths.TOKENIZER, TokenizerFacts))
         self.ancestor = ancestry.origin_of(study, spec, root, world)
         if self.ancestor:
-            parents.append(self.ancestor.manifest)
-        if missing := next((path for path in parents if not path.exists()), None):
+            parents.append(self.ancestor.folder)
+        if missing := next((path for at in parents if not (path := at / manifest.NAME).exists()), None):
             raise UserError(f"{missing}: missing; {spec.name} goes on from it")
-        self.settings = {
-            **fingerprints.run_settings(study, spec.name),
-            "parents": {p.as_posix(): sha256_file(p) for p in parents},
-        }
+        self.settings = {**fingerprints.run_settings(study, spec.name), "parents": manifest.hashes(parents)}
         self.checkpoints = checkpoint.Checkpoints(root, spec, self.settings, parents, world, runtime.zero_stage)
         self.log = MetricsLog(root, world.rank == 0, Trackers(runtime, spec.name, self.settings))
         self.sequences = Sequences.open(corpus, spec.data_seed, change_of(spec), spec.sequences)
@@ -109,7 +114,7 @@ class Trainer:
             return
         step, state = found
         checkpoint.load(self.engine, self.checkpoints.resume, step)
-        self.log.rewind(state["facts"]["lengths"])
+        self.log.rewind(state.facts.lengths)
         engine.set_recipe(self.engine, self.spec)
         if step in self.steps and not self.checkpoints.promoted(step):
             self.promote(step)
@@ -155,7 +160,7 @@ class Trainer:
                 f"state before it is kept in {self.checkpoints.resume}, if there was one"
             )
         self.log.write(EXACT[1], {"step": step, **measured})
-        self.checkpoints.save(self.engine, step, {"lengths": self.log.lengths()})
+        self.checkpoints.save(self.engine, step, self.log.lengths())
         self.promote(step)
 
     def promote(self, step: int) -> None:
@@ -163,13 +168,13 @@ class Trainer:
         if self.world.rank == 0:
             earlier = max((s for s in self.steps if s < step), default=self.spec.first_step)
             batch = self.spec.training.batch_size
-            facts = {"places": [earlier * batch, step * batch], **self.log.facts_between(earlier, step)}
-            self.checkpoints.promote(step, step in self.optimizer_steps, facts)
+            places, updates = (earlier * batch, step * batch), self.log.updates(earlier, step)
+            self.checkpoints.promote(step, step in self.optimizer_steps, places, updates)
             self.checkpoints.drop_resume_before(step)
 
     def keep(self, step: int) -> None:
         """Save the state to resume from between scheduled steps."""
-        self.checkpoints.save(self.engine, step, {"lengths": self.log.lengths()})
+        self.checkpoints.save(self.engine, step, self.log.lengths())
         if self.world.rank == 0:
             self.checkpoints.drop_resume_before(step)
 
@@ -204,9 +209,10 @@ class Trainer:
 def refuse_foreign(root: Path, settings: dict[str, Any]) -> None:
     """Refuse a work folder that holds another run's checkpoints; raises UserError naming differing keys."""
     step = paths.global_step("*")
-    for kind, pattern in (("resume", f"{paths.RESUME}/{step}"), ("checkpoint", step)):
+    kinds: dict[str, type[ManifestFacts]] = {f"{paths.RESUME}/{step}": ResumeFacts, step: CheckpointFacts}
+    for pattern, kind in kinds.items():
         for path in sorted(root.glob(f"{pattern}/{manifest.NAME}")):
-            if lines := manifest.differing(manifest.read(path, kind)["settings"], settings):
+            if lines := manifest.differing(manifest.read(path.parent, kind).settings, settings):
                 listed = "\n  ".join(lines)
                 raise UserError(
                     f"{root} holds checkpoints of another settings:\n  {listed}\n"
@@ -218,17 +224,12 @@ def finish_segment(trainer: Trainer, study: Study, segment: int, started: float)
     """Write a segment's manifest: which steps it covers and the sequences they read."""
     ends = study.segment_ends(trainer.spec.name)
     begin, end = (ends[segment - 2] if segment > 1 else trainer.spec.first_step), ends[segment - 1]
-    earlier = (
-        [paths.segment(trainer.spec.name, segment - 1) / manifest.NAME] if segment > 1 else trainer.checkpoints.parents
-    )
     manifest.write(
-        paths.segment(trainer.spec.name, segment) / manifest.NAME,
-        kind="segment",
+        paths.segment(trainer.spec.name, segment),
+        SegmentFacts(**vars(trainer.log.updates(begin, end)), steps=(begin, end)),
         subject={"run": trainer.spec.name, "segment": segment},
         settings=trainer.settings,
-        files=[],
-        parents=earlier,
-        facts={"steps": [begin, end], **trainer.log.facts_between(begin, end)},
+        parents=[paths.segment(trainer.spec.name, segment - 1)] if segment > 1 else trainer.checkpoints.parents,
         started=started,
     )
 
@@ -236,24 +237,22 @@ def finish_segment(trainer: Trainer, study: Study, segment: int, started: float)
 def finish(trainer: Trainer, started: float) -> None:
     """Write the run's manifest, last."""
     root, name = trainer.root, trainer.spec.name
-    steps = [root / paths.global_step(step) / manifest.NAME for step in trainer.settings["steps"]]
-    for path in steps:
-        manifest.read(path, "checkpoint")
+    steps = [root / paths.global_step(step) for step in trainer.settings["steps"]]
+    for folder in steps:
+        manifest.read(folder, CheckpointFacts)
     manifest.write(
-        root / manifest.NAME,
-        kind="run",
+        root,
+        RunFacts(),
         subject={"run": name},
         settings=trainer.settings,
-        files=[*steps, *(root / name for name in EXACT)],
+        files=[*(folder / manifest.NAME for folder in steps), *(root / log for log in EXACT)],
         parents=trainer.checkpoints.parents,
         started=started,
     )
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
-    parser.add_argument("--run", required=True, help="name of the run, e.g. pythia-460k-seed1")
+    parser = Parser(description=__doc__).takes("study", "run")
     parser.add_argument("--segment", type=int, help="train up to the end of this segment, from 1 (default: the last)")
     arguments = parser.parse_args()
     started = time.time()

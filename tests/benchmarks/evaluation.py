@@ -23,6 +23,7 @@ from typing import Any
 
 from scripts.common import manifest
 from scripts.common.files import read_json, read_yaml, write_json
+from scripts.study.manifests import ModelFacts
 from scripts.study.study import Study, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,9 +90,7 @@ def make_models(study: Study, name: str) -> None:
             if path.name not in (manifest.NAME, "record.json"):
                 shutil.copyfile(path, target / path.name)
         files = list(target.iterdir())
-        manifest.write(
-            target / manifest.NAME, kind="model", subject={"run": name, "step": step}, settings={}, files=files
-        )
+        manifest.write(target, ModelFacts(), subject={"run": name, "step": step}, settings={}, files=files)
 
 
 def the_command(folder: Path, name: str, step: int, tasks: list[str], batch: int) -> tuple[Took, dict[str, Any]]:

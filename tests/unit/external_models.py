@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from scripts.common import manifest
 from scripts.common.files import write_json
+from scripts.common.manifest import ManifestFacts
 from scripts.convert.from_neox import Native, write
 from scripts.convert.model_folder import content_files
 from scripts.data import tokenizer as training_tokenizer
 from scripts.neox import writer as neox_write
 from scripts.neox.parity import Shape
 from scripts.neox.tensor_parallel import Layers, shard_shape, tensor_names
+from scripts.study.manifests import CheckpointFacts, ModelFacts
+from tests.fakes import without_facts
 
 RUN, STEPS = "pythia-tiny", [0, 1, 2, 4]
 SHAPE = Shape(layers=1, width=32, heads=2, padded_vocabulary=384, sequence_length=64)
@@ -38,7 +41,7 @@ def make(root: Path) -> None:
         native = root / f"checkpoints/{RUN}/global_step{step}"
         native.mkdir(parents=True)
         neox_write.write(native, layers(max(step, 1)), SHAPE, step=step)
-        describe(native, "checkpoint", step)
+        describe(native, without_facts(CheckpointFacts), step)
         make_model(root, step, Native(native, []))
     card = root / f"results/cards/{RUN}"
     (card / "figures").mkdir(parents=True)
@@ -53,20 +56,11 @@ def make_model(root: Path, step: int, native: Native) -> None:
     for path in (root / "data/tokenizer").iterdir():
         (model / path.name).write_bytes(path.read_bytes())
     write_json(model / "castalia.json", {"run": RUN, "step": step})
-    facts = {"unchanged": UNCHANGED if step == 1 else None}
-    describe(model, "model", step, facts, [Path(f"checkpoints/{RUN}/global_step{step}/manifest.json")])
+    facts = ModelFacts(unchanged=UNCHANGED if step == 1 else None)
+    describe(model, facts, step, [Path(f"checkpoints/{RUN}/global_step{step}")])
 
 
-def describe(
-    folder: Path, kind: str, step: int, facts: dict[str, Any] | None = None, parents: list[Path] | None = None
-) -> None:
+def describe(folder: Path, facts: ManifestFacts, step: int, parents: Iterable[Path] = ()) -> None:
     """A manifest of what lies in a folder now."""
-    manifest.write(
-        folder / manifest.NAME,
-        kind=kind,
-        subject={"run": RUN, "step": step},
-        settings={},
-        files=content_files(folder),
-        parents=parents,
-        facts=facts,
-    )
+    subject = {"run": RUN, "step": step}
+    manifest.write(folder, facts, subject=subject, settings={}, files=content_files(folder), parents=parents)

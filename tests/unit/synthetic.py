@@ -12,7 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scripts.common.files import sha256_file, write_json
+from scripts.common import manifest
+from scripts.common.files import write_json
+from scripts.common.manifest import ManifestFacts
+from scripts.study import paths
+from scripts.study.manifests import ClustersFacts, CorpusFacts, Removal, RunFacts, TextSize
 from scripts.study.runs import Run
 from scripts.study.study import Study
 
@@ -90,7 +94,7 @@ def _training(study: Study, spec: Run, truth: Truth) -> None:
         held_out.append({"step": step, "loss": loss, "components": parts})
     _lines(folder / "metrics.jsonl", metrics)
     _lines(folder / "held_out.jsonl", held_out)
-    _manifest(folder / "manifest.json", "run", {})
+    _manifest(folder, RunFacts())
 
 
 def _scores(spec: Run, task_set: str, tasks: list[str], step: int, truth: Truth) -> None:
@@ -147,20 +151,17 @@ def _memorization(study: Study, spec: Run, step: int, truth: Truth) -> None:
 
 def _corpora(study: Study) -> None:
     """Forty documents of a thousand tokens a component; every fourth is a near-duplicate."""
-    removed = {name: {"removed_documents": 10} for name in study.file.data.components}
-    _manifest(Path("data/clusters/manifest.json"), "clusters", {"components": removed})
+    removals = {name: Removal(40, 0, 30, 10, 10, 0, 40, 30, 0.25) for name in study.file.data.components}
+    _manifest(paths.CLUSTERS, ClustersFacts(5, 12, removals, 0.25))
     for name, corpus in study.file.data.corpora.items():
         documents = 30 if corpus.deduplicated else 40
-        counts = {part: {"documents": documents, "tokens": 1000 * documents} for part in corpus.components}
-        _manifest(Path("data") / name / "manifest.json", "corpus", {"components": counts})
+        counts = {part: TextSize(documents, 1000 * documents) for part in corpus.components}
+        _manifest(paths.corpus(name), CorpusFacts(documents, 1000 * documents, 0, 0, 0, counts, None))
 
 
-def _manifest(path: Path, kind: str, facts: dict[str, Any]) -> None:
-    files = {
-        name.name: {"sha256": sha256_file(name), "bytes": name.stat().st_size}
-        for name in sorted(path.parent.glob("*.jsonl"))
-    }
-    write_json(path, {"kind": kind, "complete": True, "facts": facts, "files": files})
+def _manifest(folder: Path, facts: ManifestFacts) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest.write(folder, facts, subject={}, settings={}, files=sorted(folder.glob("*.jsonl")))
 
 
 def _lines(path: Path, rows: list[dict[str, Any]]) -> None:

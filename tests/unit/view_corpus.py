@@ -19,7 +19,9 @@ from scripts.data.megatron.indexed import write_tokens
 from scripts.data.order import write_order
 from scripts.data.tokenizer import save, train
 from scripts.study.fingerprints import settings_of
+from scripts.study.manifests import CorpusFacts
 from scripts.study.study import Study, parse
+from tests.fakes import without_facts
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["the", "oracle", "cafe\u0301", "日本", "banana", "  ", "ä", "🙂", "Pythia", "\n", "    ", "aa", "(1)", "—"]
@@ -62,9 +64,8 @@ def make(texts: Sequence[str], **training: int) -> Tokenizer:
         "origin": [f"<file>#{number}" for number in numbers],
     }
     pq.write_table(pa.table(table), folder / "documents.parquet", row_group_size=2)
-    path = folder / manifest.NAME
-    settings = settings_of(study, path.as_posix())
+    settings = settings_of(study, f"{folder}/{manifest.NAME}")
     assert settings is not None
-    manifest.write(path, kind="corpus", subject={"corpus": "standard"}, settings=settings, files=[])
+    manifest.write(folder, without_facts(CorpusFacts), subject={"corpus": "standard"}, settings=settings)
     write_order(study, "standard", study.order_settings("standard", 1234), time.time())
     return tokenizer

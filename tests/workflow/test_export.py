@@ -41,7 +41,7 @@ def test_a_damaged_file_a_changed_model_and_other_settings_are_refused(copied: C
     assert refused.returncode == 2 and f"q4_0.gguf: {file.stat().st_size} bytes" in refused.stderr
     model.write_text(json.dumps({**content, "subject": {"run": "pythia-small", "step": 4}}))
     refused = workflow.command_line("scripts.export", "write", *RUN)
-    assert refused.returncode == 2 and "'step': 4}, not of pythia-small step 8" in refused.stderr
+    assert refused.returncode == 2 and "'step': 4}, not of {'run': 'pythia-small', 'step': 8}" in refused.stderr
 
 
 def test_files_no_longer_asked_for_go_and_come_back_with_the_same_bytes(copied: Callable[..., Workflow]) -> None:

@@ -16,6 +16,7 @@ import torch
 
 from scripts.common import manifest
 from scripts.common.files import read_json, sha256_file, write_json
+from scripts.study.manifests import CheckpointFacts, RunFacts
 from tests import forks
 from tests.workflow.conftest import ROOT, Workflow
 
@@ -87,8 +88,8 @@ def test_a_checkpoint_edited_with_every_hash_recomputed_is_named(trained: Workfl
     torch.save(state, layer)
     recompute(trained.folder, root)
     for path in [*root.glob("global_step*/manifest.json")]:
-        manifest.verify(path, "checkpoint")
-    manifest.verify(root / "manifest.json", "run")
+        manifest.verify(path.parent, CheckpointFacts)
+    manifest.verify(root, RunFacts)
     found = faults(segment(trained, 2, 8))
     assert any(line.startswith(f"checkpoints/{RUN}/global_step4/{layer.name}: sha256") for line in found)
     assert any("weights differ by" in line and "of the way they went" in line for line in found)

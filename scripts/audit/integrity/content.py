@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scripts.audit.integrity.found import Folder, Found
 from scripts.audit.integrity.history import History, beginning, effective
 from scripts.audit.verdict import Check, judged
 from scripts.common.files import digest_of
+from scripts.common.manifest import Manifest
 from scripts.common.words import brief
 from scripts.study import paths
 from scripts.study.study import Study
@@ -17,10 +18,9 @@ if TYPE_CHECKING:
     from scripts.audit.integrity.distances import Point
 
 
-def weights_digest(found: Found) -> str | None:
+def weights_digest(found: Found[Manifest[Any]]) -> str | None:
     """Digest over names and hashes of the weight files that a manifest names; None if there is none."""
-    files = found.content.get("files", {})
-    layers = sorted((name, said["sha256"]) for name, said in files.items() if is_weights(name))
+    layers = sorted((name, said.sha256) for name, said in found.content.files.items() if is_weights(name))
     return digest_of(layers) if layers else None
 
 
@@ -74,7 +74,7 @@ def first_two_alike(run: str, steps: list[int]) -> dict[int, str]:
 
 def _compare(
     study: Study,
-    manifest_of: Callable[[str, int], Found | None],
+    manifest_of: Callable[[str, int], Found[Any] | None],
     keys: dict[str, dict[int, str]],
     faults: list[str],
     explained: list[str],

@@ -9,14 +9,16 @@ import torch
 from safetensors import safe_open
 
 from scripts.audit.integrity import model_files, tokenizer_files
-from scripts.audit.integrity.found import Folder, Found
+from scripts.audit.integrity.found import Folder
 from scripts.audit.integrity.identity import at
+from scripts.audit.integrity.model_files import Model
 from scripts.audit.verdict import Check, judged
 from scripts.common.errors import UserError
 from scripts.common.untrusted import reading, safetensors_header
 from scripts.neox.recorded import same_model
 from scripts.neox.weights import read_layers, to_transformers
 from scripts.study import paths
+from scripts.study.manifests import ModelFacts
 from scripts.study.study import Study
 
 IN_FILES = {"lm_head.weight": "embed_out.weight"}  # GPT-NeoX's published name, which Transformers writes
@@ -30,8 +32,8 @@ def check_models(study: Study, folder: Folder, jobs: int, sample: int | None) ->
         chosen += [found for step in spread(steps, sample) if (found := folder.model(name, step))]
     with ThreadPoolExecutor(jobs) as pool:
         faults = [fault for found in pool.map(lambda found: compare(study, found), chosen) for fault in found]
-    chosen += [found for found in folder.of_kind("model") if at(found.path)["run"] in study.external]
-    every = [found for found in folder.of_kind("model") if at(found.path)["run"] in study.runs]
+    chosen += [found for found in folder.of_kind(ModelFacts) if at(found.path)["run"] in study.external]
+    every = [found for found in folder.of_kind(ModelFacts) if at(found.path)["run"] in study.runs]
     faults += [fault for found in every for fault in model_files.faults(study, folder, found)]
     faults += tokenizer_files.own(study, folder)
     what = "Every model holds its checkpoint's weights, tensor by tensor, and the files that conversion writes"
@@ -49,7 +51,7 @@ def spread(steps: list[int], most: int | None) -> list[int]:
     return [steps[round(index * (len(steps) - 1) / (most - 1))] for index in range(most)]
 
 
-def compare(study: Study, found: Found) -> list[str]:
+def compare(study: Study, found: Model) -> list[str]:
     """Sentences on tensors of a model that its checkpoint lacks or holds otherwise."""
     subject, place = at(found.path), Path(found.folder)
     layers = study.run(subject["run"]).size.layers

@@ -21,6 +21,7 @@ from scripts.export.measure import TOLERANCE, held_out_sequences
 from scripts.export.source import open_model
 from scripts.export.vocabulary import read_vocabulary
 from scripts.study import paths
+from scripts.study.manifests import GgufFacts
 from scripts.study.study import Study
 
 MOST_PARAMETERS = 1 << 23  # of a model whose files are written again: some five seconds for six of them
@@ -53,7 +54,7 @@ def check_exported(study: Study, folder: Folder) -> Check:
 def _unlike(study: Study, folder: Folder, name: str, step: int, said: Any) -> Iterator[str]:
     """Sentences on a step's numbers; whatever its file holds may raise anything."""
     path, settings = paths.measurement(name, step).as_posix(), study.export_settings(name)
-    place = f"{paths.exported(name, step)}/{manifest.NAME}"
+    place = paths.exported(name, step)
     wanted = {
         "run": name,
         "step": step,
@@ -67,15 +68,16 @@ def _unlike(study: Study, folder: Folder, name: str, step: int, said: Any) -> It
         yield f"{path}: versions names none of xllamacpp"
     if set(said["files"]) != set(settings["quantizations"]):
         yield f"{path}: holds {sorted(said['files'])}, the study asks for {settings['quantizations']}"
-    if (made := folder.manifests.get(place)) is None:  # told as missing
+    if (made := folder.at(place, GgufFacts)) is None:  # told as missing
         return
-    more = made.content["files"].keys() - {f"{quantization}.gguf" for quantization in settings["quantizations"]}
+    more = made.content.files.keys() - {f"{quantization}.gguf" for quantization in settings["quantizations"]}
     yield from (f"{made.folder}/{file}: the study asks for no such file" for file in sorted(more))
     reference = said["float_perplexity"]
     for quantization, numbers in said["files"].items():
-        own = {**made.facts.get(quantization, {}), **made.content["files"].get(f"{quantization}.gguf", {})}
+        told, file = made.content.facts.quantizations.get(quantization), made.content.files.get(f"{quantization}.gguf")
+        own = {**vars(told), **vars(file)} if told and file else {}
         if not own or {key: numbers.get(key) for key in own} != own:
-            yield f"{path}: {quantization} is not the file of {place}"
+            yield f"{path}: {quantization} is not the file of {made.path}"
         yield from (
             f"{path}: {quantization}: {line}" for line in _odd(quantization, numbers, reference, said["tokens"])
         )
@@ -85,7 +87,7 @@ def unlike_files(study: Study, folder: Folder, name: str, step: int) -> list[str
     """Sentences on GGUF files that are not what the model gives, where they are few enough to be written again, with
     the gguf package that their record names; others were no less right if they differed."""
     place, model = str(paths.exported(name, step)), paths.model(name, step)
-    made = folder.manifests.get(f"{place}/{manifest.NAME}")
+    made = folder.at(paths.exported(name, step), GgufFacts)
     shape = study.run(name).size
     if made is None or shape.parameters(study.padded_vocabulary(name)) > MOST_PARAMETERS:
         return []
@@ -99,8 +101,8 @@ def unlike_files(study: Study, folder: Folder, name: str, step: int) -> list[str
             for quantization in study.gguf_settings()["quantizations"]:
                 again = Path(scratch) / f"{quantization}.gguf"
                 written = write_gguf(again, source, vocabulary, quantization, f"{name} step{step}")
-                said = made.content["files"].get(again.name, {}).get("sha256")
-                if said != sha256_file(again) or made.facts.get(quantization) != written.facts:
+                told = made.content.facts.quantizations.get(quantization)
+                if made.content.sha256(again.name) != sha256_file(again) or told != written:
                     faults.append(f"{place}/{again.name}: not what {model.as_posix()} gives")
     except UserError as error:
         return [str(error)]

@@ -10,25 +10,22 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Generic, TypeGuard, TypeVar
 
 from scripts.audit.suite_lock import PLAIN
 from scripts.common import manifest
 from scripts.common.errors import UserError
+from scripts.common.manifest import F, Manifest
 from scripts.common.untrusted import parquet_metadata, parse_json, read_bytes
 from scripts.study import paths
-from scripts.study.stages import CONVERT, EVALUATE, MEMORIZE, OF_EVERY_RUN, TRAIN
+from scripts.study.manifests import MANIFEST_KINDS, MANIFESTS, CheckpointFacts, ModelFacts
+from scripts.study.stages import EVALUATE, MEMORIZE, OF_EVERY_RUN
 
-MANIFESTS = {  # pattern of a manifest's place: the kind that belongs there
-    f"{paths.checkpoints('*')}/{manifest.NAME}": "run",
-    f"{paths.checkpoint('*', '*')}/{manifest.NAME}": "checkpoint",
-    f"{paths.resume('*', '*')}/{manifest.NAME}": "resume",
-    f"{paths.segment('*', '*')}/{manifest.NAME}": "segment",
-    f"{paths.adopted('*')}/{manifest.NAME}": "adopted",
-    f"{paths.model('*', '*')}/{manifest.NAME}": "model",
-    f"{paths.exported('*', '*')}/{manifest.NAME}": "gguf",
-}
-DATA = f"{paths.DATA}/**/{manifest.NAME}"  # of several kinds
+C = TypeVar("C")
+Result = dict[str, Any]
+
+DATA = f"{paths.DATA}/**/{manifest.NAME}"  # wherever they lie
+OTHERS = [f"{folder}/{manifest.NAME}" for folder in MANIFESTS if not paths.below(str(folder), paths.DATA)]
 SAMPLES = str(paths.evaluation("*", "*", "*").with_suffix(".samples.parquet"))
 RESULTS = tuple(stage for stage in OF_EVERY_RUN if not stage.output.endswith(manifest.NAME))  # their own manifests
 RECORD = "record.json"
@@ -38,60 +35,61 @@ NUMBER = re.compile(r"(?:global_)?step(0|[1-9][0-9]*)")  # step08 is no other na
 
 
 @dataclass(frozen=True)
-class Found:
+class Found(Generic[C]):
     """A file that describes an artefact: its path, the sha256 of its bytes (None for a parquet, which is hashed with
-    the other large files), and what it says."""
+    the other large files), and what it says: a manifest, or a result's own mapping."""
 
     path: str
     sha256: str | None
-    content: dict[str, Any]
+    content: C
 
     @property
     def folder(self) -> str:
         """The folder it lies in."""
         return self.path.rpartition("/")[0]
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """A manifest's facts."""
-        facts: dict[str, Any] = self.content.get("facts") or {}
-        return facts
-
 
 @dataclass
 class Folder:
     """All of them by path, results by their stage, and sentences on those that can't be read."""
 
-    manifests: dict[str, Found] = field(default_factory=dict)
-    of_stages: dict[str, dict[str, Found]] = field(default_factory=lambda: {stage.name: {} for stage in RESULTS})
+    manifests: dict[str, Found[Manifest[Any]]] = field(default_factory=dict)
+    of_stages: dict[str, dict[str, Found[Result]]] = field(
+        default_factory=lambda: {stage.name: {} for stage in RESULTS}
+    )
     unreadable: list[str] = field(default_factory=list)
 
     @property
-    def results(self) -> dict[str, Found]:
+    def results(self) -> dict[str, Found[Result]]:
         """Of all stages."""
         return {path: found for of_stage in self.of_stages.values() for path, found in of_stage.items()}
 
     @property
-    def evaluations(self) -> dict[str, Found]:
+    def evaluations(self) -> dict[str, Found[Result]]:
         """Scores."""
         return self.of_stages[EVALUATE.name]
 
     @property
-    def memorization(self) -> dict[str, Found]:
+    def memorization(self) -> dict[str, Found[Result]]:
         """Tables of scored rows."""
         return self.of_stages[MEMORIZE.name]
 
-    def of_kind(self, kind: str) -> Iterator[Found]:
+    def of_kind(self, kind: type[F]) -> Iterator[Found[Manifest[F]]]:
         """Manifests of one kind."""
-        return (found for found in self.manifests.values() if found.content.get("kind") == kind)
+        return (found for found in self.manifests.values() if isinstance(found.content.facts, kind))
 
-    def checkpoint(self, run: str, step: int) -> Found | None:
+    def at(self, folder: Path, kind: type[F]) -> Found[Manifest[F]] | None:
+        """The manifest in a folder; None if there is none, or one of another kind, which `names` tells."""
+        found = self.manifests.get(f"{folder}/{manifest.NAME}")
+        return found if found and isinstance(found.content.facts, kind) else None
+
+    def checkpoint(self, run: str, step: int) -> Found[Manifest[CheckpointFacts]] | None:
         """A scheduled checkpoint's manifest."""
-        return self.manifests.get(TRAIN.file(run, step))
+        return self.at(paths.checkpoint(run, step), CheckpointFacts)
 
-    def model(self, run: str, step: int) -> Found | None:
+    def model(self, run: str, step: int) -> Found[Manifest[ModelFacts]] | None:
         """A model's manifest."""
-        return self.manifests.get(CONVERT.file(run, step))
+        return self.at(paths.model(run, step), ModelFacts)
 
     def sha256(self, path: str) -> str | None:
         """Of a manifest that is there."""
@@ -108,14 +106,14 @@ def step_in(name: str) -> int | None:
 def look() -> Folder:
     """Read every manifest and result file of the working directory."""
     folder = Folder()
-    for pattern in (DATA, *MANIFESTS):
+    for pattern in (DATA, *OTHERS):
         for path in sorted(Path().glob(pattern)):
-            _take(path, folder.manifests, folder.unreadable)
+            _take(path, folder.manifests, folder.unreadable, lambda content: manifest.parse(content, MANIFEST_KINDS))
     for stage in RESULTS:
-        into = folder.of_stages[stage.name]
+        into, form = folder.of_stages[stage.name], scores_of if stage == EVALUATE else _mapping
         for path in sorted(Path().glob(stage.glob)):
             if path.suffix != ".parquet":
-                _take(path, into, folder.unreadable)
+                _take(path, into, folder.unreadable, form)
             elif PLAIN.fullmatch(path.as_posix()) and (facts := parquet_facts(path)) is not None:
                 into[path.as_posix()] = Found(path.as_posix(), None, facts)
             else:
@@ -123,7 +121,7 @@ def look() -> Folder:
     return folder
 
 
-def _take(path: Path, into: dict[str, Found], unreadable: list[str]) -> None:
+def _take(path: Path, into: dict[str, Found[C]], unreadable: list[str], form: Callable[[Any], C]) -> None:
     name = path.as_posix()
     if not PLAIN.fullmatch(name):
         unreadable.append(f"{name}: a lock holds paths of plain letters, digits and ._+=,@%/- only")
@@ -134,20 +132,23 @@ def _take(path: Path, into: dict[str, Found], unreadable: list[str]) -> None:
     except UserError as error:
         unreadable.append(str(error))
         return
-    if fault := _form(path)(content):
-        unreadable.append(f"{name}: {fault}")
-        return
-    into[name] = Found(name, hashlib.sha256(raw).hexdigest(), content)
+    try:
+        into[name] = Found(name, hashlib.sha256(raw).hexdigest(), form(content))
+    except UserError as error:
+        unreadable.append(f"{name}: {error}")
 
 
-def _form(path: Path) -> Callable[[Any], str | None]:
-    if path.name == manifest.NAME:
-        return manifest.malformed
-    return malformed_scores if EVALUATE.match(path.as_posix()) else _no_mapping
+def _mapping(content: Any) -> Result:
+    if not isinstance(content, dict):
+        raise UserError("no mapping")
+    return content
 
 
-def _no_mapping(content: Any) -> str | None:
-    return None if isinstance(content, dict) else "no mapping"
+def scores_of(content: Any) -> Result:
+    """A result in the form of evaluation's JSON (docs/formats.md); raises UserError for any other."""
+    if fault := malformed_scores(content):
+        raise UserError(fault)
+    return _mapping(content)
 
 
 def malformed_scores(content: Any) -> str | None:

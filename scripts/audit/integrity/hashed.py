@@ -14,6 +14,7 @@ from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
 from scripts.common.progress import progress
 from scripts.study import paths
+from scripts.study.manifests import ResumeFacts
 
 LOADED = (paths.checkpoint("*", "*"), paths.model("*", "*"), paths.exported("*", "*"), paths.TOKENIZER)
 CARD = ("README.md", "figures")  # in a folder that a published revision was downloaded to
@@ -34,9 +35,9 @@ class Named:
 def named_files(folder: Folder) -> dict[str, Named]:
     """Every file a manifest names, by path. A file named twice differently is told by `disagreeing`."""
     return {
-        f"{found.folder}/{name}": Named(said["sha256"], said["bytes"], found.path)
+        f"{found.folder}/{name}": Named(said.sha256, said.bytes, found.path)
         for found in folder.manifests.values()
-        for name, said in found.content.get("files", {}).items()
+        for name, said in found.content.files.items()
     }
 
 
@@ -45,7 +46,7 @@ def artefacts(folder: Folder) -> list[str]:
 
     Facts of one execution (record.json, times, logs), what only serves to resume, and pages are none of it.
     """
-    kept = {path for path, found in folder.manifests.items() if found.content.get("kind") != "resume"}
+    kept = {path for path, found in folder.manifests.items() if not isinstance(found.content.facts, ResumeFacts)}
     named = {path for path, said in named_files(folder).items() if said.by in kept}
     results = {path.as_posix() for pattern in FILES for path in Path().glob(str(pattern))}
     return sorted(path for path in kept | named | results if PLAIN.fullmatch(path) and Path(path).is_file())

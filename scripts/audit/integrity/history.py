@@ -15,6 +15,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import digest_of
 from scripts.common.untrusted import read_json_lines, reading
 from scripts.study import paths
+from scripts.study.manifests import Updates
 from scripts.study.runs import Run
 from scripts.study.study import Study
 
@@ -37,17 +38,17 @@ class History:
         """Updates in (after, upto]."""
         return slice(*np.searchsorted(self.step, [after + 1, upto + 1]))
 
-    def facts(self, after: int, upto: int) -> dict[str, Any]:
+    def updates(self, after: int, upto: int) -> Updates:
         """Of the updates in (after, upto] what a checkpoint's manifest tells (scripts/train/metrics.py)."""
         part = self.between(after, upto)
         digest = hashlib.sha256(b"".join(text.encode() for text in self.sequences[part].tolist()))
         applied, rates = int(self.applied[part].sum()), self.rate[part]
-        return {
-            "sequences": digest.hexdigest(),
-            "updates_applied": applied,
-            "updates_skipped": len(rates) - applied,
-            "learning_rates": [float(rates.min()), float(rates.max())] if len(rates) else None,
-        }
+        return Updates(
+            samples_digest=digest.hexdigest(),
+            updates_applied=applied,
+            updates_skipped=len(rates) - applied,
+            learning_rates=(float(rates.min()), float(rates.max())) if len(rates) else None,
+        )
 
 
 def parse(lines: list[Any]) -> History:

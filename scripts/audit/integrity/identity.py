@@ -7,34 +7,40 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from scripts.audit.integrity.found import MANIFESTS, Folder, Found, step_in
+from scripts.audit.integrity.found import Folder, Found, step_in
 from scripts.audit.verdict import Check, judged
 from scripts.common.errors import UserError
 from scripts.common.untrusted import read_json, read_text, reading
 from scripts.study import paths
+from scripts.study.manifests import CheckpointFacts, ModelFacts, kind_at
 
 SEGMENT = re.compile(r"segment-([0-9]{1,18})")
 LATEST = 64  # bytes
-KINDS_OF_STEPS = ("checkpoint", "model", "resume", "gguf")
+OF_RUNS = (
+    "checkpoint",
+    "model",
+    "resume",
+    "gguf",
+    "run",
+    "segment",
+)  # kinds whose paths tell the same as their subjects
 
 
 def check_names(folder: Folder) -> Check:
     """Run and step of every path are those of its manifest or result."""
     faults = []
     for found in folder.manifests.values():
-        kind, wanted = found.content.get("kind"), _kind_at(found.path)
-        if wanted and kind != wanted:
-            faults.append(f"{found.path}: a manifest of kind {kind!r}, there belongs {wanted!r}")
-        elif kind in (*KINDS_OF_STEPS, "run", "segment") and (said := found.content.get("subject")) != (
-            asked := at(found.path)
-        ):
-            faults.append(f"{found.path}: its manifest is of {said}, its path of {asked}")
-    for path, found in folder.results.items():
-        said, asked = {key: found.content.get(key) for key in ("run", "step")}, at(path)
+        content, wanted = found.content, kind_at(found.path)
+        if wanted and content.kind != wanted.kind:
+            faults.append(f"{found.path}: a manifest of kind {content.kind!r}, there belongs {wanted.kind!r}")
+        elif content.kind in OF_RUNS and content.subject != (asked := at(found.path)):
+            faults.append(f"{found.path}: its manifest is of {content.subject}, its path of {asked}")
+    for path, result in folder.results.items():
+        said, asked = {key: result.content.get(key) for key in ("run", "step")}, at(path)
         if said != asked:
             faults.append(f"{path}: holds {said}, its path says {asked}")
-        elif path in folder.evaluations and found.content.get("task_set") != path.split("/")[3]:
-            faults.append(f"{path}: holds the task set {found.content.get('task_set')!r}")
+        elif path in folder.evaluations and result.content.get("task_set") != path.split("/")[3]:
+            faults.append(f"{path}: holds the task set {result.content.get('task_set')!r}")
     faults += _other_latest(folder)
     count = len(folder.manifests) + len(folder.results)
     return judged(
@@ -45,7 +51,7 @@ def check_names(folder: Folder) -> Check:
 def _other_latest(folder: Folder) -> list[str]:
     """Sentences on files `latest` that name another checkpoint than the run's last, by which DeepSpeed loads it."""
     last: dict[str, int] = {}
-    for found in folder.of_kind("checkpoint"):
+    for found in folder.of_kind(CheckpointFacts):
         subject = at(found.path)
         if "step" in subject:
             last[subject["run"]] = max(subject["step"], last.get(subject["run"], 0))
@@ -69,20 +75,9 @@ def at(path: str) -> dict[str, Any]:
     return subject | ({"step": steps[-1]} if steps else {}) | ({"segment": segments[-1]} if segments else {})
 
 
-def _kind_at(path: str) -> str | None:
-    pure = Path(path)
-    return next(
-        (kind for pattern, kind in MANIFESTS.items() if pure.match(pattern) and _depth(path) == _depth(pattern)), None
-    )
-
-
-def _depth(path: str) -> int:
-    return path.count("/")
-
-
 def check_inside(folder: Folder, jobs: int) -> Check:
     """The step inside a checkpoint's own files, and the run and step inside a model's."""
-    checkpoints, models = list(folder.of_kind("checkpoint")), list(folder.of_kind("model"))
+    checkpoints, models = list(folder.of_kind(CheckpointFacts)), list(folder.of_kind(ModelFacts))
     with ThreadPoolExecutor(jobs) as pool:
         faults = [fault for found in pool.map(_inside_checkpoint, checkpoints) for fault in found]
         faults += [fault for found in pool.map(_inside_model, models) for fault in found]
@@ -90,14 +85,14 @@ def check_inside(folder: Folder, jobs: int) -> Check:
     return judged("inside", what, faults, f"{len(checkpoints):,} checkpoints, {len(models):,} models")
 
 
-def _inside_checkpoint(found: Found) -> list[str]:
+def _inside_checkpoint(found: Found[Any]) -> list[str]:
     from scripts.neox.files import LAYER_FILE, MODEL_FILE, OPTIMIZER_FILE, mapping, model_files, optimizer_files
 
     folder, asked = Path(found.folder), at(found.path)
     own = (LAYER_FILE, MODEL_FILE, OPTIMIZER_FILE)
     faults = [
         f"{found.folder}/{name}: training writes no such file"
-        for name in found.content.get("files", {})
+        for name in found.content.files
         if name != f"configs/{asked['run']}.yml" and not any(pattern.fullmatch(name) for pattern in own)
     ]
     try:
@@ -136,7 +131,7 @@ def adam_steps(held: dict[str, Any]) -> set[int]:
     return found
 
 
-def _inside_model(found: Found) -> list[str]:
+def _inside_model(found: Found[Any]) -> list[str]:
     path, asked = Path(found.folder) / "castalia.json", at(found.path)
     try:
         with reading(path):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from scripts.audit.integrity.found import Folder, Found
 from scripts.audit.integrity.identity import at
 from scripts.audit.verdict import Check, judged
 from scripts.common.files import digest_of
+from scripts.common.manifest import Manifest
 from scripts.study import paths
+from scripts.study.manifests import ModelFacts, RunFacts
 from scripts.study.stages import CONVERT, TRAIN
 from scripts.study.study import Study
 
@@ -17,9 +21,9 @@ def check_whole(folder: Folder) -> Check:
     """Manifests are complete, and their fingerprints those of the settings beside them."""
     faults = []
     for found in folder.manifests.values():
-        if found.content.get("complete") is not True:
+        if not found.content.complete:
             faults.append(f"{found.path}: not complete")
-        elif found.content.get("fingerprint") != digest_of(found.content.get("settings")):
+        elif found.content.fingerprint != digest_of(found.content.settings):
             faults.append(f"{found.path}: its fingerprint is not that of the settings in it")
     return judged("manifests", "Every manifest is whole", faults, f"{len(folder.manifests):,} manifests")
 
@@ -28,7 +32,7 @@ def check_parents(folder: Folder) -> Check:
     """The parents a manifest names are there and have the hashes it names."""
     faults, count = [], 0
     for found in folder.manifests.values():
-        for parent, said in found.content.get("parents", {}).items():
+        for parent, said in found.content.parents.items():
             count += 1
             there = folder.sha256(parent)
             if there is None:
@@ -50,13 +54,13 @@ def check_chain(study: Study, folder: Folder) -> Check:
                 faults += _other_parents(found, before)
                 length += 1
             before = [TRAIN.file(name, step)]
-        run = folder.manifests.get(f"{paths.checkpoints(name)}/manifest.json")
+        run = folder.at(paths.checkpoints(name), RunFacts)
         if run is not None:
             faults += _other_parents(run, first_parents(study, name))
             listed = {f"{paths.global_step(step)}/manifest.json" for step in study.steps(name)}
-            unlike = listed ^ {file for file in run.content.get("files", {}) if file.endswith("manifest.json")}
+            unlike = listed ^ {file for file in run.content.files if file.endswith("manifest.json")}
             faults += [f"{run.path}: {file} is named, or scheduled, and not both" for file in sorted(unlike)]
-    for model in folder.of_kind("model"):
+    for model in folder.of_kind(ModelFacts):
         subject = at(model.path)
         if model.path == CONVERT.file(subject["run"], subject.get("step", -1)):
             native = [] if subject["run"] in study.external else [TRAIN.file(subject["run"], subject["step"])]
@@ -78,8 +82,8 @@ def first_parents(study: Study, name: str) -> list[str]:
     return [*parents, of]
 
 
-def _other_parents(found: Found, asked: list[str]) -> list[str]:
-    said = found.content.get("parents", {})
+def _other_parents(found: Found[Manifest[Any]], asked: list[str]) -> list[str]:
+    said = found.content.parents
     if set(said) == set(asked):
         return []
     return [

@@ -10,7 +10,7 @@ from scripts.audit.integrity import tokenizer_files
 from scripts.audit.integrity.found import Folder, Found
 from scripts.audit.integrity.identity import at
 from scripts.common.errors import UserError
-from scripts.common.manifest import differing
+from scripts.common.manifest import Manifest, differing
 from scripts.common.untrusted import read_json, reading, safetensors_header
 from scripts.common.words import brief
 from scripts.convert.convert import origin, unchanged
@@ -21,12 +21,15 @@ from scripts.neox.architecture import DTYPES
 from scripts.neox.hf_files import asked_of, config_of, contradictions, shape_of, unlike_run, weight_files
 from scripts.neox.parity import RELATIVE_TOLERANCE, Shape
 from scripts.neox.transformers_json import otherwise
+from scripts.study.manifests import ModelFacts
 from scripts.study.study import Study
+
+Model = Found[Manifest[ModelFacts]]
 
 IN_FILES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # types by their names in .safetensors
 
 
-def faults(study: Study, folder: Folder, found: Found) -> list[str]:
+def faults(study: Study, folder: Folder, found: Model) -> list[str]:
     """Sentences on the files of a model of one of the study's runs; numbers are compared elsewhere."""
     run = at(found.path)["run"]
     fetched = study.run(run).external
@@ -44,9 +47,9 @@ def faults(study: Study, folder: Folder, found: Found) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def other_names(study: Study, found: Found) -> list[str]:
+def other_names(study: Study, found: Model) -> list[str]:
     """Sentences on files beyond those conversion writes, by which a loader takes another model, and on missing ones."""
-    place, held = Path(found.folder), set(found.content.get("files", {}))
+    place, held = Path(found.folder), set(found.content.files)
     weights = {path.name for path in weight_files(place) if ".bin" not in path.name}
     own = {*weights, *SETTINGS, ORIGIN, *FILES}
     fetched = study.run(at(found.path)["run"]).external
@@ -68,7 +71,7 @@ def other_index(place: Path) -> list[str]:
     return [f"{first}: {'; '.join(brief(lines))}"] if lines else []
 
 
-def other_settings(study: Study, found: Found) -> list[str]:
+def other_settings(study: Study, found: Model) -> list[str]:
     """Sentences on a config.json or generation_config.json that is not what conversion writes of the run.
 
     What others published may say more in theirs; it is held against the study and against what was fetched.
@@ -115,7 +118,7 @@ def _defaults() -> dict[str, Any]:
     return defaults()
 
 
-def other_types(study: Study, found: Found) -> list[str]:  # noqa: ARG001  as its siblings
+def other_types(study: Study, found: Model) -> list[str]:  # noqa: ARG001  as its siblings
     """A sentence on tensors of another type than config.json tells; its own type is compared with the study's."""
     place = Path(found.folder)
     wanted = IN_FILES[_dtype(config_of(place))]
@@ -127,45 +130,49 @@ def other_types(study: Study, found: Found) -> list[str]:  # noqa: ARG001  as it
     return [line for dtype, line in kinds.items() if dtype != wanted]
 
 
-def other_origin(study: Study, found: Found) -> list[str]:
+def other_origin(study: Study, found: Model) -> list[str]:
     """Sentences on a castalia.json, and the source a manifest tells, that are not the run's."""
     path, subject = Path(found.folder) / ORIGIN, at(found.path)
     wanted = origin(study, subject["run"], subject["step"])
     fetched = study.run(subject["run"]).external
     if fetched:
-        source = dict(found.facts.get("source") or {})
-        asked = {"repo": fetched.repo, "folder": fetched.folder, "revision": fetched.revision_of(subject["step"])}
+        source = found.content.facts.source
+        asked: dict[str, Any] = {
+            "repo": fetched.repo,
+            "folder": fetched.folder,
+            "revision": fetched.revision_of(subject["step"]),
+        }
         if fetched.weights == "transformers":
-            asked["weights"] = Listed(dict(source.get("files") or {})).digest
-        wanted["source"] = {**source, **asked}
+            asked["weights"] = Listed(source.files if source else {}).digest
+        wanted["source"] = {**(vars(source) if source else {}), **asked}
     return _told(path, differing(read_json(path), wanted))
 
 
-def other_facts(study: Study, found: Found, folder: Folder) -> list[str]:  # noqa: ARG001  as its siblings
+def other_facts(study: Study, found: Model, folder: Folder) -> list[str]:  # noqa: ARG001  as its siblings
     """Sentences on what a manifest tells of its conversion: a parity that proves nothing, or an excuse for weights that
     equal those of the step before, which publishing takes, that the checkpoint's updates don't give."""
-    subject, facts = at(found.path), found.facts
-    told: list[Any] = [facts.get(key) for key in ("max_logit_difference", "tolerance", "largest_logit")]
+    subject, facts = at(found.path), found.content.facts
+    told: list[Any] = [facts.max_logit_difference, facts.tolerance, facts.largest_logit]
     difference, tolerance, largest = told
     lines = []
     if not 0 <= difference <= tolerance <= RELATIVE_TOLERANCE * max(1.0, largest):
         lines.append(f"max_logit_difference {difference}, tolerance {tolerance} of largest_logit {largest}")
     checkpoint = folder.checkpoint(subject["run"], subject["step"])
-    if checkpoint and facts.get("unchanged") != (wanted := unchanged(checkpoint.facts)):
-        lines.append(f"unchanged is {facts.get('unchanged')!r}, by its checkpoint {wanted!r}")
+    if checkpoint and facts.unchanged != (wanted := unchanged(checkpoint.content.facts)):
+        lines.append(f"unchanged is {facts.unchanged!r}, by its checkpoint {wanted!r}")
     return [f"{found.path}: {'; '.join(lines)}"] if lines else []
 
 
-def unlike_source(study: Study, found: Found) -> list[str]:  # noqa: ARG001  as its siblings
+def unlike_source(study: Study, found: Model) -> list[str]:  # noqa: ARG001  as its siblings
     """Sentences on files of a fetched model that are not those its manifest says were fetched."""
-    held, facts = found.content.get("files", {}), found.facts
+    held, facts = found.content, found.content.facts
     source = {
         name: sha256
-        for name, sha256 in dict((facts.get("source") or {}).get("files") or {}).items()
-        if name in held or name.endswith(".safetensors")
+        for name, sha256 in (facts.source.files if facts.source else {}).items()
+        if name in held.files or name.endswith(".safetensors")
     }
     return [
-        f"{found.folder}/{name}: sha256 {held.get(name, {}).get('sha256')}, fetched was {sha256}"
-        for name, sha256 in {**source, **dict(facts.get("fetched") or {})}.items()
-        if sha256 and held.get(name, {}).get("sha256") != sha256
+        f"{found.folder}/{name}: sha256 {held.sha256(name)}, fetched was {sha256}"
+        for name, sha256 in {**source, **(facts.fetched or {})}.items()
+        if sha256 and held.sha256(name) != sha256
     ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
-from scripts.audit.integrity.found import Folder
+from scripts.audit.integrity.found import Folder, Found
 from scripts.audit.integrity.hashed import records
 from scripts.audit.verdict import Check, judged, told
 from scripts.common.environment import ROOT
@@ -17,6 +18,7 @@ from scripts.common.untrusted import read_json, reading
 from scripts.common.words import brief
 from scripts.common.yaml_text import parse_yaml
 from scripts.study.fingerprints import differences, run_settings, settings_of
+from scripts.study.manifests import CheckpointFacts
 from scripts.study.study import Study
 from scripts.train.checkpoint import neox_yaml
 
@@ -27,15 +29,16 @@ OPTIMIZER = re.compile(r"(?:bf16_)?zero_pp_rank_\d+_mp_rank_\d+_?optim_states\.p
 def check_settings(study: Study, folder: Folder) -> Check:
     """Every artefact was made with the study's settings."""
     faults, count = [], 0
-    for path, found in {**folder.manifests, **folder.results}.items():
+    artefacts: dict[str, Found[Any]] = {**folder.manifests, **folder.results}
+    for path, found in artefacts.items():
         if settings_of(study, path) is None:
             continue
         count += 1
         if lines := differences(study, path, found.content):
             faults.append(f"{path}: {'; '.join(brief(lines))}")
-    for found in folder.of_kind("checkpoint"):
-        if (name := (found.content.get("subject") or {}).get("run")) in study.trained:
-            faults += other_recipe(study, name, Path(found.folder) / "configs" / f"{name}.yml")
+    for checkpoint in folder.of_kind(CheckpointFacts):
+        if (name := checkpoint.content.subject.get("run")) in study.trained:
+            faults += other_recipe(study, str(name), Path(checkpoint.folder) / "configs" / f"{name}.yml")
     return judged("settings", "Every artefact was made with the study's settings", faults, f"{count:,} artefacts")
 
 
@@ -65,14 +68,14 @@ def check_retention(study: Study, folder: Folder) -> Check:
             found = folder.checkpoint(name, step)
             if found is None:
                 continue
-            said = found.facts.get("optimizer_state")
-            files = [file for file in found.content.get("files", {}) if OPTIMIZER.fullmatch(file)]
-            kept += bool(said)
+            said = found.content.facts.optimizer_state
+            files = [file for file in found.content.files if OPTIMIZER.fullmatch(file)]
+            kept += said
             if said != (step in asked):
                 faults.append(f"{found.path}: optimizer_state is {said}, the study keeps those of {sorted(asked)}")
             elif files and not said:
                 faults.append(f"{found.path}: names {files[0]}, and says that no optimizer state was kept")
-            elif said and not files and found.facts.get("zero_stage") != 0:
+            elif said and not files and found.content.facts.zero_stage != 0:
                 faults.append(f"{found.path}: says that the optimizer state was kept, and names no file of it")
     return judged("retention", "Optimizer states are kept where the study says", faults, f"{kept:,} are kept")
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from scripts.common.errors import UserError
 from scripts.common.untrusted import read_json_lines, read_parquet, reading
 from scripts.study import paths
 from scripts.study.fingerprints import run_settings
+from scripts.study.manifests import CorpusFacts, DocumentsFacts
 from scripts.study.study import HELD_OUT, Study
 
 MOST = 5_000_000  # documents whose split is made again: their columns are all in memory at once
@@ -36,12 +38,11 @@ TOKENIZED = {"id": "text", "component": "text", "tokens": "whole"}
 def check_texts(study: Study, folder: Folder) -> Check:
     """Each corpus, and the held-out split, holds the documents that the split rule gives it, in their order."""
     what = "Corpora and the held-out split hold the documents that the split rule gives them"
-    blocks = {block: f"{block.folder.as_posix()}/{manifest.NAME}" for block in study.blocks()}
-    there = [folder.manifests[path] for path in blocks.values() if path in folder.manifests]
+    blocks = study.blocks()
+    there = [found for block in blocks if (found := folder.at(block.folder, DocumentsFacts))]
     if not there:
         return Check("texts", what, "not applicable", ("no text is here",))
-    with reading(paths.DOCUMENTS):
-        count = sum(found.facts["documents"] for found in there)
+    count = sum(found.content.facts.documents for found in there)
     if count > MOST:
         return Check("texts", what, "not applicable", (f"{count:,} documents, more than the {MOST:,} looked at here",))
     with reading(paths.DOCUMENTS):
@@ -50,9 +51,8 @@ def check_texts(study: Study, folder: Folder) -> Check:
     own = [name for name in corpora_read(study) if study.file.data.corpora[name].components]
     characters = dict(zip(described["id"].to_pylist(), described["characters"].to_pylist(), strict=True))
     for name in (HELD_OUT, *own):
-        path = f"{paths.corpus(name)}/{manifest.NAME}"
-        if path in folder.manifests:  # missing is told by `complete`
-            faults += _unlike_corpus(study, name, folder.manifests[path].facts, characters)
+        if corpus := folder.at(paths.corpus(name), CorpusFacts):  # missing is told by `complete`
+            faults += _unlike_corpus(study, name, corpus.content.facts, characters)
     return judged("texts", what, faults, f"{count:,} documents; held-out and {len(own)} corpora")
 
 
@@ -98,7 +98,7 @@ def _unlike_split(study: Study, described: pa.Table) -> Iterator[str]:
             yield f"{paths.CLUSTERS}: `{key}` of {other:,} documents is not what the split rule gives"
 
 
-def _unlike_corpus(study: Study, name: str, facts: dict[str, Any], characters: dict[str, int]) -> list[str]:
+def _unlike_corpus(study: Study, name: str, facts: CorpusFacts, characters: dict[str, int]) -> list[str]:
     """Sentences on a corpus whose documents, their table, its tokens' index or its manifest's counts disagree."""
     from scripts.data.megatron.indexed import open_tokens
     from scripts.data.tokenize import corpus_settings, select
@@ -132,7 +132,8 @@ def _unlike_corpus(study: Study, name: str, facts: dict[str, Any], characters: d
             for sequence in by_component
         },
     }
-    lines = manifest.differing({key: facts.get(key) for key in counted}, counted)
+    told = asdict(facts)
+    lines = manifest.differing({key: told[key] for key in counted}, counted)
     return faults + [f"{home}/{manifest.NAME}: {line.replace('asked', 'counted')}" for line in lines]
 
 

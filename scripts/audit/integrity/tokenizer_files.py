@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from scripts.audit.integrity.found import Folder, Found
-from scripts.audit.integrity.lineage import TOKENIZER
 from scripts.common.errors import UserError
-from scripts.common.manifest import differing
+from scripts.common.manifest import Manifest, differing
 from scripts.common.untrusted import read_json, reading
 from scripts.common.words import brief
 from scripts.convert.external_source import SMALL_BYTES
 from scripts.convert.tokenizer_files import FILES
 from scripts.data.tokenizer import END_OF_TEXT, PADDING, frame, settings
+from scripts.study import paths
+from scripts.study.manifests import ModelFacts, TokenizerFacts
 from scripts.study.study import Study
 
 LEARNED = ("vocab", "merges")  # of the model, from text
@@ -24,7 +25,7 @@ LEARNED = ("vocab", "merges")  # of the model, from text
 
 def own(study: Study, folder: Folder) -> list[str]:
     """Sentences on data/tokenizer: another pipeline than training gives, other special tokens or settings."""
-    found = folder.manifests.get(TOKENIZER)
+    found = folder.at(paths.TOKENIZER, TokenizerFacts)
     if found is None:  # told as missing
         return []
     place, wanted = Path(found.folder), study.file.data.tokenizer
@@ -40,7 +41,7 @@ def own(study: Study, folder: Folder) -> list[str]:
     if ids.get(END_OF_TEXT) != 0:
         lines.append(f"{END_OF_TEXT} is token {ids.get(END_OF_TEXT)}, expected 0")
     faults = [f"{place / FILES[0]}: {'; '.join(brief(lines))}"] if lines else []
-    more = sorted(set(found.content.get("files", {})) - set(FILES))
+    more = sorted(set(found.content.files) - set(FILES))
     faults += [f"{place / name}: no file of a tokenizer that the study makes" for name in more]
     for name, asked in zip(FILES[1:], settings(PADDING in ids), strict=True):
         try:
@@ -51,16 +52,15 @@ def own(study: Study, folder: Folder) -> list[str]:
     return faults
 
 
-def copies(folder: Folder, model: Found) -> list[str]:
+def copies(folder: Folder, model: Found[Manifest[ModelFacts]]) -> list[str]:
     """Sentences on tokenizer files of a model that are not the study's."""
-    found = folder.manifests.get(TOKENIZER)
+    found = folder.at(paths.TOKENIZER, TokenizerFacts)
     if found is None:
         return []
-    held, wanted = model.content.get("files", {}), found.content.get("files", {})
     return [
         f"{model.folder}/{name}: not that of {found.folder}"
         for name in FILES
-        if name in wanted and held.get(name, {}).get("sha256") != wanted[name]["sha256"]
+        if name in found.content.files and model.content.sha256(name) != found.content.sha256(name)
     ]
 
 

@@ -13,6 +13,7 @@ from scripts.audit.verdict import Check, judged
 from scripts.common.errors import UserError
 from scripts.common.untrusted import reading
 from scripts.study import paths
+from scripts.study.manifests import OrderFacts
 from scripts.study.runs import Run
 from scripts.study.study import Study
 
@@ -31,11 +32,10 @@ def check_updates(study: Study, folder: Folder, histories: dict[str, History], u
             found = folder.checkpoint(name, step)
             if found is not None:
                 batch = run.training.batch_size
-                asked = {"places": [before * batch, step * batch], **history.facts(before, step)}
+                asked = {"places": (before * batch, step * batch), **vars(history.updates(before, step))}
                 for key, value in asked.items():
-                    if found.facts.get(key) != value:
-                        told = f"{found.facts.get(key)}, by metrics.jsonl it is {value}"
-                        faults.append(f"{found.path}: {key} is {told}")
+                    if (told := getattr(found.content.facts, key)) != value:
+                        faults.append(f"{found.path}: {key} is {told}, by metrics.jsonl it is {value}")
             before = step
     what = "No update is missing, and every checkpoint tells of the updates that metrics.jsonl holds"
     return judged("updates", what, faults, f"{count:,} updates of {len(histories)} runs")
@@ -45,9 +45,9 @@ def check_orders(study: Study, folder: Folder, histories: dict[str, History]) ->
     """One order for all runs of a corpus and data seed, other orders for other data seeds."""
     faults = []
     digests = {
-        place: found.facts.get("digest")
+        place: found.content.facts.digest
         for place in {(run.corpus, run.data_seed) for run in study.trained.values()}
-        if (found := folder.manifests.get(f"{paths.order(*place)}/manifest.json"))
+        if (found := folder.at(paths.order(*place), OrderFacts))
     }
     for (one, first), (two, second) in combinations(sorted(digests.items()), 2):
         if one[0] == two[0] and first == second:

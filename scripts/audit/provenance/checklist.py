@@ -16,6 +16,7 @@ from scripts.audit.verdict import plain, read_part
 from scripts.common import manifest
 from scripts.common.untrusted import read_text, reading
 from scripts.study import paths
+from scripts.study.manifests import CorpusFacts
 from scripts.study.study import Study
 
 NOT_TOLD = "not told by the study's files; to be filled in"
@@ -92,10 +93,8 @@ def _sources(study: Study) -> list[str]:
 def _corpora(study: Study) -> list[str]:
     lines = []
     for name in corpora_read(study):
-        path = paths.corpus(name) / manifest.NAME
-        with reading(path):
-            told = manifest.read(path, "corpus")["facts"]
-            lines.append(f"{name}: {told['documents']:,} documents, {told['tokens']:,} tokens")
+        told = manifest.read(paths.corpus(name), CorpusFacts).facts
+        lines.append(f"{name}: {told.documents:,} documents, {told.tokens:,} tokens")
     return lines
 
 

@@ -46,8 +46,7 @@ def main() -> None:
     parser = Parser(
         description=f"{__doc__} They lie in {paths.PROVENANCE}/, the crate's {paths.CRATE} at the top of the study's "
         "folder."
-    )
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    ).takes("study")
     parser.add_argument(
         "--sign-with", type=Path, help=f"private key (PEM, NIST curve): sign the folder, {paths.SIGNATURE}"
     )

@@ -3,7 +3,6 @@ saw."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import altair as alt
@@ -51,8 +50,7 @@ def specification(data: pd.DataFrame, verdict: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser = Parser(description=__doc__).takes("study")
     parser.parse_args()
     with reading(paths.RECENCY):
         verdict = str(read_json(paths.RECENCY)["verdict"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import write_json, write_text
 from scripts.common.progress import progress
 from scripts.study import paths
+from scripts.study.manifests import CheckpointFacts
 from scripts.study.sampling import LEAST_CHECKPOINTS, recency_runs, recency_steps, windows
 from scripts.study.study import Study, load
 
@@ -46,7 +46,7 @@ def losses(study: Study, name: str, steps: list[int], places: np.ndarray) -> np.
     with progress(f"recency {name}", len(steps), "checkpoints") as tell, torch.no_grad():
         for number, step in enumerate(steps):
             folder = paths.checkpoint(name, step)
-            manifest.read(folder / manifest.NAME, "checkpoint")
+            manifest.read(folder, CheckpointFacts)
             layers = read_layers(folder, spec.size.layers)
             for layer, module in model.numbered().items():
                 module.load_state_dict(layers[layer], strict=True)
@@ -126,8 +126,7 @@ def gather(study: Study) -> dict[str, Any]:
 def main() -> None:
     parser = Parser(
         description=f"{__doc__} Writes {paths.recency('<run>')}, or {paths.RECENCY} and {paths.RECENCY_TABLE}."
-    )
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    ).takes("study")
     parser.add_argument("--run", help="name of a run (default: gather what was found for the runs drawn)")
     arguments = parser.parse_args()
     study = load(arguments.study)

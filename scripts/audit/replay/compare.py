@@ -11,6 +11,7 @@ from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_file
 from scripts.common.untrusted import read_json, reading
+from scripts.study.manifests import CheckpointFacts
 
 NOT_COMPARED = ("record.json",)  # facts of one execution
 VERSIONS = ("torch", "deepspeed", "numpy", "transformers", "lm-eval")  # what may move last digits
@@ -97,7 +98,7 @@ def _optimizer_distance(stored: Path, replayed: Path, layers: int) -> float | No
     from scripts.neox.optimizer import read_optimizer
 
     for folder in (stored, replayed):
-        if not manifest.read(folder / manifest.NAME, "checkpoint")["facts"]["optimizer_state"]:
+        if not manifest.read(folder, CheckpointFacts).facts.optimizer_state:
             return None
     here, there = (read_optimizer(folder, layers) for folder in (replayed, stored))
     counts = [

@@ -28,6 +28,7 @@ from scripts.data.placement import Mapped, Placement
 from scripts.data.sequences import Entry, Sequences, placed
 from scripts.data.tokenize import encode
 from scripts.study import paths
+from scripts.study.manifests import OrderFacts
 from scripts.study.sampling import Point, data_points
 from scripts.study.study import Study, load
 
@@ -53,12 +54,12 @@ class Found:
 def order_anew(study: Study, corpus: str, data_seed: int, tokens: Tokens) -> Placement:
     """The placement that the data seed gives, from the documents' sizes and nothing else that is stored."""
     folder = paths.order(corpus, data_seed)
-    facts = manifest.read(folder / manifest.NAME, "order")["facts"]
+    facts = manifest.read(folder, OrderFacts).facts
     length = study.order_settings(corpus, data_seed)["sequence_length"]
-    if facts["layout"] == "neox":
+    if facts.layout == "neox":
         sequences = study.order_sequences(corpus, data_seed)
         return Mapped(tokens, *build_maps(np.asarray(tokens.sizes), length, sequences, data_seed), length)
-    return placed(facts["layout"], tokens, folder, length, data_seed, facts["epochs"])
+    return placed(facts.layout, tokens, folder, length, data_seed, facts.epochs)
 
 
 def texts(study: Study, corpus: str, wanted: Iterable[Entry]) -> dict[str, str]:
@@ -204,8 +205,7 @@ def replay(study: Study, name: str = NAME) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = Parser(description=f"{__doc__} Writes {paths.replayed(NAME)}.")
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser = Parser(description=f"{__doc__} Writes {paths.replayed(NAME)}.").takes("study")
     arguments = parser.parse_args()
     study = load(arguments.study)
     os.environ["RAYON_NUM_THREADS"] = str(study.file.runtime.threads)  # read when tokenizers is first used

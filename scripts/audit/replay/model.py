@@ -19,6 +19,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import sha256_file, write_json
 from scripts.evaluate.names import refuse_python
 from scripts.study import paths
+from scripts.study.manifests import RunFacts
 from scripts.study.sampling import Point
 from scripts.study.stages import CONVERT, EVALUATE, OF_MODELS, Stage
 from scripts.study.study import Study, load
@@ -112,9 +113,7 @@ def replay(study: Study, point: Point) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = Parser(description=f"{__doc__} Writes {paths.replayed('<run>_<step>')}.")
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
-    parser.add_argument("--run", required=True, help="name of the run")
+    parser = Parser(description=f"{__doc__} Writes {paths.replayed('<run>_<step>')}.").takes("study", "run")
     parser.add_argument("--step", type=int, required=True, help="a saved step")
     parser.add_argument("--task-code", action="store_true", help=TASK_CODE)
     arguments = parser.parse_args()
@@ -122,6 +121,6 @@ def main() -> None:
     if not arguments.task_code:
         refuse_task_code(study)
     study.check_steps(arguments.run, [arguments.step])
-    manifest.read(paths.checkpoints(arguments.run) / manifest.NAME, "run")
+    manifest.read(paths.checkpoints(arguments.run), RunFacts)
     piece = replay(study, Point(arguments.run, arguments.step))
     print("\n".join(line for check in piece["checks"] for line in check["evidence"]))

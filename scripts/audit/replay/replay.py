@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 from scripts.audit.replay import cost, pieces
@@ -72,8 +71,7 @@ def main() -> None:
         description=f"{__doc__} Writes {paths.REPLAY}; a sample of your own is written beside it, as "
         f"{paths.REPLAY.stem}-seed<N>-segments<N>-models<N>.json, and is on the audit's page too. Exit code 1 if "
         "something is not what was made again. The workflow runs the same parts as jobs of their own."
-    )
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    ).takes("study")
     parser.add_argument("--segments", type=int, help="spans and models to draw (default: audit.replay of the study)")
     parser.add_argument("--seed", type=int, help="public seed they are drawn with (default: the study's)")
     parser.add_argument("--cost", action="store_true", help="only tell what would be trained, and how long it took")

@@ -22,6 +22,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import digest_of, sha256_file, write_json, write_text
 from scripts.common.untrusted import read_text, reading
 from scripts.study import paths
+from scripts.study.manifests import CheckpointFacts, ResumeFacts
 from scripts.study.sampling import Interval
 from scripts.study.study import Study
 from scripts.train.world import unlaunched
@@ -89,33 +90,33 @@ def close(work: Path) -> None:
 def split(interval: Interval) -> dict[str, Any]:
     """Number of processes and ZeRO stage of the first stored state that the interval touches; {} if it touches none."""
     for step in (interval.begin, interval.end):
-        path = paths.checkpoint(interval.run, step) / manifest.NAME
-        facts = manifest.read(path, "checkpoint")["facts"] if path.exists() else {}
-        if all(key in facts for key in HELD_BY):
-            return {key: facts[key] for key in HELD_BY}
+        folder = paths.checkpoint(interval.run, step)
+        told = vars(manifest.read(folder, CheckpointFacts).facts) if (folder / manifest.NAME).exists() else {}
+        if told.get("optimizer_state"):
+            return {key: told[key] for key in HELD_BY}
     return {}
 
 
 def _lay_state(work: Path, run: str, step: int) -> None:
     """Make a stored checkpoint the newest state a killed run would resume from, with the logs as they were then."""
     source, own = paths.checkpoint(run, step), work / paths.checkpoints(run)
-    stored = manifest.verify(source / manifest.NAME, "checkpoint")
+    stored = manifest.verify(source, CheckpointFacts)
+    processes, zero_stage = (getattr(stored.facts, key) for key in HELD_BY)
     lengths = {}
     for name in (paths.METRICS, paths.HELD_OUT_LOSSES):
         text = upto(paths.checkpoints(run) / name, step)
         write_text(own / name, text)
         lengths[name] = len(text.encode())
     state = own / paths.RESUME / source.name
-    for name in stored["files"]:
+    for name in stored.files:
         hard_link(source / name, state / name)
     manifest.write(
-        state / manifest.NAME,
-        kind="resume",
-        subject=stored["subject"],
-        settings=stored["settings"],
-        files=[state / name for name in stored["files"]],
-        facts={"lengths": lengths, **{key: stored["facts"][key] for key in HELD_BY}},
-        known={state / name: entry["sha256"] for name, entry in stored["files"].items()},
+        state,
+        ResumeFacts(lengths, processes, zero_stage),
+        subject=stored.subject,
+        settings=stored.settings,
+        files=[state / name for name in stored.files],
+        known={state / name: named.sha256 for name, named in stored.files.items()},
     )
     published = own / source.name
     published.mkdir()

@@ -19,6 +19,7 @@ from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain
 from scripts.study import paths
+from scripts.study.manifests import RunFacts
 from scripts.study.resources import placement
 from scripts.study.sampling import Interval, intervals
 from scripts.study.study import Study, load, parse
@@ -144,7 +145,7 @@ def replay(study: Study, interval: Interval) -> dict[str, Any]:
     """Replay an interval and write its verdict; the scratch folder is kept if something differs."""
     started, of = time.time(), looked_at(study, interval.run)
     print(said(study, [interval]), file=sys.stderr, flush=True)
-    manifest.read(paths.checkpoints(interval.run) / manifest.NAME, "run")
+    manifest.read(paths.checkpoints(interval.run), RunFacts)
     try:
         work = scratch.for_interval(study, interval)
     except UserError as error:
@@ -166,9 +167,7 @@ def replay(study: Study, interval: Interval) -> dict[str, Any]:
 def main() -> None:
     parser = Parser(
         description=f"{__doc__} Writes {paths.replayed('<run>_<begin>_<end>')}; exit code 0 whatever it says."
-    )
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
-    parser.add_argument("--run", required=True, help="name of the run")
+    ).takes("study", "run")
     parser.add_argument("--begin", type=int, required=True, help="step to start from, whose optimizer state is stored")
     parser.add_argument("--end", type=int, required=True, help="saved step to end at")
     arguments = parser.parse_args()

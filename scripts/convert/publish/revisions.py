@@ -14,7 +14,9 @@ from typing import Any
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.files import atomic, digest_of, read_json, sha256_file
+from scripts.common.manifest import Manifest
 from scripts.study import paths
+from scripts.study.manifests import ModelFacts
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
 MAIN = "main"
@@ -43,10 +45,9 @@ class Revision:
         return digest_of({name: file.sha256 for name, file in self.files.items()})[:40]
 
 
-def weights_of(content: Mapping[str, Any]) -> str:
+def weights_of(content: Manifest[ModelFacts]) -> str:
     """One digest of the weight files that a model's manifest names."""
-    hashes = {name: held["sha256"] for name, held in content["files"].items() if name.endswith(WEIGHT_SUFFIXES)}
-    return digest_of(sorted(hashes.values()))
+    return digest_of(sorted(held.sha256 for name, held in content.files.items() if name.endswith(WEIGHT_SUFFIXES)))
 
 
 def revisions(run: str, steps: list[int], card: Path) -> list[Revision]:
@@ -60,7 +61,7 @@ def revisions(run: str, steps: list[int], card: Path) -> list[Revision]:
         raise UserError(
             f"{card / 'README.md'}: no such model card\n  write:   snakemake --profile profiles/local cards"
         )
-    contents = {step: manifest.read(paths.model(run, step) / manifest.NAME, "model") for step in steps}
+    contents = {step: manifest.read(paths.model(run, step), ModelFacts) for step in steps}
     problems = []
     for step in steps:
         changed = changed_files(run, step, contents)
@@ -73,8 +74,8 @@ def revisions(run: str, steps: list[int], card: Path) -> list[Revision]:
     return [Revision(f"step{step}", step, files[step]) for step in steps]
 
 
-def _files(folder: Path, content: Mapping[str, Any]) -> dict[str, File]:
-    named = {name: File(folder / name, held["sha256"], held["bytes"]) for name, held in content["files"].items()}
+def _files(folder: Path, content: Manifest[ModelFacts]) -> dict[str, File]:
+    named = {name: File(folder / name, held.sha256, held.bytes) for name, held in content.files.items()}
     return {**named, manifest.NAME: _file(folder / manifest.NAME)}
 
 
@@ -82,9 +83,9 @@ def _file(path: Path) -> File:
     return File(path, sha256_file(path), path.stat().st_size)
 
 
-def reasons(contents: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
+def reasons(contents: Mapping[int, Manifest[ModelFacts]]) -> dict[int, str]:
     """Steps whose manifest says why their weights may equal those of the saved step before."""
-    return {step: why for step, content in contents.items() if (why := content["facts"].get("unchanged"))}
+    return {step: why for step, content in contents.items() if (why := content.facts.unchanged)}
 
 
 def duplicates(weights: Mapping[int, str], allowed: Mapping[int, str], run: str) -> list[str]:
@@ -105,14 +106,13 @@ def _joined(one: int, other: int, steps: list[int], excused: set[tuple[int, int]
     return all(pair in excused for pair in pairwise(between))
 
 
-def misplaced(run: str, step: int, contents: Mapping[int, Mapping[str, Any]]) -> list[str]:
+def misplaced(run: str, step: int, contents: Mapping[int, Manifest[ModelFacts]]) -> list[str]:
     """Sentences on a manifest that is another step's, or was made from another checkpoint."""
     folder, content = paths.model(run, step), contents[step]
     found = []
-    if content["subject"] != {"run": run, "step": step}:
-        subject = content["subject"]
+    if (subject := content.subject) != {"run": run, "step": step}:
         found.append(f"{folder}: holds step {subject.get('step')} of {subject.get('run')}, not step {step} of {run}")
-    for parent, sha256 in content["parents"].items():
+    for parent, sha256 in content.parents.items():
         if not paths.below(parent, paths.CHECKPOINTS):
             continue
         wanted = f"{paths.checkpoint(run, step)}/{manifest.NAME}"
@@ -123,22 +123,18 @@ def misplaced(run: str, step: int, contents: Mapping[int, Mapping[str, Any]]) ->
     return found
 
 
-def changed_files(run: str, step: int, contents: Mapping[int, Mapping[str, Any]]) -> list[str]:
+def changed_files(run: str, step: int, contents: Mapping[int, Manifest[ModelFacts]]) -> list[str]:
     """Sentences on files that are missing or not what the manifest says, and which other step's they are."""
     folder, found = paths.model(run, step), []
-    for name, held in contents[step]["files"].items():
+    for name, held in contents[step].files.items():
         path = folder / name
         if not path.is_file():
             found.append(f"{path}: the file is missing")
-        elif (sha256 := sha256_file(path)) != held["sha256"]:
-            whose = [other for other, content in contents.items() if _holds(content, name, sha256)]
+        elif (sha256 := sha256_file(path)) != held.sha256:
+            whose = [other for other, content in contents.items() if content.sha256(name) == sha256]
             what = f"it is that of step {whose[0]}" if whose else "it was changed or damaged"
             found.append(f"{path}: is not the file of step {step}; {what}")
     return found
-
-
-def _holds(content: Mapping[str, Any], name: str, sha256: str) -> bool:
-    return bool(content["files"].get(name, {}).get("sha256") == sha256)
 
 
 def unlike_native(run: str, step: int) -> list[str]:

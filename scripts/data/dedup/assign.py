@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from scripts.data.feistel import splitmix64
+from scripts.study.manifests import Removal
 
 HELD_OUT_SALT = np.uint64(0x8BB84B93962EACC9)  # any constant: makes the choice another than the ids' own order
 SINGLE = -1
@@ -89,24 +90,26 @@ def shuffled(ids: np.ndarray) -> np.ndarray:
     return splitmix64(ids ^ HELD_OUT_SALT)
 
 
-def removal_facts(documents: Documents, clusters: Clusters) -> dict[str, dict[str, Any]]:
-    """Per component: documents and characters before and after keeping each cluster's first, and the share removed."""
-    facts: dict[str, dict[str, Any]] = {}
+def removals(documents: Documents, clusters: Clusters, too_short: Mapping[str, int]) -> dict[str, Removal]:
+    """What keeping each cluster's first document removes, by component; `too_short`: documents that are compared for
+    equality only."""
+    found = {}
     for number, name in enumerate(documents.names):
         mine = documents.component == number
         before = int(documents.characters[mine].sum())
         after = int(documents.characters[mine & clusters.first].sum())
-        facts[name] = {
-            "documents": int(mine.sum()),
-            "clusters": int((mine & clusters.first).sum()),
-            "clusters_of_several": int((mine & clusters.first & (clusters.size > 1)).sum()),
-            "removed_documents": int((mine & ~clusters.first & ~clusters.held_out).sum()),
-            "held_out_documents": int((mine & clusters.held_out).sum()),
-            "characters": before,
-            "characters_kept": after,
-            "removed_fraction": round(1 - after / before, 4) if before else 0.0,
-        }
-    return facts
+        found[name] = Removal(
+            documents=int(mine.sum()),
+            too_short_documents=too_short.get(name, 0),
+            clusters=int((mine & clusters.first).sum()),
+            clusters_of_several=int((mine & clusters.first & (clusters.size > 1)).sum()),
+            removed_documents=int((mine & ~clusters.first & ~clusters.held_out).sum()),
+            held_out_documents=int((mine & clusters.held_out).sum()),
+            characters=before,
+            characters_kept=after,
+            removed_fraction=round(1 - after / before, 4) if before else 0.0,
+        )
+    return found
 
 
 def chosen(keys: np.ndarray, eligible: np.ndarray) -> np.ndarray:

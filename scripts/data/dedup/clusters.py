@@ -16,13 +16,14 @@ from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.common.files import write_json
-from scripts.data.dedup.assign import SINGLE, Clusters, Documents, assign, removal_facts, shuffled
+from scripts.data.dedup.assign import SINGLE, Clusters, Documents, assign, removals, shuffled
 from scripts.data.dedup.minhash import Hashing, read_clusters, similarity
 from scripts.data.dedup.signatures import blocks_of, documents_in
 from scripts.data.documents import TABLE
 from scripts.data.store import NAME, Document, read_documents
 from scripts.data.tables import TableWriter, ids_to_numbers, numbers_to_ids
 from scripts.study import fingerprints, paths
+from scripts.study.manifests import ClustersFacts, PairsFacts
 from scripts.study.study import Study, load
 from scripts.study.texts import Block
 
@@ -76,8 +77,8 @@ def near_duplicates(study: Study, blocks: Sequence[Block]) -> list[np.ndarray]:
     """By block: the number of each document's cluster of near-duplicates, or SINGLE."""
     groups = [paths.pairs(group) for group in range(study.part_count)]
     for group in groups:
-        manifest.verify(group / manifest.NAME, "pairs")
-    fingerprints.require(study, *(group / manifest.NAME for group in groups))
+        manifest.verify(group, PairsFacts)
+    fingerprints.require(study, *groups)
     found = read_clusters(groups, Hashing.of(study.file.data.deduplication))
     counts = {block: documents_in(block) for block in blocks}
     by_block: dict[Block, np.ndarray] = {}
@@ -90,15 +91,6 @@ def near_duplicates(study: Study, blocks: Sequence[Block]) -> list[np.ndarray]:
         ends = np.cumsum([counts[block] for block in mine])
         by_block |= dict(zip(mine, np.split(numbers, ends[:-1]), strict=True))
     return [by_block[block] for block in blocks]
-
-
-def too_short() -> dict[str, int]:
-    """How many documents of each component have too few words to be compared; every group of pairs knows of all."""
-    path = paths.pairs(0) / manifest.NAME
-    counts: dict[str, int] | None = manifest.read(path, "pairs")["facts"].get("too_short")
-    if counts is None:
-        raise UserError(f"{path}: counts no texts too short to compare; delete its folder to have it made again")
-    return counts
 
 
 def write_block(block: Block, clusters: Clusters, place: slice) -> Path:
@@ -133,8 +125,8 @@ def first_of(block: Block) -> np.ndarray:
 
 def read(study: Study) -> None:
     """Refuse clusters that are not there or were made with other settings."""
-    manifest.read(paths.CLUSTERS / manifest.NAME, "clusters")
-    fingerprints.require(study, paths.CLUSTERS / manifest.NAME)
+    manifest.read(paths.CLUSTERS, ClustersFacts)
+    fingerprints.require(study, paths.CLUSTERS)
 
 
 def _check_rest(documents: Documents, clusters: Clusters) -> None:
@@ -209,8 +201,7 @@ def main() -> None:
     parser = Parser(
         description="Join the pairs of near-duplicates to clusters, over all components, and hold out a fraction of "
         "the clusters, so that held-out text has no near-duplicate in any corpus."
-    )
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    ).takes("study")
     arguments = parser.parse_args()
     started = time.time()
     study = load(arguments.study)
@@ -224,27 +215,20 @@ def main() -> None:
         files.append(write_block(block, clusters, slice(begin, end)))
         begin = end
     write_json(paths.CLUSTERS / EXAMPLES, examples(study, blocks, documents, clusters))
-    hashing, components = Hashing.of(study.file.data.deduplication), removal_facts(documents, clusters)
-    short = too_short()
-    for name, counts in components.items():
-        counts["too_short_documents"] = short.get(name, 0)
-    before, after = (sum(c[key] for c in components.values()) for key in ("characters", "characters_kept"))
-    facts = {
-        "bands": hashing.bands,
-        "rows_a_band": hashing.rows,
-        "components": components,
-        "removed_fraction": round(1 - after / before, 4) if before else 0.0,
-    }
+    hashing = Hashing.of(study.file.data.deduplication)
+    too_short = manifest.read(paths.pairs(0), PairsFacts).facts.too_short  # every group of pairs knows of all
+    components = removals(documents, clusters, too_short)
+    before = sum(removal.characters for removal in components.values())
+    after = sum(removal.characters_kept for removal in components.values())
+    share = round(1 - after / before, 4) if before else 0.0
     manifest.write(
-        paths.CLUSTERS / manifest.NAME,
-        kind="clusters",
+        paths.CLUSTERS,
+        ClustersFacts(hashing.bands, hashing.rows, components, share),
         subject={"stage": "clusters"},
         settings=study.cluster_settings(),
         files=[*files, paths.CLUSTERS / EXAMPLES],
-        parents=[block.folder / manifest.NAME for block in blocks],
-        facts=facts,
+        parents=[block.folder for block in blocks],
         started=started,
     )
     found = int(clusters.first.sum())
-    removed = f"{facts['removed_fraction']:.1%} of the characters removed"
-    print(f"{paths.CLUSTERS}: {begin} documents in {found} clusters, {removed}")
+    print(f"{paths.CLUSTERS}: {begin} documents in {found} clusters, {share:.1%} of the characters removed")

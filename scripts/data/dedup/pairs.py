@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from pathlib import Path
 
 from scripts.common import manifest
 from scripts.common.command import Parser
@@ -14,6 +13,7 @@ from scripts.common.folders import made
 from scripts.data.dedup import signatures
 from scripts.data.dedup.minhash import Hashing, write_pairs
 from scripts.study import fingerprints, paths
+from scripts.study.manifests import PairsFacts
 from scripts.study.study import load
 
 
@@ -21,8 +21,7 @@ def main() -> None:
     parser = Parser(
         description="Find the pairs of documents whose signatures agree in one of a group of bands. "
         "There are as many groups as runtime.data_parts; group g has every so many-th band from g on."
-    )
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    ).takes("study")
     parser.add_argument("--group", type=int, default=0, help="which group of bands (default: 0)")
     arguments = parser.parse_args()
     started = time.time()
@@ -30,7 +29,7 @@ def main() -> None:
     groups, hashing = study.part_count, Hashing.of(study.file.data.deduplication)
     if not 0 <= arguments.group < groups:
         raise UserError(f"--group: there are groups 0 to {groups - 1}")
-    fingerprints.require(study, *(block.folder / manifest.NAME for block in study.blocks()))
+    fingerprints.require(study, *(block.folder for block in study.blocks()))
     parts = [paths.signatures(part) for part in range(groups)]
     too_short = Counter[str]()
     for part in parts:
@@ -43,13 +42,12 @@ def main() -> None:
     with made(folder) as draft:
         write_pairs(parts, draft, bands, hashing)
         manifest.write(
-            draft / manifest.NAME,
-            kind="pairs",
+            draft,
+            PairsFacts(list(bands), dict(sorted(too_short.items()))),
             subject={"group": arguments.group},
             settings=study.hashing_settings(),
             files=sorted(draft.glob("*.dups")),
-            parents=[block.folder / manifest.NAME for block in study.blocks()],
-            facts={"bands": list(bands), "too_short": dict(sorted(too_short.items()))},
+            parents=[block.folder for block in study.blocks()],
             started=started,
         )
     print(f"{folder}: pairs of bands {', '.join(map(str, bands)) or 'none'}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,6 +18,7 @@ from scripts.data.dedup.minhash import Hashing, write_signatures
 from scripts.data.documents import TABLE
 from scripts.data.store import NAME, read_documents
 from scripts.study import fingerprints, paths
+from scripts.study.manifests import DocumentsFacts
 from scripts.study.study import Study, load
 from scripts.study.texts import Block
 
@@ -34,12 +34,11 @@ def blocks_of(study: Study, part: int) -> list[Block]:
 
 def documents_in(block: Block) -> int:
     """Documents a block's manifest counts; raises UserError if the block is not as it says."""
-    path = block.folder / manifest.NAME
-    content = manifest.verify(path, "documents", hash_below=HASHED_BELOW)
-    if (parts := content["subject"].get("parts")) != block.parts:
+    content = manifest.verify(block.folder, DocumentsFacts, hash_below=HASHED_BELOW)
+    if (parts := content.subject.get("parts")) != block.parts:
+        path = block.folder / manifest.NAME
         raise UserError(f"{path}: one of {parts} parts, the study asks for {block.parts}; make the documents again")
-    count: int = content["facts"]["documents"]
-    return count
+    return content.facts.documents
 
 
 def texts(blocks: list[Block]) -> Iterator[str]:
@@ -61,15 +60,14 @@ def too_short(blocks: list[Block], compared: np.ndarray) -> dict[str, int]:
 
 
 def main() -> None:
-    parser = Parser(description="Compute the MinHash signatures of one part of all documents.")
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser = Parser(description="Compute the MinHash signatures of one part of all documents.").takes("study")
     parser.add_argument("--part", type=int, default=0, help="which of runtime.data_parts (default: 0)")
     arguments = parser.parse_args()
     study = load(arguments.study)
     blocks = blocks_of(study, arguments.part)
     if not blocks:
         raise UserError(f"--part: no component has a part {arguments.part}; runtime.data_parts says how many there are")
-    fingerprints.require(study, *(block.folder / manifest.NAME for block in blocks))
+    fingerprints.require(study, *(block.folder for block in blocks))
     folder = paths.signatures(arguments.part)
     with made(folder) as draft:  # datatrove sorts its files at the end, so a half-done part is done again
         compared = write_signatures(texts(blocks), draft, arguments.part, Hashing.of(study.file.data.deduplication))

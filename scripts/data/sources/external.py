@@ -21,6 +21,7 @@ from scripts.data.megatron.shards import Sharded, check, in_order, unsharded, wi
 from scripts.study import fingerprints, paths
 from scripts.study.catalogue import padded_vocabulary
 from scripts.study.config.data import External
+from scripts.study.manifests import CorpusFacts, ExternalFacts, TextSize, TokenFile
 from scripts.study.study import Study, load
 
 
@@ -125,27 +126,26 @@ def find(corpus: str, published: External) -> list[Piece]:
 
 def external_files(study: Study, corpus: str) -> Sharded:
     """The files that this command found, by its manifest; raises UserError if it is of other settings."""
-    path = paths.external(corpus) / manifest.NAME
-    content = manifest.read(path, "external")
-    fingerprints.require(study, path)
-    folder, facts = Path(content["facts"]["folder"]), content["facts"]
-    pieces = [Piece(folder / known["name"], known["sha256"], known["bytes"]) for known in facts["shards"]]
-    index = Piece(folder / facts["index"]["name"], facts["index"]["sha256"], facts["index"]["bytes"])
-    return Sharded(pieces, index, chosen(study, corpus).sha256)
+    facts = manifest.read(paths.external(corpus), ExternalFacts).facts
+    fingerprints.require(study, paths.external(corpus))
+    *shards, index = (
+        Piece(Path(facts.folder) / file.name, file.sha256, file.bytes) for file in (*facts.shards, facts.index)
+    )
+    return Sharded(shards, index, chosen(study, corpus).sha256)
 
 
-def corpus_facts(corpus: str, tokens: Tokens, seen: Joined) -> dict[str, Any]:
+def corpus_facts(corpus: str, tokens: Tokens, seen: Joined) -> CorpusFacts:
     """What the corpus's manifest says of it; a document is a sequence, as GPT-NeoX takes it."""
     blocks = (tokens.sizes[begin : begin + BLOCK] for begin in range(0, len(tokens), BLOCK))
-    return {
-        "documents": len(tokens),
-        "tokens": len(tokens.flat),
-        "documents_without_tokens": sum(len(block) - int(np.count_nonzero(block)) for block in blocks),
-        "components": {corpus: {"documents": len(tokens), "tokens": len(tokens.flat)}},
-        "largest_token": seen.largest_token,
-        "end_of_document_tokens": seen.zeros,
-        "rows_of": fixed_length(tokens),
-    }
+    return CorpusFacts(
+        documents=len(tokens),
+        tokens=len(tokens.flat),
+        documents_without_tokens=sum(len(block) - int(np.count_nonzero(block)) for block in blocks),
+        end_of_document_tokens=seen.zeros,
+        largest_token=seen.largest_token,
+        components={corpus: TextSize(len(tokens), len(tokens.flat))},
+        rows_of=fixed_length(tokens),
+    )
 
 
 def from_external(study: Study, corpus: str) -> None:
@@ -159,13 +159,12 @@ def from_external(study: Study, corpus: str) -> None:
         draft = placed.draft / prefix.name
         known = {bin_path(draft): placed.joined.sha256, idx_path(draft): placed.index_sha256}
         manifest.write(
-            placed.draft / manifest.NAME,
-            kind="corpus",
+            placed.draft,
+            corpus_facts(corpus, placed.tokens, placed.joined),
             subject={"corpus": corpus},
             settings=study.corpus_settings(corpus),
-            files=list(known),
-            parents=[paths.external(corpus) / manifest.NAME],
-            facts=corpus_facts(corpus, placed.tokens, placed.joined),
+            files=known,
+            parents=[paths.external(corpus)],
             started=started,
             known=known,
         )
@@ -177,8 +176,7 @@ def main() -> None:
     parser = Parser(
         description="Find the published token files of a corpus: on disk, or downloaded from the hub into "
         "data/external/<corpus>/ (what is there of an earlier try is kept). `join` checks their hashes."
-    )
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    ).takes("study")
     parser.add_argument("--corpus", required=True, help="name of a published corpus of the study")
     arguments = parser.parse_args()
     started = time.time()
@@ -187,17 +185,14 @@ def main() -> None:
     pieces = find(corpus, published)
     check(Sharded(pieces[:-1], pieces[-1], published.sha256))  # else a shard cut short would be recorded as it is
     folder = Path(published.folder) if published.folder else paths.external(corpus)
-    described = [
-        {"name": piece.path.relative_to(folder).as_posix(), "bytes": piece.bytes, "sha256": piece.sha256}
-        for piece in pieces
-    ]
-    manifest.write(
-        paths.external(corpus) / manifest.NAME,
-        kind="external",
+    *shards, index = (
+        TokenFile(piece.path.relative_to(folder).as_posix(), piece.bytes, piece.sha256) for piece in pieces
+    )
+    manifest.write(  # nothing is hashed here: the join reads every byte anyway, and the corpus's manifest names it
+        paths.external(corpus),
+        ExternalFacts(folder.as_posix(), shards, index),
         subject={"corpus": corpus},
         settings=study.corpus_settings(corpus),
-        files=[],  # nothing is hashed here: the join reads every byte anyway, and the corpus's manifest names it
-        facts={"folder": folder.as_posix(), "shards": described[:-1], "index": described[-1]},
         started=started,
     )
     print(f"{folder}: {len(pieces) - 1} shards, {sum(piece.bytes or 0 for piece in pieces)} bytes")

@@ -16,6 +16,7 @@ from scripts.common.files import atomic, sha256_file
 from scripts.common.progress import progress
 from scripts.study import paths
 from scripts.study.config.data import Archive, Component
+from scripts.study.manifests import RawFile, SourceFacts
 from scripts.study.study import Study, load
 from scripts.study.texts import files_of
 
@@ -125,40 +126,36 @@ def _endpoint() -> dict[str, str]:
     return {"endpoint": url} if url else {}
 
 
-def file_facts(name: str, component: Component) -> dict[str, Any]:
+def file_facts(name: str, component: Component) -> dict[str, RawFile]:
     """Size, and below 1 GB the sha256, of each file by path; raises UserError as `files_of` does."""
     return {path.as_posix(): _known(path) for path in files_of(name, component)}
 
 
-def _known(path: Path) -> dict[str, Any]:
+def _known(path: Path) -> RawFile:
     size = path.stat().st_size
-    return {"bytes": size} | ({"sha256": sha256_file(path)} if size < HASHED_BELOW else {})
+    return RawFile(size, sha256_file(path) if size < HASHED_BELOW else None)
 
 
 def main() -> None:
     parser = Parser(
         description="Fetch one component's archive from the package index pip is set to use, into data/sources/, "
         "and check its sha256. A file already there is kept. For `files` components it checks the files on disk."
-    )
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    ).takes("study")
     parser.add_argument("--component", required=True, help="name of a component of the study")
     arguments = parser.parse_args()
     started = time.time()
     study = load(arguments.study)
     component = chosen(study, arguments.component)
-    if component.archive:
-        files, facts = [fetch(arguments.component, component.archive)], {}
-    else:
-        files, facts = [], {"files": file_facts(arguments.component, component)}
+    archive = [fetch(arguments.component, component.archive)] if component.archive else []
+    facts = SourceFacts({} if component.archive else file_facts(arguments.component, component))
     folder = paths.source(arguments.component)
     manifest.write(
-        folder / manifest.NAME,
-        kind="source",
+        folder,
+        facts,
         subject={"component": arguments.component},
         settings=study.component_settings(arguments.component),
-        files=files,
-        facts=facts,
+        files=archive,
         started=started,
     )
-    what = files[0].name if files else f"{len(facts['files'])} files on disk"
+    what = archive[0].name if archive else f"{len(facts.files)} files on disk"
     print(f"{folder}: {what}")

@@ -15,6 +15,7 @@ from scripts.common.errors import UserError, near
 from scripts.common.files import atomic
 from scripts.data.megatron.index_maps import epochs_needed, sequences_to_build
 from scripts.data.sequences import MAPS
+from scripts.study.manifests import OrderFacts
 
 BLOCK = 1 << 22  # entries compared at a time
 
@@ -31,16 +32,15 @@ def cache_names(prefix: str, settings: dict[str, Any], sequences: int) -> dict[s
 def read_settings(order: Path, sequences: int) -> dict[str, Any]:
     """Settings of an order folder's manifest; raises UserError if its index maps are not those for so many
     sequences."""
-    content = manifest.read(order / manifest.NAME, "order")
-    facts, settings = content["facts"], dict(content["settings"])
-    if (layout := facts.get("layout")) != "neox":
-        raise UserError(f"{order}: the layout is {layout!r}, which has no index maps; only data.order: neox has")
-    epochs = epochs_needed(facts["tokens"], settings["sequence_length"], sequences_to_build(sequences))
-    if epochs != facts["epochs"]:
-        there = facts["epochs"]
+    content = manifest.read(order, OrderFacts)
+    facts, settings = content.facts, content.settings
+    if facts.layout != "neox":
+        raise UserError(f"{order}: the layout is {facts.layout!r}, which has no index maps; only data.order: neox has")
+    epochs = epochs_needed(facts.tokens, settings["sequence_length"], sequences_to_build(sequences))
+    if epochs != facts.epochs:
         raise UserError(
             f"--sequences: NeoX lays out {sequences} sequences in {epochs} epochs of {order.parent}, "
-            f"{order} holds {there}"
+            f"{order} holds {facts.epochs}"
         )
     return settings
 
@@ -105,7 +105,7 @@ def main() -> None:
     action.add_argument("--compare", type=Path, help="folder that holds published maps")
     arguments = parser.parse_args()
     if arguments.out:
-        manifest.verify(arguments.order / manifest.NAME, "order")  # a damaged map must not get NeoX's name
+        manifest.verify(arguments.order, OrderFacts)  # a damaged map must not get NeoX's name
         names = cache_names(arguments.prefix, read_settings(arguments.order, arguments.sequences), arguments.sequences)
         arguments.out.mkdir(parents=True, exist_ok=True)
         for name, cached in names.items():

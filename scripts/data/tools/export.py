@@ -24,6 +24,7 @@ from scripts.data.megatron.indexed import bin_path, idx_path, index_blocks
 from scripts.data.sequences import Sequences
 from scripts.data.tools.view.source import Source, add_arguments, source_of
 from scripts.study import paths
+from scripts.study.manifests import ExportFacts, OrderFacts
 
 NAME = "document"  # as the published files are called
 COMMIT_SECONDS = 10.0  # a killed export loses at most about as much
@@ -31,7 +32,7 @@ COMMIT_SECONDS = 10.0  # a killed export loses at most about as much
 
 @dataclass(frozen=True)
 class Job:
-    """Sequences [0, count) of an order, whose manifest's hash and blocks of sequence digests are known.
+    """Sequences [0, count) of the order in a folder.
 
     `digests` is uint8 [blocks, 32], the sha256 of every `block_sequences` of the order's `order_sequences`.
     """
@@ -51,7 +52,7 @@ class Job:
         return {
             "subject": self.subject,
             "settings": self.settings,
-            "parents": {self.order.as_posix(): sha256_file(self.order)},
+            "parents": manifest.hashes([self.order]),
         }
 
 
@@ -60,8 +61,7 @@ def job_of(source: Source, steps: int) -> Job:
     if not 1 <= steps <= source.steps:
         raise UserError(explain("--steps", steps, f"1 to {source.steps}, the steps of the study's runs"))
     folder = paths.order(source.corpus, str(source.data_seed))
-    content = manifest.read(folder / manifest.NAME, "order")
-    facts, digests = content["facts"], folder / "digests.npy"
+    content, digests = manifest.read(folder, OrderFacts), folder / "digests.npy"
     if not digests.is_file():
         raise UserError(f"{digests}: named by {folder / manifest.NAME} but missing; make the order again")
     count = steps * source.batch_size
@@ -69,11 +69,11 @@ def job_of(source: Source, steps: int) -> Job:
         sequences=source.sequences,
         count=count,
         subject={"corpus": source.corpus, "data_seed": source.data_seed, "steps": steps},
-        settings={**content["settings"], "sequences": count, "batch_size": source.batch_size},
-        order=folder / manifest.NAME,
+        settings={**content.settings, "sequence_count": count, "batch_size": source.batch_size},
+        order=folder,
         digests=np.load(digests, mmap_mode="r"),
-        block_sequences=facts["digest_block_sequences"],
-        order_sequences=facts["sequences"],
+        block_sequences=content.facts.digest_block_sequences,
+        order_sequences=content.facts.sequence_count,
     )
 
 
@@ -109,8 +109,8 @@ def checked_block(job: Job, start: int) -> np.ndarray:
     block = np.ascontiguousarray(job.sequences.sequences(start, stop))
     if hashlib.sha256(block.data).digest() != job.digests[start // job.block_sequences].tobytes():
         raise UserError(
-            f"{job.order}: sequences {start} to {stop - 1} no longer have the digest it names; the corpus or the order "
-            "beside it was damaged or replaced"
+            f"{job.order / manifest.NAME}: sequences {start} to {stop - 1} no longer have the digest it names; corpus "
+            "or order was damaged or replaced"
         )
     return block
 
@@ -133,8 +133,8 @@ def is_finished(folder: Path, identity: dict[str, Any]) -> bool:
         raise UserError(f"{folder}: exists and is no export; name a folder that doesn't exist yet")
     if not path.exists():
         return False
-    there = manifest.verify(path, "export", hash_below=0)
-    if lines := manifest.differing({key: there[key] for key in identity}, identity):
+    there = manifest.verify(folder, ExportFacts, hash_below=0)
+    if lines := manifest.differing({key: getattr(there, key) for key in identity}, identity):
         raise UserError(
             f"{folder}: holds a finished export of something else:\n  " + "\n  ".join(lines) + "\n"
             f"  name another folder, or drop it: rm -r {folder}"
@@ -159,13 +159,12 @@ def export(job: Job, folder: Path, started: float) -> None:
         sums[index] = sha256_file(index)
         hashes.write_hashes(draft / hashes.NAME, {path.name: digest for path, digest in sums.items()})
         manifest.write(
-            draft / manifest.NAME,
-            kind="export",
+            draft,
+            ExportFacts(job.count, width, job.count * width, str(dtype)),
             subject=job.subject,
             settings=job.settings,
             files=[data, index, draft / hashes.NAME],
             parents=[job.order],
-            facts={"sequences": job.count, "tokens": job.count * width, "sequence_tokens": width, "dtype": str(dtype)},
             started=started,
             known=sums,
         )

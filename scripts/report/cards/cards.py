@@ -7,7 +7,6 @@ puts it into every revision.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -23,6 +22,7 @@ from scripts.report.figures.figures import of_run
 from scripts.report.results import Results, records
 from scripts.report.theme import Figure
 from scripts.study import paths
+from scripts.study.manifests import CorpusFacts, ModelFacts
 from scripts.study.study import Study, load
 
 OLD_SUITE = ROOT / "studies/pythia-v0.yaml"
@@ -37,8 +37,8 @@ def card_of(
 ) -> Card:
     """Everything a run's card tells, from its tables, figures and manifests."""
     spec, last = study.run(name), study.steps(name)[-1]
-    model = manifest.read(paths.model(name, last) / manifest.NAME, "model")
-    corpus = paths.corpus(spec.corpus) / manifest.NAME
+    model = manifest.read(paths.model(name, last), ModelFacts).facts
+    corpus = paths.corpus(spec.corpus)
     family = [(other, study.run(other), _parameters(study, other)) for other in study.runs]
     final = rows_of(made.get("runs"), name)
     return Card(
@@ -51,12 +51,12 @@ def card_of(
         optimizer_steps=study.optimizer_steps(name),
         family=family,
         old_names=old_names,
-        corpus=manifest.read(corpus, "corpus")["facts"] if corpus.exists() else {},
+        corpus=manifest.read(corpus, CorpusFacts).facts if (corpus / manifest.NAME).exists() else None,
         final=final[0] if final else {},
         evals=rows_of(made.get("evals"), name, last_only=True),
         memorization=rows_of(made.get("memorization"), name, last_only=True),
-        logits=model["facts"].get("max_logit_difference"),
-        source=model["facts"].get("source", {}).get("repo") or model["facts"].get("source", {}).get("folder"),
+        logits=model.max_logit_difference,
+        source=(model.source.repo or model.source.folder) if model.source else None,
         figures={figure: made.title for figure, made in drawn.items()},
     )
 
@@ -94,8 +94,7 @@ def write(card: Card, drawn: Mapping[str, Figure]) -> None:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser = Parser(description=__doc__).takes("study")
     study = load(parser.parse_args().study)
     old_names: dict[str, str] = read_yaml(OLD_SUITE)["names"]
     made = {name: tables.read(name) for name in tables.names(study)}

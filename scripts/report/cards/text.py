@@ -9,6 +9,7 @@ from typing import Any
 from scripts.neox.architecture import DTYPES
 from scripts.study import paths
 from scripts.study.catalogue import ROTARY_SHARE
+from scripts.study.manifests import CorpusFacts
 from scripts.study.runs import Run
 
 Row = dict[str, Any]
@@ -27,7 +28,7 @@ class Card:
     optimizer_steps: list[int]
     family: list[tuple[str, Run, int]]  # every run of the study: its name, itself, its parameters
     old_names: dict[str, str]  # what the suite of 2022 called a size
-    corpus: Row = field(default_factory=dict)  # facts of the corpus's manifest
+    corpus: CorpusFacts | None = None  # of its manifest
     final: Row = field(default_factory=dict)  # the run's row of the table of runs
     evals: list[Row] = field(default_factory=list)  # of the last step that was scored
     memorization: list[Row] = field(default_factory=list)  # likewise
@@ -127,11 +128,11 @@ def training(card: Card) -> str:
         f"{number(run.updates * tokens_a_step(run))} tokens in all"
         + (f", {epochs:.2f} passes over the corpus." if (epochs := passes(card)) else "."),
         f"- Corpus `{run.corpus}`"
-        + (f": {card.corpus['documents']:,} documents, {card.corpus['tokens']:,} tokens." if card.corpus else "."),
+        + (f": {card.corpus.documents:,} documents, {card.corpus.tokens:,} tokens." if card.corpus else "."),
         *(
-            f"  - {name}: {held['documents']:,} documents, {held['tokens']:,} tokens"
-            for name, held in sorted(card.corpus.get("components", {}).items())
-            if held["tokens"]
+            f"  - {name}: {held.documents:,} documents, {held.tokens:,} tokens"
+            for name, held in sorted(card.corpus.components.items() if card.corpus else ())
+            if held.tokens
         ),
         f"- Learning rate: `{rate.schedule}`, peak {run.peak:g}, warm-up over {rate.warmup_fraction:.0%} of the steps, "
         f"floor at {rate.floor_fraction:.0%} of the peak.",
@@ -232,7 +233,7 @@ def tokens_a_step(run: Run) -> int:
 
 def passes(card: Card) -> float | None:
     """Passes over the corpus; None where its size is not known."""
-    tokens = card.corpus.get("tokens")
+    tokens = card.corpus.tokens if card.corpus else 0
     return card.run.sequences * card.run.training.sequence_length / tokens if tokens else None
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -184,8 +183,7 @@ def write_png(name: str, specification: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser = Parser(description=__doc__).takes("study")
     study = load_study(parser.parse_args().study)
     results = load(study)
     measured = pd.read_csv(paths.TIMINGS) if paths.TIMINGS.exists() else None

@@ -58,8 +58,7 @@ def summary(found: list[Finding]) -> Finding:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser = Parser(description=__doc__).takes("study")
     found = findings(load(load_study(parser.parse_args().study)))
     write_json(paths.FINDINGS, [finding.plain() for finding in found])
     for finding in found:

@@ -11,11 +11,12 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from scripts.analyze.sources import manifest_facts
+from scripts.common import manifest
 from scripts.common.files import read_json
 from scripts.data.dedup.minhash import UNSEPARATED
 from scripts.report.made import thousands
 from scripts.study import paths
+from scripts.study.manifests import ClustersFacts, CorpusFacts, OrderFacts
 from scripts.study.study import Study
 
 PAGE = Path(__file__).with_name("data.html")
@@ -26,12 +27,12 @@ def data_page(study: Study, corpora: Path, findings: list[dict[str, Any]]) -> st
     """The page's HTML; raises UserError that names a missing manifest."""
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     template = environment.from_string(PAGE.read_text(encoding="utf-8"))
-    held_out = manifest_facts(paths.HELD_OUT / "manifest.json", "corpus")
+    held_out = manifest.read(paths.HELD_OUT, CorpusFacts).facts
     text: str = template.render(
         style=Markup(STYLE.read_text(encoding="utf-8")),
         study=study.file.study,
         lead=(
-            f"{thousands(held_out['documents'])} held-out documents with {thousands(held_out['tokens'])} tokens stand "
+            f"{thousands(held_out.documents)} held-out documents with {thousands(held_out.tokens)} tokens stand "
             "in no corpus that was made here, nor does a near-duplicate of them."
         ),
         corpora=sorted(corpus_tables(corpora), key=lambda table: study.file.data.corpora[table[0]].deduplicated),
@@ -71,29 +72,29 @@ def order_sequences(study: Study) -> list[list[str]]:
         readers.setdefault((run.corpus, run.data_seed), []).append(run.name)
     rows = []
     for (corpus, seed), runs in readers.items():
-        facts = manifest_facts(paths.order(corpus, seed) / "manifest.json", "order")
+        facts = manifest.read(paths.order(corpus, seed), OrderFacts).facts
         counts = [
-            thousands(number) for number in (study.order_sequences(corpus, seed), facts["sequences"], facts["epochs"])
+            thousands(number) for number in (study.order_sequences(corpus, seed), facts.sequence_count, facts.epochs)
         ]
-        rows.append([corpus, str(seed), facts["layout"], *counts, facts["digest"][:16], ", ".join(runs)])
+        rows.append([corpus, str(seed), facts.layout, *counts, facts.digest[:16], ", ".join(runs)])
     return rows
 
 
 def in_words(study: Study) -> str:
     """How duplicates were found and how much they were."""
-    facts = manifest_facts(paths.CLUSTERS / "manifest.json", "clusters")
-    wanted, components = study.file.data.deduplication, facts["components"].values()
-    several = sum(counts["clusters_of_several"] for counts in components)
-    documents = sum(counts["documents"] for counts in components)
-    bands = f"{facts['bands']} bands of {facts['rows_a_band']} MinHash values"
-    short = sum(counts.get("too_short_documents", 0) for counts in components)
+    facts = manifest.read(paths.CLUSTERS, ClustersFacts).facts
+    wanted, components = study.file.data.deduplication, facts.components.values()
+    several = sum(removal.clusters_of_several for removal in components)
+    documents = sum(removal.documents for removal in components)
+    bands = f"{facts.bands} bands of {facts.rows_a_band} MinHash values"
+    short = sum(removal.too_short_documents for removal in components)
     few = f"fewer than {wanted.ngram} words"
     uncompared = f" {thousands(short)} of {few} were compared for equality only." if short else ""
     return (
         f"Two documents count as near-duplicates from a Jaccard index of about {wanted.threshold:g} of their sets of "
         f"{wanted.ngram} words on ({bands}; the border is soft); where words are not separated, a character counts "
         f"as one. {thousands(several)} clusters of several documents were found among {thousands(documents)}; "
-        f"keeping one of each takes away {facts['removed_fraction']:.1%} of the characters.{uncompared}"
+        f"keeping one of each takes away {facts.removed_fraction:.1%} of the characters.{uncompared}"
     )
 
 
@@ -101,10 +102,10 @@ def cluster_rows() -> list[list[str]]:
     """A row a component: what was clustered, held out and, keeping one document of each cluster, removed."""
     names = ["documents", "too_short_documents", "clusters", "clusters_of_several"]
     names += ["held_out_documents", "removed_documents"]
-    facts = manifest_facts(paths.CLUSTERS / "manifest.json", "clusters")["components"]
+    removals = manifest.read(paths.CLUSTERS, ClustersFacts).facts.components
     return [
-        [component, *(_number(str(counts.get(name, ""))) for name in names), f"{counts['removed_fraction']:.1%}"]
-        for component, counts in facts.items()
+        [component, *(thousands(getattr(removal, name)) for name in names), f"{removal.removed_fraction:.1%}"]
+        for component, removal in removals.items()
     ]
 
 

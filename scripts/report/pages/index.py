@@ -211,8 +211,7 @@ def _present(path: Path) -> Path:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="study file, or results/study.json")
+    parser = Parser(description=__doc__).takes("study")
     study = load(parser.parse_args().study)
     found = read_json(_present(paths.FINDINGS))
     pages = {

@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,11 @@ from scripts.audit.verdict import judged, plain
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import write_json
+from scripts.common.manifest import Manifest, NamedFile
 from scripts.evaluate.resampling import BOOTSTRAP, standard_error
 from scripts.memorize.pieces import Scores
 from scripts.study import paths
+from scripts.study.manifests import MANIFEST_KINDS, ModelFacts, Updates
 from scripts.study.study import Study, load
 
 # Leaves and roots of the certificate-transparency project's reference tests of RFC 6962 (merkletree test vectors)
@@ -153,11 +156,9 @@ def test_files_are_hashed_once_an_inode(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_file_that_cannot_be_read_has_no_hash_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    manifest = {
-        "kind": "model",
-        "files": {"a": {"sha256": "0" * 64, "bytes": 1}, "b": {"sha256": "0" * 64, "bytes": 1}},
-    }
-    folder = Folder(manifests={"models/r/step1/manifest.json": Found("models/r/step1/manifest.json", None, manifest)})
+    files = {name: NamedFile("0" * 64, 1) for name in ("a", "b")}
+    content = Manifest(1, "model", {}, True, {}, "", {}, files, ModelFacts())
+    folder = Folder(manifests={"models/r/step1/manifest.json": Found("models/r/step1/manifest.json", None, content)})
     Path("models/r/step1/a").mkdir(parents=True)  # opening it fails, as opening a file without permission does
     assert sha256_files(["models/r/step1/a"], 1) == {}
     assert check_files(folder, {}).evidence == (
@@ -166,23 +167,43 @@ def test_a_file_that_cannot_be_read_has_no_hash_and_is_told(tmp_path: Path, monk
     )
 
 
+KINDS = ", ".join(facts.kind for facts in MANIFEST_KINDS)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ([], "no mapping"),
-        ({"files": []}, "files is no mapping"),
-        ({"parents": None}, "parents is no mapping"),
-        ({"files": {"../../x": {"sha256": "", "bytes": 1}}}, "the file '../../x' lies outside its folder"),
-        ({"files": {"/etc/passwd": {"sha256": "", "bytes": 1}}}, "the file '/etc/passwd' lies outside its folder"),
-        ({"files": {"a": "0"}}, "of the file 'a' it tells no sha256 and bytes"),
-        ({"files": {"a": {"sha256": "0", "bytes": "1"}}}, "of the file 'a' it tells no sha256 and bytes"),
+        ({"files": []}, "files: [] is not allowed; input should be an object"),
+        ({"parents": None}, "parents: None is not allowed; input should be an object"),
+        ({"parents": {"a": None}}, "parents.a: None is not allowed; input should be a valid string"),
+        ({"files": {"../../x": {"sha256": "", "bytes": 1}}}, "files: '../../x' lies outside its folder"),
+        ({"files": {"/etc/passwd": {"sha256": "", "bytes": 1}}}, "files: '/etc/passwd' lies outside its folder"),
+        ({"files": {"a": "0"}}, "files.a: '0' is not allowed; input should be an object"),
+        (
+            {"files": {"a": {"sha256": "0", "bytes": "1"}}},
+            "files.a.bytes: '1' is not allowed; input should be a valid integer",
+        ),
+        (
+            {"files": {"\x1b": {"sha256": 7, "bytes": 1}}},
+            r"files.\x1b.sha256: 7 is not allowed; input should be a valid string",
+        ),
+        (
+            {"kind": "modle"},
+            f"kind: 'modle' is not allowed; allowed: {KINDS}",
+        ),
+        (
+            {"facts": {**vars(ModelFacts()), "sequences": 1}},
+            "facts.rows: there is no such key",
+        ),
     ],
 )
 def test_malformed_manifests_are_told_and_end_no_audit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: object, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_json(Path("models/r/step1/manifest.json"), content)
+    whole = asdict(Manifest(1, "model", {"run": "r", "step": 1}, True, {}, "", {}, {}, ModelFacts()))
+    write_json(Path("models/r/step1/manifest.json"), {**whole, **content} if isinstance(content, dict) else content)
     write_json(Path("results/evals/r/s/step1.json"), {"results": {"task": None}, "n": {}})
     Path("models/r/step2").mkdir()
     os.mkfifo("models/r/step2/manifest.json")  # reading it would wait for ever
@@ -388,13 +409,13 @@ def test_a_damaged_part_does_not_pass_for_a_sound_one(tmp_path: Path) -> None:
 
 def test_facts_between_steps_are_the_trainers() -> None:
     own = history("abc", [0.0, 0.2, 0.1], "101")
-    assert own.facts(1, 3) == {
-        "sequences": hashlib.sha256(b"bc").hexdigest(),
-        "updates_applied": 1,
-        "updates_skipped": 1,
-        "learning_rates": [0.1, 0.2],
-    }
-    assert own.facts(0, 0)["learning_rates"] is None
+    assert own.updates(1, 3) == Updates(
+        samples_digest=hashlib.sha256(b"bc").hexdigest(),
+        updates_applied=1,
+        updates_skipped=1,
+        learning_rates=(0.1, 0.2),
+    )
+    assert own.updates(0, 0).learning_rates is None
     assert np.array_equal(own.step[own.between(1, 2)], [2])
 
 
@@ -435,7 +456,7 @@ def test_a_groups_score_is_a_mean_of_its_tasks() -> None:
     }
 
     def told(**changed: Any) -> list[str]:
-        found = Found("results/evals/pythia-tiny/zero-shot/step8.json", None, {**content, **changed})
+        found: Found[Any] = Found("results/evals/pythia-tiny/zero-shot/step8.json", None, {**content, **changed})
         return [line.partition(": ")[2] for line in unlike_set(study, found, {}, {})]
 
     assert told() == []

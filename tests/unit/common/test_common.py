@@ -9,7 +9,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,25 +22,47 @@ from scripts.common.errors import UserError
 from scripts.common.files import atomic, canonical, digest_of, read_json, write_json
 
 
+@dataclass(frozen=True)
+class Part:
+    share: float
+    name: str | None
+
+
+@dataclass(frozen=True)
+class ThingFacts(manifest.ManifestFacts, kind="thing"):
+    row_count: int
+    between: tuple[int, int]
+    parts: dict[str, Part]
+
+
+@dataclass(frozen=True)
+class OtherFacts(manifest.ManifestFacts, kind="other"):
+    """Of an artefact of another kind."""
+
+
+FACTS = ThingFacts(3, (0, 8), {"a": Part(1, None), "b": Part(0.5, "x")})
+
+
 def made(folder: Path, text: str = "tokens", settings: dict | None = None) -> Path:
     (folder / "a.bin").write_text(text)
-    path = folder / manifest.NAME
-    manifest.write(path, kind="thing", subject={"run": "r"}, settings=settings or {"x": 1}, files=[folder / "a.bin"])
-    return path
+    manifest.write(folder, FACTS, subject={"run": "r"}, settings=settings or {"x": 1}, files=[folder / "a.bin"])
+    return folder / manifest.NAME
 
 
 def test_manifest_is_deterministic_and_verifies(tmp_path: Path) -> None:
     first = made(tmp_path).read_bytes()
     time.sleep(1.1)  # record.json holds the time, the manifest must not
     assert made(tmp_path).read_bytes() == first
-    assert manifest.verify(tmp_path / manifest.NAME, "thing")["files"]["a.bin"]["bytes"] == 6
+    found = manifest.verify(tmp_path, ThingFacts)
+    assert found.files["a.bin"].bytes == 6
+    assert found.facts == FACTS and found.subject == {"run": "r"} and found.fingerprint == digest_of({"x": 1})
     assert (tmp_path / "record.json").exists()
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "other kind", "broken json"])
 def test_damage_is_named(tmp_path: Path, damage: str) -> None:
     path, data = made(tmp_path), tmp_path / "a.bin"
-    kind, named = "thing", "a.bin"
+    kind, named = ThingFacts, "a.bin"
     if damage == "flip":
         data.write_text("tokenz")
     elif damage == "truncate":
@@ -45,12 +70,57 @@ def test_damage_is_named(tmp_path: Path, damage: str) -> None:
     elif damage == "remove":
         data.unlink()
     elif damage == "other kind":
-        kind, named = "model", "manifest.json"
+        kind, named = OtherFacts, r"manifest\.json: kind: 'thing' is not allowed; allowed: other"
     else:
         path.write_text("{")
         named = "manifest.json"
     with pytest.raises(UserError, match=named):
-        manifest.verify(path, kind)
+        manifest.verify(tmp_path, kind)
+
+
+def changed(**facts: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda content: content["facts"].update(facts)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (changed(row_count="3"), "facts.row_count: '3' is not allowed; input should be a valid integer"),
+        (changed(row_count=True), "facts.row_count: True is not allowed; input should be a valid integer"),
+        (changed(between=[1]), "facts.between.1: is missing"),
+        (changed(between=[1, None]), "facts.between.1: None is not allowed; input should be a valid integer"),
+        (changed(between=[1, 2, 3]), "facts.between: [1, 2, 3] is not allowed; tuple should have at most 2 items"),
+        (changed(parts={"a": 7}), "facts.parts.a: 7 is not allowed; input should be an object"),
+        (
+            changed(parts={"a": {"share": 1, "name": 1}}),
+            "facts.parts.a.name: 1 is not allowed; input should be a valid",
+        ),
+        (changed(parts={"\x1b": 7}), r"facts.parts.\x1b: 7 is not allowed; input should be an object"),
+        (changed(rows=3), "facts.rows: there is no such key"),
+        (lambda content: content["facts"].pop("row_count"), "facts.row_count: is missing"),
+        (lambda content: content.update(facts=None), "facts: None is not allowed; input should be an object"),
+        (lambda content: content.update(kind=["thing"]), "kind: ['thing'] is not allowed; allowed: thing"),
+        (lambda content: content.update(subject={"step": "8"}), "subject: {'step': '8'} names no run and step"),
+        (lambda content: content.update(complete=False), "not complete"),
+    ],
+)
+def test_a_manifest_of_another_form_is_told_by_file_key_and_what_is_allowed(
+    tmp_path: Path, change: Callable[[dict[str, Any]], Any], told: str
+) -> None:
+    path = made(tmp_path)
+    content = read_json(path)
+    change(content)
+    write_json(path, content)
+    with pytest.raises(UserError) as refused:
+        manifest.read(tmp_path, ThingFacts)
+    assert str(refused.value).startswith(f"{path}: {told}") and "delete it to have it made again" in str(refused.value)
+
+
+def test_a_manifest_of_something_else_is_refused(tmp_path: Path) -> None:
+    made(tmp_path)
+    assert manifest.read(tmp_path, ThingFacts, {"run": "r"}).facts.row_count == 3
+    with pytest.raises(UserError, match=r"manifest\.json: its manifest is of \{'run': 'r'\}, not of \{'run': 's'\}"):
+        manifest.read(tmp_path, ThingFacts, {"run": "s"})
 
 
 def test_differing_names_the_keys() -> None:

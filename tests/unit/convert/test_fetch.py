@@ -28,6 +28,7 @@ from scripts.plan.costs import plan_run
 from scripts.plan.jobs import jobs_by_rule
 from scripts.study import targets
 from scripts.study.devices import TABLE, read_devices
+from scripts.study.manifests import ModelFacts, TokenizerFacts
 from scripts.study.stages import CONVERT
 from scripts.study.storage import kept
 from scripts.study.study import Study, load, parse
@@ -57,8 +58,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         published_models.make(folder)
         tokenizer = Path("data/tokenizer")
         files = list(tokenizer.iterdir())
-        manifest.write(tokenizer / manifest.NAME, kind="tokenizer", subject={}, files=files,
-                       settings=study().tokenizer_settings(), facts={"vocabulary": 300})  # fmt: skip
+        settings = study().tokenizer_settings()
+        manifest.write(tokenizer, TokenizerFacts(300, 0), subject={}, files=files, settings=settings)
     finally:
         os.chdir(here)
     return folder
@@ -163,12 +164,12 @@ def test_mistakes_in_the_study_file_are_refused(entry: dict[str, Any], message: 
 def test_models_in_a_folder_are_taken_byte_for_byte(workplace: Path) -> None:
     fetch.fetch(study(), THEIRS, STEPS)
     for step in STEPS:
-        content = manifest.verify(model(step) / manifest.NAME, "model")
-        assert content["subject"] == {"run": THEIRS, "step": step}
+        content = manifest.verify(model(step), ModelFacts)
+        assert content.subject == {"run": THEIRS, "step": step}
         weights = model(step) / "model.safetensors"
         assert weights.samefile(model(step, RUN) / "model.safetensors")
-        assert content["facts"]["source"]["revision"] == f"step{step}"
-        assert content["facts"]["tokenizer_texts"] > 50
+        assert content.facts.source and content.facts.source.revision == f"step{step}"
+        assert (content.facts.tokenizer_texts or 0) > 50
     assert read_json(model(1) / manifest.NAME)["facts"]["unchanged"] == fetch.KNOWN[1]
     assert read_json(model(2) / manifest.NAME)["facts"]["unchanged"] is None
 
@@ -313,10 +314,10 @@ def hub_study(**entry: Any) -> Study:
 def test_what_was_published_on_the_hub_comes_back_byte_for_byte(hub: Hub) -> None:
     fetch.fetch(hub_study(), THEIRS, STEPS)
     for step in STEPS:
-        content = manifest.verify(model(step) / manifest.NAME, "model")
+        content = manifest.verify(model(step), ModelFacts)
         weights = (model(step) / "model.safetensors").read_bytes()
         assert weights == (model(step, RUN) / "model.safetensors").read_bytes()
-        assert content["facts"]["source"]["commit"] == hub.sha(hub.branches[f"step{step}"])
+        assert content.facts.source and content.facts.source.commit == hub.sha(hub.branches[f"step{step}"])
     assert not list(Path(f"models/{THEIRS}/.fetched").glob("*"))
 
 

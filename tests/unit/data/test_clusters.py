@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.data.dedup import minhash
-from scripts.data.dedup.assign import SINGLE, Clusters, Documents, assign, chosen, removal_facts
+from scripts.data.dedup.assign import SINGLE, Clusters, Documents, assign, chosen, removals
 from scripts.data.dedup.clusters import example_pairs
 from scripts.data.dedup.minhash import (
     Hashing,
@@ -225,10 +225,11 @@ def test_clusters_are_named_by_their_first_document_and_equal_short_texts_share_
     assert found.size.tolist() == [2, 2, 2, 2, 1]
     assert found.first.tolist() == [True, True, False, False, True]
     assert not found.held_out.any()
-    facts = removal_facts(given_texts, found)
-    assert (facts["b"]["documents"], facts["b"]["clusters"], facts["b"]["removed_documents"]) == (3, 1, 2)
-    assert facts["b"]["removed_fraction"] == round(1 - 1 / 7, 4)
-    assert facts["a"]["clusters_of_several"] == 2
+    counts = removals(given_texts, found, {"a": 3})
+    assert (counts["b"].documents, counts["b"].clusters, counts["b"].removed_documents) == (3, 1, 2)
+    assert counts["b"].removed_fraction == round(1 - 1 / 7, 4)
+    assert counts["a"].clusters_of_several == 2
+    assert (counts["a"].too_short_documents, counts["b"].too_short_documents) == (3, 0)
     assert example_pairs(given_texts, found, np.ones(5, dtype=bool)) == [(1, 3)]  # equal texts need no looking at
     assert example_pairs(given_texts, found, np.array([True, True, True, False, True])) == []
 

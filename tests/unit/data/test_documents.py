@@ -24,6 +24,7 @@ from scripts.data.sources.sections import chosen_fraction, cut, tidy
 from scripts.data.store import Document, document_id, read_documents, write_documents
 from scripts.study import paths
 from scripts.study.config.data import Archive, Component
+from scripts.study.manifests import Characters, DocumentsFacts, RawFile, SourceFacts
 from scripts.study.texts import files_of, reader_for, share
 
 TEXTS = st.text(alphabet="ab \n", max_size=400)
@@ -426,11 +427,7 @@ def test_a_block_is_its_documents_and_a_table_of_them(tmp_path: Path) -> None:
         {"id": "1" * 16, "component": "a", "origin": "m#0", "characters": 3},
         {"id": "2" * 16, "component": "b", "origin": "m#1", "characters": 6},
     ]
-    assert facts == {
-        "documents": 2,
-        "characters": 9,
-        "components": {"a": {"documents": 1, "characters": 3}, "b": {"documents": 1, "characters": 6}},
-    }
+    assert facts == DocumentsFacts(2, 9, {"a": Characters(1, 3), "b": Characters(1, 6)})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["documents.jsonl.zst", "documents.parquet"]
 
 
@@ -459,7 +456,7 @@ def test_files_on_disk_are_read_sorted_and_json_lines_are_known_by_name(
     made = of_files(chosen)
     assert [(d.origin, d.text) for d in made] == [("a.jsonl:1", "A"), ("b.txt", "B")]
     facts = fetch.file_facts("c", chosen)
-    assert facts["b.txt"] == {"bytes": 1, "sha256": "df7e70e5021544f4834bbee64a9e3789febc4be81470df629cad6ddb03320a5c"}
+    assert facts["b.txt"] == RawFile(1, "df7e70e5021544f4834bbee64a9e3789febc4be81470df629cad6ddb03320a5c")
     with pytest.raises(UserError, match=r"data\.components\.c\.files: no file matches 'z\*'"):
         files_of("c", component(files=["z*"]))
     with pytest.raises(UserError, match=r"b\.txt has sha256 df7e.*\n.*allowed: 0000"):
@@ -474,9 +471,9 @@ def test_the_files_read_are_those_that_were_fetched(tmp_path: Path, monkeypatch:
     Path("b.txt").write_text("B")
     Path("second-name.txt").symlink_to("b.txt")
     chosen = component(files=["*.txt"])
-    facts = {"files": fetch.file_facts("c", chosen)}
-    assert list(facts["files"]) == ["b.txt"]
-    manifest.write(paths.source("c") / "manifest.json", kind="source", subject={}, settings={}, files=[], facts=facts)
+    facts = SourceFacts(fetch.file_facts("c", chosen))
+    assert list(facts.files) == ["b.txt"]
+    manifest.write(paths.source("c"), facts, subject={}, settings={})
     Path("a.txt").write_text("A")
     assert files_fetched("c") == [Path("b.txt")]
     Path("b.txt").write_text("BB")

@@ -22,6 +22,7 @@ from scripts.data import order
 from scripts.data.megatron.indexed import index_blocks
 from scripts.data.sequences import Sequences
 from scripts.data.tools import export
+from scripts.study.manifests import ExportFacts
 from tests.unit.view_corpus import make, text
 
 FILES = ["document.bin", "document.idx", "manifest.json", "record.json", "sha256sum.txt"]
@@ -58,11 +59,15 @@ def test_an_export_is_the_preshuffled_file_of_the_sequences(command: Command, co
     assert (len(again), again.sequence_length) == (44, 8)
     assert again.sequences(0, 44).tolist() == sequences.sequences(0, 44).tolist()
     subprocess.run(["sha256sum", "--check", "--strict", "sha256sum.txt"], cwd=folder, check=True, capture_output=True)
-    content = manifest.verify(folder / manifest.NAME, "export")
-    assert content["subject"] == {"corpus": "standard", "data_seed": 1234, "steps": 11}
+    content = manifest.verify(folder, ExportFacts)
+    assert content.subject == {"corpus": "standard", "data_seed": 1234, "steps": 11}
     parent = "data/standard/order-1234/manifest.json"
-    assert content["parents"] == {parent: sha256_file(Path(parent))}
-    assert (content["settings"]["sequences"], content["settings"]["batch_size"]) == (44, 4)
+    assert content.parents == {parent: sha256_file(Path(parent))}
+    assert (
+        (content.settings["sequence_count"], content.settings["batch_size"])
+        == (content.facts.sequence_count, 4)
+        == (44, 4)
+    )
     assert list(folder.parent.iterdir()) == [folder]  # nothing of the work is left
 
 
@@ -71,7 +76,7 @@ def test_a_finished_export_is_left_alone(command: Command, corpus: Path) -> None
     before = (corpus / "out/document.bin").stat()
     assert "already this export" in command("--steps", "2", "--out", "out")
     with pytest.raises(
-        UserError, match=r"(?s)settings\.sequences: 8 there, 12 asked.*subject\.steps: 2 there, 3 asked"
+        UserError, match=r"(?s)settings\.sequence_count: 8 there, 12 asked.*subject\.steps: 2 there, 3 asked"
     ):
         command("--steps", "3", "--out", "out")
     assert (corpus / "out/document.bin").stat() == before

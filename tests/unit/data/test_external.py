@@ -23,6 +23,7 @@ from scripts.data.megatron.hashes import NAME
 from scripts.data.megatron.indexed import open_tokens, write_tokens
 from scripts.data.sources import external
 from scripts.data.tools import shard
+from scripts.study.manifests import CorpusFacts, ExternalFacts, TextSize
 from scripts.study.study import Study, parse
 
 REVISION = "0123456789" * 4
@@ -68,12 +69,12 @@ def whole() -> str:
 def test_a_folder_of_shards_becomes_a_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = study(hashes="sums.txt", sha256=whole())
     command(external, asked, monkeypatch)
-    facts = manifest.verify(FOLDER / manifest.NAME, "external")["facts"]
-    assert facts["folder"] == "elsewhere"
-    assert [(shard["name"], shard["bytes"]) for shard in facts["shards"]] == [
+    facts = manifest.verify(FOLDER, ExternalFacts).facts
+    assert facts.folder == "elsewhere"
+    assert [(shard.name, shard.bytes) for shard in facts.shards] == [
         (f"document-{n:05}-of-00003.bin", size) for n, size in enumerate([60, 60, 60, 20])
     ]
-    assert facts["index"]["sha256"] == sha256_file(Path("elsewhere/document.idx"))
+    assert facts.index.sha256 == sha256_file(Path("elsewhere/document.idx"))
 
     hashed: list[Path] = []
 
@@ -84,20 +85,20 @@ def test_a_folder_of_shards_becomes_a_corpus(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(manifest, "sha256_file", noted)
     command(join, asked, monkeypatch)
     assert hashed == [FOLDER / manifest.NAME]  # tokens are not read again for their hash
-    content = manifest.verify(Path("data/standard/manifest.json"), "corpus")
-    assert content["parents"] == {f"{FOLDER}/manifest.json": sha256_file(FOLDER / manifest.NAME)}
-    assert content["settings"] == asked.corpus_settings("standard")
-    assert content["files"]["tokens.bin"] == {"sha256": whole(), "bytes": 200}
+    content = manifest.verify(Path("data/standard"), CorpusFacts)
+    assert content.parents == {f"{FOLDER}/manifest.json": sha256_file(FOLDER / manifest.NAME)}
+    assert content.settings == asked.corpus_settings("standard")
+    assert content.files["tokens.bin"] == manifest.NamedFile(whole(), 200)
     tokens = open_tokens(Path("data/standard/tokens"))
-    assert content["facts"] == {
-        "documents": 4,
-        "tokens": 100,
-        "documents_without_tokens": 1,
-        "components": {"standard": {"documents": 4, "tokens": 100}},
-        "largest_token": int(tokens.flat.max()),
-        "end_of_document_tokens": 0,
-        "rows_of": None,
-    }
+    assert content.facts == CorpusFacts(
+        documents=4,
+        tokens=100,
+        documents_without_tokens=1,
+        components={"standard": TextSize(4, 100)},
+        largest_token=int(tokens.flat.max()),
+        end_of_document_tokens=0,
+        rows_of=None,
+    )
     assert tokens.sizes.tolist() == SIZES
     names = {path.name for path in Path("data/standard").iterdir()}
     assert names == {"tokens.bin", "tokens.idx", manifest.NAME, "record.json"}
@@ -108,8 +109,8 @@ def test_a_preshuffled_file_and_end_of_document_tokens_are_told(monkeypatch: pyt
     asked = study(folder="one", shards="document.bin")
     command(external, asked, monkeypatch)
     command(join, asked, monkeypatch)
-    facts = manifest.read(Path("data/standard/manifest.json"), "corpus")["facts"]
-    assert (facts["rows_of"], facts["end_of_document_tokens"], facts["largest_token"]) == (4, 2, 10)
+    facts = manifest.read(Path("data/standard"), CorpusFacts).facts
+    assert (facts.rows_of, facts.end_of_document_tokens, facts.largest_token) == (4, 2, 10)
 
 
 def joined_is_refused(asked: Study, fact: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,10 +230,10 @@ def test_the_hub_s_files_and_their_hashes_are_taken(monkeypatch: pytest.MonkeyPa
             "revision": REVISION,
         }
     ]
-    facts = manifest.read(FOLDER / manifest.NAME, "external")["facts"]
-    hashes = {shard["name"]: shard["sha256"] for shard in facts["shards"]}
+    facts = manifest.read(FOLDER, ExternalFacts).facts
+    hashes = {shard.name: shard.sha256 for shard in facts.shards}
     assert hashes == {name: sha256_file(hub.folder / name) for name in hub.asked[0]["allow_patterns"][:4]}
-    assert facts["folder"] == str(FOLDER) and facts["index"]["sha256"] is None
+    assert facts.folder == str(FOLDER) and facts.index.sha256 is None
     command(join, asked, monkeypatch)
     assert sha256_file(Path("data/standard/tokens.bin")) == whole()
 

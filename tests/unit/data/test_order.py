@@ -28,7 +28,9 @@ from scripts.data.sequences import Sequences
 from scripts.data.tools import cache_names
 from scripts.operate.trained import check_orders
 from scripts.study import fingerprints
+from scripts.study.manifests import CorpusFacts, OrderFacts
 from scripts.study.study import Study, parse
+from tests.fakes import without_facts
 
 TOKENS = {"folder": "x", "shards": "x.bin", "index": "x.idx"}
 
@@ -78,7 +80,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[in
         folder = Path("data/standard")
         random = np.random.default_rng(0)
         write_tokens(folder / "tokens", (random.integers(0, 2048, size) for size in sizes), 2048)
-        manifest.write(folder / manifest.NAME, kind="corpus", subject={}, settings={}, files=[])
+        manifest.write(folder, without_facts(CorpusFacts), subject={}, settings={})
         return folder
 
     return write
@@ -87,7 +89,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[in
 SIZES = [30, 1, 0, 44, 25, 80, 7, 13]  # 200 tokens, 24 whole sequences
 
 
-def make(study: Study) -> dict[str, Any]:
+def make(study: Study) -> OrderFacts:
     """What the command does for corpus `standard` and seed 1234; returns the facts."""
     return write_order(study, "standard", study.order_settings("standard", 1234), time.time())
 
@@ -96,18 +98,18 @@ def make(study: Study) -> dict[str, Any]:
 def test_the_order_folder_says_what_it_holds(mode: str, corpus: Callable[[list[int]], Path]) -> None:
     folder = corpus(SIZES)
     facts = make(study_of(feistel if mode == "feistel" else lambda content: None))
-    content = manifest.verify(folder / "order-1234/manifest.json", "order")
+    content = manifest.verify(folder / "order-1234", OrderFacts)
     maps = {"doc_idx.npy", "sample_idx.npy", "shuffle_idx.npy"} if mode == "neox" else set()
-    assert set(content["files"]) == {"digests.npy", *maps}
+    assert set(content.files) == {"digests.npy", *maps}
     assert {path.name for path in (folder / "order-1234").iterdir()} == {
-        *content["files"],
+        *content.files,
         "manifest.json",
         "record.json",
     }
-    assert content["facts"] == facts
-    assert content["settings"]["order"] == facts["layout"] == mode
-    assert (facts["documents"], facts["tokens"], facts["epochs"]) == (8, 200, 3)
-    assert facts["sequences"] == {"neox": (3 * 200 - 1) // 8 - 1, "feistel": 3 * 24}[mode]
+    assert content.facts == facts
+    assert content.settings["order"] == facts.layout == mode
+    assert (facts.documents, facts.tokens, facts.epochs) == (8, 200, 3)
+    assert facts.sequence_count == {"neox": (3 * 200 - 1) // 8 - 1, "feistel": 3 * 24}[mode]
     assert not list(folder.glob(".order*"))
 
 
@@ -115,7 +117,7 @@ def test_the_order_folder_says_what_it_holds(mode: str, corpus: Callable[[list[i
 def test_digests_are_those_of_the_sequences_in_blocks(mode: str, corpus: Callable[[list[int]], Path]) -> None:
     folder = corpus(SIZES)
     facts = make(study_of(feistel if mode == "feistel" else lambda content: None))
-    count = facts["sequences"]  # of three epochs, where the run reads 52
+    count = facts.sequence_count  # of three epochs, where the run reads 52
     sequences = Sequences.open(folder, 1234).sequences(0, count)
     wanted = [
         hashlib.sha256(sequences[start : start + 7].astype("<u2").tobytes()).digest() for start in range(0, count, 7)
@@ -123,8 +125,8 @@ def test_digests_are_those_of_the_sequences_in_blocks(mode: str, corpus: Callabl
     digests = np.load(folder / "order-1234/digests.npy")
     assert (digests.dtype, digests.shape) == (np.uint8, (-(-count // 7), 32))
     assert digests.tobytes() == b"".join(wanted)
-    assert facts["digest"] == hashlib.sha256(b"".join(wanted)).hexdigest()
-    assert facts["digest_block_sequences"] == 7
+    assert facts.digest == hashlib.sha256(b"".join(wanted)).hexdigest()
+    assert facts.digest_block_sequences == 7
 
 
 def test_the_order_of_a_seed_is_the_same_for_every_size_and_runtime(corpus: Callable[[list[int]], Path]) -> None:
@@ -231,7 +233,7 @@ def test_more_epochs_than_allowed_are_refused(mode: str, corpus: Callable[[list[
         "  write:   max_epochs: 3"
     )
     assert not (folder / "order-1234").exists()
-    assert make(study_of(at_most(3)))["epochs"] == 3
+    assert make(study_of(at_most(3))).epochs == 3
 
 
 def test_too_little_text_for_a_sequence_is_refused(corpus: Callable[[list[int]], Path]) -> None:
@@ -262,10 +264,10 @@ def test_a_preshuffled_corpus_is_read_in_its_own_order(corpus: Callable[[list[in
     folder = corpus([9] * 60)
     for change in (published, external_feistel):
         facts = make(study_of(change))
-        assert (facts["layout"], facts["epochs"], facts["sequences"]) == ("preshuffled", 1, 60)
+        assert (facts.layout, facts.epochs, facts.sequence_count) == ("preshuffled", 1, 60)
         sequences = Sequences.open(folder, 1234)
         assert sequences.sequences(0, 60).ravel().tolist() == sequences.tokens.flat.tolist()
-    assert make(study_of())["layout"] == "neox"  # documents made here may happen to be equally long
+    assert make(study_of()).layout == "neox"  # documents made here may happen to be equally long
 
 
 def test_a_preshuffled_corpus_of_other_sequences_is_refused(corpus: Callable[[list[int]], Path]) -> None:

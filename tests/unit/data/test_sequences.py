@@ -19,6 +19,8 @@ from scripts.data.megatron import index_maps
 from scripts.data.megatron.indexed import Tokens, index_blocks, open_tokens, write_tokens
 from scripts.data.placement import Cut, InFileOrder, Mapped
 from scripts.data.sequences import Entry, Piece, Sequences, Sighting
+from scripts.study.manifests import OrderFacts
+from tests.fakes import without_facts
 
 # lengths of documents, empty ones included; enough tokens for a sequence
 LENGTHS = st.lists(st.integers(0, 12), min_size=1, max_size=12).filter(lambda sizes: sum(sizes) > 9)
@@ -146,9 +148,9 @@ def order_folder(corpus: Path, **facts: object) -> None:
     write_tokens(corpus / "tokens", [[n] * 5 for n in range(8)], 100)
     known = {"layout": "feistel", "documents": 8, "tokens": 40, "epochs": 1, **facts}
     settings = {"sequence_length": 4, "data_seed": 1234}
-    path = corpus / "order-1234" / manifest.NAME
-    path.parent.mkdir()
-    manifest.write(path, kind="order", subject={}, settings=settings, files=[], facts=known)
+    folder = corpus / "order-1234"
+    folder.mkdir()
+    manifest.write(folder, without_facts(OrderFacts, **known), subject={}, settings=settings)
 
 
 def test_an_order_of_another_corpus_is_refused(tmp_path: Path) -> None:

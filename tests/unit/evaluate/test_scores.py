@@ -21,6 +21,7 @@ from scripts.common.errors import UserError
 from scripts.evaluate import evaluate, tasks
 from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY
 from scripts.study import fingerprints, paths
+from scripts.study.manifests import ModelFacts, TasksFacts
 from scripts.study.study import Study, parse
 from tests.unit.evaluate.test_tasks import library
 
@@ -65,7 +66,7 @@ def there(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 def make_tasks(folder: Path) -> None:
     files = tasks.write(folder, tasks.make(library(), 20, 1))
-    manifest.write(folder / manifest.NAME, kind="tasks", subject={}, settings={}, files=files)
+    manifest.write(folder, TasksFacts({}), subject={}, settings={}, files=files)
 
 
 def make_tokenizer(folder: Path) -> None:
@@ -104,7 +105,7 @@ def make_model(folder: Path, step: int, *, context: int = CONTEXT, broken: bool 
     model.save_pretrained(target)
     shutil.copytree(folder / "tokenizer", target, dirs_exist_ok=True)
     subject = {"run": RUN, "step": step}
-    manifest.write(target / manifest.NAME, kind="model", subject=subject, settings={}, files=list(target.iterdir()))
+    manifest.write(target, ModelFacts(), subject=subject, settings={}, files=target.iterdir())
 
 
 def scored(steps: list[int], chosen: Study, task_set: str = "zero-shot") -> int:
@@ -351,7 +352,7 @@ def test_a_model_of_another_shape_or_without_a_tokenizer_is_refused(there: Path)
     path = there / f"models/{RUN}/step8"
     (path / "tokenizer.json").unlink()
     kept = [file for file in path.iterdir() if file.name != manifest.NAME]
-    manifest.write(path / manifest.NAME, kind="model", subject={"run": RUN, "step": 8}, settings={}, files=kept)
+    manifest.write(path, ModelFacts(), subject={"run": RUN, "step": 8}, settings={}, files=kept)
     with pytest.raises(UserError, match=r"step8/manifest\.json: names no tokenizer\.json"):
         scored([8], study())
 
@@ -405,7 +406,7 @@ def test_damaged_and_foreign_models_are_refused(there: Path) -> None:
         score([8], study())
     shutil.rmtree(path.parent)
     shutil.copytree(there / f"models/{RUN}/step1", path.parent)
-    with pytest.raises(UserError, match="not of pythia-tiny step 8"):
+    with pytest.raises(UserError, match=r"not of \{'run': 'pythia-tiny', 'step': 8\}"):
         score([8], study())
 
 
@@ -417,7 +418,7 @@ def test_tasks_that_were_not_made_or_were_changed_are_refused(there: Path) -> No
     path.with_suffix(".yaml").unlink()
     path.unlink()
     kept = [p for p in path.parent.iterdir() if p.suffix in (".yaml", ".jsonl")]
-    manifest.write(path.parent / manifest.NAME, kind="tasks", subject={}, settings={}, files=kept)
+    manifest.write(path.parent, TasksFacts({}), subject={}, settings={}, files=kept)
     with pytest.raises(UserError, match=rf"{LAST_WORD}\.yaml: no such task"):
         score([0], study())
 

@@ -19,7 +19,9 @@ from scripts.data.store import Document, document_id, write_documents
 from scripts.evaluate import agreement, loading, passages, tasks
 from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY, refuse_python
 from scripts.study.config.evaluation import TaskSet
+from scripts.study.manifests import CorpusFacts, TasksFacts
 from scripts.study.study import load
+from tests.fakes import without_facts
 
 WORDS = [
     "king",
@@ -174,7 +176,7 @@ def run_tasks(folder: Path, monkeypatch: pytest.MonkeyPatch, documents: list[Doc
     write_documents(path, documents)
     settings = load(ROOT / "studies/smoke.yaml").corpus_settings("held-out")
     manifest.write(
-        path.with_name(manifest.NAME), kind="corpus", subject={"corpus": "held-out"}, settings=settings, files=[path]
+        path.parent, without_facts(CorpusFacts), subject={"corpus": "held-out"}, settings=settings, files=[path]
     )
     monkeypatch.setattr("sys.argv", ["tasks", "--study", str(ROOT / "studies/smoke.yaml")])
     tasks.main()
@@ -189,8 +191,8 @@ def test_the_command_writes_the_same_bytes_twice(tmp_path: Path, monkeypatch: py
     assert names == sorted([f"{t}.{s}" for t in OWN_TASKS for s in ("jsonl", "yaml")] + [manifest.NAME, "record.json"])
     for name in names:
         assert name == "record.json" or (one / name).read_bytes() == (other / name).read_bytes()
-    content = manifest.verify(one / manifest.NAME, "tasks")
-    assert content["facts"][AGREEMENT]["items"] == content["settings"]["items"] == 10
+    content = manifest.verify(one, TasksFacts)
+    assert content.facts.tasks[AGREEMENT].items == content.settings["items"] == 10
     for task in OWN_TASKS:
         config = yaml.safe_load((one / f"{task}.yaml").read_text())
         lines = (one / f"{task}.jsonl").read_text().splitlines()

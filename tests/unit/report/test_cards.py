@@ -13,6 +13,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
 from scripts.report.cards.cards import OLD_SUITE, figures_of, rows_of
 from scripts.report.cards.text import Card, number, shortened, text
+from scripts.study.manifests import CorpusFacts, TextSize
 from scripts.study.study import Study, load, parse
 from scripts.study.targets import CARD_FIGURES
 
@@ -102,7 +103,7 @@ def test_scores_memorization_and_corpus_stand_in_the_card(pythia: Study) -> None
                 "mean_score": 0.2,
             }
         ],
-        corpus={"documents": 1000, "tokens": 149_946_368_000, "components": {"x": {"documents": 1, "tokens": 9}}},
+        corpus=CorpusFacts(1000, 149_946_368_000, 0, 0, 0, {"x": TextSize(1, 9)}, None),
         final={"training_loss": 2.5, "held_out_loss": 2.75},
         logits=1.23e-5,
         figures={"loss": "Loss falls"},

@@ -15,6 +15,7 @@ from scripts.common.files import digest_of, read_json, read_yaml, sha256_file, w
 from scripts.operate.remembered import corrections
 from scripts.operate.trained import check_shared, check_training
 from scripts.study.fingerprints import Inventory, of_data, of_models, of_training, require, run_settings, settings_of
+from scripts.study.manifests import RawFile
 from scripts.study.study import Study, load, parse
 from tests.fakes import Fakes
 
@@ -120,17 +121,18 @@ def test_manifests_that_name_each_other_as_parents_end(fakes: Fakes) -> None:
 
 def test_no_consumer_uses_it(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(fakes.root)
-    require(fakes.study, Path("data/clusters/manifest.json"))
+    require(fakes.study, Path("data/clusters"))
     said = (
         r"clusters/manifest.json: not made with the study's settings\n"
         r"  held_out_fraction: 0.1 there, 0.2 asked\n.* rm data/clusters/manifest.json"
     )
     with pytest.raises(UserError, match=said):
-        require(changed("data/held_out_fraction", 0.2), Path("data/clusters/manifest.json"))
-    model = Path(f"models/{TINY}/step8/manifest.json")
-    model.write_text(json.dumps(read_json(model)))  # the same settings, in other bytes
-    with pytest.raises(UserError, match=r"step8.json: not made from what the study has now\n  made from another"):
-        require(fakes.study, Path(f"results/evals/{TINY}/zero-shot/step8.json"))
+        require(changed("data/held_out_fraction", 0.2), Path("data/clusters"))
+    held_out = Path("data/held-out/manifest.json")
+    held_out.write_text(json.dumps(read_json(held_out)))  # the same settings, in other bytes
+    said = r"tasks/manifest.json: not made from what the study has now\n  made from another data/held-out"
+    with pytest.raises(UserError, match=said):
+        require(fakes.study, Path("data/tasks"))
 
 
 def test_data_of_another_study_behind_a_link_is_neither_used_nor_undone(fakes: Fakes, tmp_path: Path) -> None:
@@ -158,7 +160,7 @@ def of_files(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> Study:
         path = fakes.root / f"texts/{name}.txt"
         path.parent.mkdir(exist_ok=True)
         path.write_text(name)
-        known[f"texts/{name}.txt"] = {"bytes": 1, "sha256": sha256_file(path)}
+        known[f"texts/{name}.txt"] = RawFile(1, sha256_file(path))
     fakes.study = study
     fakes.facts_of["data/sources/verse/manifest.json"] = {"files": known}
     fakes.data()

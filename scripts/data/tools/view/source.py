@@ -12,6 +12,7 @@ from scripts.common.errors import UserError, explain, near
 from scripts.data.changes import change_of
 from scripts.data.sequences import Sequences
 from scripts.study import paths
+from scripts.study.manifests import OrderFacts
 
 if TYPE_CHECKING:
     from scripts.study.runs import Run
@@ -68,10 +69,10 @@ def source_of(arguments: argparse.Namespace) -> Source:
     study = load(arguments.study)
     runs = readers(study, arguments.corpus, arguments.seed, arguments.run)
     corpus, seed, batch_size = runs[0].corpus, runs[0].data_seed, runs[0].training.batch_size
-    order = paths.order(corpus, seed) / manifest.NAME
-    made_for = manifest.read(order, "order")["settings"]
+    order = paths.order(corpus, seed)
+    made_for = manifest.read(order, OrderFacts).settings
     if lines := manifest.differing(made_for, study.order_settings(corpus, seed)):
-        raise UserError(f"{order}: is not the order of {arguments.study}:\n  " + "\n  ".join(lines))
+        raise UserError(f"{order / manifest.NAME}: is not the order of {arguments.study}:\n  " + "\n  ".join(lines))
     saved = sorted({step for run in runs for step in study.steps(run.name)})
     steps = max(run.training.steps for run in runs)
     change = change_of(runs[0]) if arguments.run is not None else None
