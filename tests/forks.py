@@ -149,7 +149,7 @@ def become(arguments: list[str], folder: str, environment: dict[str, str]) -> No
     first = [] if "PYTHONSAFEPATH" in environment else [""]
     own = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = [*first, *own, *(path for path in sys.path if path not in ("", str(ROOT)))]
-    kind, what, *others = arguments[1:]
+    kind, what, *others = [each for each in arguments[1:3] if each != "-u"] + arguments[3:]  # as torchrun asks
     sys.argv = [kind, *others]
     if kind == "-c":
         exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})

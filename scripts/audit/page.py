@@ -16,9 +16,8 @@ from markupsafe import Markup
 from rich.console import Console
 
 from scripts.audit.integrity.audit import OUT
-from scripts.audit.show import summary
 from scripts.audit.state import outdated
-from scripts.audit.verdict import Check, damaged, plain, read_part
+from scripts.audit.verdict import Check, damaged, plain, read_part, summary
 from scripts.common.command import Parser
 from scripts.common.errors import UserError, told_last
 from scripts.common.files import write_json, write_text

@@ -12,7 +12,7 @@ from typing import Any
 from scripts.audit.verdict import Check, Status
 from scripts.common import manifest
 from scripts.common.files import sha256_file
-from scripts.common.words import brief
+from scripts.common.units import brief
 from scripts.study import paths
 from scripts.study.study import Study
 

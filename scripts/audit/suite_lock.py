@@ -1,19 +1,38 @@
-"""The lock of a suite: the sha256 of every artefact and their Merkle root, in one small file to publish."""
+"""The lock of a suite: the sha256 of every artefact and their Merkle root (RFC 6962, section 2.1), in one small file to
+publish."""
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.audit import merkle
+from scripts.audit import suite_lock
 from scripts.audit.verdict import Check, judged
 from scripts.common import untrusted
 from scripts.common.errors import UserError
-from scripts.common.words import brief
+from scripts.common.units import brief
+
+
+def root(leaves: Sequence[bytes]) -> str:
+    """Hex hash of the tree over these leaves, in their order; that of no leaf is the sha256 of nothing.
+
+    A leaf's hash is sha256(0x00 | leaf), a node's sha256(0x01 | left | right); the left subtree holds the largest power
+    of two of leaves that is smaller than their number.
+    """
+    return (_hash(leaves) if leaves else hashlib.sha256(b"").digest()).hex()
+
+
+def _hash(leaves: Sequence[bytes]) -> bytes:
+    if len(leaves) == 1:
+        return hashlib.sha256(b"\x00" + leaves[0]).digest()
+    left = 1 << (len(leaves) - 1).bit_length() - 1
+    return hashlib.sha256(b"\x01" + _hash(leaves[:left]) + _hash(leaves[left:])).digest()
+
 
 SCHEMA = 1
 KIND = "suite lock"
@@ -34,7 +53,7 @@ def lock_of(study: str, verdict: str, files: Mapping[str, str]) -> dict[str, Any
         if not PLAIN.fullmatch(path):
             raise UserError(f"{path}: a lock holds paths of plain letters, digits and ._+=,@%/- only; rename it")
     content = {"schema": SCHEMA, "kind": KIND, "study": study, "verdict": verdict}
-    return {**content, "root": merkle.root(leaves(files)), "files": dict(files)}
+    return {**content, "root": suite_lock.root(leaves(files)), "files": dict(files)}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -65,7 +84,7 @@ def check_lock(lock: dict[str, Any], sums: Mapping[str, str], artefacts: list[st
     files: dict[str, str] = lock["files"]
     if not sums:
         raise UserError("none of the lock's files is here; write: --directory <the suite's folder>")
-    computed = merkle.root(leaves(files))
+    computed = suite_lock.root(leaves(files))
     wrong_root = [] if computed == lock["root"] else [f"root {lock['root']}, that of the files listed is {computed}"]
     changed = [f"{path}: sha256 {sums[path]}, the lock says {files[path]}" for path in files if path in sums
                and sums[path] != files[path]]  # fmt: skip

@@ -1,6 +1,8 @@
-"""Numbers told in few characters."""
+"""Numbers told in few characters, and lists in few words."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 def short(number: float) -> str:
@@ -39,3 +41,9 @@ def duration(hours: float) -> str:
         return f"{hours:.1f} h"
     minutes = hours * 60
     return f"{minutes:.1f} min" if minutes >= 2 else f"{minutes * 60:.1f} s"
+
+
+def brief(items: Iterable[str], most: int = 3) -> list[str]:
+    """The first few of several items, each once, and how many more there are."""
+    once = list(dict.fromkeys(items))
+    return once if len(once) <= most + 1 else [*once[:most], f"and {len(once) - most} more"]

@@ -18,9 +18,8 @@ from scripts.common.errors import UserError
 from scripts.data.sources.archives import read_members
 from scripts.data.sources.canaries import strings
 from scripts.data.sources.fetch import chosen
-from scripts.data.sources.readers import READERS
-from scripts.data.sources.sections import chosen_fraction, cut, tidy
-from scripts.data.store import NAME, Document, document_id, write_documents
+from scripts.data.sources.readers import READERS, chosen_fraction, cut, tidy
+from scripts.data.streams import NAME, Document, document_id, write_documents
 from scripts.data.tables import TableWriter
 from scripts.study import fingerprints, paths
 from scripts.study.config.data import Component

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from scripts.common import manifest
 from scripts.common.command import Parser
+from scripts.common.durable import STATE
 from scripts.common.errors import UserError, explain, near
 from scripts.common.files import atomic, read_json
-from scripts.common.growing import STATE
-from scripts.data import store, tokenize
+from scripts.data import streams, tokenize
 from scripts.data.documents import TABLE
 from scripts.data.megatron.indexed import index_blocks, token_dtype
 from scripts.data.megatron.joined import Piece, joined
@@ -83,8 +83,8 @@ def write_table(folders: list[Path], path: Path) -> dict[str, TextSize]:
 
 def write_held_out(folders: list[Path], path: Path) -> None:
     """The held-out documents of all pieces in one file."""
-    store.write_documents(
-        path, (document for folder in folders for document in store.read_documents(folder / store.NAME))
+    streams.write_documents(
+        path, (document for folder in folders for document in streams.read_documents(folder / streams.NAME))
     )
 
 
@@ -106,8 +106,8 @@ def from_pieces(study: Study, corpus: str) -> None:
         components = write_table(folders, draft / TABLE)
         files = [draft / name for name in ("tokens.bin", "tokens.idx", TABLE)]
         if corpus == HELD_OUT:
-            write_held_out(folders, draft / store.NAME)
-            files.append(draft / store.NAME)
+            write_held_out(folders, draft / streams.NAME)
+            files.append(draft / streams.NAME)
         manifest.write(
             draft,
             CorpusFacts(

@@ -13,10 +13,9 @@ import numpy as np
 
 from scripts.common import manifest
 from scripts.common.command import Parser
+from scripts.common.durable import STATE, Growing, made
 from scripts.common.errors import UserError, explain
 from scripts.common.files import atomic, sha256_file
-from scripts.common.folders import made
-from scripts.common.growing import STATE, Growing
 from scripts.common.progress import progress
 from scripts.data.megatron.index_maps import build_maps, epochs_needed, sequences_to_build
 from scripts.data.megatron.indexed import Tokens, fixed_length, open_tokens

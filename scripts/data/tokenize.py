@@ -16,18 +16,17 @@ import pyarrow.parquet as pq
 
 from scripts.common import manifest
 from scripts.common.command import Parser
+from scripts.common.durable import Growing, made
 from scripts.common.errors import UserError, explain, near
 from scripts.common.files import sha256_file
-from scripts.common.folders import made
-from scripts.common.growing import Growing
 from scripts.common.progress import progress
-from scripts.data import store
+from scripts.data import streams
 from scripts.data.dedup import clusters
 from scripts.data.dedup.assign import chosen
 from scripts.data.dedup.signatures import documents_in
 from scripts.data.documents import TABLE
 from scripts.data.megatron.indexed import token_dtype
-from scripts.data.store import NAME, Document, read_documents, write_documents
+from scripts.data.streams import NAME, Document, read_documents, write_documents
 from scripts.data.tokenizer import load_tokenizer
 from scripts.study import paths
 from scripts.study.study import HELD_OUT, Study, load
@@ -142,8 +141,8 @@ def make_piece(study: Study, settings: dict[str, Any], block: Block, tokenizer: 
     if settings["corpus"] == HELD_OUT:
         with_tokens = keep.copy()
         with_tokens[keep] = sizes > 0
-        documents = zip(read_documents(block.folder / store.NAME), with_tokens, strict=True)
-        write_documents(folder / store.NAME, (document for document, kept in documents if kept))
+        documents = zip(read_documents(block.folder / streams.NAME), with_tokens, strict=True)
+        write_documents(folder / streams.NAME, (document for document, kept in documents if kept))
 
 
 def made_from(block: Block) -> list[Path]:

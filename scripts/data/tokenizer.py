@@ -12,7 +12,7 @@ from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain
 from scripts.common.files import sha256_file, write_json, write_text
-from scripts.data.store import NAME, read_documents
+from scripts.data.streams import NAME, read_documents
 from scripts.data.symbols import BYTE_OF_SYMBOL, NOT_IN_UTF8
 from scripts.study import fingerprints, paths
 from scripts.study.config.data import Tokenizer as Wanted

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scripts.data.store import Document
+from scripts.data.streams import Document
 
 VERSION = 1  # of the items: raise it when the same text and seed would give others
 

@@ -14,8 +14,8 @@ from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.common.files import write_text
-from scripts.data.store import NAME as DOCUMENTS
-from scripts.data.store import Document, read_documents
+from scripts.data.streams import NAME as DOCUMENTS
+from scripts.data.streams import Document, read_documents
 from scripts.evaluate import agreement, passages
 from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY
 from scripts.study import fingerprints, paths

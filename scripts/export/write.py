@@ -16,9 +16,8 @@ from scripts.study.study import Study, load
 
 def export(study: Study, name: str, step: int) -> None:
     """Write a step's files and, last, their manifest; raises UserError if the model folder is not whole or not ours."""
-    from scripts.export.gguf_file import write_gguf
+    from scripts.export.gguf_file import read_vocabulary, write_gguf
     from scripts.export.source import open_model
-    from scripts.export.vocabulary import read_vocabulary
 
     started = time.time()
     folder = paths.model(name, step)

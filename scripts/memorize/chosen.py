@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.common import manifest
+from scripts.common.errors import UserError
+from scripts.common.files import atomic, digest_of, sha256_file
 from scripts.data.feistel import splitmix64
+from scripts.data.sequences import Sequences
+from scripts.study import paths
 
 KINDS = ("sample", "repeated", "rest", "canary")
 BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that it has an inverse modulo 2**64
@@ -87,3 +95,30 @@ def sampled(sequences: int, sample: int, seed: int) -> NDArray[np.int64]:
 def _powers(length: int) -> NDArray[np.uint64]:
     """BASE**0 .. BASE**(length-1) modulo 2**64."""
     return np.cumprod(np.concatenate([np.ones(1, np.uint64), np.full(length - 1, BASE)]), dtype=np.uint64)
+
+
+def occurrences(order: Sequences, hashes: NDArray[np.uint64], width: int) -> NDArray[np.int64]:
+    """`counts_in` of an order's corpus, from the file or into it; raises UserError for a corpus without manifest."""
+    if order.folder is None or not (corpus := order.folder / manifest.NAME).exists():
+        raise UserError(
+            f"{order.folder}: no {manifest.NAME}, so what these sequences were counted in could not be told"
+        )
+    sequences = hashlib.sha256(hashes.tobytes()).hexdigest()
+    path = (
+        paths.COUNTS / f"{digest_of({'corpus': sha256_file(corpus), 'sequences': sequences, 'width': width})[:32]}.npy"
+    )
+    if (found := _kept(path, len(hashes))) is not None:
+        return found
+    found = counts_in(order.tokens.flat, hashes, width)
+    with atomic(path) as temporary, temporary.open("wb") as handle:
+        np.save(handle, found)
+    return found
+
+
+def _kept(path: Path, sequences: int) -> NDArray[np.int64] | None:
+    """What the file holds; None without a file, or if it is damaged, then it is made again."""
+    try:
+        found = np.load(path)
+    except (OSError, ValueError, EOFError):
+        return None
+    return found if found.shape == (sequences,) and found.dtype == np.int64 else None

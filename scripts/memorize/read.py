@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from scripts.common.errors import UserError
 from scripts.data.sequences import Sequences
 from scripts.data.sources.canaries import canary_count
-from scripts.memorize.chosen import KINDS, choose, sequence_hashes
-from scripts.memorize.counts import occurrences
+from scripts.memorize.chosen import KINDS, choose, occurrences, sequence_hashes
 from scripts.study.config.memorization import Memorization
 
 CHUNK = 1 << 23  # tokens of sequences read at a time

@@ -21,7 +21,7 @@ from torch import Tensor
 from scripts.memorize.greedy import agrees, largest, settled
 from scripts.memorize.model import Model
 from scripts.memorize.pieces import Scores
-from scripts.neox.cache import Cache
+from scripts.neox.attention import Cache
 
 TILE = {"cpu": 1 << 11, "cuda": 1 << 17}  # prompt tokens a pass; on a CPU what it makes should stay in its cache
 

@@ -18,10 +18,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from scripts.neox.architecture import PYTHIA, Activation
-from scripts.neox.attention import Attention, LayerNorm, Linear
-from scripts.neox.cache import Cache, Past
+from scripts.neox.attention import Attention, Cache, LayerNorm, Linear, Past, angles
 from scripts.neox.loss import mean_loss, token_losses
-from scripts.neox.rotary import angles
 from scripts.study.catalogue import Size
 
 

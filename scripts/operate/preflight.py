@@ -18,8 +18,7 @@ from scripts.evaluate.names import WITH_EXAMPLES
 from scripts.operate.trained import check_orders, check_shared, check_training
 from scripts.study import paths
 from scripts.study.config.data import External
-from scripts.study.engine_rules import check_compiler
-from scripts.study.resources import placement
+from scripts.study.resources import check_compiler, placement
 from scripts.study.runs import native_folder
 from scripts.study.storage import all_kept, bytes_needed
 from scripts.study.study import Study, load

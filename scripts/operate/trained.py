@@ -12,7 +12,7 @@ from typing import Any
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.manifest import Manifest
-from scripts.common.words import brief
+from scripts.common.units import brief
 from scripts.study import paths
 from scripts.study.fingerprints import Inventory, differences, of_data, parents
 from scripts.study.manifests import OrderFacts

@@ -14,7 +14,7 @@ from scripts.common.files import read_json
 from scripts.plan.costs import Plan, RunPlan
 from scripts.plan.work import foreign_tasks
 from scripts.study import paths, sampling
-from scripts.study.flops import flops_per_token
+from scripts.study.runs import flops_per_token
 from scripts.study.sampling import Drawn
 from scripts.study.stages import STAGES
 from scripts.study.study import Study

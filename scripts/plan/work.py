@@ -1,7 +1,7 @@
 """Floating-point operations of a run by stage: training, held-out loss, evaluation, memorization, export, what the
 audit makes again, and sequences just seen.
 
-Scoring is forward passes, 2 operations a parameter and token (scripts/study/flops.py). Tokens are counted where the
+Scoring is forward passes, 2 operations a parameter and token (scripts/study/runs.py). Tokens are counted where the
 study file tells them; what it doesn't tell is named, not guessed.
 """
 
@@ -16,7 +16,7 @@ from scripts.evaluate import passages
 from scripts.evaluate.agreement import agreement_items
 from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, PERPLEXITY
 from scripts.study import sampling
-from scripts.study.flops import flops_per_token, forward_flops_per_token
+from scripts.study.runs import flops_per_token, forward_flops_per_token
 from scripts.study.sampling import LEAST_CHECKPOINTS, Drawn, windows
 from scripts.study.study import Study
 

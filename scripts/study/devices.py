@@ -15,7 +15,7 @@ from scripts.common.files import read_yaml
 from scripts.common.yaml_text import line
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
 from scripts.study.config.data import Name, Positive, Share, Strict
-from scripts.study.flops import forward_flops_per_token
+from scripts.study.runs import forward_flops_per_token
 
 TABLE = ROOT / "profiles/devices.yaml"
 Amount = Annotated[float, Field(gt=0, strict=False)]

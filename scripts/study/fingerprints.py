@@ -18,7 +18,7 @@ from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.files import canonical, read_json, sha256_file
 from scripts.common.manifest import Manifest
-from scripts.common.words import brief
+from scripts.common.units import brief
 from scripts.study import paths, targets
 from scripts.study.manifests import RunFacts, SourceFacts, kind_at
 from scripts.study.stages import CONVERT, OF_MODELS, at, pattern

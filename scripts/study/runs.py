@@ -1,4 +1,5 @@
-"""The run table: every combination of sizes, corpora and seeds that a study asks for, with its recipe."""
+"""The run table: every combination of sizes, corpora and seeds that a study asks for, with its recipe and
+the FLOPs of a token."""
 
 from __future__ import annotations
 
@@ -305,3 +306,18 @@ def _of_folder(file: StudyFile, key: str, asked: Intervention, sizes: Mapping[st
     training, checkpoints = recipe(file, f"{size}/{corpus}")
     name = run_name(file.family, file.names.get(size, size), corpus, seed, "both")
     return Run(name, sizes[size], corpus, seed, seed, training, checkpoints)
+
+
+def forward_flops_per_token(size: Size, padded_vocabulary: int, length: int) -> int:
+    """Operations of a forward pass for one token of a sequence of `length` tokens: 2 a weight of a matrix product, and
+    4 a layer, position and channel for attention, as if no position were masked.
+
+    The count of Chowdhery et al., PaLM, 2022, appendix B, of which a backward pass is twice as much.
+    """
+    weights = 12 * size.layers * size.width**2 + padded_vocabulary * size.width
+    return 2 * weights + 4 * size.layers * size.width * length
+
+
+def flops_per_token(run: Run, padded_vocabulary: int) -> int:
+    """Operations of a training token, forward and backward; what activation checkpointing computes again is no work."""
+    return 3 * forward_flops_per_token(run.size, padded_vocabulary, run.training.sequence_length)

@@ -22,9 +22,8 @@ from scripts.study import paths
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
 from scripts.study.config.renamed import renamed
 from scripts.study.config.study_file import VERSION, StudyFile
-from scripts.study.engine_rules import check_recipe, micro_batch
 from scripts.study.explain import explain_all
-from scripts.study.resources import placement
+from scripts.study.resources import check_recipe, micro_batch, placement
 from scripts.study.runs import Run, run_table
 from scripts.study.schedule import check_count, check_saved, in_batches, in_schedule, scheduled_steps
 from scripts.study.texts import Block

@@ -22,7 +22,7 @@ from scripts.study.manifests import AdoptedFacts
 from scripts.study.runs import Run
 from scripts.train.checkpoint import Checkpoints
 from scripts.train.engine import World
-from scripts.train.together import together
+from scripts.train.world import together
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 REPORT = "report.json"

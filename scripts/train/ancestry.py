@@ -15,7 +15,7 @@ from scripts.study.study import Study
 from scripts.train import adopt
 from scripts.train.checkpoint import SAVED, Checkpoints, load
 from scripts.train.engine import World
-from scripts.train.together import together
+from scripts.train.world import together
 
 
 @dataclass(frozen=True)

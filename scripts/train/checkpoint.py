@@ -27,7 +27,7 @@ from scripts.study.catalogue import ROTARY_BASE, ROTARY_SHARE, VOCABULARY_MULTIP
 from scripts.study.manifests import CheckpointFacts, ResumeFacts, Updates
 from scripts.study.runs import BASE_SEED, Run
 from scripts.train.engine import World
-from scripts.train.together import together
+from scripts.train.world import together
 
 OPTIMIZER_FILES = "*zero_pp_rank_*"  # DeepSpeed puts "bf16_" before some
 MODEL_FILE = "mp_rank_00_model_states.pt"  # without ZeRO the optimizer state is in it

@@ -20,7 +20,7 @@ from scripts.common.errors import UserError
 from scripts.neox.architecture import DTYPES
 from scripts.neox.model import GPTNeoX, initialized
 from scripts.study.config.study_file import Runtime
-from scripts.study.engine_rules import check_compiler, check_recipe, micro_batch
+from scripts.study.resources import check_compiler, check_recipe, micro_batch
 from scripts.study.runs import Run
 from scripts.train.recipe import decay_groups
 from scripts.train.world import ALONE, from_srun

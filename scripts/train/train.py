@@ -22,7 +22,6 @@ from scripts.common.progress import progress
 from scripts.data.changes import change_of
 from scripts.data.sequences import Sequences
 from scripts.study import fingerprints, paths
-from scripts.study.engine_rules import micro_batch
 from scripts.study.manifests import (
     CheckpointFacts,
     CorpusFacts,
@@ -32,14 +31,14 @@ from scripts.study.manifests import (
     SegmentFacts,
     TokenizerFacts,
 )
+from scripts.study.resources import micro_batch
 from scripts.study.runs import Run
 from scripts.study.study import Study, load
 from scripts.train import ancestry, checkpoint, engine, held_out, stop
-from scripts.train.metrics import EXACT, MetricsLog
+from scripts.train.metrics import EXACT, MetricsLog, Speed
 from scripts.train.recipe import learning_rate
-from scripts.train.speed import Speed
-from scripts.train.together import together
 from scripts.train.trackers import Trackers
+from scripts.train.world import together
 
 HASH_BELOW = 2_000_000_000  # bytes; larger inputs are checked by size when a job starts
 

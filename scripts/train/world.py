@@ -1,9 +1,15 @@
-"""Where a process of a training job stands, from what srun says of it."""
+"""Where a process of a training job stands, from what srun says of it, and errors told to all of its
+processes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch.distributed
+
+from scripts.common.errors import UserError
 
 EXIT_SAVED = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, run it again; everything is saved
 PORTS = range(20_000, 30_000)  # below the ports Linux gives to clients
@@ -44,3 +50,26 @@ def first_host(nodes: str) -> str:
     if first is None:
         raise ValueError(f"{nodes!r} names no node")
     return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", first[0])
+
+
+T = TypeVar("T")
+
+
+def together(work: Callable[[], T]) -> list[T]:
+    """Results of `work` on every rank, in their order.
+
+    Where one rank meets a UserError, all raise it: the others would wait for it in the next exchange for ever.
+    """
+    answer: tuple[T | None, str | None]
+    try:
+        answer = work(), None
+    except UserError as error:
+        answer = None, str(error)
+    answers: list[Any] = [None] * torch.distributed.get_world_size()
+    if len(answers) == 1:
+        answers = [answer]
+    else:
+        torch.distributed.all_gather_object(answers, answer)
+    if errors := [error for _, error in answers if error is not None]:
+        raise UserError(errors[0])
+    return [result for result, _ in answers]

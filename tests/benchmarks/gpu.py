@@ -7,7 +7,7 @@ python -m tests.benchmarks.gpu --device cpu --study studies/smoke.yaml --sizes t
 Ours: DeepSpeed ZeRO-1 on one process, as a job trains, and also without deterministic kernels and compiled. Peers: a
 plain loop on Transformers' GPTNeoX (bf16 autocast, SDPA, fused AdamW), the same compiled, Hugging Face's Trainer, and
 litgpt, if it is installed (litgpt==0.5.13; it is not in the lock). Each has the largest power of two of rows that fits
-its memory, up to --rows. FLOPs are counted as scripts/train/speed.py does, for all alike. What is not installed,
+its memory, up to --rows. FLOPs are counted as scripts/train/metrics.py does, for all alike. What is not installed,
 fails or has no time left is told in its row.
 """
 

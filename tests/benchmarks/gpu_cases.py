@@ -22,7 +22,7 @@ from scripts.common.errors import UserError
 from scripts.study.runs import Run
 from scripts.study.study import Study, load
 from scripts.train import engine
-from scripts.train.speed import Speed
+from scripts.train.metrics import Speed
 from tests.benchmarks.contenders import Contender, HuggingFace, LitGpt, Ours, Plain, transformers_model, words
 from tests.benchmarks.saving import saves
 

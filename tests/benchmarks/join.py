@@ -18,8 +18,7 @@ from statistics import median
 
 import numpy as np
 
-from scripts.data.megatron.joined import joined
-from scripts.data.megatron.onepass import Piece
+from scripts.data.megatron.joined import Piece, joined
 
 SHARDS = 4
 TURNS = 3

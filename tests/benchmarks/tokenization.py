@@ -39,7 +39,7 @@ def child(megabytes: float) -> None:
     from tokenizers import Tokenizer
 
     from scripts.data import tokenize
-    from scripts.data.store import NAME, Document, document_id, write_documents
+    from scripts.data.streams import NAME, Document, document_id, write_documents
     from scripts.data.tokenizer import train
     from scripts.study.texts import Block
 

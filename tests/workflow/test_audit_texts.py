@@ -15,7 +15,7 @@ import pytest
 
 from scripts.common.files import read_json, sha256_file
 from scripts.data.megatron.indexed import open_tokens, write_tokens
-from scripts.data.store import NAME, read_documents, write_documents
+from scripts.data.streams import NAME, read_documents, write_documents
 from tests.workflow.test_audit import TINY, audited, edit, failed, forge
 
 

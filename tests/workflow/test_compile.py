@@ -13,7 +13,7 @@ from _pytest.monkeypatch import MonkeyPatch
 
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
-from scripts.study.engine_rules import check_compiler
+from scripts.study.resources import check_compiler
 from scripts.study.study import load, parse
 from tests.workflow.conftest import SMOKE, Workflow
 

@@ -19,8 +19,7 @@ from typing import Any
 from scripts.audit import suite_lock
 from scripts.audit.integrity.found import look
 from scripts.audit.integrity.hashed import artefacts, beside, loaded, sha256_files
-from scripts.audit.show import show
-from scripts.audit.verdict import Check, plain
+from scripts.audit.verdict import Check, plain, show
 from scripts.common.errors import UserError, told_last
 from scripts.common.files import write_json, write_text
 from scripts.study import paths

@@ -10,7 +10,7 @@ from scripts.audit.integrity.history import History, beginning, effective
 from scripts.audit.verdict import Check, judged
 from scripts.common.files import digest_of
 from scripts.common.manifest import Manifest
-from scripts.common.words import brief
+from scripts.common.units import brief
 from scripts.study import paths
 from scripts.study.study import Study
 

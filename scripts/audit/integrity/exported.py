@@ -16,10 +16,9 @@ from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_file
 from scripts.common.untrusted import read_json, read_text, reading
-from scripts.export.gguf_file import write_gguf
+from scripts.export.gguf_file import read_vocabulary, write_gguf
 from scripts.export.measure import TOLERANCE, held_out_sequences
 from scripts.export.source import open_model
-from scripts.export.vocabulary import read_vocabulary
 from scripts.study import paths
 from scripts.study.manifests import GgufFacts
 from scripts.study.study import Study

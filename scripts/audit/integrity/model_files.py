@@ -11,8 +11,8 @@ from scripts.audit.integrity.found import Folder, Found
 from scripts.audit.integrity.identity import at
 from scripts.common.errors import UserError
 from scripts.common.manifest import Manifest, differing
+from scripts.common.units import brief
 from scripts.common.untrusted import read_json, reading, safetensors_header
-from scripts.common.words import brief
 from scripts.convert.convert import origin, unchanged
 from scripts.convert.external_source import Listed
 from scripts.convert.model_folder import ORIGIN, SETTINGS, defaults, settings

@@ -14,8 +14,8 @@ from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
 from scripts.common.manifest import differing
+from scripts.common.units import brief
 from scripts.common.untrusted import read_json, reading
-from scripts.common.words import brief
 from scripts.common.yaml_text import parse_yaml
 from scripts.study.fingerprints import differences, run_settings, settings_of
 from scripts.study.manifests import CheckpointFacts

@@ -18,9 +18,9 @@ from scripts.audit.integrity.found import Found
 from scripts.audit.integrity.items import WEIGHTED, Samples, Values, error_name
 from scripts.common.errors import UserError
 from scripts.common.files import canonical, read_yaml
+from scripts.common.units import brief
 from scripts.common.untrusted import read_json_lines, reading
-from scripts.common.words import brief
-from scripts.data.store import read_documents
+from scripts.data.streams import read_documents
 from scripts.evaluate.names import OWN_TASKS
 from scripts.evaluate.tasks import DOCUMENTS, SHAPES, make
 from scripts.study import paths

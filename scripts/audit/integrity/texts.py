@@ -153,7 +153,7 @@ def _other_documents(home: Path, asked: list[str], found: list[str], characters:
 
 def _other_texts(home: Path, table: pa.Table, characters: dict[str, int]) -> Iterator[str]:
     """The first held-out text that is not the one its id is made of, or not the one of the table."""
-    from scripts.data.store import NAME, document_id, read_documents
+    from scripts.data.streams import NAME, document_id, read_documents
 
     ids, count = table["id"].to_pylist(), 0
     for count, document in enumerate(islice(read_documents(home / NAME), len(ids) + 1), start=1):

@@ -11,8 +11,8 @@ from typing import Any
 from scripts.audit.integrity.found import Folder, Found
 from scripts.common.errors import UserError
 from scripts.common.manifest import Manifest, differing
+from scripts.common.units import brief
 from scripts.common.untrusted import read_json, reading
-from scripts.common.words import brief
 from scripts.convert.external_source import SMALL_BYTES
 from scripts.convert.tokenizer_files import FILES
 from scripts.data.tokenizer import END_OF_TEXT, PADDING, frame, settings

@@ -20,7 +20,7 @@ from scripts.data.dedup.assign import SINGLE, Clusters, Documents, assign, remov
 from scripts.data.dedup.minhash import Hashing, read_clusters, similarity
 from scripts.data.dedup.signatures import blocks_of, documents_in
 from scripts.data.documents import TABLE
-from scripts.data.store import NAME, Document, read_documents
+from scripts.data.streams import NAME, Document, read_documents
 from scripts.data.tables import TableWriter, ids_to_numbers, numbers_to_ids
 from scripts.study import fingerprints, paths
 from scripts.study.manifests import ClustersFacts, PairsFacts

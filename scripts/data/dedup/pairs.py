@@ -7,9 +7,9 @@ from collections import Counter
 
 from scripts.common import manifest
 from scripts.common.command import Parser
+from scripts.common.durable import made
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
-from scripts.common.folders import made
 from scripts.data.dedup import signatures
 from scripts.data.dedup.minhash import Hashing, write_pairs
 from scripts.study import fingerprints, paths

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 
 from scripts.common import manifest
 from scripts.common.command import Parser
+from scripts.common.durable import made
 from scripts.common.errors import UserError
 from scripts.common.files import write_json
-from scripts.common.folders import made
 from scripts.common.progress import progress
 from scripts.data.dedup.minhash import Hashing, write_signatures
 from scripts.data.documents import TABLE
-from scripts.data.store import NAME, read_documents
+from scripts.data.streams import NAME, read_documents
 from scripts.study import fingerprints, paths
 from scripts.study.manifests import DocumentsFacts
 from scripts.study.study import Study, load

@@ -14,10 +14,9 @@ import numpy as np
 from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.errors import UserError, connection_told, explain, near
-from scripts.data.megatron.hashes import read_hashes
 from scripts.data.megatron.indexed import BLOCK, Tokens, bin_path, fixed_length, idx_path
-from scripts.data.megatron.onepass import Joined, Piece, check_pieces
-from scripts.data.megatron.shards import Sharded, check, in_order, unsharded, with_hashes
+from scripts.data.megatron.joined import Joined, Piece, check_pieces
+from scripts.data.megatron.shards import Sharded, check, in_order, read_hashes, unsharded, with_hashes
 from scripts.study import fingerprints, paths
 from scripts.study.catalogue import padded_vocabulary
 from scripts.study.config.data import External

@@ -14,12 +14,11 @@ import numpy as np
 
 from scripts.common import manifest
 from scripts.common.command import Parser
+from scripts.common.durable import STATE, Growing, made
 from scripts.common.errors import UserError, explain
 from scripts.common.files import BLOCK, atomic, sha256_file
-from scripts.common.folders import made
-from scripts.common.growing import STATE, Growing
 from scripts.common.progress import progress
-from scripts.data.megatron import hashes
+from scripts.data.megatron import shards
 from scripts.data.megatron.indexed import bin_path, idx_path, index_blocks
 from scripts.data.sequences import Sequences
 from scripts.data.tools.view.source import Source, add_arguments, source_of
@@ -157,13 +156,13 @@ def export(job: Job, folder: Path, started: float) -> None:
             sizes = np.broadcast_to(np.int32(width), (job.count,))  # takes no memory of its own
             handle.writelines(index_blocks(sizes, dtype))
         sums[index] = sha256_file(index)
-        hashes.write_hashes(draft / hashes.NAME, {path.name: digest for path, digest in sums.items()})
+        shards.write_hashes(draft / shards.NAME, {path.name: digest for path, digest in sums.items()})
         manifest.write(
             draft,
             ExportFacts(job.count, width, job.count * width, str(dtype)),
             subject=job.subject,
             settings=job.settings,
-            files=[data, index, draft / hashes.NAME],
+            files=[data, index, draft / shards.NAME],
             parents=[job.order],
             started=started,
             known=sums,

@@ -10,10 +10,9 @@ from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.common.lock import hold
 from scripts.common.progress import progress
-from scripts.data.megatron import hashes
+from scripts.data.megatron import shards
 from scripts.data.megatron.indexed import bin_path, idx_path, open_tokens
-from scripts.data.megatron.lanes import BLOCK, copied
-from scripts.data.megatron.onepass import MEGABYTE
+from scripts.data.megatron.joined import BLOCK, MEGABYTE, copied
 from scripts.data.megatron.shards import MOST, NUMBERED, shard_name
 
 
@@ -80,8 +79,8 @@ def shard(prefix: Path, most: int, out: Path) -> dict[str, str]:
         index = idx_path(prefix)
         found[index.name] = place(index, out / index.name, 0, index.stat().st_size)
         tell(whole)
-        hashes.write_hashes(out / hashes.NAME, found)
-        hashes.write_pythia_hashes(out / hashes.PYTHIA_NAME, found)
+        shards.write_hashes(out / shards.NAME, found)
+        shards.write_pythia_hashes(out / shards.PYTHIA_NAME, found)
     return found
 
 
@@ -96,4 +95,4 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
     arguments = parser.parse_args()
     found = shard(arguments.tokens, arguments.shard_bytes, arguments.out)
-    print(f"{arguments.out}: {len(found) - 1} shards, the index, {hashes.NAME} and {hashes.PYTHIA_NAME}")
+    print(f"{arguments.out}: {len(found) - 1} shards, the index, {shards.NAME} and {shards.PYTHIA_NAME}")

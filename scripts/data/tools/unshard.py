@@ -7,10 +7,9 @@ from pathlib import Path
 
 from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain
-from scripts.data.megatron.hashes import read_hashes, sha256_given
 from scripts.data.megatron.indexed import bin_path, idx_path
-from scripts.data.megatron.onepass import Piece
-from scripts.data.megatron.shards import Sharded, in_order, unsharded, with_hashes
+from scripts.data.megatron.joined import Piece
+from scripts.data.megatron.shards import Sharded, in_order, read_hashes, sha256_given, unsharded, with_hashes
 from scripts.study.texts import matching
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from scripts.common import lock, manifest
 from scripts.common.files import read_json
 from scripts.common.progress import duration
-from scripts.common.words import brief
+from scripts.common.units import brief
 from scripts.operate.watch import standing
 from scripts.study import paths
 from scripts.study.fingerprints import Inventory

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from scripts.common import manifest
-from scripts.common.words import brief
+from scripts.common.units import brief
 from scripts.operate.status.found import Folder, content, names, steps_among, whole_steps
 from scripts.operate.status.states import StageStatus, State, by_count
 from scripts.study import paths, stages

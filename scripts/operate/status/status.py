@@ -16,7 +16,7 @@ from pathlib import Path
 from scripts.common.command import seen
 from scripts.common.errors import UserError, told_last
 from scripts.common.files import write_text
-from scripts.common.words import brief
+from scripts.common.units import brief
 from scripts.operate.status.chosen import chosen
 from scripts.operate.status.found import Folder
 from scripts.operate.status.page import status_page

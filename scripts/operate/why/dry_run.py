@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from scripts.common.manifest import differing
-from scripts.common.words import brief
+from scripts.common.units import brief
 from scripts.study import paths
 from scripts.study.fingerprints import MADE_FROM
 

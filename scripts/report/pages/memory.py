@@ -71,8 +71,8 @@ def real_row(name: str) -> list[str]:
 
 def weight_bytes(name: str, quantization: str) -> int:
     """Bytes of a published size's weights in a GGUF file of this quantization."""
+    from scripts.export.gguf_file import kind_of, stored_bytes
     from scripts.export.source import Shape
-    from scripts.export.tensors import kind_of, stored_bytes
 
     size = CATALOGUE[name]
     vocabulary = padded_vocabulary(PYTHIA_VOCABULARY, size.tensor_parallel)

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lm_eval.api import metrics
 
-from scripts.audit import merkle, page, suite_lock
+from scripts.audit import page, suite_lock
+from scripts.audit import suite_lock as merkle
 from scripts.audit.integrity import memorized
 from scripts.audit.integrity.converted import spread
 from scripts.audit.integrity.distances import (

@@ -26,7 +26,7 @@ from scripts.data.dedup.minhash import (
     write_pairs,
     write_signatures,
 )
-from scripts.data.store import document_id
+from scripts.data.streams import document_id
 from scripts.data.tables import ids_to_numbers, numbers_to_ids
 from scripts.report.pages.data import side_by_side
 

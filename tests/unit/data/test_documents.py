@@ -19,9 +19,8 @@ from scripts.data import streams
 from scripts.data.documents import documents_of, files_fetched, taken, write_block
 from scripts.data.sources import archives, fetch
 from scripts.data.sources.archives import glob_regex, read_members, select
-from scripts.data.sources.readers import READERS, Text, plain
-from scripts.data.sources.sections import chosen_fraction, cut, tidy
-from scripts.data.store import Document, document_id, read_documents, write_documents
+from scripts.data.sources.readers import READERS, Text, chosen_fraction, cut, plain, tidy
+from scripts.data.streams import Document, document_id, read_documents, write_documents
 from scripts.study import paths
 from scripts.study.config.data import Archive, Component
 from scripts.study.manifests import Characters, DocumentsFacts, RawFile, SourceFacts

@@ -18,9 +18,9 @@ from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, read_yaml, sha256_file, write_json
 from scripts.data import join
-from scripts.data.megatron import onepass
-from scripts.data.megatron.hashes import NAME
+from scripts.data.megatron import joined
 from scripts.data.megatron.indexed import open_tokens, write_tokens
+from scripts.data.megatron.shards import NAME
 from scripts.data.sources import external
 from scripts.data.tools import shard
 from scripts.study.manifests import CorpusFacts, ExternalFacts, TextSize
@@ -257,7 +257,7 @@ def test_gaps_and_wrong_names_on_the_hub_are_seen_before_the_download(monkeypatc
         command(external, hub_study(), monkeypatch)  # * does not reach into set/
     usage = type("Usage", (), {"free": 10})
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(onepass.shutil, "disk_usage", lambda _: usage)
+        patched.setattr(joined.shutil, "disk_usage", lambda _: usage)
         with pytest.raises(UserError, match=rf"{FOLDER}: \d+ bytes are to be downloaded, the disk has 10"):
             command(external, hub_study(**IN_SET), monkeypatch)
     (hub.folder / "set/document-00000-of-00003.bin").unlink()

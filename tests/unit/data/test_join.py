@@ -19,14 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.common import manifest
+from scripts.common.durable import STATE, Growing
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, sha256_file, write_json
-from scripts.common.growing import STATE, Growing
-from scripts.data.megatron import lanes, onepass
+from scripts.data.megatron import joined as lanes
+from scripts.data.megatron import joined as onepass
 from scripts.data.megatron.indexed import bin_path, write_tokens
-from scripts.data.megatron.joined import joined
-from scripts.data.megatron.onepass import Joined, Piece, check_pieces
+from scripts.data.megatron.joined import Joined, Piece, check_pieces, joined
 
 U2, I4 = np.dtype("<u2"), np.dtype("<i4")
 NAME = "tokens.bin"

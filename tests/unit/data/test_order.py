@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from scripts.common import manifest
+from scripts.common.durable import Growing
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, read_yaml
-from scripts.common.growing import Growing
 from scripts.data import order
 from scripts.data.megatron.indexed import write_tokens
 from scripts.data.order import known_order, write_order

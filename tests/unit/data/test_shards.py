@@ -15,18 +15,22 @@ from hypothesis import strategies as st
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_file
-from scripts.data.megatron import lanes
-from scripts.data.megatron.hashes import (
+from scripts.data.megatron import joined
+from scripts.data.megatron.indexed import bin_path, idx_path, open_tokens, write_tokens
+from scripts.data.megatron.shards import (
     NAME,
     PYTHIA_NAME,
+    Sharded,
+    in_order,
+    index_totals,
     parse_hashes,
     read_hashes,
     sha256_given,
+    shard_name,
+    unsharded,
     write_hashes,
     write_pythia_hashes,
 )
-from scripts.data.megatron.indexed import bin_path, idx_path, open_tokens, write_tokens
-from scripts.data.megatron.shards import Sharded, in_order, index_totals, shard_name, unsharded
 from scripts.data.tools import shard, unshard
 from tests import forks
 
@@ -338,7 +342,7 @@ def test_lanes_tell_what_a_lane_raised(tmp_path: Path) -> None:
 
     with (
         pytest.raises(UserError, match="seen"),
-        lanes.Lanes(1) as used,
+        joined.Lanes(1) as used,
         (tmp_path / "file").open("rb", buffering=0) as file,
     ):
         for block in used.blocks(file, tmp_path / "file", 8):

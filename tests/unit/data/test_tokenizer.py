@@ -12,7 +12,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.data import tokenize
-from scripts.data.store import Document
+from scripts.data.streams import Document
 from scripts.data.symbols import BYTE_OF_SYMBOL
 from scripts.data.tokenize import batches, encode, encoded
 from scripts.data.tokenizer import SPACES, alphabet, save, take_file, train

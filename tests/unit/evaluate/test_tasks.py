@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scripts.common import manifest
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
-from scripts.data.store import Document, document_id, write_documents
+from scripts.data.streams import Document, document_id, write_documents
 from scripts.evaluate import agreement, loading, passages, tasks
 from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY, refuse_python
 from scripts.study.config.evaluation import TaskSet

@@ -21,12 +21,10 @@ from tokenizers import Tokenizer
 
 from scripts.common.errors import UserError
 from scripts.export import llama
-from scripts.export.gguf_file import write_gguf
+from scripts.export.gguf_file import KINDS, kind_of, names, read_vocabulary, split_qkv, store, stored_bytes, write_gguf
 from scripts.export.llama import Llama
 from scripts.export.measure import TOLERANCE, check_difference
 from scripts.export.source import open_model
-from scripts.export.tensors import KINDS, kind_of, names, split_qkv, store, stored_bytes
-from scripts.export.vocabulary import read_vocabulary
 from tests.unit.export_models import CONTEXT, logits_of, make_model, texts
 
 ROPE = {"rope_type": "default", "rope_theta": 500, "partial_rotary_factor": 1.0}

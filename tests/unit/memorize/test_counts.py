@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from scripts.memorize import counts, pieces, score
+from scripts.memorize import chosen as counts
+from scripts.memorize import pieces, score
 from scripts.memorize.chosen import KINDS, sequence_hashes
 from scripts.memorize.read import Read
 from scripts.study import paths

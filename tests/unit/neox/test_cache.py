@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scripts.neox.cache import Cache, Past, zeros
-from scripts.neox.rotary import angles
+from scripts.neox.attention import Cache, Past, angles, zeros
 from scripts.study.catalogue import Size
 
 ROWS, HEADS, HEAD, PLACES = 3, 2, 8, 12

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from scripts.common.errors import UserError
-from scripts.common.words import brief
+from scripts.common.units import brief
 from scripts.operate.why import why
 from scripts.operate.why.dry_run import CHANGED, Job, changes, of_graph, told, with_artefacts
 

@@ -17,10 +17,8 @@ from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml, write_json
 from scripts.common.units import bytes_short, device_time, duration, scientific, short
-from scripts.export.gguf_file import write_gguf
+from scripts.export.gguf_file import KINDS, read_vocabulary, write_gguf
 from scripts.export.source import open_model
-from scripts.export.tensors import KINDS
-from scripts.export.vocabulary import read_vocabulary
 from scripts.plan.costs import Plan, make_plan
 from scripts.plan.jobs import jobs_by_rule, jobs_of
 from scripts.plan.measured import Comparison, checkpoint_bytes, compare
@@ -30,7 +28,7 @@ from scripts.plan.work import characters_a_token, scored_sequences, work
 from scripts.study import sampling, storage
 from scripts.study.catalogue import CATALOGUE
 from scripts.study.devices import choose, peak_of_gpu, rate_of, read_devices
-from scripts.study.flops import flops_per_token, forward_flops_per_token
+from scripts.study.runs import flops_per_token, forward_flops_per_token
 from scripts.study.storage import kept
 from scripts.study.study import Study, load, parse
 from tests.unit.export_models import make_model

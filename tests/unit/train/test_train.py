@@ -14,17 +14,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from scripts.common.errors import UserError
+from scripts.neox.attention import Rotate, angles
 from scripts.neox.loss import LOGITS, mean_loss, token_losses
 from scripts.neox.model import GPTNeoX, deviations, initialize
-from scripts.neox.rotary import Rotate, angles
 from scripts.neox.weights import config_of, to_transformers
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
 from scripts.study.config.study_file import LearningRate, Runtime, Training
-from scripts.study.engine_rules import check_recipe, micro_batch
+from scripts.study.resources import check_recipe, micro_batch
 from scripts.study.runs import Run
 from scripts.train.engine import World, update
+from scripts.train.metrics import Speed, flops_per_token
 from scripts.train.recipe import decay_groups, learning_rate
-from scripts.train.speed import Speed, flops_per_token
 from scripts.train.train import Batches
 
 SMALL = Size("small", layers=3, width=64, heads=4, learning_rate=1e-3)

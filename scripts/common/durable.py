@@ -1,17 +1,43 @@
-"""Files that grow over hours and are cut back to their last commit after a kill."""
+"""What a kill leaves whole: a folder that is made elsewhere and renamed, by one writer at a time, and files that grow
+over hours and are cut back to their last commit."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 from scripts.common.errors import UserError
 from scripts.common.files import canonical, read_json, write_json
+from scripts.common.lock import hold
 from scripts.common.manifest import differing
+
+
+@contextmanager
+def made(folder: Path, *, resume: bool = False) -> Iterator[Path]:
+    """Yield a draft beside `folder` that takes its place at the end; a failed or killed one leaves it untouched.
+
+    What a killed job left in the draft is dropped, or kept with `resume`. Raises UserError while another
+    process makes the same folder.
+    """
+    work = folder.with_name(f".{folder.name}.work")
+    with hold(work):
+        draft = work / "draft"
+        if not resume:
+            shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(exist_ok=True)
+        yield draft
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.rename(folder)
+    with suppress(OSError):  # another process may be about to ask for the lock in it
+        work.rmdir()
+
 
 STATE = "progress.json"
 WRITE_OUT = 1 << 27  # bytes after which the kernel is asked to start bringing them to the disk

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scripts.common.durable import STATE, Growing
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
-from scripts.common.growing import STATE, Growing
 
 SUBJECT = {"what": "letters", "parts": (1, 2)}  # a tuple, which JSON gives back as a list
 NAMES = ["letters", "numbers"]
