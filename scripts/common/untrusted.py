@@ -240,12 +240,13 @@ def _check_columns(path: Path, schema: pa.Schema, columns: Mapping[str, str]) ->
 
 
 def _expanded(footer: Any, columns: Mapping[str, str]) -> int:
-    """Bytes of the columns' pages, and 8 a value for what dictionaries and runs are written out to."""
-    total: int = 8 * footer.num_rows * len(columns)
-    for group in map(footer.row_group, range(footer.num_row_groups)):
-        parts = (group.column(number) for number in range(group.num_columns))
-        total += sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] in columns)
-    return total
+    """Bytes of all pages, and 8 a value for what dictionaries and runs of the columns are written out to.
+
+    By row groups: what a group tells of its columns ends the process where it contradicts itself (pyarrow 26.0.1's
+    `RowGroupMetaData.column`), while reading them raises.
+    """
+    groups = map(footer.row_group, range(footer.num_row_groups))
+    return 8 * footer.num_rows * len(columns) + sum(group.total_byte_size for group in groups)
 
 
 # --- tensors ------------------------------------------------------------------------------------------

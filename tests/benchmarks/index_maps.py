@@ -29,9 +29,9 @@ def synthetic_sizes(documents: int, tokens: int) -> np.ndarray:
 
 def build(documents: int, rows: int) -> dict[str, float]:
     """Seconds and peak GB of all three maps, then seconds of sample_idx alone, ours and megatron-core's by turns."""
-    from scripts.data.megatron.index_maps import build_maps, build_sample_idx, rows_to_build
+    from scripts.data.megatron.index_maps import build_maps, build_sample_idx, sequences_to_build
 
-    sizes = synthetic_sizes(documents, rows_to_build(rows) * LENGTH + 1)
+    sizes = synthetic_sizes(documents, sequences_to_build(rows) * LENGTH + 1)
     start = time.perf_counter()
     doc_idx, sample_idx, shuffle_idx = build_maps(sizes, LENGTH, rows, 1234)
     result = {"seconds": time.perf_counter() - start}

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tests import forks
 from tests.benchmarks.gpu import cases, last_error, run, saving_table, table
-from tests.benchmarks.gpu_cases import Case, Limits, fitting_rows
+from tests.benchmarks.gpu_cases import Case, Limits, fitting_sequences
 from tests.benchmarks.run import PARTS
 from tests.benchmarks.saving import fraction_by_schedule, fraction_by_time
 from tests.benchmarks.starting import ROOT
@@ -35,7 +35,7 @@ SMOKE = str(ROOT / "studies/smoke.yaml")
 def test_rows_that_fit_follow_the_line_through_two_peaks(
     peaks: dict[int, int], limit: int, most: int, rows: int
 ) -> None:
-    assert fitting_rows(peaks, limit, most) == rows
+    assert fitting_sequences(peaks, limit, most) == rows
 
 
 def test_shares_of_saving() -> None:

@@ -48,7 +48,7 @@ def failed() -> dict[str, str]:
     checks = [
         guarded(scores.check_models_named, study, folder),
         guarded(scores.check_items, study, folder, {path: sha256_file(Path(path)) for path in samples}),
-        guarded(memorized.check_scored_rows, study, folder),
+        guarded(memorized.check_scored_sequences, study, folder),
         guarded(exported.check_exported, study, folder),
     ]
     found = {check.id: "\n".join(check.evidence) for check in checks if check.status == "fail"}

@@ -18,7 +18,7 @@ from scripts.common import manifest
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, read_yaml
-from scripts.convert import fetch, published_source
+from scripts.convert import external_source, fetch
 from scripts.convert.publish import revisions
 from scripts.convert.publish.hub import to_hub
 from scripts.convert.publish.local import named
@@ -33,7 +33,7 @@ from scripts.study.stages import CONVERT
 from scripts.study.storage import kept
 from scripts.study.study import Study, load, parse
 from tests.fakes import Fakes
-from tests.unit import neox_writer, published_models
+from tests.unit import external_models, neox_writer
 from tests.unit.external_models import RUN, STEPS
 from tests.unit.hub_stand_in import Hub
 
@@ -55,7 +55,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, here = tmp_path_factory.mktemp("run"), Path.cwd()
     os.chdir(folder)
     try:
-        published_models.make(folder)
+        external_models.make(folder)
         tokenizer = Path("data/tokenizer")
         files = list(tokenizer.iterdir())
         settings = study().tokenizer_settings()
@@ -254,7 +254,7 @@ def test_native_checkpoints_are_converted_and_proven(workplace: Path) -> None:
     fetch.fetch(native(), THEIRS, STEPS)
     for step in STEPS:
         state = load_file(model(step) / "model.safetensors")
-        whole = to_transformers(published_models.layers(max(step, 1)), 1)
+        whole = to_transformers(external_models.layers(max(step, 1)), 1)
         assert torch.equal(state["gpt_neox.embed_in.weight"], whole["gpt_neox.embed_in.weight"])
         facts = read_json(model(step) / manifest.NAME)["facts"]
         assert facts["max_logit_difference"] <= facts["tolerance"]
@@ -267,8 +267,8 @@ def test_native_steps_are_compared_by_their_tensors_and_their_step(workplace: Pa
         folder = Path(f"checkpoints/{RUN}/global_step{step}")
         shutil.rmtree(folder)
         folder.mkdir()
-        published_models.neox_write.write(
-            folder, published_models.layers(9), published_models.SHAPE, step=step, sequential=True
+        external_models.neox_write.write(
+            folder, external_models.layers(9), external_models.SHAPE, step=step, sequential=True
         )
     assert f"{THEIRS}: step 2 and step 4 hold the same weights" in refused(native(), [2, 4])
     Path(f"checkpoints/{RUN}/global_step4").rename("aside")
@@ -299,8 +299,8 @@ def hub(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     wanted = named(revisions.revisions(RUN, STEPS, Path("results/cards") / RUN), STEPS[-1])
     to_hub(HfApi(endpoint=stand_in.url, token="none"), f"castalia/{RUN}", wanted, False, private=False)
 
-    def source_of(asked: Any, staging: Path) -> published_source.HubSource:
-        return published_source.HubSource(asked, staging, HfApi(endpoint=stand_in.url))
+    def source_of(asked: Any, staging: Path) -> external_source.HubSource:
+        return external_source.HubSource(asked, staging, HfApi(endpoint=stand_in.url))
 
     monkeypatch.setattr(fetch, "source_of", source_of)
     yield stand_in

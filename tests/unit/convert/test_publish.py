@@ -23,7 +23,7 @@ from scripts.convert.publish.local import named, to_cache, to_folder
 from scripts.convert.publish.revisions import File, Revision, duplicates, place
 from scripts.study.manifests import CheckpointFacts, ModelFacts
 from tests.fakes import without_facts
-from tests.unit import published_models
+from tests.unit import external_models
 from tests.unit.external_models import RUN, STEPS
 from tests.unit.hub_stand_in import Hub
 
@@ -37,7 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = Path.cwd()
     os.chdir(folder)
     try:
-        published_models.make(folder)
+        external_models.make(folder)
     finally:
         os.chdir(here)
     return folder
@@ -96,7 +96,7 @@ def test_swapped_weights_under_forged_manifests_are_found_by_the_native_checkpoi
     for step, other in ((2, 4), (4, 2)):
         (model(step) / "model.safetensors").write_bytes(kept[other])
         parent = Path(f"checkpoints/{RUN}/global_step{step}")
-        published_models.describe(model(step), ModelFacts(), step, [parent])
+        external_models.describe(model(step), ModelFacts(), step, [parent])
     told = refused()
     assert f"checkpoints/{RUN}/global_step2; they are those of step 4" in told
     assert f"checkpoints/{RUN}/global_step4; they are those of step 2" in told
@@ -106,14 +106,14 @@ def test_a_duplicated_checkpoint_is_refused_with_both_steps_named(workplace: Pat
     """As published pythia-2.8b: a step holds the weights of the last, native checkpoint and manifests and all."""
     for path in Path(f"checkpoints/{RUN}/global_step4").glob("layer_*"):
         shutil.copy(path, f"checkpoints/{RUN}/global_step2/{path.name}")
-    published_models.describe(Path(f"checkpoints/{RUN}/global_step2"), without_facts(CheckpointFacts), 2)
+    external_models.describe(Path(f"checkpoints/{RUN}/global_step2"), without_facts(CheckpointFacts), 2)
     shutil.rmtree(model(2))
-    published_models.make_model(workplace, 2, Native(Path(f"checkpoints/{RUN}/global_step2"), []))
+    external_models.make_model(workplace, 2, Native(Path(f"checkpoints/{RUN}/global_step2"), []))
     assert refused() == f"{RUN} is not published\n  {RUN}: step 2 and step 4 hold the same weights"
 
 
 def test_equal_neighbours_need_their_manifests_reason(workplace: Path) -> None:
-    published_models.describe(model(1), ModelFacts(), 1, [Path(f"checkpoints/{RUN}/global_step1")])
+    external_models.describe(model(1), ModelFacts(), 1, [Path(f"checkpoints/{RUN}/global_step1")])
     assert f"{RUN}: step 0 and step 1 hold the same weights" in refused()
 
 
@@ -188,7 +188,7 @@ def test_the_quickstart_runs_from_the_cache_offline(workplace: Path) -> None:
     assert done.returncode == 0, done.stderr
     text, total = done.stdout.rsplit("\n", 2)[:2]
     assert text.startswith("Hello, I am")
-    layers = published_models.layers(2)
+    layers = external_models.layers(2)
     assert float(total) == float(layers[0]["word_embeddings.weight"].double().sum())
 
 
@@ -224,9 +224,9 @@ def change_step_4(workplace: Path) -> None:
         shutil.rmtree(folder)
     native = Path(f"checkpoints/{RUN}/global_step4")
     native.mkdir()
-    published_models.neox_write.write(native, published_models.layers(77), published_models.SHAPE, step=4)
-    published_models.describe(native, without_facts(CheckpointFacts), 4)
-    published_models.make_model(workplace, 4, Native(native, []))
+    external_models.neox_write.write(native, external_models.layers(77), external_models.SHAPE, step=4)
+    external_models.describe(native, without_facts(CheckpointFacts), 4)
+    external_models.make_model(workplace, 4, Native(native, []))
 
 
 @pytest.mark.parametrize("publication", [to_cache, to_folder])
