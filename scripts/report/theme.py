@@ -72,8 +72,8 @@ def corpus_colour(corpora: list[str], *, legend: bool = True) -> alt.Color:
 
 
 def _legend(columns: int = 3) -> alt.Legend:
-    """Full colours in the legend, where layers of bands would show through."""
-    return alt.Legend(symbolOpacity=1, symbolType="circle", symbolStrokeWidth=0, columns=columns)
+    """Full colours in the legend, where layers of bands would show through: discs, of lines alone rings."""
+    return alt.Legend(symbolOpacity=1, symbolType="circle", symbolStrokeWidth=1.5, columns=columns)
 
 
 def corpus_dash(corpora: list[str]) -> alt.StrokeDash:

@@ -71,7 +71,7 @@ def padded_vocabulary(tokens: int, tensor_parallel: int = 1) -> int:
 
 LAPTOP = "ours"
 
-_SEQUENCES = (
+_SIZES = (
     # laptop sizes, named by their parameters with a 2,048-token vocabulary
     Size("160k", 2, 32, 4, 1e-2, source=LAPTOP),
     Size("460k", 4, 64, 4, 6e-3, source=LAPTOP),
@@ -121,4 +121,4 @@ _SEQUENCES = (
     ),
 )  # fmt: skip
 
-CATALOGUE: dict[str, Size] = {size.name: size for size in _SEQUENCES}
+CATALOGUE: dict[str, Size] = {size.name: size for size in _SIZES}

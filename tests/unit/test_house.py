@@ -41,6 +41,25 @@ def test_a_dry_run_loads_nothing_heavy() -> None:
     assert done.stdout.split() == []
 
 
+def test_pages_name_what_is_there() -> None:
+    """Files, modules and tests, but for what the page on stages adds."""
+    missing, named = [], 0
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("[dpe]*/**/*.md")]:
+        text = page.read_text(encoding="utf-8")
+        names = re.findall(r"(?<![\w/.-])(?:scripts|rules|tests|studies|profiles)/[\w/-]+\.[a-z]+(?:::\w+)?", text)
+        names += [name.replace(".", "/") for name in re.findall(r"\bscripts(?:\.\w+)+", text)]
+        for name in (name for name in names if "norms" not in name):
+            file, _, test = name.partition("::")
+            path, above = ROOT / file, (ROOT / file).parent.with_suffix(".py")  # of scripts.package.module.name
+            there = path.exists() or path.with_suffix(".py").exists()
+            if test or (not there and above.exists()):
+                source = (path if test else above).read_text(encoding="utf-8")
+                there = re.search(rf"^(?:def |class )?{test or path.name}\b", source, flags=re.MULTILINE) is not None
+            missing += [] if there else [f"{page.name}: {name}"]
+        named += len(names)
+    assert named > 300 and missing == []
+
+
 def commands() -> dict[str, dict[str, str]]:
     """Modules by command, by package."""
     found = {}

@@ -1,11 +1,11 @@
-"""Scores and memorization against the models they name, and scores against the items and task sets they rest on."""
+"""Results of stages against the models they name, and scores against the items and task sets they rest on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.audit.integrity.found import SAMPLES, Folder, Found
+from scripts.audit.integrity.found import RESULTS, SAMPLES, Folder, Found
 from scripts.audit.integrity.identity import at
 from scripts.audit.integrity.items import Samples, again, read_items, unlike_items
 from scripts.audit.integrity.task_sets import own_tasks, unlike_others, unlike_set, unlike_text
@@ -34,9 +34,9 @@ def check_models_named(study: Study, folder: Folder) -> Check:
             faults += _other_tasks(study, folder, found)
         if path in folder.memorization:
             faults += _other_sequences(study, folder, found)
-    count = len(folder.evaluations), len(folder.memorization)
-    sound = f"{count[0]:,} evaluations, {count[1]:,} memorization files"
-    return judged("results", "Scores and memorization belong to the models and tasks that are there", faults, sound)
+    sound = ", ".join(f"{len(folder.of_stages[stage.name]):,} {stage.noun}" for stage in RESULTS)
+    what = "Results of stages belong to the models, tasks and sequences that are there"
+    return judged("results", what, faults, sound)
 
 
 def _other_tasks(study: Study, folder: Folder, found: Found) -> Iterator[str]:

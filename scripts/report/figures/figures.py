@@ -127,13 +127,14 @@ ANALYSES: dict[str, tuple[Callable[[Results], Any], str, str]] = {  # chart, tit
     "canaries": (analyses.dose_response, "Canaries memorized at the end", FRACTIONS),
     "groups": (analyses.groups, "Memorized fraction by repetition and by kind of text", FRACTIONS),
     "predict": (analyses.predict, "What predicts memorization", "A point a pair of checkpoints on the same sequences."),
-    "correlation": (analyses.correlations, "Which rows are memorized, step against step",
-                    "Correlation of memorized flags (phi), rows that both steps have seen."),
-    "histogram": (analyses.histogram, "Right tokens of greedy continuations at the end", "Seen rows, seeds pooled."),
-    "order": (analyses.order, "Memorized rows in training order against a Poisson process",
+    "correlation": (analyses.correlations, "Which sequences are memorized, step against step",
+                    "Correlation of memorized flags (phi), sequences that both steps have seen."),
+    "histogram": (analyses.histogram, "Right tokens of greedy continuations at the end",
+                  "Seen sequences, seeds pooled."),
+    "order": (analyses.order, "Memorized sequences in training order against a Poisson process",
               "Windows of training; on the line if a Poisson process of the same mean made them."),
     "seen": (analyses.seen, "Memorized fraction by checkpoint and by when the sequences were seen",
-             "Of rows seen after the saved step before, up to the one named."),
+             "Of sequences seen after the saved step before, up to the one named."),
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from scripts.report import theme
 from scripts.report.figures.aggregate import wilson
 from scripts.report.results import Results, named
 
-NOTHING = "No row was memorized."
+NOTHING = "No sequence was memorized."
 MAPS_AT_MOST = 4
 
 
@@ -73,7 +73,7 @@ def correlations(results: Results) -> Any:
 
 
 def histogram(results: Results) -> Any:
-    """Rows by number of right tokens at the end, seeds pooled: a panel a corpus."""
+    """Sequences by number of right tokens at the end, seeds pooled: a panel a corpus."""
     data = named(results, "histogram").groupby(["corpus", "size", "hits"], as_index=False)["sequences"].sum()
     if data.empty:
         return theme.empty("Scores were not asked for (memorization.mode: exact).")
@@ -90,7 +90,7 @@ def histogram(results: Results) -> Any:
 
 
 def order(results: Results) -> Any:
-    """Memorized rows a window of training against quantiles of independent rows, with and without duplicates."""
+    """Memorized sequences a window of training against quantiles of independent ones, with and without duplicates."""
     table = results.analyses["windows"]
     data = table[table["run"].isin(shown_runs(results))]
     if data.empty:
@@ -101,7 +101,7 @@ def order(results: Results) -> Any:
         top = float(max(part["expected"].max(), part["memorized"].max())) + 1
         base = alt.Chart(part.drop(columns=["run", "duplicates"]))
         dots = base.mark_circle(opacity=0.8).encode(
-            x=alt.X("expected:Q", title="quantile of independent rows", scale=alt.Scale(domain=[0, top])),
+            x=alt.X("expected:Q", title="quantile of independent sequences", scale=alt.Scale(domain=[0, top])),
             y=alt.Y("memorized:Q", title="memorized sequences a window", scale=alt.Scale(domain=[0, top])),
             size=alt.Size("size:Q", title="windows"), tooltip=["expected:Q", "memorized:Q", "size:Q"],
         )  # fmt: skip
@@ -144,7 +144,7 @@ def groups(results: Results) -> Any:
 
 
 def dose_response(results: Results) -> Any:
-    """Dose and response: fraction of canaries memorized, and of their tokens right, by how often each was planted.
+    """Dose and response: fraction of canaries memorized, and of their tokens right, by copies in the corpus.
 
     Sizes are drawn a little apart along the logarithmic axis, so that none hides another.
     """
@@ -176,7 +176,7 @@ def _response(data: pd.DataFrame, column: str, title: str, sizes: list[str], cor
     scale = alt.Scale(type="log", base=2, domain=[doses[0] / 1.2, doses[-1] * 1.2], nice=False)
     axis = alt.Axis(values=doses, format="d", grid=False)
     base = alt.Chart(data).encode(
-        x=alt.X("x:Q", title="times a string was planted", scale=scale, axis=axis), color=theme.size_colour(sizes)
+        x=alt.X("x:Q", title="copies of a string", scale=scale, axis=axis), color=theme.size_colour(sizes)
     )
     y = alt.Y(f"{column}:Q", title=title, axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
     tooltip = ["size:N", "dose:Q", "sequences:Q", "memorized:Q", alt.Tooltip(f"{column}:Q", format=".1%")]

@@ -21,7 +21,7 @@ RENAMED = {  # by the place of the key, where * stands for any name or number
     "memorization.repeated_rows": "repeated_sequences",
     "export.held_out_rows": "held_out_sequences",
     "audit.signal": "recency",
-    "audit.recency.rows": "sequences",
+    "audit.*.rows": "sequences",
     "audit.replay.legs": "segments",
     "audit.replay.most_updates": "max_steps",
     "runtime.legs": "segments",
