@@ -246,7 +246,9 @@ def _expanded(footer: Any, columns: Mapping[str, str]) -> int:
     `RowGroupMetaData.column`), while reading them raises.
     """
     groups = map(footer.row_group, range(footer.num_row_groups))
-    return 8 * footer.num_rows * len(columns) + sum(group.total_byte_size for group in groups)
+    pages: int = sum(group.total_byte_size for group in groups)
+    values: int = 8 * footer.num_rows * len(columns)
+    return pages + values
 
 
 # --- tensors ------------------------------------------------------------------------------------------

@@ -238,24 +238,24 @@ def relabelled(frame: Frame) -> Frame:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (with_values("memorized", 3, True), "other memorized than its first misses tell, 1 rows"),
+        (with_values("memorized", 3, True), "other memorized than its first misses tell, 1 of them"),
         (with_values("first_miss", 3, 32, memorized=True), "1 scores contradict their first misses"),
         (with_values("first_miss", 3, 33), "1 first misses are not from 0 to 32"),
         (with_values("first_miss", 3, -1), "1 first misses are not from 0 to 32"),
         (with_values("score", 3, 1.5), "1 scores contradict their first misses"),
-        (with_values("score", 3, 0.1), "other score than as many of the continuation's tokens, 1 rows"),
+        (with_values("score", 3, 0.1), "other score than as many of the continuation's tokens, 1 of them"),
         (with_values("score", 3, None), "other score than"),
-        (with_values("first_miss", 3, None), "a row without value"),
-        (lambda frame: frame.drop(index=4), "35 rows, the study draws 36"),
-        (lambda frame: frame[frame["chosen"] == "rest"], "16 rows, the study draws 36"),
-        (lambda frame: frame.iloc[:0], "0 rows, the study draws 36"),
-        (lambda frame: pd.concat([frame.iloc[:1], frame.iloc[:-1]]), "other place than of the rows that the study"),
-        (relabelled, "other chosen than of the rows that the study draws, 2 rows"),
-        (with_values("component", 3, "verse x"), "other component than of the rows that the study draws, 1 rows"),
-        (with_values("count", 3, 5), "other count than of the rows that the study draws, 1 rows"),
-        (with_values("copies", 3, 5), "other copies than of the rows that the study draws, 1 rows"),
-        (with_values("seen", 3, False), "other seen than of the rows that the study draws, 1 rows"),
-        (with_values("step_seen", 3, 4), "other step_seen than of the rows that the study draws, 1 rows"),
+        (with_values("first_miss", 3, None), "a sequence without value"),
+        (lambda frame: frame.drop(index=4), "35 sequences, the study draws 36"),
+        (lambda frame: frame[frame["chosen"] == "rest"], "16 sequences, the study draws 36"),
+        (lambda frame: frame.iloc[:0], "0 sequences, the study draws 36"),
+        (lambda frame: pd.concat([frame.iloc[:1], frame.iloc[:-1]]), "other place than of the sequences the study"),
+        (relabelled, "other chosen than of the sequences the study draws, 2 of them"),
+        (with_values("component", 3, "verse x"), "other component than of the sequences the study draws, 1 of them"),
+        (with_values("count", 3, 5), "other count than of the sequences the study draws, 1 of them"),
+        (with_values("copies", 3, 5), "other copies than of the sequences the study draws, 1 of them"),
+        (with_values("seen", 3, False), "other seen than of the sequences the study draws, 1 of them"),
+        (with_values("step_seen", 3, 4), "other step_seen than of the sequences the study draws, 1 of them"),
     ],
 )
 def test_memorization_edited(suite: Path, change: Callable[[Frame], Frame], told: str) -> None:
@@ -268,9 +268,9 @@ def test_memorization_edited(suite: Path, change: Callable[[Frame], Frame], told
     ("change", "told"),
     [
         (lambda frame: frame, None),
-        (relabelled, "other sampled rows than the study draws"),
-        (lambda frame: frame.drop(index=frame.index[frame["chosen"] == "canary"]), "other rows than"),
-        (lambda frame: pd.concat([frame.iloc[:1], frame.iloc[:-1]]), "a row is scored twice"),
+        (relabelled, "other sampled sequences than the study draws"),
+        (lambda frame: frame.drop(index=frame.index[frame["chosen"] == "canary"]), "other sequences than"),
+        (lambda frame: pd.concat([frame.iloc[:1], frame.iloc[:-1]]), "a sequence is scored twice"),
         (with_values("seen", 3, False), "other seen than"),
         (with_values("memorized", 3, True), "other memorized than"),
     ],
@@ -295,7 +295,7 @@ def test_rows_of_one_text_have_one_score(suite: Path) -> None:
         pytest.skip("no text stands in two rows")
     row = int(np.flatnonzero(drawn.text == texts[counts > 1][0])[0])
     scored(with_values("first_miss", row, 5, score=0.5))
-    assert "rows of equal text have another first miss" in failed()["scored_sequences"]
+    assert "sequences of equal text have another first miss" in failed()["scored_sequences"]
 
 
 def test_counts_that_lie_in_the_folder_are_not_believed(suite: Path) -> None:

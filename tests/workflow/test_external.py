@@ -46,7 +46,7 @@ def published(finished: Workflow, tmp_path_factory: pytest.TempPathFactory) -> W
         "folder": "sequences",
         "shards": "document.bin",
         "index": "document.idx",
-        "hashes": "rows/sha256sum.txt",
+        "hashes": "sequences/sha256sum.txt",
     }
     content["data"]["corpora"] = {
         "shards": {"external": shards, "deduplicate": "none"},
