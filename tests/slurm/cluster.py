@@ -206,10 +206,18 @@ class Cluster:
         return sorted(name for number, (_, name, _) in self.jobs().items() if number not in before)
 
     def ends(self, numbers: Iterable[str]) -> list[str]:
-        """States of ended jobs, in this order; Snakemake knows of an end before Slurm has freed the node."""
-        wait_for(lambda: "COMPLETING" not in {state for state, _, _ in self.jobs().values()}, 120, "end of all jobs")
+        """States of ended jobs, in this order; Snakemake knows of an end before Slurm has freed the node, and one that
+        found the files there may even end before the job that wrote them."""
+        asked = list(numbers)
+
+        def ended() -> bool:
+            jobs = self.jobs()
+            completing = "COMPLETING" in {state for state, _, _ in jobs.values()}
+            return not completing and "RUNNING" not in {jobs[number][0] for number in asked}
+
+        wait_for(ended, 120, "end of all jobs")
         jobs = self.jobs()
-        return [jobs[number][0] for number in numbers]
+        return [jobs[number][0] for number in asked]
 
     def running(self, rule: str) -> list[str]:
         """Numbers of the running jobs of a rule."""

@@ -19,6 +19,7 @@ def test_one_target_makes_only_what_it_needs_and_once(twice: Twice) -> None:
     assert first == [
         "rule_convert_0_8_wildcards_pythia-tiny",
         "rule_evaluate_0_8_wildcards_pythia-tiny_zero-shot",
+        "rule_tasks",
         "rule_train_run_wildcards_pythia-tiny",
     ]
     assert second == []

@@ -32,10 +32,10 @@ SMOKE = str(ROOT / "studies/smoke.yaml")
         ({1: 20, 2: 20}, 25, 32, 4),  # no growth seen: a byte a row
     ],
 )
-def test_rows_that_fit_follow_the_line_through_two_peaks(
-    peaks: dict[int, int], limit: int, most: int, rows: int
+def test_sequences_that_fit_follow_the_line_through_two_peaks(
+    peaks: dict[int, int], limit: int, most: int, sequences: int
 ) -> None:
-    assert fitting_sequences(peaks, limit, most) == rows
+    assert fitting_sequences(peaks, limit, most) == sequences
 
 
 def test_shares_of_saving() -> None:

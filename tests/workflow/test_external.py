@@ -79,7 +79,7 @@ def test_published_tokens_train_the_same_model_as_the_text_they_were_made_of(
     assert facts["shards"]["end_of_document_tokens"] == facts["sequences"]["end_of_document_tokens"] == 0
     orders = [read_json(published.folder / f"data/{name}/order-{SEED}/manifest.json")["facts"] for name in facts]
     assert [order["layout"] for order in orders] == ["neox", "preshuffled"]
-    assert orders[0]["row_count"] > orders[1]["row_count"] == 32  # whole epochs, and what was exported
+    assert orders[0]["sequence_count"] > orders[1]["sequence_count"] == 32  # whole epochs, and what was exported
 
 
 @pytest.mark.parametrize(

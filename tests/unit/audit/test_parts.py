@@ -195,7 +195,7 @@ KINDS = ", ".join(facts.kind for facts in MANIFEST_KINDS)
         ),
         (
             {"facts": {**vars(ModelFacts()), "sequences": 1}},
-            "facts.rows: there is no such key",
+            "facts.sequences: there is no such key",
         ),
     ],
 )

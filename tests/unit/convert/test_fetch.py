@@ -150,7 +150,7 @@ def test_the_shipped_study_names_the_27_published_steps() -> None:
         ({"revision": "step/{step}"}, "revision"),
         ({"revision": "main"}, "`revision` must hold"),
         ({"folder": None, "repo": "a/b", "weights": "neox"}, "native checkpoints are read from a folder"),
-        ({"size": "tinny"}, r"published\.their-tiny\.size: 'tinny' is not allowed(.|\n)*write:   size: tiny"),
+        ({"size": "tinny"}, r"external\.their-tiny\.size: 'tinny' is not allowed(.|\n)*write:   size: tiny"),
     ],
 )
 def test_mistakes_in_the_study_file_are_refused(entry: dict[str, Any], message: str) -> None:

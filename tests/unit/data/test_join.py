@@ -23,8 +23,7 @@ from scripts.common.durable import STATE, Growing
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, sha256_file, write_json
-from scripts.data.megatron import joined as lanes
-from scripts.data.megatron import joined as onepass
+from scripts.data.megatron import joined as joining
 from scripts.data.megatron.indexed import bin_path, write_tokens
 from scripts.data.megatron.joined import Joined, Piece, check_pieces, joined
 
@@ -38,8 +37,8 @@ class Killed(BaseException):
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "BLOCK", 16)
-    monkeypatch.setattr(onepass, "COMMIT_BYTES", 40)
+    monkeypatch.setattr(joining, "BLOCK", 16)
+    monkeypatch.setattr(joining, "COMMIT_BYTES", 40)
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
@@ -211,7 +210,7 @@ def test_missing_short_and_torn_pieces_are_named(tmp_path: Path) -> None:
 
 def test_a_piece_that_shrinks_while_it_is_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = [Piece(piece.path) for piece in in_pieces(tmp_path / "pieces", np.arange(9, dtype=U2), [])]
-    monkeypatch.setattr(onepass, "check_pieces", lambda *_: [20])
+    monkeypatch.setattr(joining, "check_pieces", lambda *_: [20])
     refused(pieces, tmp_path, "piece-0: ended 2 bytes too early")
 
 
@@ -228,7 +227,7 @@ def test_a_whole_with_another_hash_keeps_the_old_file(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = in_pieces(tmp_path / "pieces", np.arange(9, dtype=U2), [4])
     usage = type("Usage", (), {"free": 17})
-    monkeypatch.setattr(onepass.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(joining.shutil, "disk_usage", lambda _: usage)
     refused(pieces, tmp_path, "18 more bytes are needed, the disk has 17")
 
 
@@ -289,11 +288,11 @@ def raising_killed(*_: Any) -> NoReturn:
 CHILD = """
 import sys, time
 from scripts.common.errors import run
-from scripts.data.megatron import lanes, onepass
+from scripts.data.megatron import joined as joining
 from scripts.data.tools import unshard
-lanes.BLOCK, onepass.COMMIT_BYTES = 1 << 16, 1 << 20
+joining.BLOCK, joining.COMMIT_BYTES = 1 << 16, 1 << 20
 if sys.argv.pop(1) == "slowly":
-    lanes.Lanes.give = lambda self, *work, give=lanes.Lanes.give: (time.sleep(0.002), give(self, *work))
+    joining.Lanes.give = lambda self, *work, give=joining.Lanes.give: (time.sleep(0.002), give(self, *work))
 run(unshard.main)
 """
 
