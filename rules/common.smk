@@ -142,7 +142,7 @@ def order_manifest(wildcards):
 
 
 def segment_before(run, segment):
-    """What a segment goes on from: the segment before, or the parent of an intervention's run; nothing for a run's first."""
+    """What a segment resumes from: the one before, or the parent of an intervention's run; nothing for a run's first."""
     if segment > 1:
         return [f"{paths.segment(run, segment - 1)}/manifest.json"]
     return STUDY.ancestors(run)

@@ -324,4 +324,4 @@ def main() -> None:
         write(name, frame, parquet=name != "corpora")
     if study.file.evaluation.external:
         write("external", external_scores(study, study.file.evaluation.external))
-    print(", ".join(f"{name}: {len(frame)} sequences" for name, frame in frames.items()))
+    print(", ".join(f"{name}: {len(frame)} rows" for name, frame in frames.items()))

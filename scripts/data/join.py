@@ -72,11 +72,9 @@ def write_table(folders: list[Path], path: Path) -> dict[str, TextSize]:
                 ends = offset + np.cumsum(sizes)
                 writer.add_table(table.append_column("offset", pa.array(ends - sizes)))
                 offset += int(sizes.sum())
-                for sequence in (
-                    table.group_by("component").aggregate([("tokens", "sum"), ("tokens", "count")]).to_pylist()
-                ):
-                    documents[sequence["component"]] += sequence["tokens_count"]
-                    tokens[sequence["component"]] += sequence["tokens_sum"]
+                for row in table.group_by("component").aggregate([("tokens", "sum"), ("tokens", "count")]).to_pylist():
+                    documents[row["component"]] += row["tokens_count"]
+                    tokens[row["component"]] += row["tokens_sum"]
         writer.finish()
     return {name: TextSize(documents[name], tokens[name]) for name in sorted(documents)}
 

@@ -45,7 +45,7 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Entry:
-    """A document's sequence in documents.parquet."""
+    """A document's row in documents.parquet."""
 
     id: str
     component: str
@@ -191,7 +191,7 @@ class Sequences:
         return Components(names, column.indices.to_numpy().astype(np.min_scalar_type(len(names))))
 
     def documents(self, numbers: Sequence[int]) -> list[Entry]:
-        """What documents.parquet says of documents, reading only the sequence groups they are in."""
+        """What documents.parquet says of documents, reading only the row groups they are in."""
         if (path := self._table) is None:
             return [Entry("", self._name, f"document {number}") for number in numbers]
         import pyarrow.parquet as pq

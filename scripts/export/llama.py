@@ -189,10 +189,9 @@ class Llama:
         return list(ids[:count])
 
 
-def quantize(sequences: np.ndarray, kind: int) -> np.ndarray:
-    """llama.cpp's own quantizer, without an importance matrix: float32 [sequences, width] to uint8 [sequences, bytes a
-    sequence]."""
-    values = np.ascontiguousarray(sequences, dtype=np.float32)
+def quantize(rows: np.ndarray, kind: int) -> np.ndarray:
+    """llama.cpp's own quantizer, without an importance matrix: float32 [rows, width] to uint8 [rows, bytes a row]."""
+    values = np.ascontiguousarray(rows, dtype=np.float32)
     target = np.zeros(values.nbytes + 64, dtype=np.uint8)
     size = library().ggml_quantize_chunk(
         kind, values.ctypes.data_as(POINTER(c_float)), target.ctypes.data, 0, values.shape[0], values.shape[1], None

@@ -39,7 +39,7 @@ from scripts.study.fingerprints import parquet_facts
 from scripts.study.manifests import ModelFacts
 from scripts.study.study import Study, load
 
-GROUP = 1 << 20  # sequences written at a time, a sequence group of the parquet
+GROUP = 1 << 20  # sequences written at a time, a row group of the parquet
 
 
 def table(read: Read, scores: Scores, continuation: int, step: int, batch_size: int) -> pa.Table:

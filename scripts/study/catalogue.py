@@ -16,7 +16,7 @@ VOCABULARY_MULTIPLE = 128  # make_vocab_size_divisible_by of gpt-neox
 
 @dataclass(frozen=True)
 class Size:
-    """One sequence of the catalogue.
+    """One row of the catalogue.
 
     `learning_rate` is the peak; `init` names the initialization ("small-wang" or "normal-0.02", see `deviations` of
     scripts/neox/model.py). How Pythia was run, which is never settings: `gpus`, `tensor_parallel`, `micro_batch`

@@ -127,7 +127,7 @@ def choose(devices: dict[str, Device], asked: str | None, kind: str) -> str:
             raise UserError(f"no device of kind {kind} stands in the table; name one: --device {next(iter(devices))}")
     if asked not in devices:
         guess = near(asked.lower(), list(devices))
-        fix = f"--device {guess}" if guess else f"a sequence of that name in {TABLE.parent.name}/{TABLE.name}"
+        fix = f"--device {guess}" if guess else f"a row of that name in {TABLE.parent.name}/{TABLE.name}"
         raise UserError(explain("--device", asked, ", ".join(devices), fix))
     return asked
 

@@ -22,7 +22,7 @@ SAMPLE = 3  # an evaluated item and metric
 EVALUATION_EXTRA = 3_600  # an evaluation's scores, settings and Parquet header
 SEQUENCE = 6  # a scored sequence of a training text
 MEMORIZATION_EXTRA = 3_600
-GGUF_BLOCK = 32  # weights; sequences of a matrix that are no multiple of it stay f16
+GGUF_BLOCK = 32  # weights; rows of a matrix that are no multiple of it stay f16
 GGUF = {"f32": 128, "f16": 64, "q8_0": 34, "q5_1": 24, "q5_0": 22, "q4_0": 18}  # bytes a block, scale and minimum in it
 GGUF_EXTRA_A_LAYER, GGUF_A_TOKEN = 656, 30  # names and places of tensors; vocabulary and merges
 TOKEN = 2  # tokens.bin; 4 from a vocabulary of 65,500 on
@@ -88,16 +88,14 @@ def exported_bytes(study: Study, run: str) -> int:
 
 
 def gguf_bytes(study: Study, run: str, quantization: str) -> int:
-    """One GGUF file: the second matrix of the MLP has sequences of 4 widths, the others of one; vectors stay f32."""
+    """One GGUF file: the second matrix of the MLP has rows of 4 widths, the others of one; vectors stay f32."""
     size, vocabulary = study.run(run).size, study.padded_vocabulary(run)
     second = size.layers * 4 * size.width**2
     others = size.layers * 8 * size.width**2 + 2 * vocabulary * size.width
     vectors = size.parameters(vocabulary) - second - others
 
-    def stored(weights: int, sequence: int) -> int:
-        return (
-            weights * GGUF[quantization if sequence % GGUF_BLOCK == 0 or quantization == "f32" else "f16"] // GGUF_BLOCK
-        )
+    def stored(weights: int, row: int) -> int:
+        return weights * GGUF[quantization if row % GGUF_BLOCK == 0 or quantization == "f32" else "f16"] // GGUF_BLOCK
 
     matrices = stored(second, 4 * size.width) + stored(others, size.width)
     extra = GGUF_EXTRA_A_LAYER * size.layers + GGUF_A_TOKEN * study.file.data.tokenizer.vocabulary

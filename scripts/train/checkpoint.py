@@ -272,7 +272,7 @@ def neox_yaml(run: Run, settings: dict[str, Any]) -> str:
         "model-parallel-size": 1,
         "tokenizer-type": "HFTokenizer",
         "vocab-file": str(paths.VOCABULARY),
-        # for one rank; as many sequences as Pythia's tensor-parallel ranks made of the same vocabulary
+        # for one rank; as many rows as Pythia's tensor-parallel ranks made of the same vocabulary
         "make-vocab-size-divisible-by": VOCABULARY_MULTIPLE * run.size.tensor_parallel,
         "castalia": {  # what NeoX has no key for
             "run": run.name,

@@ -50,22 +50,22 @@ def walk(blocks: int) -> list[tuple[int, str, str]]:
     block = [
         ("input_layernorm.weight", "whole"),
         ("input_layernorm.bias", "whole"),
-        ("attention.query_key_value.weight", "sequences"),
-        ("attention.query_key_value.bias", "sequences"),
+        ("attention.query_key_value.weight", "rows"),
+        ("attention.query_key_value.bias", "rows"),
         ("attention.dense.weight", "columns"),
         ("attention.dense.bias", "sum"),
         ("post_attention_layernorm.weight", "whole"),
         ("post_attention_layernorm.bias", "whole"),
-        ("mlp.dense_h_to_4h.weight", "sequences"),
-        ("mlp.dense_h_to_4h.bias", "sequences"),
+        ("mlp.dense_h_to_4h.weight", "rows"),
+        ("mlp.dense_h_to_4h.bias", "rows"),
         ("mlp.dense_4h_to_h.weight", "columns"),
         ("mlp.dense_4h_to_h.bias", "sum"),
     ]
-    found = [(0, "word_embeddings.weight", "sequences")]
+    found = [(0, "word_embeddings.weight", "rows")]
     for layer in range(2, blocks + 2):
         found += [(layer, name, how) for name, how in block]
     found += [(blocks + 3, "norm.weight", "whole"), (blocks + 3, "norm.bias", "whole")]
-    return [*found, (blocks + 4, "final_linear.weight", "sequences")]
+    return [*found, (blocks + 4, "final_linear.weight", "rows")]
 
 
 def whole_shape(model: Model, name: str) -> tuple[int, ...]:
@@ -111,7 +111,7 @@ def values(model: Model) -> tuple[dict[str, Values], list[dict[str, Values]]]:
 
 def shard(numbers: np.ndarray, how: str, rank: int, ranks: int) -> np.ndarray:
     """A rank's part of a tensor, index by index."""
-    if how == "sequences":
+    if how == "rows":
         n = numbers.shape[0] // ranks
         return np.stack([numbers[rank * n + i] for i in range(n)])
     if how == "columns":

@@ -68,7 +68,7 @@ def against(lock_file: Path, directory: Path, jobs: int) -> list[Check]:
 
 
 def csv_text(rows: list[dict[str, Any]], names: Sequence[str]) -> str:
-    """Sequences as CSV under the names of their columns, floats in six digits."""
+    """Rows as CSV under the names of their columns, floats in six digits."""
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()

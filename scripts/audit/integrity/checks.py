@@ -74,7 +74,7 @@ def integrity(study: Study, jobs: int, sample: int | None) -> Integrity:
         guarded(content.check_unique, study, folder, histories),
         guarded(content.check_first_weights, study, folder),
     ]
-    of_tensors, sequences = _tensors(study, histories, jobs)
+    of_tensors, rows = _tensors(study, histories, jobs)
     checks += of_tensors
     from scripts.audit.integrity import converted
 
@@ -91,7 +91,7 @@ def integrity(study: Study, jobs: int, sample: int | None) -> Integrity:
         guarded(tabled.check_findings, study, folder, tables),
         guarded(settings.check_drift, folder),
     ]
-    return Integrity(checks, sequences, {path: sums[path] for path in artefacts if path in sums})
+    return Integrity(checks, rows, {path: sums[path] for path in artefacts if path in sums})
 
 
 def _without_training(check: Check) -> Check:

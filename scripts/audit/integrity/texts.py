@@ -128,8 +128,7 @@ def _unlike_corpus(study: Study, name: str, facts: CorpusFacts, characters: dict
         "documents_without_tokens": len(asked) - len(table),
         "tokens": int(sizes.sum(dtype=np.int64)),
         "components": {
-            sequence["component"]: {"documents": sequence["tokens_count"], "tokens": sequence["tokens_sum"]}
-            for sequence in by_component
+            row["component"]: {"documents": row["tokens_count"], "tokens": row["tokens_sum"]} for row in by_component
         },
     }
     told = asdict(facts)

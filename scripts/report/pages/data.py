@@ -36,7 +36,7 @@ def data_page(study: Study, corpora: Path, findings: list[dict[str, Any]]) -> st
             "in no corpus that was made here, nor does a near-duplicate of them."
         ),
         corpora=sorted(corpus_tables(corpora), key=lambda table: study.file.data.corpora[table[0]].deduplicated),
-        orders=order_sequences(study),
+        orders=order_rows(study),
         same_order=next(finding["text"] for finding in findings if finding["id"] == "same_order"),
         deduplication=in_words(study),
         clusters=cluster_rows(),
@@ -65,7 +65,7 @@ def _number(cell: str) -> str:
     return thousands(int(cell)) if cell else "not known"
 
 
-def order_sequences(study: Study) -> list[list[str]]:
+def order_rows(study: Study) -> list[list[str]]:
     """A row an order: what its manifest says, and the runs that read it."""
     readers: dict[tuple[str, int], list[str]] = {}
     for run in study.trained.values():

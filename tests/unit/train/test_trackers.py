@@ -158,7 +158,7 @@ def test_wandb_continues_the_run_of_that_name(tmp_path: Path, monkeypatch: pytes
         "project": "suite", "id": "pythia-tiny", "name": "pythia-tiny", "resume": "allow", "dir": str(tmp_path),
         "config": {"width": 32},
     }  # fmt: skip
-    assert {step: sequence["metrics/loss"] for step, sequence in fake.rows.items()} == {
+    assert {step: row["metrics/loss"] for step, row in fake.rows.items()} == {
         line["step"]: line["loss"] for line in lines(tmp_path, EXACT[0])
     }
     assert fake.rows[8] | {"held_out/loss": 0.625, "timing/seconds": 0.5} == fake.rows[8]

@@ -189,8 +189,8 @@ def totals(terms: Sequence[str], tally: Tally) -> list[dict[str, object]]:
     """Totals by term for the JSON."""
     columns = (tally.occurrences, tally.documents, tally.whole[:, -1], tally.cut[:, -1])
     names = ("term", "occurrences", "documents", "seen", "cut")
-    sequences = zip(terms, *(column.tolist() for column in columns), strict=True)
-    return [dict(zip(names, sequence, strict=True)) for sequence in sequences]
+    rows = zip(terms, *(column.tolist() for column in columns), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def main() -> None:
