@@ -89,7 +89,7 @@ def with_places(samples: dict[str, list[dict[str, Any]]]) -> set[str]:
 
 
 def commonest(answers: list[Row], places: set[str]) -> dict[str, float]:
-    """{task: share of its items that got the commonest answer}: 1 is a model that always answers the same.
+    """{task: fraction of its items that got the commonest answer}: 1 is a model that always answers the same.
 
     Of the tasks `places` only: where the right answer always stands at one place, answering the same is being right.
     """

@@ -80,7 +80,7 @@ class Comparison:
         self.sequences += 1
 
     def plain(self) -> dict[str, float]:
-        """The numbers: perplexity, its ratio to the reference's, share of equal first choices, distance."""
+        """The numbers: perplexity, its ratio to the reference's, fraction of equal first choices, distance."""
         perplexity = math.exp(self.nats / self.reference.targets)
         return {
             "perplexity": perplexity,

@@ -33,7 +33,7 @@ def check_training(study: Study, root: Path) -> None:
             refusals.append(f"{root / path}: can't be read")
             drop.append(run)
         elif lines := differences(study, path, content, root):
-            refusals.append(f"{root / paths.checkpoints(run)} holds checkpoints of another settings:")
+            refusals.append(f"{root / paths.checkpoints(run)} holds checkpoints of other settings:")
             refusals += [f"  {line}" for line in lines] + other_ways(study, run, content.settings, there)
             drop.append(run)
     reasons: dict[str, list[str]] = {}

@@ -214,7 +214,7 @@ def refuse_foreign(root: Path, settings: dict[str, Any]) -> None:
             if lines := manifest.differing(manifest.read(path.parent, kind).settings, settings):
                 listed = "\n  ".join(lines)
                 raise UserError(
-                    f"{root} holds checkpoints of another settings:\n  {listed}\n"
+                    f"{root} holds checkpoints of other settings:\n  {listed}\n"
                     f"  keep them: mv {root} {root}-kept\n  or drop them: rm -r {root}"
                 )
 

@@ -1,6 +1,6 @@
 """Findings about memorization: size, training step, repetition, deduplication.
 
-Shares are of sequences the checkpoint has seen, pooled over seeds; a difference counts from two standard
+Fractions are of sequences the checkpoint has seen, pooled over seeds; a difference counts from two standard
 errors of a difference of fractions on.
 """
 

@@ -97,8 +97,8 @@ def memorization_page(study: Study) -> str:
         style=Markup(STYLE.read_text(encoding="utf-8")),
         study=study.file.study,
         lead=(
-            f"A row is memorized if its first {asked.prompt} tokens, continued greedily, give its next "
-            f"{asked.continuation} tokens. Shares are of rows that a checkpoint has seen."
+            f"A sequence is memorized if its first {asked.prompt} tokens, continued greedily, give its next "
+            f"{asked.continuation} tokens. Fractions are of sequences that a checkpoint has seen."
         ),
         findings=[finding for finding in found if finding["id"] in ABOUT_MEMORIZATION],
         figures=[_figure(name) for name in MEMORIZATION_FIGURES],
