@@ -46,12 +46,12 @@ ELSEWHERE = "words, drawings and columns were not compared: other code made this
 def check_tables(study: Study, folder: Folder) -> Check:
     """Tables hold what analysis makes of the results, in every cell."""
     what = "Tables hold what analysis makes of the results that are here"
-    there = [path for pattern in ("*.csv", "*.parquet") for path in sorted(paths.TABLES.glob(pattern))]
+    there = [Path(path) for form in ("csv", "parquet") for path in folder.inventory.find(str(paths.table("*", form)))]
     if not there:
         return Check("tables", what, "not applicable", ("there is no table",))
     strict = this_code_made(folder)
     try:
-        if (size := sum(map(_unpacked, _sources(study)))) > MOST:
+        if (size := sum(map(_unpacked, _sources(study, folder)))) > MOST:
             how = "make them again in a copy: python -m scripts.analyze tables --study results/study.json"
             return Check("tables", what, "not applicable", (f"they are made of {size / 1e9:.1f} GB of results; {how}",))
         with reading("what they are made of"):
@@ -71,11 +71,11 @@ def check_tables(study: Study, folder: Folder) -> Check:
 def check_findings(study: Study, folder: Folder, tables: Check) -> Check:
     """Findings and figures say what analysis makes of the tables."""
     what = "Findings and figures show what is in the tables"
-    drawn = sorted(paths.FIGURES.glob("*.json"))
+    drawn = list(map(Path, folder.inventory.find(str(paths.figure("*")))))
     if not study.trained or not (drawn or paths.FINDINGS.exists()):
         return Check("findings", what, "not applicable", ("there are no findings and figures",))
     # without a table they rest on nothing: `load` says so
-    unsound = tables.status != "pass" and any(paths.TABLES.glob("*"))
+    unsound = tables.status != "pass" and bool(folder.inventory.names(str(paths.TABLES)))
     if unsound or study.file.evaluation.external:
         why = "tables that did not pass" if unsound else "published scores, which are no part of the suite"
         return Check("findings", what, "not applicable", (f"they rest on {why}",))
@@ -108,11 +108,11 @@ def _told(count: str, strict: bool) -> str:
     return count if strict else f"{count}; {ELSEWHERE}"
 
 
-def _sources(study: Study) -> Iterator[Path]:
+def _sources(study: Study, folder: Folder) -> Iterator[Path]:
     """What tables are made of, where it is there."""
-    yield from (path for run in study.trained for path in paths.checkpoints(run).glob("*.jsonl"))
-    for stage in RESULTS:
-        yield from Path().glob(stage.glob)
+    of_runs = (f"{paths.checkpoints(run)}/*.jsonl" for run in study.trained)
+    for pattern in (*of_runs, *(stage.glob for stage in RESULTS)):
+        yield from map(Path, folder.inventory.find(pattern))
 
 
 def _unpacked(path: Path) -> int:

@@ -10,6 +10,7 @@ from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.untrusted import read_json, reading
 from scripts.study import paths, targets
+from scripts.study.inventory import Inventory
 from scripts.study.stages import STAGES, TRAIN
 from scripts.study.study import Study
 
@@ -36,7 +37,8 @@ def artefacts(study: Study) -> list[Artefact]:
         **{stage.name: stage.files(study) for stage in STAGES if stage.replayed and stage is not TRAIN},
     }
     found = [Artefact(stage, Path(path)) for stage, paths in by_stage.items() for path in dict.fromkeys(paths)]
-    if missing := next((artefact.path for artefact in found if not artefact.path.exists()), None):
+    inventory = Inventory()
+    if missing := next((artefact.path for artefact in found if not inventory.there(str(artefact.path))), None):
         raise UserError(f"{missing}: missing; provenance is of a finished study, run the workflow first")
     return found
 
