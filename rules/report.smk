@@ -27,8 +27,8 @@ rule findings:
 
 rule figures:
     input:
-        TABLES,
-        "results/timings.csv",
+        tables=TABLES,
+        timings="results/timings.csv",
     output:
         [
             report(
@@ -59,12 +59,11 @@ rule figures:
 
 rule index:
     input:
-        expand("results/figures/{name}.json", name=FIGURES),
-        ["results/figures/recency.json"] if RECENCIES else [],
-        "results/findings.json",
-        "data/clusters/manifest.json",
-        DATA,
-        EXPORT_TABLES,
+        figures=expand("results/figures/{name}.json", name=[*FIGURES, *(["recency"] if RECENCIES else [])]),
+        findings="results/findings.json",
+        clusters="data/clusters/manifest.json",
+        data=DATA,
+        export_tables=EXPORT_TABLES,
     output:
         "results/index.html",
         "results/data.html",
@@ -88,8 +87,8 @@ rule index:
 rule page:
     # Snakemake reports on a finished graph: everything but this job, whose lock the inner call must not want.
     input:
-        "results/index.html",
-        "results/audit.html",
+        report="results/index.html",
+        audit="results/audit.html",
     output:
         "results/report.html",
     log:
@@ -113,10 +112,12 @@ rule page:
 
 rule cards:
     input:
-        TABLES,
-        LAST_MODELS,
+        tables=TABLES,
+        models=targets.last_models(STUDY),
         # read no more, as a card shows its own run: without them finished studies would write their cards again
-        expand("results/figures/{name}.{form}", name=targets.CARD_FIGURES if TRAINED else [], form=["svg", "json"]),
+        figures=expand(
+            "results/figures/{name}.{form}", name=targets.CARD_FIGURES if TRAINED else [], form=["svg", "json"]
+        ),
     output:
         CARDS,
     log:
