@@ -8,6 +8,7 @@ rule integrity:
         data=DATA,
         models=later(OF_STAGES[CONVERT.name]),
         tables=TABLES,  # made of the runs' checkpoints and every score
+        analyses=OF_REPORT,
         export_tables=EXPORT_TABLES,
         findings=["results/findings.json"] if TRAINED else [],
         figures=expand("results/figures/{name}.json", name=OF_TABLES if TRAINED else []),

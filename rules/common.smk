@@ -8,7 +8,7 @@ from scripts.common.environment import prepare
 from scripts.common.errors import UserError
 from scripts.operate.preflight import begin, rehearse
 from scripts.operate.start import record
-from scripts.study import inputs, paths, sampling, targets
+from scripts.study import analyses, inputs, paths, sampling, targets
 from scripts.study.config.study_file import APACHE
 from scripts.study.stages import CONVERT, EVALUATE, GGUF, MEASURE, MEMORIZE, OF_EVERY_RUN, OF_MODELS, STAGES
 from scripts.study.study import merged, parse as parse_study
@@ -82,6 +82,8 @@ CHECKPOINTS = targets.checkpoints(STUDY)
 OF_STAGES = {stage.name: stage.files(STUDY) for stage in (CONVERT, *OF_MODELS)}
 EXPORT_TABLES = targets.export_tables(STUDY)
 TABLES = targets.tables(STUDY)
+OF_REPORT = targets.of_report(STUDY)  # analyses
+SCIENCE = targets.science(STUDY)
 RESULTS = targets.results(STUDY)
 CARDS = targets.cards(STUDY)
 RECENCIES = targets.recencies(STUDY)

@@ -6,7 +6,8 @@ FIGURES = targets.figures(STUDY)
 
 rule findings:
     input:
-        TABLES,
+        tables=TABLES,
+        analyses=OF_REPORT,
     output:
         "results/findings.json",
     log:
@@ -28,6 +29,7 @@ rule findings:
 rule figures:
     input:
         tables=TABLES,
+        analyses=OF_REPORT,
         timings="results/timings.csv",
     output:
         [
