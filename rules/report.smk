@@ -29,6 +29,7 @@ rule figures:
     input:
         TABLES,
         "results/timings.csv",
+        "results/training_speed.csv",
     output:
         [
             report(
@@ -62,6 +63,7 @@ rule index:
         expand("results/figures/{name}.json", name=FIGURES),
         ["results/figures/recency.json"] if RECENCIES else [],
         "results/findings.json",
+        TABLES,
         "data/clusters/manifest.json",
         DATA,
         EXPORT_TABLES,
@@ -69,6 +71,7 @@ rule index:
         "results/index.html",
         "results/data.html",
         "results/memorization.html",
+        "results/compare.html",
     log:
         "logs/index.log",
     benchmark:
