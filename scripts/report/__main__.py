@@ -6,6 +6,7 @@ COMMANDS = {
     "figures": "figures.figures",
     "findings": "findings.findings",
     "index": "pages.index",
+    "compare": "pages.compare",
     "cards": "cards.cards",
 }
 

@@ -22,7 +22,7 @@ def answering(specification: Specification) -> Specification:
     """
     per_step = specification.pop("usermeta", {}).get("per_step")
     views = [list(view) for view in _views(specification)]
-    selections = []
+    selections: list[Specification] = []
     for field in sorted({name for view in views for unit in view for name in _legends(unit)}):
         names: list[str] = []
         for view in views:
@@ -85,9 +85,13 @@ def _switched(units: list[Specification], per_step: dict[str, dict[str, float]])
         factor = " : ".join(f"{ALONG} == '{name}' ? {factor}" for name, factor in factors.items())
         unit.setdefault("transform", []).append({"calculate": f"datum.{x['field']} * ({factor} : 1)", "as": "along_x"})
         first, last = x["scale"].pop("domain")
+        ends = {"step": [first, last]}
         ticks = {"step": x["axis"]["values"]}
         for name, by_size in per_step.items():
-            ticks[name] = _powers(first * min(by_size.values()), last * max(by_size.values()))
+            ends[name] = [first * min(by_size.values()), last * max(by_size.values())]
+            ticks[name] = _powers(*ends[name])
+        for bound, place in (("domainMin", 0), ("domainMax", 1)):
+            x["scale"][bound] = {"expr": f"{json.dumps(ends)}[{ALONG}][{place}]"}
         labels = " : ".join(f"{ALONG} == '{name}' ? {LABELS[name]}" for name in per_step)
         x["field"] = "along_x"
         x["axis"] |= {
@@ -99,5 +103,5 @@ def _switched(units: list[Specification], per_step: dict[str, dict[str, float]])
 
 
 def _powers(low: float, high: float) -> list[float]:
-    """Powers of ten from one below `low` to one above `high`."""
-    return [10.0**power for power in range(floor(log10(low)), ceil(log10(high)) + 1)]
+    """Powers of ten from `low` to `high`."""
+    return [10.0**power for power in range(ceil(log10(low)), floor(log10(high)) + 1)]

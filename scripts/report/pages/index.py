@@ -13,6 +13,7 @@ from scripts.common.command import Parser
 from scripts.common.files import read_json, write_text
 from scripts.common.units import short
 from scripts.report.made import Made, count, in_words, thousands
+from scripts.report.pages.compare import comparison_page, read
 from scripts.report.pages.data import data_page
 from scripts.report.pages.drawn import figure, finding, present, science_file, science_table
 from scripts.report.pages.environment import rendered
@@ -145,6 +146,7 @@ def main() -> None:
         paths.page("index"): page(study, count(study)),
         paths.page("data"): data_page(study, present(paths.table("corpora")), found),
         paths.page("memorization"): memorization_page(study, found),
+        paths.page("compare"): comparison_page(f"the {study.file.study} study", read(Path()), back=True),
     }
     for path, text in pages.items():
         write_text(path, text)

@@ -1,4 +1,5 @@
 // Tables with a head can be sorted by a click on it, and kept as CSV.
+(() => {
 function number(text) {
   const found = text.replace(/[,\s]/g, "").match(/^[+\-\u2212]?\d+(\.\d+)?(e[+-]?\d+)?/i);
   return found ? Number(found[0].replace("\u2212", "-")) : NaN;
@@ -38,3 +39,4 @@ for (const table of document.querySelectorAll("table[data-name]")) {
   link.addEventListener("click", () => { link.href = "data:text/csv;charset=utf-8," + encodeURIComponent(csv(table)); });
   table.closest(".scroll").after(link);
 }
+})();
