@@ -7,6 +7,7 @@ COMMANDS = {
     "findings": "findings.findings",
     "index": "pages.index",
     "compare": "pages.compare",
+    "science": "pages.science",
     "cards": "cards.cards",
 }
 

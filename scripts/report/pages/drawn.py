@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,13 @@ from scripts.common.files import read_json
 from scripts.study import paths, targets
 
 ROWS_AT_MOST = 200  # of a table on a page; its file has all
+WIDE = 40  # characters of a cell from which its column may break lines
 
 
-def figure(name: str) -> dict[str, Any]:
-    """A figure for the macros of parts.html; raises UserError if it is missing."""
-    specification = read_json(present(paths.figure(name)))
+def figure(name: str, path: Path | None = None) -> dict[str, Any]:
+    """A figure for the macros of parts.html, its specification at `path` or with the report's; raises UserError if it
+    is missing."""
+    specification = read_json(present(path or paths.figure(name)))
     # "</" would end the script element that holds it
     text = json.dumps(specification, sort_keys=True, separators=(",", ":")).replace("</", "<\\/")
     return {"name": name, "caption": caption(name), "specification": Markup(text)}
@@ -56,39 +57,35 @@ def measured(found: dict[str, Any]) -> str:
 
 def table_file(name: str) -> Path | None:
     """The CSV of a table of the study or of its science, if it is there."""
-    files = [paths.table(name), science_file(name)]
+    files = [paths.table(name), paths.science(name)]
     return next((file for file in files if file.exists()), None)
 
 
-def science_file(name: str) -> Path:
-    """The CSV of a table that `make science` makes."""
-    return paths.RESULTS / "science" / f"{name}.csv"
-
-
-def science_table(name: str, wide: Iterable[str] = ()) -> dict[str, Any] | None:
-    """A table of the science for the macro of parts.html, cut to `ROWS_AT_MOST`; None if it was not made. Columns of
-    text that may break lines are `wide`."""
-    path = science_file(name)
+def science_table(name: str) -> dict[str, Any] | None:
+    """A table of an analysis for the macro of parts.html, cut to `ROWS_AT_MOST`; None if it was not made."""
+    path = paths.science(name)
     if not path.exists():
         return None
     with path.open(newline="", encoding="utf-8") as handle:
         head, *rows = csv.reader(handle)
-    kinds = ["wide" if title in wide else _numeric(row[place] for row in rows) for place, title in enumerate(head)]
+    rows, left = rows[:ROWS_AT_MOST], max(0, len(rows) - ROWS_AT_MOST)
+    kinds = [_kind([row[place] for row in rows]) for place in range(len(head))]
     shown = [[_short(cell) if kind is True else cell for cell, kind in zip(row, kinds, strict=True)] for row in rows]
     return {
         "name": name,
         "columns": [(title.replace("_", " "), kind) for title, kind in zip(head, kinds, strict=True)],
-        "rows": shown[:ROWS_AT_MOST],
-        "left": max(0, len(rows) - ROWS_AT_MOST),
+        "rows": shown,
+        "left": left,
         "file": path.relative_to(paths.RESULTS).as_posix(),
     }
 
 
-def _numeric(cells: Iterable[str]) -> bool:
+def _kind(cells: list[str]) -> bool | str:
+    """A column's kind for the macro: numbers, text that may break lines, or other."""
     try:
         return bool([float(cell) for cell in cells if cell])
     except ValueError:
-        return False
+        return "wide" if max(map(len, cells)) > WIDE else False
 
 
 def _short(cell: str) -> str:

@@ -15,13 +15,13 @@ from scripts.common.units import short
 from scripts.report.made import Made, count, in_words, thousands
 from scripts.report.pages.compare import comparison_page, read
 from scripts.report.pages.data import data_page
-from scripts.report.pages.drawn import figure, finding, present, science_file, science_table
+from scripts.report.pages.drawn import figure, finding, present, science_table
 from scripts.report.pages.environment import rendered
 from scripts.report.pages.memorization import FIGURES as OF_MEMORIZATION
 from scripts.report.pages.memorization import memorization_page
 from scripts.report.pages.memory import section as memory_section
 from scripts.report.pages.opening import grid, sentences
-from scripts.study import paths, targets
+from scripts.study import analyses, paths, targets
 from scripts.study.sampling import recency_runs
 from scripts.study.stages import CONVERT, OF_EVERY_RUN
 from scripts.study.study import Study, load
@@ -37,7 +37,6 @@ COLUMNS = (
 )  # fmt: skip
 SUMMARY = "not_as_in_pythia"
 GENERATIONS = "generations"  # the table of the science with text that models wrote
-TEXTS = ("prompt", "text", "continuation")  # its columns of text
 
 
 def page(study: Study, made: Made) -> str:
@@ -56,9 +55,9 @@ def page(study: Study, made: Made) -> str:
         grid=runs,
         expected=[each for each in told if each["expectation"] is not None],
         facts=[each for each in told if each["expectation"] is None],
-        science=sorted(path.stem for path in science_file("x").parent.glob("*.csv")),
+        science=[analysis.question for analysis in analyses.asked(study)],
         figures=[figure(name) for name in shown(study) if name != OPENING],
-        generations=science_table(GENERATIONS, TEXTS),
+        generations=science_table(GENERATIONS),
         lead=in_words(study, made),
         tiles=tiles(study, made),
         run_columns=COLUMNS,

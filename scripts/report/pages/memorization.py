@@ -26,7 +26,6 @@ ABOUT = {
     "memorization_scaling",
 }
 STRINGS = "memorized_text"  # the table of the science that holds them
-TEXTS = ("prompt", "text", "continuation", "truth", "generated")  # its columns of text
 
 
 def memorization_page(study: Study, found: list[dict[str, Any]]) -> str:
@@ -42,5 +41,5 @@ def memorization_page(study: Study, found: list[dict[str, Any]]) -> str:
         ),
         findings=[finding(each, places) for each in found if each["id"] in ABOUT],
         figures=[figure(name) for name in FIGURES],
-        strings=science_table(STRINGS, TEXTS),
+        strings=science_table(STRINGS),
     )

@@ -33,7 +33,8 @@ from scripts.report.findings.findings import findings
 from scripts.report.made import count
 from scripts.report.pages import environment, index, memorization
 from scripts.report.results import Results, load
-from scripts.study import targets
+from scripts.science import make as science
+from scripts.study import analyses, paths, targets
 from scripts.study.stages import EVALUATE, MEMORIZE, OF_EVERY_RUN, STAGES
 from scripts.study.study import Study, parse
 from tests.unit import synthetic
@@ -59,6 +60,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study]:
         for name, frame in all_tables(study).items():
             tables.write(name, frame)
         tables.write("corpora", tables.corpora(study), parquet=False)
+        for analysis in analyses.of_report(study):
+            for name, frame in science.made(study, analysis).items():
+                tables.write(name, frame, place=paths.science)
         write_numbers(study)
         text = export_table.text(export_table.COLUMNS, export_table.rows(study))
         write_text(Path("results/export_memory.csv"), text)
