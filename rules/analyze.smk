@@ -30,6 +30,7 @@ rule timings:
         "results/tables/runs.csv",
     output:
         "results/timings.csv",
+        "results/training_speed.csv",
     log:
         "logs/timings.log",
     benchmark:
@@ -39,7 +40,9 @@ rule timings:
         "../envs/workflow.yaml"
     resources:
         mem_mb=500,
+    params:
+        study=STUDY_FILE,
     message:
         "Gather what each job took"
     shell:
-        "python -m scripts.analyze timings --benchmarks benchmarks > {log} 2>&1"
+        "python -m scripts.analyze timings --study {params.study} --benchmarks benchmarks > {log} 2>&1"

@@ -31,6 +31,7 @@ rule figures:
         tables=TABLES,
         analyses=OF_REPORT,
         timings="results/timings.csv",
+        speed="results/training_speed.csv",
     output:
         [
             report(
@@ -66,10 +67,12 @@ rule index:
         clusters="data/clusters/manifest.json",
         data=DATA,
         export_tables=EXPORT_TABLES,
+        tables=TABLES,
     output:
         "results/index.html",
         "results/data.html",
         "results/memorization.html",
+        "results/compare.html",
     log:
         "logs/index.log",
     benchmark:

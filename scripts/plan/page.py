@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import altair as alt
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from scripts.common.units import bytes_short, device_time, duration, short
@@ -15,7 +14,7 @@ from scripts.plan.costs import Plan, RunPlan
 from scripts.plan.measured import Comparison
 from scripts.plan.text import COLUMNS, MEASURED, measured_cells, money, run_cells, total_cells, totals
 from scripts.report import theme
-from scripts.report.pages.data import STYLE
+from scripts.report.pages.environment import rendered
 
 PAGE = Path(__file__).with_name("page.html")
 COLOURS = (*theme.CORPUS_COLOURS, "#f0e442", "#7d8590")
@@ -41,20 +40,18 @@ BYTES = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3}
 
 def plan_page(plan: Plan, comparison: Comparison) -> str:
     """The page's HTML, in one file that opens without a network."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    text: str = environment.from_string(PAGE.read_text(encoding="utf-8")).render(
-        style=Markup(STYLE.read_text(encoding="utf-8")),
+    return rendered(
+        PAGE,
         plan=plan,
         tiles=tiles(plan),
         figure=Markup(picture(plan)),
-        columns=COLUMNS,
+        columns=[(name, number not in (0, 5)) for number, name in enumerate(COLUMNS)],
         rows=[*map(run_cells, plan.runs), total_cells(plan)],
         totals=totals(plan),
         comparison=comparison,
-        measured_columns=MEASURED,
+        measured_columns=[(name, number > 1) for number, name in enumerate(MEASURED)],
         measured=[measured_cells(row) for row in comparison.rows],
     )
-    return text
 
 
 def tiles(plan: Plan) -> list[tuple[str, str]]:

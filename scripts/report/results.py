@@ -11,6 +11,7 @@ import pandas as pd
 from scripts.analyze import tables
 from scripts.analyze.chance import chance, speaking_metric
 from scripts.study import analyses, paths
+from scripts.study.runs import flops_per_token
 from scripts.study.study import Study
 from scripts.study.targets import ANALYSES, OF_STAGES
 
@@ -66,6 +67,18 @@ class Results:
                 if same and not corpora[whole].deduplicated and corpora[reduced].deduplicated:
                     return whole, reduced
         return None
+
+    @cached_property
+    def per_step(self) -> dict[str, dict[str, float]]:
+        """What a step of each size is in tokens and in FLOPs of training."""
+        made: dict[str, dict[str, float]] = {"tokens": {}, "FLOPs": {}}
+        for run in dict.fromkeys(self.runs["run"]):
+            spec = self.study.run(run)
+            tokens = spec.training.batch_size * spec.training.sequence_length
+            made["tokens"][spec.size.name] = tokens
+            flops = flops_per_token(spec, self.study.padded_vocabulary(run))
+            made["FLOPs"][spec.size.name] = float(tokens * flops)
+        return made
 
     @cached_property
     def spoken(self) -> pd.DataFrame:

@@ -24,12 +24,12 @@ TABLES = [
     str(paths.table("corpora")),
 ]
 EXTERNAL = _both("external")
-PAGES = [str(paths.page(page)) for page in ("index", "data", "memorization", "audit", "report")]
-RESULTS = [*PAGES, str(paths.TIMINGS)]
+PAGES = [str(paths.page(page)) for page in ("index", "data", "memorization", "compare", "audit", "report")]
+RESULTS = [*PAGES, str(paths.TIMINGS), str(paths.TRAINING_SPEED)]
 
 
-FIGURES = {name: stage.category for stage in STAGES for name in stage.figures}
-FIGURES |= {"corpora": "Data", "timings": "Cost"}  # name: category in Snakemake's report
+FIGURES = {"overview": "Overview"} | {name: stage.category for stage in STAGES for name in stage.figures}
+FIGURES |= {"corpora": "Data", "speed": "Cost", "timings": "Cost"}  # name: category in Snakemake's report
 CAPTIONS = ROOT / "rules/report"
 
 

@@ -1,0 +1,99 @@
+"""What pages show of results: figures with their captions, findings with what they were measured by, tables as CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from scripts.common.errors import UserError
+from scripts.common.files import read_json
+from scripts.study import paths, targets
+
+ROWS_AT_MOST = 200  # of a table on a page; its file has all
+WIDE = 40  # characters of a cell from which its column may break lines
+
+
+def figure(name: str, path: Path | None = None) -> dict[str, Any]:
+    """A figure for the macros of parts.html, its specification at `path` or with the report's; raises UserError if it
+    is missing."""
+    specification = read_json(present(path or paths.figure(name)))
+    # "</" would end the script element that holds it
+    text = json.dumps(specification, sort_keys=True, separators=(",", ":")).replace("</", "<\\/")
+    return {"name": name, "caption": caption(name), "specification": Markup(text)}
+
+
+def caption(name: str) -> Markup:
+    """A figure's caption, from the one source that Snakemake's report reads too."""
+    text = " ".join(targets.caption(name).read_text(encoding="utf-8").split())
+    parts = text.split("``")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if index % 2 else escape(part) for index, part in enumerate(parts)
+    )
+
+
+def finding(found: dict[str, Any], places: dict[str, str]) -> dict[str, Any]:
+    """A finding with `measured`, its effect in words, and `links` to its figure and table. `places`: the page that
+    shows a figure, by the figure's name."""
+    drawn, table = found.get("figure"), found.get("table")
+    links = [(f"{places[drawn]}#figure-{drawn}", "figure")] if drawn in places else []
+    if table and (file := table_file(table)):
+        links.append((file.relative_to(paths.RESULTS).as_posix(), "table"))
+    return {**found, "measured": measured(found), "links": links}
+
+
+def measured(found: dict[str, Any]) -> str:
+    """Effect, interval and the seed's yardstick of a finding, as far as it has them."""
+    effect, interval, seed = (found.get(name) for name in ("effect", "interval", "yardstick"))
+    unit = f" {found['unit']}" if found.get("unit") else ""
+    told = [f"Effect {effect:+.3g}{unit}"] if effect is not None else []
+    told += [f"95 % interval {interval[0]:+.3g} to {interval[1]:+.3g}"] if interval and None not in interval else []
+    told += [f"another seed {seed:+.3g}"] if seed is not None else []
+    return "; ".join(told) + "." if told else ""
+
+
+def table_file(name: str) -> Path | None:
+    """The CSV of a table of the study or of its science, if it is there."""
+    files = [paths.table(name), paths.science(name)]
+    return next((file for file in files if file.exists()), None)
+
+
+def science_table(name: str) -> dict[str, Any] | None:
+    """A table of an analysis for the macro of parts.html, cut to `ROWS_AT_MOST`; None if it was not made."""
+    path = paths.science(name)
+    if not path.exists():
+        return None
+    with path.open(newline="", encoding="utf-8") as handle:
+        head, *rows = csv.reader(handle)
+    rows, left = rows[:ROWS_AT_MOST], max(0, len(rows) - ROWS_AT_MOST)
+    kinds = [_kind([row[place] for row in rows]) for place in range(len(head))]
+    shown = [[_short(cell) if kind is True else cell for cell, kind in zip(row, kinds, strict=True)] for row in rows]
+    return {
+        "name": name,
+        "columns": [(title.replace("_", " "), kind) for title, kind in zip(head, kinds, strict=True)],
+        "rows": shown,
+        "left": left,
+        "file": path.relative_to(paths.RESULTS).as_posix(),
+    }
+
+
+def _kind(cells: list[str]) -> bool | str:
+    """A column's kind for the macro: numbers, text that may break lines, or other."""
+    try:
+        return bool([float(cell) for cell in cells if cell])
+    except ValueError:
+        return "wide" if max(map(len, cells)) > WIDE else False
+
+
+def _short(cell: str) -> str:
+    return cell if not cell or cell.lstrip("-").isdigit() else f"{float(cell):.4g}"
+
+
+def present(path: Path) -> Path:
+    """The path; raises UserError if nothing is there."""
+    if not path.exists():
+        raise UserError(f"{path}: missing; the page is made from it")
+    return path
