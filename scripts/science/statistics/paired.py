@@ -23,7 +23,7 @@ from scripts.science.statistics.resample import drawn, interval
 
 LEVEL = 0.05
 POWER = 0.8
-_drawn = lru_cache(maxsize=2)(drawn)  # tasks of a study have few numbers of documents between them
+_drawn = lru_cache(maxsize=16)(drawn)  # tasks have few numbers of documents between them
 
 
 @dataclass(frozen=True)
