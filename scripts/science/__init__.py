@@ -1,1 +1,0 @@
-"""Analyses of a finished suite: results of stages to tables of statistics."""

@@ -1,1 +1,0 @@
-"""Statistics on arrays and tables, of any origin."""
