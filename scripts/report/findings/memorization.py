@@ -133,7 +133,7 @@ def control(results: Results) -> dict[str, Any] | None:
     chosen = frame[(frame["size"] == results.sizes[-1]) & (frame["corpus"] == results.main_corpus)]
     chosen = chosen[chosen["chosen"] == "sample"]
     both = [chosen[chosen["seen"] == kind].groupby("step")[["sequences", "memorized"]].sum() for kind in (True, False)]
-    sums = both[0].join(both[1], lsuffix="_seen", rsuffix="_unseen", how="inner")
+    sums = both[0].add_suffix("_seen").join(both[1].add_suffix("_unseen"), how="inner")
     enough = sums[sums[["sequences_seen", "sequences_unseen"]].min(axis=1) >= ENOUGH_ROWS].reset_index()
     return records(enough)[-1] if len(enough) else None
 
