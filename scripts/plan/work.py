@@ -24,7 +24,7 @@ from scripts.study.study import Study
 # Characters a token by vocabulary: the smoke and the default study's tasks as tokenized; the Pile's 1,254 GiB an epoch
 # (Gao et al. 2020, table 1) over the 332 billion tokens of its published tokenization.
 CHARACTERS_A_TOKEN = {512: 2.0, 2048: 2.7, 50277: 4.0}
-METRICS = {LAST_WORD: 2, CONTINUATION: 3, AGREEMENT: 1, PERPLEXITY: 3, PRONOUNS: 1}  # values an item in the samples
+METRICS = {LAST_WORD: 2, CONTINUATION: 13, AGREEMENT: 7, PERPLEXITY: 3, PRONOUNS: 7}  # values an item in the samples
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,7 @@ def largest_learned(results: Results) -> Finding:
         numbers={"size": size, "start": float(first), "end": float(last), "uniform": uniform, "padded": vocabulary},
         expectation="Training lowers the loss.",
         holds=learned,
+        check=True,
     )
 
 
@@ -150,6 +151,7 @@ def untrained_loss(results: Results) -> Finding:
         numbers={"runs": rows},
         expectation="An untrained model's loss is ln(vocabulary) and half the variance of its logits.",
         holds=off <= START_TOLERANCE,
+        check=True,
     )
 
 
@@ -162,7 +164,7 @@ def first_update(results: Results) -> Finding:
     both = by_step[by_step.index.isin(still)]
     if not {0, 1} <= set(both.columns) or both.empty:
         text = "No run starts at learning rate 0 and saves both step 0 and step 1, so they can't be compared."
-        return Finding(id="first_update_changes_nothing", text=text, expectation=expectation)
+        return Finding(id="first_update_changes_nothing", text=text, expectation=expectation, check=True)
     differing = sorted(map(str, both.index[both[0] != both[1]]))
     equal = len(both) - len(differing)
     said = f"; not those of {listed(differing)}" if differing else ""
@@ -172,6 +174,7 @@ def first_update(results: Results) -> Finding:
         numbers={"runs": len(both), "differing": differing},
         expectation=expectation,
         holds=not differing,
+        check=True,
     )
 
 
@@ -220,6 +223,7 @@ def same_order(results: Results) -> Finding:
         numbers={"groups": groups},
         expectation="All sizes saw the same sequences in the same order.",
         holds=not wrong,
+        check=True,
     )
 
 

@@ -6,11 +6,12 @@ errors of a difference of fractions on.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
 
-from scripts.report.findings.finding import Finding, listed, percent, shares_differ
+from scripts.report.findings.finding import Finding, detectable, listed, percent, shares_differ
 from scripts.report.results import Results, records
 
 NOT_SCORED = "Memorization was not scored on sequences that a checkpoint had seen."
@@ -75,15 +76,18 @@ def memorization_and_size(results: Results) -> Finding:
     fractions = ", ".join(
         f"{percent(row['fraction'])} ({row['size']})" for row in (main if len(main) < 5 else main[:: len(main) - 1])
     )
+    unseen = control(results)
+    fraction = _control_numbers(unseen).get("unseen", 0.0)
     return Finding(
         id=identifier,
         text=f"The memorized fraction of sampled training sequences at the end {said}. "
-        f"By corpus: {'; '.join(by_corpus)}.",
-        numbers={"final": rows},
+        f"By corpus: {'; '.join(by_corpus)}."
+        + (f" The control: {control_in_words(results, unseen)}." if unseen else ""),
+        numbers={"final": rows, "control": _control_numbers(unseen)},
         expectation=expectation,
         holds=False if nothing and len(results.sizes) > 1 else clear,
         headline=True,
-        short=f"Memorized fraction of sampled sequences: {fractions}",
+        short=f"Memorized of seen sequences: {fractions}" + (f"; of unseen {percent(fraction)}" if unseen else ""),
     )
 
 
@@ -120,37 +124,58 @@ def memorization_and_training(results: Results) -> Finding:
     )
 
 
-def seen_and_unseen(results: Results) -> Finding:
-    """The control: sequences that a checkpoint has not seen yet, at the last step that leaves enough of them."""
-    frame, size = results.memorization, results.sizes[-1]
-    identifier = "unseen_sequences"
-    text = "No checkpoint has both seen and unseen sampled sequences enough to compare them."
+def control(results: Results) -> dict[str, Any] | None:
+    """What the largest size completes of sequences that it has not seen yet, and of those it has, at the last step that
+    leaves enough of both: text that repeats can be completed without having been seen in that place."""
+    frame = results.memorization
     if frame.empty:
-        return Finding(id=identifier, text=text)
-    chosen = frame[(frame["size"] == size) & (frame["corpus"] == results.main_corpus) & (frame["chosen"] == "sample")]
-    both = [
-        chosen[chosen["seen"] == kind].set_index("step")[["run", "sequences", "memorized"]] for kind in (True, False)
-    ]
-    sums = pd.concat([part.groupby("step")[["sequences", "memorized"]].sum() for part in both], axis=1, join="inner")
-    sums.columns = pd.Index(["seen_sequences", "seen", "unseen_sequences", "unseen"])
-    enough = records(sums[sums[["seen_sequences", "unseen_sequences"]].min(axis=1) >= ENOUGH_ROWS].reset_index())
-    if not enough:
-        return Finding(id=identifier, text=text)
-    last = enough[-1]
-    step, seen, unseen = (
-        last["step"],
-        last["seen"] / last["seen_sequences"],
-        last["unseen"] / last["unseen_sequences"],
+        return None
+    chosen = frame[(frame["size"] == results.sizes[-1]) & (frame["corpus"] == results.main_corpus)]
+    chosen = chosen[chosen["chosen"] == "sample"]
+    both = [chosen[chosen["seen"] == kind].groupby("step")[["sequences", "memorized"]].sum() for kind in (True, False)]
+    sums = both[0].join(both[1], lsuffix="_seen", rsuffix="_unseen", how="inner")
+    enough = sums[sums[["sequences_seen", "sequences_unseen"]].min(axis=1) >= ENOUGH_ROWS].reset_index()
+    return records(enough)[-1] if len(enough) else None
+
+
+def control_in_words(results: Results, found: dict[str, Any]) -> str:
+    """At step 600, 1.7m completes 9.1% of the 720 sampled sequences it has seen and 8.8% of the 160 it has not."""
+    seen, unseen = (found[f"memorized_{kind}"] / found[f"sequences_{kind}"] for kind in ("seen", "unseen"))
+    rows = found["sequences_seen"], found["sequences_unseen"]
+    clear = shares_differ((found["memorized_seen"], found["memorized_unseen"]), rows)
+    no = f"no clear difference, {percent(_seen_difference(found))} would have been seen"
+    verdict = {True: "clearly more", False: "clearly less", None: no}[clear]
+    return (
+        f"at step {found['step']}, {results.sizes[-1]} completes {percent(seen)} of the {rows[0]} sampled sequences "
+        f"it has seen and {percent(unseen)} of the {rows[1]} it has not seen yet ({verdict})"
     )
-    return Finding(
-        id=identifier,
-        text=(
-            f"A control: at step {step}, {size} completes {percent(seen)} of the {last['seen_sequences']} sampled "
-            f"sequences it has seen and {percent(unseen)} of the {last['unseen_sequences']} it has not seen yet; text "
-            "that repeats can be completed without having been seen in that place."
-        ),
-        numbers={"step": step, "seen": seen, "unseen": unseen},
+
+
+def _seen_difference(found: dict[str, Any]) -> float:
+    """The difference of the two fractions that would have been seen."""
+    rows = found["sequences_seen"], found["sequences_unseen"]
+    pooled = (found["memorized_seen"] + found["memorized_unseen"]) / sum(rows)
+    return detectable(math.sqrt(pooled * (1 - pooled) * (1 / rows[0] + 1 / rows[1])))
+
+
+def seen_and_unseen(results: Results) -> Finding:
+    """The control: sequences that a checkpoint has not seen yet."""
+    found = control(results)
+    if found is None:
+        text = "No checkpoint has both seen and unseen sampled sequences enough to compare them."
+        return Finding(id="unseen_sequences", text=text)
+    text = (
+        f"A control: {control_in_words(results, found)}; text that repeats can be completed without having been seen "
     )
+    return Finding(id="unseen_sequences", text=f"{text}in that place.", numbers=_control_numbers(found))
+
+
+def _control_numbers(found: dict[str, Any] | None) -> dict[str, Any]:
+    """Step and fractions; nothing where there is no control."""
+    if found is None:
+        return {}
+    seen, unseen = (found[f"memorized_{kind}"] / found[f"sequences_{kind}"] for kind in ("seen", "unseen"))
+    return {"step": found["step"], "seen": seen, "unseen": unseen}
 
 
 def memorization_and_repetition(results: Results) -> Finding:
