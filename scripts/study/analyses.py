@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scripts.study import paths
-from scripts.study.stages import TRAIN, Stage
+from scripts.study.stages import EVALUATE, TRAIN, Stage
 from scripts.study.study import Study
 
 
@@ -52,7 +52,17 @@ class Analysis:
         return runs + [path for stage in self.reads if stage is not TRAIN for path in stage.files(study)]
 
 
-ANALYSES: tuple[Analysis, ...] = ()
+ANALYSES: tuple[Analysis, ...] = (
+    Analysis(
+        "paired",
+        "Which checkpoints differ on the same items, by size, corpus, step or intervention, and by more than a seed?",
+        (EVALUATE,),
+        ("paired", "paired_effects"),
+        ("paired",),
+        asked=lambda study: bool(study.trained) and EVALUATE.asked(study),
+        in_study=True,
+    ),
+)
 
 
 def asked(study: Study) -> list[Analysis]:

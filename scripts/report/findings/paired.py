@@ -7,19 +7,27 @@ Of one that does not, the text says how large it would have had to be to be seen
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from statistics import mean
 from typing import Any
 
+import altair as alt
 import pandas as pd
 
 from scripts.analyze.chance import FRACTIONS
+from scripts.report import theme
 from scripts.report.findings.finding import CLEAR, Finding, listed, percent
 from scripts.report.results import Results, records
+from scripts.report.theme import Figure
+from scripts.study.study import Study
 
 Row = dict[str, Any]
 ALPHA = 0.05
 NOTHING = "No task was evaluated of two runs that can be compared."
 UNITS = {"loglikelihood_per_byte": "nats a byte", "loglikelihood": "nats", "margin": "nats between the choices"}
+DRAWN = ("size", "next size", "corpus", "intervention", "seed")  # kinds of comparisons; steps are far larger
+TASKS_AT_MOST = 12
+COLOUR = "#5b3fc0"
 KEPT = ("contrast", "task_set", "task", "measure", "pairs", "difference", "stderr", "z", "seed_spread", "holm")
 
 
@@ -162,3 +170,73 @@ def seeds_and_scores(results: Results) -> list[Finding]:
     told = [f"{row['seed_spread']:.3g} on {row['task']} (size: {signed(row['difference'])})" for row in rows]
     text = f"Runs that differ in their seed alone differ by a standard deviation of {listed(told)}, on the same items."
     return [Finding(id="seeds_and_scores", text=text, numbers={"tasks": rows})]
+
+
+def all_figures(_: Study) -> dict[str, Callable[[Results], Figure]]:
+    """What draws each figure of this module, by name."""
+    return {"paired": forest}
+
+
+def forest(results: Results) -> Figure:
+    """Every effect of size, corpus and intervention beside those of seeds."""
+    rows = [row for row in effects(results, "size") if row["clear"] is not None]
+    tasks = listed([_plain(row["task"]) for row in rows], 3)
+    title = f"Size tells on {tasks}, beyond what a seed does" if rows else "Effects on scores, beside what a seed does"
+    how = (
+        "Small: two runs, 95% over documents. Large: their mean, 95% over documents and seeds; filled if clear (Holm). "
+    )
+    how += "Grey band: standard deviation of a difference between seeds. Right of zero is better."
+    return Figure(forest_chart(results), title, how)
+
+
+def forest_chart(results: Results) -> Any:
+    """A panel a task, by the measure that decides of it; what is compared from top to bottom."""
+    tables = [results.science.get(name, pd.DataFrame()) for name in ("paired", "paired_effects")]
+    drawn = [table[table["decides"] & table["comparison"].isin(DRAWN)] for table in tables if len(table)]
+    if len(drawn) < 2 or drawn[0].empty:
+        return theme.empty("No two runs were compared on the same items.")
+    keys = list(dict.fromkeys(zip(drawn[0]["task_set"], drawn[0]["task"], strict=True)))[:TASKS_AT_MOST]
+    several = len({task_set for task_set, _ in keys}) > 1
+    panels = []
+    for task_set, task in keys:
+        of_task = [table[(table["task_set"] == task_set) & (table["task"] == task)] for table in drawn]
+        panels.append(_panel(f"{_plain(task)} ({task_set})" if several else _plain(task), *of_task))
+    return alt.concat(*panels, columns=2)
+
+
+def _panel(title: str, pairs: pd.DataFrame, means: pd.DataFrame) -> Any:
+    """One task: pairs of runs small, their means large."""
+    unit, spread = UNITS.get(pairs["measure"].iloc[0], "accuracy"), float(pairs["seed_spread"].iloc[0])
+    order = list(dict.fromkeys(pairs["contrast"]))
+    seeds = means["seed_freedom"].gt(0)
+    means = means.assign(
+        place=0,
+        low=means["judged_low"].where(seeds, means["low"]),
+        high=means["judged_high"].where(seeds, means["high"]),
+        told=means["holm"].lt(ALPHA),
+    )
+    pairs = pairs.assign(place=pairs.groupby("contrast").cumcount() + 1)
+    columns = ["contrast", "place", "difference", "low", "high"]
+    y = alt.Y("contrast:N", sort=order, title=None, axis=alt.Axis(labelLimit=200, domain=False, ticks=False))
+    x = alt.X("difference:Q", title=f"difference, {unit}", axis=alt.Axis(tickCount=5))
+    offset = alt.YOffset("place:O", sort=list(range(int(pairs["place"].max()) + 1)))
+    small = alt.Chart(pairs[[*columns, "run", "base"]]).encode(y, yOffset=offset)
+    large = alt.Chart(means[[*columns, "told"]]).encode(y, yOffset=offset)
+    fill = alt.condition("datum.told", alt.value(COLOUR), alt.value("white"))
+    tooltip = ["base:N", "run:N", alt.Tooltip("difference:Q", format="+.4g")]
+    layers = [
+        alt.Chart(alt.Data(values=[{"x": 0}])).mark_rule(color="#9aa1ab").encode(x="x:Q"),
+        small.mark_rule(color="#9aa1ab").encode(alt.X("low:Q"), x2="high:Q"),
+        small.mark_point(color="#6b7280", filled=True, size=18, opacity=1).encode(x, tooltip=tooltip),
+        large.mark_rule(color=COLOUR, strokeWidth=2.5).encode(alt.X("low:Q"), x2="high:Q"),
+        large.mark_point(shape="diamond", stroke=COLOUR, size=70, opacity=1).encode(x, fill=fill),
+    ]
+    if not pd.isna(spread):
+        band = alt.Chart(alt.Data(values=[{"from": -spread, "to": spread}]))
+        layers.insert(0, band.mark_rect(color="#e3e5ea", opacity=1).encode(x="from:Q", x2="to:Q"))
+    return alt.layer(*layers).properties(width=280, height={"step": 9}, title=theme.panel(title))
+
+
+def _plain(task: str) -> str:
+    """A task's name as figures have it."""
+    return task.removeprefix("castalia_").replace("_", " ")

@@ -17,6 +17,7 @@ from scripts.report.findings.finding import Finding, beyond_chance, greater, lis
 from scripts.report.findings.findings import FIRST, findings, themes
 from scripts.report.findings.floors import limits, limits_in_words
 from scripts.report.results import Results, of_tables
+from scripts.science import paired
 from scripts.study.runs import Run
 from scripts.study.study import Study, parse
 from tests.unit import synthetic
@@ -42,7 +43,7 @@ def gathered(study: Study) -> Results:
         "evals": tables.evals(study),
         "memorization": tables.memorization(study),
     }
-    return of_tables(study, made, tables.corpora(study))
+    return replace(of_tables(study, made, tables.corpora(study)), science=paired.made(study))
 
 
 @pytest.fixture
