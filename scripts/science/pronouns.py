@@ -109,12 +109,10 @@ class Read:
 
     def seeds(self, run: Run, step: int, measure: str, of: pd.DataFrame, name: str) -> paired.Seeds:
         """What another seed does to a quantity: the runs of a study that are like this one but for their seed."""
-        alike = [
-            other.name
-            for other in self.study.runs.values()
-            if other.origin is None and (other.size, other.corpus, other.training) == (run.size, run.corpus, run.training)
-            if step in self.study.evaluation_steps(other.name)
-        ]  # fmt: skip
+        like = run.size, run.corpus, run.training
+        plain = [other for other in self.study.runs.values() if other.origin is None]
+        alike = [other.name for other in plain if (other.size, other.corpus, other.training) == like]
+        alike = [other for other in alike if step in self.study.evaluation_steps(other)]
         return paired.seeds([[self.mean(other, step, measure, of, name) for other in alike]])
 
 
@@ -140,7 +138,10 @@ def effects(read: Read, change: Change, step: int) -> Iterator[Row]:
             for name in QUANTITIES:
                 after, clusters = quantity(run[measure].loc[of.index], of, name)
                 before, _ = quantity(parent[measure].loc[of.index], of, name)
-                found, seeds = paired.difference(after - before, clusters), read.seeds(change.parent, step, measure, of, name)
+                found, seeds = (
+                    paired.difference(after - before, clusters),
+                    read.seeds(change.parent, step, measure, of, name),
+                )
                 counted = measure in ACCURACIES and name != "bias"
                 alone = paired.discordant(after, before) if counted else (None, None, None)
                 yield {
