@@ -71,17 +71,13 @@ def of_steps(spec: Run, task: str, metric: str, given: Answers) -> list[Row]:
     rows = []
     for place, step in enumerate(given.steps):
         before = int(given.right[place - 1].sum()) if place else 0
-        rows.append(
-            {
-                "step": step,
-                "tokens": tokens_at(spec, step),
-                "items": len(given.index),
-                "right": float(given.right[place].mean()),
-                "learned": float((learned <= place).mean()),
-                "guessed": guessed[place],
-                "lost": lost[place].sum() / before if before else None,
-            }  # fmt: skip
-        )
+        row = {"step": step, "tokens": tokens_at(spec, step), "items": len(given.index)}
+        fractions = {
+            "right": given.right[place].mean(),
+            "learned": (learned <= place).mean(),
+            "guessed": guessed[place],
+        }
+        rows.append(row | fractions | {"lost": lost[place].sum() / before if before else None})
     return rows
 
 
