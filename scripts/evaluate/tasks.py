@@ -16,8 +16,8 @@ from scripts.common.errors import UserError
 from scripts.common.files import write_text
 from scripts.data.streams import NAME as DOCUMENTS
 from scripts.data.streams import Document, read_documents
-from scripts.evaluate import agreement, passages
-from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY
+from scripts.evaluate import agreement, passages, pronouns
+from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY, PRONOUNS
 from scripts.study import fingerprints, paths
 from scripts.study.manifests import CorpusFacts, TaskItems, TasksFacts
 from scripts.study.study import load
@@ -75,6 +75,16 @@ SHAPES: dict[str, dict[str, Any]] = {
         ],
         "metadata": {"version": passages.VERSION},
     },
+    PRONOUNS: {
+        "output_type": "multiple_choice",
+        "doc_to_text": "question",
+        "doc_to_choice": "choices",
+        "doc_to_target": "label",
+        "target_delimiter": "",
+        "num_fewshot": 0,  # examples would tell which occupations go with which pronoun
+        "metric_list": [ACCURACY],
+        "metadata": {"version": pronouns.VERSION},
+    },
 }
 
 
@@ -85,6 +95,7 @@ def make(documents: list[Document], items: int, seed: int) -> dict[str, list[dic
         CONTINUATION: passages.continuation_items(documents, items, seed),
         AGREEMENT: agreement.agreement_items(items, seed),
         PERPLEXITY: passages.perplexity_items(documents, items, seed),
+        PRONOUNS: pronouns.pronoun_items(items, seed),
     }
 
 
@@ -122,6 +133,7 @@ def main() -> None:
         description="Make the study's own tasks in data/tasks/: lm-eval task files (.yaml) and their items (.jsonl). "
         f"{LAST_WORD}: the last word of a clause. {CONTINUATION}: which of four passages goes on a text. "
         f"{AGREEMENT}: which of two sentences is grammatical. {PERPLEXITY}: whole passages. "
+        f"{PRONOUNS}: which of two occupations a pronoun means. "
         "Texts are held-out ones; numbers of items and the seed are evaluation.own_tasks."
     ).takes("study")
     arguments = parser.parse_args()

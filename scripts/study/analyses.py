@@ -52,6 +52,12 @@ class Analysis:
         return runs + [path for stage in self.reads if stage is not TRAIN for path in stage.files(study)]
 
 
+def _scored(study: Study, *beginnings: str) -> bool:
+    """Whether a study that trains scores tasks whose names begin so."""
+    tasks = [task for asked in study.file.evaluation.task_sets.values() for task in asked.tasks]
+    return bool(study.trained) and EVALUATE.asked(study) and any(task.startswith(beginnings) for task in tasks)
+
+
 ANALYSES: tuple[Analysis, ...] = (
     Analysis(
         "paired",
@@ -61,6 +67,30 @@ ANALYSES: tuple[Analysis, ...] = (
         ("paired",),
         asked=lambda study: bool(study.trained) and EVALUATE.asked(study),
         in_study=True,
+    ),
+    Analysis(
+        "trajectories",
+        "When is each phenomenon of grammar acquired, for good, and what does size add to it?",
+        (EVALUATE,),
+        ("trajectories", "acquisition", "trajectories_sizes"),
+        ("trajectories", "acquisition"),
+        asked=lambda study: _scored(study, "castalia_agreement", "blimp"),
+    ),
+    Analysis(
+        "emergence",
+        "From when is each item right for good, what is forgotten, and do runs learn items in one order?",
+        (EVALUATE,),
+        ("emergence", "emergence_steps", "emergence_order"),
+        ("emergence", "emergence_order"),
+        asked=lambda study: _scored(study, ""),
+    ),
+    Analysis(
+        "pronouns",
+        "What do interventions change in whom pronouns are taken to mean, and does one that changes nothing?",
+        (EVALUATE,),
+        ("pronouns", "pronouns_effects", "pronouns_placebo"),
+        ("pronouns",),
+        asked=lambda study: _scored(study, "castalia_pronouns") or bool(study.trained and study.file.interventions),
     ),
 )
 
