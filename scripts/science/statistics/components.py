@@ -2,8 +2,8 @@
 
 The model: value = mean + weight seed's effect + data seed's effect + rest, three independent Gaussian parts (random
 effects, crossed; Searle, Casella and McCulloch 1992). The rest holds the interaction of both seeds and what else
-differs between two runs. Runs are few, so the likelihood of each split is looked at on a grid instead of climbed: nothing can
-fail to converge at a share of 0, and what the runs can't tell is seen as a flat likelihood.
+differs between two runs. Runs are few, so the likelihood of each split is looked at on a grid instead of climbed:
+nothing can fail to converge at a share of 0, and what the runs can't tell is seen as a flat likelihood.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def split(values: ArrayLike, weight: Sequence[int], data: Sequence[int], *, leve
     """A row per measure of `values` [measures, runs] and source, and "weight - data" for their difference.
 
     Columns: measure (its row), source, share of the variance of a run with seeds of its own, low, high (the shares
-    whose likelihood is within chi-squared(1) of the highest), deviation (of the source, in the values' unit). Values are
-    centred first: the likelihood does not know the mean. Equal values of all runs have no variance to split: NaN.
+    whose likelihood is within chi-squared(1) of the highest), deviation (of the source, in the values' unit). The
+    likelihood does not know the mean. Equal values of all runs have no variance to split: NaN.
     """
     each = np.atleast_2d(np.asarray(values, dtype=float))
     each = each - each.mean(axis=1, keepdims=True)

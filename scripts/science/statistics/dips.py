@@ -56,10 +56,10 @@ def dips(values: pd.DataFrame) -> pd.DataFrame:
     """A row per checkpoint but each run's first, of values as in `falls`, where higher is better.
 
     Columns: measures (those used), lower (how many lie below expectation), others (runs at that step), fall and
-    `beyond` (trimmed means over measures of `falls` and `against_others`), distance (`beyond` in robust deviations, over all
-    checkpoints or over the runs of that step, whichever are larger), p (sign test over measures, the weaker of both
-    falls), outlier: distance above `FAR`, and p below `LEVEL` / checkpoints that are that far off; null where all
-    measures fall but are too few for such a p.
+    `beyond` (trimmed means over measures of `falls` and `against_others`), distance (`beyond` in robust deviations,
+    over all checkpoints or the runs of that step, whichever are larger), p (sign test over measures, the weaker of
+    both falls), outlier: distance above `FAR`, and p below `LEVEL` / checkpoints that are that far off; null where
+    all measures fall but are too few for such a p.
 
     Measures of one checkpoint depend on each other, so the sign test alone finds too much: it asks whether the fall is
     one of nearly all measures. Whether it is larger than falls are, the distance says.
