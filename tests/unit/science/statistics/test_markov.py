@@ -1,4 +1,4 @@
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -7,12 +7,13 @@ import pytest
 from scripts.science.statistics import markov
 
 Sequences = dict[int, np.ndarray]
+Published = Callable[[str], pd.DataFrame]
 
 
 @pytest.fixture
-def sequences(published: Path) -> Sequences:
+def sequences(published: Published) -> Sequences:
     """Published map of PolyPythias 410M: scores [steps, 1] by seed."""
-    rows = pd.read_csv(published / "training_maps.tsv", sep="\t")
+    rows = published("training_maps.tsv")
     wide = rows.pivot(index="seed", columns="step", values="score")
     return {int(seed): wide.loc[seed].to_numpy()[:, None] for seed in wide.index}
 
@@ -21,8 +22,8 @@ def _quiet(sequences: Sequences) -> Sequences:
     return {seed: sequence for seed, sequence in sequences.items() if seed not in (3, 4)}
 
 
-def test_published_states_step_back_in_two_seeds(published: Path) -> None:
-    rows = pd.read_csv(published / "training_maps.tsv", sep="\t").sort_values("step")
+def test_published_states_step_back_in_two_seeds(published: Published) -> None:
+    rows = published("training_maps.tsv").sort_values("step")
     found = {seed: markov.steps_back(run["state"].to_numpy()) for seed, run in rows.groupby("seed")}
     assert found == dict.fromkeys(range(10), 0) | {3: 1, 4: 1}
 

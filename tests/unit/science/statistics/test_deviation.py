@@ -1,4 +1,4 @@
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -8,10 +8,9 @@ from scripts.science.statistics import deviation
 
 
 @pytest.fixture
-def scores(published: Path) -> pd.DataFrame:
+def scores(published: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
     """Published map of PolyPythias 410M: seeds x steps."""
-    rows = pd.read_csv(published / "training_maps.tsv", sep="\t")
-    return rows.pivot(index="seed", columns="step", values="score")
+    return published("training_maps.tsv").pivot(index="seed", columns="step", values="score")
 
 
 def test_published_deviations(scores: pd.DataFrame) -> None:
