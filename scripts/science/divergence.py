@@ -1,7 +1,7 @@
 """How far apart the predictions of seeds are: expected Kullback-Leibler divergence per token on fixed held-out text.
 
-After Fehlauer, Mahowald and Pimentel (2025), "Convergence and Divergence of Language Models under Different Random Seeds"
-(arXiv 2509.26643), who see four phases: all alike at first, sharp convergence, sharp divergence, slow reconvergence.
+After Fehlauer, Mahowald and Pimentel (2025, arXiv 2509.26643), who see four phases: all alike at first, sharp
+convergence, sharp divergence, slow reconvergence.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ COLUMNS = [*GROUP, "step", "tokens", "component", "seeds", "sequences", "predict
 def made(study: Study) -> dict[str, pd.DataFrame]:
     """`seed_divergence`: a row per size, corpus, step that all seeds saved, and component ("all" first).
 
-    Intervals are of the text: bootstrap over sequences. `change` is that since the step `before`, on the same sequences.
+    Intervals are of the text: bootstrap over sequences. `change` is that since step `before`, on the same sequences.
     """
     rows = [row for runs in groups(study).values() if len(runs) > 1 for row in _of_group(study, runs)]
     return {"seed_divergence": pd.DataFrame(rows, columns=COLUMNS).astype({"before": "Int64"})}
@@ -64,7 +64,7 @@ def _of_group(study: Study, runs: list[Run]) -> Iterator[dict[str, Any]]:
         divergence, entropy = (each.reshape(text.component.shape) for each in (sums.divergence(), sums.entropy()))
         for name in ["all", *sorted(set(text.component.flat) - {"none"})]:
             inside = text.component == name if name != "all" else np.ones_like(text.component, bool)
-            told = {
+            row = {
                 "non_embedding": runs[0].size.non_embedding_parameters,
                 "size": runs[0].size.name,
                 "corpus": runs[0].corpus,
@@ -74,32 +74,27 @@ def _of_group(study: Study, runs: list[Run]) -> Iterator[dict[str, Any]]:
                 "seeds": len(runs),
                 "sequences": int(inside.any(axis=1).sum()),
                 "predictions": int(inside.sum()),
-                **_means(divergence, None if before is None else divergence - before, inside),
-                "before": steps[index - 1] if index else None,
+                **dict(zip(("divergence", "low", "high"), _mean(divergence, inside), strict=True)),
                 "entropy": float(entropy[inside].mean()),
             }
-            yield told
+            if before is not None:
+                change = _mean(divergence - before, inside)
+                row |= dict(zip(("change", "change_low", "change_high"), change, strict=True))
+                row["before"] = steps[index - 1]
+            yield row
         before = divergence
 
 
-def _means(divergence: Array, change: Array | None, inside: NDArray[np.bool_]) -> dict[str, float | None]:
-    """Means over the predictions `inside`, with bootstrap intervals over sequences."""
-    counts, found = inside.sum(axis=1), {}
-    draws = drawn(int((counts > 0).sum()))
-    for name, values in (("divergence", divergence), ("change", change)):
-        low: float | None = None
-        high, mean = low, low
-        if values is not None:
-            sums, sizes = ((values * inside).sum(axis=1)[counts > 0], counts[counts > 0])
-            low, high = interval((draws @ sums) / (draws @ sizes))
-            mean = float(sums.sum() / sizes.sum())
-        keys = ("low", "high") if name == "divergence" else ("change_low", "change_high")
-        found.update({name: mean, keys[0]: low, keys[1]: high})
-    return found
+def _mean(values: Array, inside: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Mean over the predictions `inside` [sequences, places], with its interval: bootstrap over sequences."""
+    held = inside.any(axis=1)
+    sums, counts = (values * inside).sum(axis=1)[held], inside.sum(axis=1)[held]
+    draws = drawn(len(counts))
+    return float(sums.sum() / counts.sum()), *interval((draws @ sums) / (draws @ counts))
 
 
 def _predictions(study: Study, runs: list[Run], step: int, text: Text) -> Sums:
-    """Sums over the models of all seeds at a step; fp32, a sequence at a time, so that numbers don't depend on batches."""
+    """Sums over the models of all seeds at a step: fp32, a sequence at a time, so that no batch is in the numbers."""
     import torch
 
     from scripts.memorize.model import Model

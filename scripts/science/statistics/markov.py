@@ -87,10 +87,10 @@ def fitted(sequences: Sequence[Array], states: int, *, starts: int = STARTS) -> 
 
 
 def chosen(sequences: Sequence[Array], candidates: Sequence[int] = STATES, *, starts: int = STARTS) -> list[Map]:
-    """A map per number of states, that of the lowest BIC first; numbers with more parameters than half the points are
-    left out."""
+    """A map per number of states, that of the lowest BIC first; numbers but the smallest with more parameters than
+    half the points are left out."""
     points, features = sum(map(len, sequences)), sequences[0].shape[1]
-    asked = [states for states in candidates if 2 * parameters(states, features) <= points]
+    asked = [states for states in candidates if 2 * parameters(states, features) <= points] or [min(candidates)]
     return sorted((fitted(sequences, states, starts=starts) for states in asked), key=lambda each: each.bic)
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from scripts.science.statistics import deviation, dips
 
-
 Published = Callable[[str], pd.DataFrame]
 
 
