@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scripts.study import paths
-from scripts.study.stages import EVALUATE, TRAIN, Stage
+from scripts.study import paths, seeds
+from scripts.study.stages import CONVERT, EVALUATE, TRAIN, Stage
 from scripts.study.study import Study
 
 
@@ -91,6 +91,57 @@ ANALYSES: tuple[Analysis, ...] = (
         ("pronouns", "pronouns_effects", "pronouns_placebo"),
         ("pronouns",),
         asked=lambda study: _scored(study, "castalia_pronouns") or bool(study.trained and study.file.interventions),
+    ),
+    Analysis(
+        "bands",
+        "How far do seeds spread at each step?",
+        (TRAIN, EVALUATE),
+        ("bands",),
+        ("seed_bands",),
+        theme="seeds",
+    ),
+    Analysis(
+        "consistency",
+        "Do answers to single items stay from step to step, and from seed to seed?",
+        (EVALUATE,),
+        ("consistency",),
+        ("seed_agreement",),
+        theme="seeds",
+    ),
+    Analysis(
+        "variance",
+        "What does the weight seed do, and what the data seed?",
+        (TRAIN, EVALUATE),
+        ("seed_variance",),
+        ("seed_variance",),
+        asked=lambda study: bool(study.trained) and any(map(seeds.apart, seeds.groups(study).values())),
+        theme="seeds",
+    ),
+    Analysis(
+        "divergence",
+        "How far apart are the predictions of seeds at each step?",
+        (TRAIN, CONVERT),
+        ("seed_divergence",),
+        ("seed_divergence",),
+        asked=lambda study: bool(study.trained) and seeds.most(study) > 1,
+        theme="seeds",
+        memory_mb=6000,
+    ),
+    Analysis(
+        "maps",
+        "Do all seeds go through the same states of training?",
+        (TRAIN, EVALUATE, CONVERT),
+        ("map_steps", "map_runs", "map_states"),
+        ("training_map",),
+        asked=lambda study: bool(study.trained) and seeds.most(study) >= seeds.FEW,
+    ),
+    Analysis(
+        "outliers",
+        "At which checkpoints do all tasks drop?",
+        (TRAIN, EVALUATE),
+        ("outliers",),
+        ("outlier_checkpoints",),
+        theme="maps",
     ),
 )
 
