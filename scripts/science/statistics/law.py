@@ -121,7 +121,7 @@ def _lowest(logs: Array, losses: Array, weights: Array, starts: Array, floor: bo
     thetas, values = [], []
     for first in range(0, fits, at_once):
         of, kept = losses[first : first + at_once], weights[first : first + at_once]
-        theta, value = np.repeat(starts, len(of), axis=0), np.empty(0)
+        theta = np.repeat(starts, len(of), axis=0)
         for _ in range(ROUNDS):
             theta, value = minimized(
                 lambda some, problems, of=of, kept=kept: objective(  # type: ignore[misc]
@@ -129,15 +129,15 @@ def _lowest(logs: Array, losses: Array, weights: Array, starts: Array, floor: bo
                 ),
                 theta,
             )
-        theta, value = theta.reshape(len(starts), len(of), -1), value.reshape(len(starts), len(of))
-        best = value.argmin(axis=0)
-        thetas.append(theta[best, np.arange(len(of))])
-        values.append(value[best, np.arange(len(of))])
-    theta, value = np.concatenate(thetas), np.concatenate(values)
+        ends = value.reshape(len(starts), len(of))
+        best = ends.argmin(axis=0)
+        thetas.append(theta.reshape(*ends.shape, -1)[best, np.arange(len(of))])
+        values.append(ends.min(axis=0))
+    theta = np.concatenate(thetas)
     predictors = logs.shape[1]
     exponents = np.exp(theta[:, predictors : 2 * predictors])
     level = theta[:, :predictors] + exponents * centre
-    return Law(level, exponents, np.exp(theta[:, -1]) if floor else None, value * DELTA**2)
+    return Law(level, exponents, np.exp(theta[:, -1]) if floor else None, np.concatenate(values) * DELTA**2)
 
 
 def _grid(losses: Array, predictors: int, floor: bool) -> Array:

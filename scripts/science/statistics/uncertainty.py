@@ -80,7 +80,7 @@ def without_lowest(law: Law, x: ArrayLike, loss: ArrayLike, by: ArrayLike, most:
 def verdict(seen: float, forecasts: Sequence[ArrayLike], reached: float) -> Verdict:
     """Whether a loss that was not fitted lies in the intervals of its forecast, a resample's forecasts each.
 
-    inside: in every interval, and they exclude `reached`, the best loss that was fitted, so the forecast said something.
+    inside: in every interval, and they exclude `reached`, the best loss that was fitted: the forecast said something.
     outside: in none. All else is undecided, and so is a forecast without an interval.
     """
     ends = [interval(values) for values in forecasts]
