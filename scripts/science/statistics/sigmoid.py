@@ -35,9 +35,15 @@ class Sigmoid:
 
 
 def fit(
-    loss: ArrayLike, score: ArrayLike, weights: ArrayLike | None = None, *, floor: float | None, top: float | None = 1.0
+    loss: ArrayLike,
+    score: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    floor: float | None,
+    top: float | None = 1.0,
+    near: Sigmoid | None = None,
 ) -> Sigmoid:
-    """The sigmoid of least squares over a few starts.
+    """The sigmoid of least squares over a few starts, or from `near` alone.
 
     `floor` is the score of a guesser and `top` the highest there is; None of either: fitted, between 0 and 1. Scores
     and losses are [points], and so are `weights`, which say how often a point counts.
@@ -59,14 +65,17 @@ def fit(
     bounds = [(0.0, STEEPEST), (-10.0, 11.0), *((least, most) for least, most, _ in free)]
     inner = [float(np.clip(start, 0.01, 0.99)) for _, _, start in free]
     starts = [[steep, middle, *inner] for steep in STEEPNESS for middle in (0.1, 0.5, 0.9)]
+    if near is not None:
+        found = [near.steepness * (high - low), (near.middle - low) / (high - low)]
+        found += [value for value, fixed in ((near.floor, floor), (near.top, top)) if fixed is None]
+        starts = [np.clip(found, *np.transpose(bounds)).tolist()]
     ends = [
         least_squares(lambda some: root * (of(some).score(scaled) - scores), start, bounds=np.transpose(bounds))
         for start in starts
     ]
     best = min(ends, key=lambda end: float(end.cost))
-    found = of(best.x)
-    width = high - low
-    return Sigmoid(found.floor, found.top, found.steepness / width, low + found.middle * width, 2 * float(best.cost))
+    end, width = of(best.x), high - low
+    return Sigmoid(end.floor, end.top, end.steepness / width, low + end.middle * width, 2 * float(best.cost))
 
 
 def _falling(values: Array) -> Array:

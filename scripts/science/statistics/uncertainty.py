@@ -77,16 +77,35 @@ def without_lowest(law: Law, x: ArrayLike, loss: ArrayLike, by: ArrayLike, most:
     return refits(x, loss, rank >= np.arange(most + 1)[:, None], law, starts=starts)
 
 
-def verdict(seen: float, forecasts: Sequence[ArrayLike], reached: float) -> Verdict:
-    """Whether a loss that was not fitted lies in the intervals of its forecast, a resample's forecasts each.
+def foretold(kind: Kind, law: Law, x: ArrayLike, loss: ArrayLike, ahead: ArrayLike, draws: int) -> Array:
+    """Losses of single runs at `ahead` [runs, predictors] by the law of each resample: float64 [draws, runs].
+
+    A run lies apart from the law, so a residual is drawn with each, as wide as `resamples` makes them.
+    """
+    drawn_laws = laws(kind, law, x, loss, draws)
+    residuals = np.log(np.asarray(loss)) - np.log(law.loss(x))
+    count = len(residuals)
+    numbers = parameters(law.exponents.shape[-1], law.floor is not None)
+    wide = (residuals - residuals.mean()) * np.sqrt(count / (count - numbers))
+    chosen = np.random.default_rng(SEED + 1).integers(count, size=(draws, len(np.asarray(ahead))))
+    return np.asarray(drawn_laws.loss(ahead) * np.exp(wide[chosen]))
+
+
+def verdict(seen: float, forecasts: Sequence[ArrayLike], reached: float) -> tuple[Verdict, str]:
+    """Whether a loss that was not fitted lies in the intervals of its forecast, a resample's forecasts each; and why
+    that cannot be told.
 
     inside: in every interval, and they exclude `reached`, the best loss that was fitted: the forecast said something.
-    outside: in none. All else is undecided, and so is a forecast without an interval.
+    outside: in none. All else is undecided.
     """
     ends = [interval(values) for values in forecasts]
     if not ends or not np.isfinite(ends).all():
-        return "undecided"
+        return "undecided", "the forecast has no interval"
     held = [low <= seen <= high for low, high in ends]
     if not any(held):
-        return "outside"
-    return "inside" if all(held) and all(high < reached for _, high in ends) else "undecided"
+        return "outside", ""
+    if not all(held):
+        return "undecided", "it lies in some of the intervals only"
+    if any(high >= reached for _, high in ends):
+        return "undecided", "the interval reaches what the fitted runs had got to already"
+    return "inside", ""
