@@ -1,8 +1,8 @@
 """Term frequency: are numbers that a model has read more often reckoned with better (after Razeghi et al. 2022)?
 
 Counts are exact: every occurrence in the sequences that the steps up to a checkpoint read, whatever tokens it fell
-into. Answers are those to castalia_arithmetic (scripts/evaluate/arithmetic.py). Runs that read other tokens than their corpus
-holds (interventions) are left out.
+into. Answers are those to castalia_arithmetic (scripts/evaluate/arithmetic.py). Runs that read other tokens than
+their corpus holds (interventions) are left out.
 """
 
 from __future__ import annotations

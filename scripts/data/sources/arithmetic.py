@@ -1,8 +1,8 @@
 """Arithmetic in words: problems whose first numbers are drawn by Zipf's law (config: data.components.<x>.arithmetic).
 
-How often an operand stands in the text is known, and has nothing to do with how large it is: ranks are given to operands
-by a seeded permutation. So what a model owes to the frequency of a number can be told from what it owes to its size,
-which in found text go together (small numbers are frequent and easy).
+How often an operand stands in the text is known, and has nothing to do with how large it is: ranks are given to
+operands by a seeded permutation. So what a model owes to the frequency of a number can be told from what it owes to
+its size, which in found text go together (small numbers are frequent and easy).
 """
 
 from __future__ import annotations
