@@ -18,12 +18,11 @@ include: "rules/data.smk"
 include: "rules/deduplicate.smk"
 
 
-for package in dict.fromkeys(stage.package for stage in STAGES):
+for package in dict.fromkeys([*(stage.package for stage in STAGES), "analyze", "science"]):
 
     include: f"rules/{package}.smk"
 
 
-include: "rules/analyze.smk"
 include: "rules/report.smk"
 include: "rules/audit.smk"
 include: "rules/plan.smk"
