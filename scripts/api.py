@@ -99,10 +99,10 @@ class Suite:
     def science(self, name: str) -> pd.DataFrame:
         """A table of results/science, which `make science` makes; raises UserError with the near name."""
         with self._inside():
-            there = _names(map(str, sorted(paths.SCIENCE.glob("*.parquet"))))
+            there = _names(map(str, paths.SCIENCE.glob("*.parquet")))
             if not there:
                 raise UserError(f"{paths.SCIENCE}: no tables there\n  fix: make science DIRECTORY={self.directory}")
-            return pd.read_parquet(paths.SCIENCE / f"{_known('science', name, there)}.parquet")
+            return tables.read(_known("science", name, there), paths.science)
 
     # --- of a checkpoint ------------------------------------------------------------------------
 
@@ -145,7 +145,8 @@ class Suite:
         from transformers import GPTNeoXForCausalLM
 
         with self._inside():
-            return GPTNeoXForCausalLM.from_pretrained(self._model(run, step)).eval()
+            model: GPTNeoXForCausalLM = GPTNeoXForCausalLM.from_pretrained(self._model(run, step))
+        return model.eval()
 
     def tokenizer(self, run: str | None = None) -> PreTrainedTokenizerFast:
         """The tokenizer of a run's models; without a name that of the first run."""
@@ -153,7 +154,9 @@ class Suite:
 
         name = next(iter(self.study.runs)) if run is None else run
         with self._inside():
-            return PreTrainedTokenizerFast.from_pretrained(self._model(name, self.study.steps(name)[-1]))
+            folder = self._model(name, self.study.steps(name)[-1])
+            tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
+        return tokenizer
 
     # --------------------------------------------------------------------------------------------
 

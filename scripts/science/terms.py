@@ -34,19 +34,15 @@ from scripts.study.study import Study
 
 DRAWS, SEED = 1000, 1234  # of operands, for the intervals
 ORDER = ["corpus", "data_seed"]
-SUBJECT = ["operation", "operand"]
+SUBJECT = ["operation", "operand", "held_out"]
 COUNTED = ("number", "phrase")  # counts that effects are told by
-CELL = ["run", "step", "task_set", "operation"]
-
-
-def asked(study: Study) -> bool:
-    """Whether any task set asks castalia_arithmetic of runs whose sequences the study has."""
-    return bool(_task_sets(study)) and bool(_runs(study))
+CELL = ["run", "step", "task_set", "operation", "held_out"]
 
 
 def made(study: Study) -> dict[str, pd.DataFrame]:
-    """`terms`: a row a run, step, task set, operation and operand, with answers and counts. `term_effects`: a row a
-    run, step, task set, operation and kind of count, with what the count has to do with the answers."""
+    """`terms`: a row a run, step, task set, operation and operand, held-out and written problems apart, with answers
+    and counts. `term_effects`: a row a run, step, task set, operation, held out or not, and kind of count, with what
+    the count has to do with the answers."""
     items = _items()
     joined = _answers(study, items).merge(_counts(study, items), on=[*ORDER, "tokens", *SUBJECT], how="left")
     joined = joined.sort_values(["non_embedding", "corpus", "init_seed", "data_seed", *CELL, "operand"],
@@ -61,7 +57,7 @@ def effects(terms: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, cell in terms.groupby(CELL, sort=False):
         draws = drawn(len(cell), DRAWS, SEED)
-        named = {**cell.iloc[0][about].to_dict(), **dict(zip(CELL, key, strict=True))}
+        named: dict[str, Any] = {**cell.iloc[0][about].to_dict(), **dict(zip(CELL, key, strict=True))}
         rows += [{**named, "counted": name, **_effect(cell, name, draws)} for name in COUNTED]
     return pd.DataFrame(rows)
 
@@ -108,19 +104,19 @@ def _runs(study: Study) -> dict[str, Run]:
 
 
 def _items() -> pd.DataFrame:
-    """Items of the task by their number: `operation`, `operand`, `second`."""
+    """Items of the task by their number: `operation`, `operand`, `second`, `held_out`."""
     path = paths.TASKS / f"{ARITHMETIC}.jsonl"
     sources.require([path], "the task's items are there once `python -m scripts.evaluate tasks` has made them")
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     try:
-        frame = pd.DataFrame(lines)[["phenomenon", "operand", "second"]]
+        frame = pd.DataFrame(lines)[["phenomenon", "operand", "second", "held_out"]]
     except KeyError as error:
         raise UserError(f"{path}: damaged ({error}); delete data/tasks to have it made again") from None
     return frame.rename(columns={"phenomenon": "operation"})
 
 
 def _answers(study: Study, items: pd.DataFrame) -> pd.DataFrame:
-    """A row a run, step, task set, operation and operand: how many items, how many right, mean log-likelihood."""
+    """A row a run, step, task set and SUBJECT: how many items, how many right, mean log-likelihood."""
     parts = []
     for task_set in _task_sets(study):
         for run in _runs(study).values():
@@ -151,9 +147,9 @@ def _scored(run: str, task_set: str, step: int, items: pd.DataFrame) -> pd.DataF
 
 
 def _counts(study: Study, items: pd.DataFrame) -> pd.DataFrame:
-    """By corpus, data seed, tokens read, operation and operand, what those tokens hold whole: `number`, the operand as
-    a word by itself wherever it stands; `phrase`, the beginning of its problems; `problem`, the very problems asked."""
-    problems = [Problem(*row) for row in items.itertuples(index=False)]
+    """By corpus, data seed, tokens read and SUBJECT, what those tokens hold whole: `number`, the operand as a word by
+    itself wherever it stands; `phrase`, the beginning of its problems; `problem`, the very problems asked."""
+    problems = [Problem(way, n, second) for way, n, second, _ in items.itertuples(index=False)]
     terms = dict.fromkeys(text for p in problems for text in (str(p.operand), p.head, p.question))
     rows = {text: number for number, text in enumerate(terms)}
     columns = {

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scripts.study import paths
-from scripts.study.stages import TRAIN, Stage
+from scripts.study.stages import EVALUATE, TRAIN, Stage
 from scripts.study.study import Study
 
 
@@ -52,7 +52,22 @@ class Analysis:
         return runs + [path for stage in self.reads if stage is not TRAIN for path in stage.files(study)]
 
 
-ANALYSES: tuple[Analysis, ...] = ()
+def _asks(study: Study, task: str) -> bool:
+    """Whether a task is asked of a run whose sequences the study has."""
+    evaluated = any(task in tasks.tasks for tasks in study.file.evaluation.task_sets.values())
+    return evaluated and any(run.corpus in study.file.data.corpora for run in study.runs.values())
+
+
+ANALYSES: tuple[Analysis, ...] = (
+    Analysis(
+        "terms",
+        "Are numbers that a model has read more often reckoned with better?",
+        (EVALUATE,),
+        ("terms", "term_effects"),
+        ("terms", "terms_slope"),
+        asked=lambda study: _asks(study, "castalia_arithmetic"),
+    ),
+)
 
 
 def asked(study: Study) -> list[Analysis]:

@@ -60,27 +60,30 @@ def copies(asked: Arithmetic) -> np.ndarray:
     return found
 
 
+def written(asked: Arithmetic) -> list[Problem]:
+    """The problems that the text may hold, of every operation and operand the same number."""
+    return [problem for way, n in _pairs(asked) for problem in _split(asked, way, n)[0]]
+
+
 def held_out(asked: Arithmetic) -> list[Problem]:
-    """The problems that are never written, of every operation and operand the same number, in a seeded order."""
-    kept = [problem for way, n in _pairs(asked) for problem in _split(asked, way, n)[1]]
-    order = np.random.default_rng([asked.seed, HELD_OUT]).permutation(len(kept))
-    return [kept[place] for place in order]
+    """The problems that are never written, of every operation and operand the same number."""
+    return [problem for way, n in _pairs(asked) for problem in _split(asked, way, n)[1]]
 
 
 def documents(asked: Arithmetic) -> Iterator[tuple[str, str]]:
     """(origin, text) of each document: problems in a seeded order, a line each."""
-    written: list[Problem] = []
+    lines: list[Problem] = []
     counts = copies(asked)
     for way, n in _pairs(asked):
         shown, _ = _split(asked, way, n)
         number = asked.operations.index(way)
-        mine = int(counts[n]) * (number + 1) // len(asked.operations) - int(counts[n]) * number // len(asked.operations)
-        drawn = np.random.default_rng([asked.seed, WRITTEN, number, n]).integers(0, len(shown), mine)
-        written += [shown[place] for place in drawn]
-    order = np.random.default_rng([asked.seed, WRITTEN]).permutation(len(written))
-    for start in range(0, len(written), asked.problems_per_document):
-        lines = (written[place] for place in order[start : start + asked.problems_per_document])
-        yield f"arithmetic#{start}", "".join(f"{line.question}{line.answer}\n" for line in lines)
+        share = np.diff(int(counts[n]) * np.arange(len(asked.operations) + 1) // len(asked.operations))[number]
+        drawn = np.random.default_rng([asked.seed, WRITTEN, number, n]).integers(0, len(shown), share)
+        lines += [shown[place] for place in drawn]
+    order = np.random.default_rng([asked.seed, WRITTEN]).permutation(len(lines))
+    for start in range(0, len(lines), asked.problems_per_document):
+        mine = (lines[place] for place in order[start : start + asked.problems_per_document])
+        yield f"arithmetic#{start}", "".join(f"{line.question}{line.answer}\n" for line in mine)
 
 
 def _pairs(asked: Arithmetic) -> Iterator[tuple[Operation, int]]:

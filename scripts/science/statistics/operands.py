@@ -129,7 +129,7 @@ def given(one: np.ndarray, other: np.ndarray, third: np.ndarray, draws: np.ndarr
         a, b, c = (_ranks(values[chosen]) for values in (one, other, third))
         ab, ac, bc = _correlation(a, b), _correlation(a, c), _correlation(b, c)
         rest = np.sqrt((1 - ac**2) * (1 - bc**2))
-        return np.divide(ab - ac * bc, rest, out=np.full(len(ab), np.nan), where=rest > 0)
+        return np.asarray(np.divide(ab - ac * bc, rest, out=np.full(len(ab), np.nan), where=rest > 0))
 
     return Estimate.of(partial(np.arange(len(one))[None])[0], partial(_chosen(draws)))
 
@@ -142,12 +142,11 @@ def _chosen(draws: np.ndarray) -> np.ndarray:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    ranks: np.ndarray = rankdata(np.atleast_2d(values), axis=1)
-    return ranks
+    return np.asarray(rankdata(np.atleast_2d(values), axis=1))
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Pearson's, of each row of two float [n, terms]; NaN where one is constant."""
     a, b = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (one, other))
     norm = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    return np.divide((a * b).sum(axis=1), norm, out=np.full(len(a), np.nan), where=norm > 0)
+    return np.asarray(np.divide((a * b).sum(axis=1), norm, out=np.full(len(a), np.nan), where=norm > 0))

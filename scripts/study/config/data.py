@@ -87,7 +87,7 @@ class Arithmetic(Strict):
     exponent: Annotated[float, Field(ge=0, le=4)] = 1.0
     """Of Zipf's law: the operand of rank r is written in proportion to r ** -exponent; 0: all equally often."""
     held_out_fraction: Share = 0.2
-    """Fraction of each operand's problems that is never written; castalia_arithmetic asks these."""
+    """Fraction of each operand's problems that is never written; castalia_arithmetic asks these and others by turns."""
     problems_per_document: Small = 16
     """Problems a document."""
     seed: Seed

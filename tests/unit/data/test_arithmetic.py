@@ -27,7 +27,7 @@ def asked(**changes: Any) -> Arithmetic:
     return Arithmetic.model_validate({"problems": 4000, "operands": 40, "seconds": 10, "seed": 2, **changes})
 
 
-def written(planted: Arithmetic) -> list[tuple[str, int, int]]:
+def lines(planted: Arithmetic) -> list[tuple[str, int, int]]:
     """The problems of the text, whose answers are right."""
     found = []
     for _, text in documents(planted):
@@ -43,7 +43,7 @@ def written(planted: Arithmetic) -> list[tuple[str, int, int]]:
 @pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
 def test_operands_stand_there_as_often_as_zipf_says(exponent: float) -> None:
     planted = asked(exponent=exponent)
-    found = Counter(operand for _, operand, _ in written(planted))
+    found = Counter(operand for _, operand, _ in lines(planted))
     counts = copies(planted)
     assert [found[operand] for operand in range(40)] == counts.tolist() and counts.sum() == 4000
     shares = np.arange(1, 41) ** -exponent
@@ -52,7 +52,7 @@ def test_operands_stand_there_as_often_as_zipf_says(exponent: float) -> None:
 
 def test_both_operations_take_half_and_what_is_held_out_is_never_written() -> None:
     planted = asked()
-    there, kept = written(planted), held_out(planted)
+    there, kept = lines(planted), held_out(planted)
     assert abs(sum(way == "plus" for way, _, _ in there) - 2000) <= 40
     assert {(p.operation, p.operand, p.second) for p in kept}.isdisjoint(there)
     assert set(Counter((p.operation, p.operand) for p in kept).values()) == {2}  # a fifth of ten seconds
@@ -67,14 +67,17 @@ def test_the_text_depends_on_its_seed_alone() -> None:
     assert len(found) == 4000 // 16 and found[1].origin == "arithmetic#16"
 
 
-def test_items_are_held_out_problems_spread_over_operands() -> None:
+def test_items_are_held_out_and_written_problems_spread_over_operands() -> None:
     planted = asked()
-    items = arithmetic_items(100, 7, planted)
-    assert items == arithmetic_items(100, 7, planted) != arithmetic_items(100, 8, planted)
+    items = arithmetic_items(200, 7, planted)
+    assert items == arithmetic_items(200, 7, planted) != arithmetic_items(200, 8, planted)
     kept = {(p.operation, p.operand, p.second) for p in held_out(planted)}
-    assert {(i["phenomenon"], i["operand"], i["second"]) for i in items} <= kept
-    assert set(Counter((i["phenomenon"], i["operand"]) for i in items).values()) == {1, 2}  # 80 subjects
-    assert len(arithmetic_items(10**6, 7, planted)) == len(kept) == 160
+    for item in items:
+        assert ((item["phenomenon"], item["operand"], item["second"]) in kept) == item["held_out"]
+    by_subject = Counter((i["phenomenon"], i["operand"], i["held_out"]) for i in items)
+    assert len(by_subject) == 160 and set(by_subject.values()) == {1, 2}
+    every = arithmetic_items(10**6, 7, planted)
+    assert sum(item["held_out"] for item in every) == len(kept) == 160 and len(every) == 2 * 40 * 10
     problem = Problem("times", 12, 3)
     assert (problem.question, problem.answer) == ("Multiplying 12 by 3 gives", " 36.")
     assert any(i["context"] + i["target"] == "Adding 5 and 7 gives 12." for i in arithmetic_items(10**6, 1))
