@@ -26,7 +26,7 @@ CHANCE = {
     "wsc273": 0.5,
 }
 CHANCE_OF_FAMILY = {"blimp": 0.5, "mmlu": 0.25, "hendrycksTest": 0.25}
-OPEN_FAMILIES = ("castalia_last_word", "lambada")  # any word may be the answer
+OPEN_FAMILIES = ("castalia_last_word", "castalia_arithmetic", "lambada")  # any word may be the answer
 
 
 def chance(task: str, metric: str) -> float | None:

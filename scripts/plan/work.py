@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import log
 
-from scripts.evaluate import passages
+from scripts.evaluate import arithmetic, passages
 from scripts.evaluate.agreement import agreement_items
-from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, PERPLEXITY, PRONOUNS
+from scripts.evaluate.names import AGREEMENT, ARITHMETIC, CONTINUATION, LAST_WORD, PERPLEXITY, PRONOUNS
 from scripts.evaluate.pronouns import pronoun_items
 from scripts.study import sampling
 from scripts.study.runs import flops_per_token, forward_flops_per_token
@@ -24,7 +24,8 @@ from scripts.study.study import Study
 # Characters a token by vocabulary: the smoke and the default study's tasks as tokenized; the Pile's 1,254 GiB an epoch
 # (Gao et al. 2020, table 1) over the 332 billion tokens of its published tokenization.
 CHARACTERS_A_TOKEN = {512: 2.0, 2048: 2.7, 50277: 4.0}
-METRICS = {LAST_WORD: 2, CONTINUATION: 13, AGREEMENT: 7, PERPLEXITY: 3, PRONOUNS: 7}  # values an item in the samples
+METRICS = {LAST_WORD: 2, CONTINUATION: 13, AGREEMENT: 7, PERPLEXITY: 3, PRONOUNS: 7, ARITHMETIC: 2}
+"""Values an item in the samples."""
 
 
 @dataclass(frozen=True)
@@ -148,12 +149,17 @@ def _perplexity(items: int, _: int, __: int) -> Requests:
     return [(items, passages.PERPLEXITY_CHARACTERS)]
 
 
+def _arithmetic(items: int, _: int, shots: int) -> Requests:
+    return [(items, arithmetic.CHARACTERS * (1 + shots))]
+
+
 REQUESTS: dict[str, Callable[[int, int, int], Requests]] = {  # number and characters
     LAST_WORD: _last_word,
     CONTINUATION: _continuation,
     AGREEMENT: _agreement,
     PERPLEXITY: _perplexity,
     PRONOUNS: _pronouns,
+    ARITHMETIC: _arithmetic,
 }
 
 
@@ -190,7 +196,7 @@ def not_counted(study: Study) -> list[str]:
             missing.append(f"evaluation on lm-eval's own tasks, whose length no file here tells ({name}): "
                            f"{', '.join(foreign)}")  # fmt: skip
     data = study.file.data
-    unknown = [name for name, text in data.components.items() if not text.take_characters and not text.canaries]
+    unknown = [name for name, text in data.components.items() if not text.take_characters and not text.planted]
     unknown = [name for name in unknown if data.held_out_fraction or data.components[name].held_out]
     if unknown:
         missing.append(f"held-out loss on texts of unknown length (no take_characters): {', '.join(unknown)}")

@@ -143,6 +143,14 @@ ANALYSES: tuple[Analysis, ...] = (
         ("outlier_checkpoints",),
         theme="maps",
     ),
+    Analysis(
+        "terms",
+        "Are numbers that a model has read more often reckoned with better?",
+        (EVALUATE,),
+        ("terms", "term_effects"),
+        ("terms", "terms_slope"),
+        asked=lambda study: _scored(study, "castalia_arithmetic"),
+    ),
 )
 
 
