@@ -1,4 +1,4 @@
-"""What a study's folder holds that says of itself what it is: manifests, scores, memorization.
+"""What a study's folder holds that says of itself what it is: manifests, and results of stages.
 
 Paths are relative to the working directory, which is the study's.
 """
