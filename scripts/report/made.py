@@ -71,7 +71,7 @@ def in_words(study: Study, made: Made) -> str:
 
 
 def listed(made: Made, stages: Sequence[Stage]) -> str:
-    """What these stages made: 9 evaluations, 9 memorization scorings."""
+    """What these stages made: 9 models, 9 evaluations."""
     return ", ".join(f"{thousands(made.outputs[stage.name])} {stage.noun}" for stage in stages)
 
 

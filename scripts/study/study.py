@@ -15,9 +15,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from scripts.common import untrusted
 from scripts.common.errors import UserError, explain, near
 from scripts.common.files import read_yaml
-from scripts.common.untrusted import read_json
 from scripts.study import paths
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
 from scripts.study.config.data import Arithmetic
@@ -363,7 +363,7 @@ def read(path: Path) -> dict[str, Any]:
     if path.suffix != ".json" or not path.is_file():
         return read_yaml(path)
     try:
-        content = read_json(path)
+        content = untrusted.read_json(path)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: line {error.lineno}, column {error.colno}: no JSON ({error.msg})") from None
     if not isinstance(content, dict):

@@ -1,4 +1,4 @@
-"""What a study's folder holds that says of itself what it is: manifests, scores, memorization.
+"""What a study's folder holds that says of itself what it is: manifests, and results of stages.
 
 Paths are relative to the working directory, which is the study's.
 """
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Generic, TypeGuard, TypeVar
 
 from scripts.audit.suite_lock import PLAIN
-from scripts.common import manifest
+from scripts.common import manifest, untrusted
 from scripts.common.errors import UserError
 from scripts.common.manifest import F, Manifest
-from scripts.common.untrusted import parquet_metadata, parse_json, read_bytes
+from scripts.common.untrusted import parquet_metadata, read_bytes
 from scripts.study import paths
 from scripts.study.inventory import Inventory
 from scripts.study.manifests import MANIFEST_KINDS, MANIFESTS, CheckpointFacts, ModelFacts
@@ -129,7 +129,7 @@ def _take(name: str, into: dict[str, Found[C]], unreadable: list[str], form: Cal
         return
     try:
         raw = read_bytes(Path(name))
-        content = parse_json(raw, name)
+        content = untrusted.parse_json(raw, name)
     except UserError as error:
         unreadable.append(str(error))
         return
@@ -184,7 +184,7 @@ def _is_number(value: Any) -> TypeGuard[float]:
 def parquet_facts(path: Path) -> dict[str, Any] | None:
     """The key "castalia" of a parquet's metadata; None if it can't be read."""
     try:
-        facts = parse_json(parquet_metadata(path).get(b"castalia", b""), path.as_posix())
+        facts = untrusted.parse_json(parquet_metadata(path).get(b"castalia", b""), path.as_posix())
     except UserError:
         return None
     return facts if isinstance(facts, dict) else None

@@ -23,9 +23,9 @@ import pyarrow.types as is_of
 from scripts.audit.integrity import hashed
 from scripts.audit.integrity.found import RESULTS, Folder
 from scripts.audit.verdict import Check, guarded, judged
-from scripts.common import manifest
+from scripts.common import manifest, untrusted
 from scripts.common.errors import UserError
-from scripts.common.untrusted import read_json, read_parquet, read_text, reading, regular
+from scripts.common.untrusted import read_parquet, read_text, reading, regular
 from scripts.study import paths, targets
 from scripts.study.analyses import of_report
 from scripts.study.stages import GGUF
@@ -83,12 +83,12 @@ def check_analyses(study: Study, folder: Folder, tables: Check) -> Check:
     if not there or tables.status != "pass":
         why = "there is no table of an analysis of the report" if not there else "they rest on what did not pass"
         return Check("analyses", what, "not applicable", (why,))
-    from scripts.science.make import made
+    from scripts.science import make
 
     strict, faults = this_code_made(folder), list[str]()
     try:
         with reading("what they are made of"):
-            again = {name: frame for each in of_report(study) for name, frame in made(study, each).items()}
+            again = {name: frame for each in of_report(study) for name, frame in make.made(study, each).items()}
         for path in there:
             faults += _unlike_table(path, again[path.stem], strict)
     except UserError as error:
@@ -102,23 +102,23 @@ def check_findings(study: Study, folder: Folder, tables: Check) -> Check:
     drawn = list(map(Path, folder.inventory.find(str(paths.figure("*")))))
     if not study.trained or not (drawn or paths.FINDINGS.exists()):
         return Check("findings", what, "not applicable", ("there are no findings and figures",))
-    # without a table they rest on nothing: `load` says so
+    # without a table they rest on nothing: `results.load` says so
     unsound = tables.status != "pass" and bool(folder.inventory.names(str(paths.TABLES)))
     if unsound or study.file.evaluation.external:
         why = "tables that did not pass" if unsound else "published scores, which are no part of the suite"
         return Check("findings", what, "not applicable", (f"they rest on {why}",))
+    from scripts.report import results
     from scripts.report.figures.figures import makers
     from scripts.report.findings.findings import findings
-    from scripts.report.results import load
     from scripts.report.theme import finish
 
-    strict, results, faults = this_code_made(folder), load(study), list[str]()
+    strict, shown, faults = this_code_made(folder), results.load(study), list[str]()
     if paths.FINDINGS.exists():
-        said = [finding.plain() for finding in findings(results)]
+        said = [finding.plain() for finding in findings(shown)]
         faults += _unlike_json(paths.FINDINGS, said, (lambda found: found) if strict else _numbers)
     for name, make in makers(study).items():
         if name in targets.figures(study) and (path := paths.figure(name)) in drawn:
-            figure = make(results)
+            figure = make(shown)
             specification = finish(figure.chart, figure.title, figure.subtitle)
             faults += _unlike_json(path, specification, _named if strict else lambda found: _named(found)["datasets"])
     return judged("findings", what, faults, _told(f"findings and {len(drawn)} figures", strict))
@@ -129,7 +129,7 @@ def this_code_made(folder: Folder) -> bool:
     revision = manifest.code_revision()
     if revision is None or revision.endswith("-dirty"):
         return False
-    return {read_json(path).get("code") for path in hashed.records(folder).values()} == {revision}
+    return {untrusted.read_json(path).get("code") for path in hashed.records(folder).values()} == {revision}
 
 
 def _told(count: str, strict: bool) -> str:
@@ -155,10 +155,9 @@ def _unpacked(path: Path) -> int:
 
 def _made(study: Study) -> dict[str, Any]:
     """Tables by name; None of those that are not of the suite alone: measured, or of scores published elsewhere."""
-    from scripts.analyze import export_table
-    from scripts.analyze.tables import made
+    from scripts.analyze import export_table, tables
 
-    found: dict[str, Any] = dict(made(study))
+    found: dict[str, Any] = dict(tables.made(study))
     if GGUF.asked(study):
         found["export"] = export_table.text([*export_table.IDENTITY, *export_table.SCORES], export_table.rows(study))
     return {**found, **({"external": None} if study.file.evaluation.external else {})}
@@ -215,7 +214,7 @@ def _unlike_json(path: Path, made: Any, part: Callable[[Any], Any]) -> Iterator[
     """Where the JSON of a file is not the one made again, in the part that is compared."""
     try:
         with reading(path):
-            yield from _differing(part(json.loads(json.dumps(made))), part(read_json(path)), str(path))
+            yield from _differing(part(json.loads(json.dumps(made))), part(untrusted.read_json(path)), str(path))
     except UserError as error:
         yield str(error)
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.common import manifest
+from scripts.common import manifest, untrusted
 from scripts.common.errors import UserError
-from scripts.common.untrusted import read_json, reading
+from scripts.common.untrusted import reading
 from scripts.study import paths, targets
 from scripts.study.inventory import Inventory
 from scripts.study.stages import STAGES, TRAIN
@@ -56,7 +56,7 @@ def record(path: Path) -> dict[str, Any]:
     if path.name != manifest.NAME or not beside.exists():
         return {}
     with reading(beside):
-        told: dict[str, Any] = read_json(beside)
+        told: dict[str, Any] = untrusted.read_json(beside)
         texts = [*(told[key] for key in ("finished", "platform", "python")), *told["packages"].values()]
         texts += [told[key] for key in ("code", "processor") if told.get(key)]  # of older records, or unknown
         if not all(isinstance(text, str) for text in texts):

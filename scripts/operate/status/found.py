@@ -12,7 +12,7 @@ from typing import Any
 
 from scripts.common import lock
 from scripts.common.files import read_json
-from scripts.common.progress import duration
+from scripts.common.progress import time_in_words
 from scripts.common.units import brief
 from scripts.operate.watch import standing
 from scripts.study import paths
@@ -103,7 +103,7 @@ class Folder:
         text = tail(path)
         if error_line(text) or not (told := standing(path, text, self.now)):
             return None
-        return f"{told.done} of {told.total} {told.unit}, about {duration(told.left)} left"
+        return f"{told.done} of {told.total} {told.unit}, about {time_in_words(told.left)} left"
 
     def failure(self, log: str) -> str | None:
         """Why the job of this log failed, or None if it did not."""
