@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scripts.study import paths
-from scripts.study.stages import TRAIN, Stage
+from scripts.study.stages import CONVERT, TRAIN, Stage
 from scripts.study.study import Study
 
 
@@ -52,7 +52,9 @@ class Analysis:
         return runs + [path for stage in self.reads if stage is not TRAIN for path in stage.files(study)]
 
 
-ANALYSES: tuple[Analysis, ...] = ()
+ANALYSES: tuple[Analysis, ...] = (
+    Analysis("generations", "What text do models write, by size and step?", (CONVERT,), ("generations",)),
+)
 
 
 def asked(study: Study) -> list[Analysis]:

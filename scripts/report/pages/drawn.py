@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup, escape
 
+from scripts.analyze import tables
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
 from scripts.study import paths, targets
@@ -63,33 +63,31 @@ def table_file(name: str) -> Path | None:
 
 def science_table(name: str) -> dict[str, Any] | None:
     """A table of an analysis for the macro of parts.html, cut to `ROWS_AT_MOST`; None if it was not made."""
-    path = paths.science(name)
-    if not path.exists():
+    if not (file := paths.science(name)).exists():
         return None
-    with path.open(newline="", encoding="utf-8") as handle:
-        head, *rows = csv.reader(handle)
-    rows, left = rows[:ROWS_AT_MOST], max(0, len(rows) - ROWS_AT_MOST)
-    kinds = [_kind([row[place] for row in rows]) for place in range(len(head))]
-    shown = [[_short(cell) if kind is True else cell for cell, kind in zip(row, kinds, strict=True)] for row in rows]
+    import pandas as pd
+
+    frame = tables.read(name, paths.science)
+    kinds = [_kind(column) for _, column in frame.items()]
+    rows = [["" if pd.isna(cell) else _cell(cell) for cell in row] for row in frame.head(ROWS_AT_MOST).to_numpy(object)]
     return {
         "name": name,
-        "columns": [(title.replace("_", " "), kind) for title, kind in zip(head, kinds, strict=True)],
-        "rows": shown,
-        "left": left,
-        "file": path.relative_to(paths.RESULTS).as_posix(),
+        "columns": [(str(title).replace("_", " "), kind) for title, kind in zip(frame, kinds, strict=True)],
+        "rows": rows,
+        "left": max(0, len(frame) - ROWS_AT_MOST),
+        "file": file.relative_to(paths.RESULTS).as_posix(),
     }
 
 
-def _kind(cells: list[str]) -> bool | str:
+def _kind(column: Any) -> bool | str:
     """A column's kind for the macro: numbers, text that may break lines, or other."""
-    try:
-        return bool([float(cell) for cell in cells if cell])
-    except ValueError:
-        return "wide" if max(map(len, cells)) > WIDE else False
+    if column.dtype.kind in "iuf":
+        return True
+    return "wide" if column.astype(str).str.len().max() > WIDE else False
 
 
-def _short(cell: str) -> str:
-    return cell if not cell or cell.lstrip("-").isdigit() else f"{float(cell):.4g}"
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def present(path: Path) -> Path:
