@@ -11,7 +11,7 @@ def all_findings(results: Results) -> list[Finding]:
     table = results.science.get("generations")
     if table is None or table.empty:
         return []
-    run = str(table.loc[table["non_embedding"].idxmax(), "run"])
+    run = str(table.iloc[table["non_embedding"].to_numpy().argmax()]["run"])
     rows = table[table["run"] == run]
     ends = [rows[rows["step"] == step] for step in (rows["step"].min(), rows["step"].max())]
     first, last = (end.iloc[0] for end in ends)

@@ -14,6 +14,7 @@ from scripts.common.files import read_json
 from scripts.study import paths, targets
 
 ROWS_AT_MOST = 200  # of a table on a page; its file has all
+UNSHOWN = ["non_embedding", "init_seed", "data_seed", "intervention", "tokens"]  # columns a run's name stands for
 WIDE = 40  # characters of a cell from which its column may break lines
 
 
@@ -27,7 +28,9 @@ def figure(name: str, path: Path | None = None) -> dict[str, Any]:
 
 
 def caption(name: str) -> Markup:
-    """A figure's caption, from the one source that Snakemake's report reads too."""
+    """A figure's caption, from the one source that Snakemake's report reads too; none if it has only that of all."""
+    if targets.caption(name).stem != name:
+        return Markup()
     text = " ".join(targets.caption(name).read_text(encoding="utf-8").split())
     parts = text.split("``")
     return Markup("").join(
@@ -67,7 +70,7 @@ def science_table(name: str) -> dict[str, Any] | None:
         return None
     import pandas as pd
 
-    frame = tables.read(name, paths.science)
+    frame = tables.read(name, paths.science).drop(columns=UNSHOWN, errors="ignore")
     kinds = [_kind(column) for _, column in frame.items()]
     rows = [["" if pd.isna(cell) else _cell(cell) for cell in row] for row in frame.head(ROWS_AT_MOST).to_numpy(object)]
     return {
