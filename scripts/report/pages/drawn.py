@@ -13,6 +13,34 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_json
 from scripts.study import paths, targets
 
+SHOWN_BY = {  # figure and table of findings that don't name theirs, by how their id begins; the first that fits
+    "loss_falls": ("held_out_size", "held_out"),
+    "seeds_matter": ("held_out_size", "runs"),
+    "deduplication_and_loss": ("held_out_size", "runs"),
+    "deduplication_and_scores": ("evals_size", "evals"),
+    "deduplication_reduces_memorization": ("memorization_size", "memorization"),
+    "deduplication_removed": ("corpora", "corpora"),
+    "same_order": ("", "runs"),
+    "components": ("held_out_component", "held_out"),
+    "largest_learned": ("held_out_step", "held_out"),
+    "untrained_loss": ("held_out_step", "held_out"),
+    "first_update": ("held_out_step", "held_out"),
+    "scores_rise": ("evals_size", "evals"),
+    "scores": ("evals", "evals"),
+    "small_models_at_chance": ("evals", "evals"),
+    "floors": ("evals", "evals"),
+    "constant_answers": ("evals_heat", "evals"),
+    "memorization_grows_with_size": ("memorization_size", "memorization"),
+    "memorization_scaling": ("memorization_size", "memorization_fits"),
+    "memorization": ("memorization_step", "memorization"),
+    "unseen_sequences": ("memorization_seen", "memorization"),
+    "repeated_text": ("memorization_groups", "memorization_groups"),
+    "canaries": ("memorization_canaries", "memorization_groups"),
+    "small_predicts": ("memorization_predict", "memorization_pairs"),
+    "early_predicts": ("memorization_predict", "memorization_pairs"),
+    "training_order": ("memorization_order", "memorization_order"),
+    "intervention": ("interventions", "held_out"),
+}
 ROWS_AT_MOST = 200  # of a table on a page; its file has all
 UNSHOWN = ["non_embedding", "init_seed", "data_seed", "intervention", "tokens"]  # columns a run's name stands for
 WIDE = 40  # characters of a cell from which its column may break lines
@@ -41,11 +69,12 @@ def caption(name: str) -> Markup:
 def finding(found: dict[str, Any], places: dict[str, str]) -> dict[str, Any]:
     """A finding with `measured`, its effect in words, and `links` to its figure and table. `places`: the page that
     shows a figure, by the figure's name."""
-    drawn, table = found.get("figure"), found.get("table")
+    usual = next((shown for begin, shown in SHOWN_BY.items() if found["id"].startswith(begin)), ("", ""))
+    drawn, table = found.get("figure") or usual[0], found.get("table") or usual[1]
     links = [(f"{places[drawn]}#figure-{drawn}", "figure")] if drawn in places else []
     if table and (file := table_file(table)):
         links.append((file.relative_to(paths.RESULTS).as_posix(), "table"))
-    return {**found, "measured": measured(found), "links": links}
+    return {"check": False, **found, "measured": measured(found), "links": links}
 
 
 def measured(found: dict[str, Any]) -> str:
