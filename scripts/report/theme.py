@@ -9,7 +9,7 @@ import altair as alt
 from scripts.report.clicks import STEP_TITLE, answering
 
 # light to dark with size; distinct in lightness and hue, so also without colour vision
-SIZE_STOPS = ("#c98500", "#e9663a", "#c13f8f", "#5b3fc0")
+SIZE_STOPS = ("#c98500", "#d04a3a", "#9c2f80", "#35208a")
 CORPUS_COLOURS = ("#0072b2", "#c98500", "#009e73", "#cc79a7", "#3f9bd0", "#d55e00")
 # Okabe & Ito (2008), the orange and the light blue darker: on white they stand out by three to one
 GREY = "#7d8590"  # of floors, and of lines that join sizes

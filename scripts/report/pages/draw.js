@@ -25,12 +25,15 @@ function seen(colour) {
 }
 // lines of a title of that height which fit into the room
 function wrapped(text, room, height) {
-  const most = Math.max(12, Math.floor(room / (LETTER * height))), lines = [];
-  for (const word of [text].flat().join(" ").split(" ")) {
-    if (lines.length && `${lines.at(-1)} ${word}`.length <= most) lines[lines.length - 1] += ` ${word}`;
-    else lines.push(word);
-  }
-  return lines;
+  const most = Math.max(12, Math.floor(room / (LETTER * height)));
+  return [text].flat().flatMap(whole => {
+    const lines = [];
+    for (const word of whole.split(" ")) {
+      if (lines.length && `${lines.at(-1)} ${word}`.length <= most) lines[lines.length - 1] += ` ${word}`;
+      else lines.push(word);
+    }
+    return lines;
+  });
 }
 function titled(part, room) {
   if (!part.title) return;
@@ -52,7 +55,7 @@ function fitted(part, room) {
     if (part.layer) delete inner.width;
     else titled(inner, narrow ? room - BESIDE / 2 : (inner.width ?? inner.layer?.[0]?.width ?? room) + BESIDE / 2);
   }
-  for (const encoded of Object.values(part.encoding ?? {})) if (narrow && encoded.legend) encoded.legend.columns = 3;
+  for (const encoded of Object.values(part.encoding ?? {})) if (narrow && encoded.legend) Object.assign(encoded.legend, {columns: 3, gradientLength: 90});
 }
 // an axis says what it is along
 function named(part) {

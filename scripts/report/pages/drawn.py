@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup, escape
 
+from scripts.analyze import tables
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
 from scripts.study import paths, targets
 
+SHOWN_BY = {  # figure and table of findings that don't name theirs, by how their id begins; the first that fits
+    "loss_falls": ("held_out_size", "held_out"),
+    "seeds_matter": ("held_out_size", "runs"),
+    "deduplication_and_loss": ("held_out_size", "runs"),
+    "deduplication_and_scores": ("evals_size", "evals"),
+    "deduplication_reduces_memorization": ("memorization_size", "memorization"),
+    "deduplication_removed": ("corpora", "corpora"),
+    "same_order": ("", "runs"),
+    "components": ("held_out_component", "held_out"),
+    "largest_learned": ("held_out_step", "held_out"),
+    "untrained_loss": ("held_out_step", "held_out"),
+    "first_update": ("held_out_step", "held_out"),
+    "scores_rise": ("evals_size", "evals"),
+    "scores": ("evals", "evals"),
+    "small_models_at_chance": ("evals", "evals"),
+    "floors": ("evals", "evals"),
+    "constant_answers": ("evals_heat", "evals"),
+    "memorization_grows_with_size": ("memorization_size", "memorization"),
+    "memorization_scaling": ("memorization_size", "memorization_fits"),
+    "memorization": ("memorization_step", "memorization"),
+    "unseen_sequences": ("memorization_seen", "memorization"),
+    "repeated_text": ("memorization_groups", "memorization_groups"),
+    "canaries": ("memorization_canaries", "memorization_groups"),
+    "small_predicts": ("memorization_predict", "memorization_pairs"),
+    "early_predicts": ("memorization_predict", "memorization_pairs"),
+    "training_order": ("memorization_order", "memorization_order"),
+    "intervention": ("interventions", "held_out"),
+}
 ROWS_AT_MOST = 200  # of a table on a page; its file has all
+UNSHOWN = ["non_embedding", "init_seed", "data_seed", "intervention", "tokens"]  # columns a run's name stands for
 WIDE = 40  # characters of a cell from which its column may break lines
 
 
@@ -27,7 +56,9 @@ def figure(name: str, path: Path | None = None) -> dict[str, Any]:
 
 
 def caption(name: str) -> Markup:
-    """A figure's caption, from the one source that Snakemake's report reads too."""
+    """A figure's caption, from the one source that Snakemake's report reads too; none if it has only that of all."""
+    if targets.caption(name).stem != name:
+        return Markup()
     text = " ".join(targets.caption(name).read_text(encoding="utf-8").split())
     parts = text.split("``")
     return Markup("").join(
@@ -38,11 +69,12 @@ def caption(name: str) -> Markup:
 def finding(found: dict[str, Any], places: dict[str, str]) -> dict[str, Any]:
     """A finding with `measured`, its effect in words, and `links` to its figure and table. `places`: the page that
     shows a figure, by the figure's name."""
-    drawn, table = found.get("figure"), found.get("table")
+    usual = next((shown for begin, shown in SHOWN_BY.items() if found["id"].startswith(begin)), ("", ""))
+    drawn, table = found.get("figure") or usual[0], found.get("table") or usual[1]
     links = [(f"{places[drawn]}#figure-{drawn}", "figure")] if drawn in places else []
     if table and (file := table_file(table)):
         links.append((file.relative_to(paths.RESULTS).as_posix(), "table"))
-    return {**found, "measured": measured(found), "links": links}
+    return {"check": False, **found, "measured": measured(found), "links": links}
 
 
 def measured(found: dict[str, Any]) -> str:
@@ -63,33 +95,31 @@ def table_file(name: str) -> Path | None:
 
 def science_table(name: str) -> dict[str, Any] | None:
     """A table of an analysis for the macro of parts.html, cut to `ROWS_AT_MOST`; None if it was not made."""
-    path = paths.science(name)
-    if not path.exists():
+    if not (file := paths.science(name)).exists():
         return None
-    with path.open(newline="", encoding="utf-8") as handle:
-        head, *rows = csv.reader(handle)
-    rows, left = rows[:ROWS_AT_MOST], max(0, len(rows) - ROWS_AT_MOST)
-    kinds = [_kind([row[place] for row in rows]) for place in range(len(head))]
-    shown = [[_short(cell) if kind is True else cell for cell, kind in zip(row, kinds, strict=True)] for row in rows]
+    import pandas as pd
+
+    frame = tables.read(name, paths.science).drop(columns=UNSHOWN, errors="ignore")
+    kinds = [_kind(column) for _, column in frame.items()]
+    rows = [["" if pd.isna(cell) else _cell(cell) for cell in row] for row in frame.head(ROWS_AT_MOST).to_numpy(object)]
     return {
         "name": name,
-        "columns": [(title.replace("_", " "), kind) for title, kind in zip(head, kinds, strict=True)],
-        "rows": shown,
-        "left": left,
-        "file": path.relative_to(paths.RESULTS).as_posix(),
+        "columns": [(str(title).replace("_", " "), kind) for title, kind in zip(frame, kinds, strict=True)],
+        "rows": rows,
+        "left": max(0, len(frame) - ROWS_AT_MOST),
+        "file": file.relative_to(paths.RESULTS).as_posix(),
     }
 
 
-def _kind(cells: list[str]) -> bool | str:
+def _kind(column: Any) -> bool | str:
     """A column's kind for the macro: numbers, text that may break lines, or other."""
-    try:
-        return bool([float(cell) for cell in cells if cell])
-    except ValueError:
-        return "wide" if max(map(len, cells)) > WIDE else False
+    if column.dtype.kind in "iuf":
+        return True
+    return "wide" if column.astype(str).str.len().max() > WIDE else False
 
 
-def _short(cell: str) -> str:
-    return cell if not cell or cell.lstrip("-").isdigit() else f"{float(cell):.4g}"
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def present(path: Path) -> Path:

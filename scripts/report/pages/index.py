@@ -28,9 +28,9 @@ from scripts.study.study import Study, load
 
 PAGE = Path(__file__).with_name("index.html")
 OPENING = "overview"
-FIGURES = ("held_out_size", "loss", "held_out_step", "held_out_component", "held_out_component_step", "evals",
-           "evals_size", "evals_heat", "memorization_size", "memorization_step", "learning_rate", "gradient_norm",
-           "speed", "corpora", "timings")  # fmt: skip
+SCORES = ("held_out_size", "loss", "held_out_step", "held_out_component", "held_out_component_step", "evals",
+          "evals_size", "evals_heat")  # fmt: skip
+LATER = ("memorization_size", "memorization_step", "learning_rate", "gradient_norm", "speed", "corpora", "timings")
 COLUMNS = (
     ("run", False), ("size", False), ("corpus", False), ("init seed", True), ("data seed", True), ("parameters", True),
     ("tokens", True), ("training loss", True), ("held-out loss", True),
@@ -53,7 +53,8 @@ def page(study: Study, made: Made) -> str:
         sentences=sentences(found),
         columns=columns,
         grid=runs,
-        expected=[each for each in told if each["expectation"] is not None],
+        expected=[each for each in told if each["expectation"] is not None and not each["check"]],
+        checks=[each for each in told if each["check"]],
         facts=[each for each in told if each["expectation"] is None],
         science=[analysis.question for analysis in analyses.asked(study)],
         figures=[figure(name) for name in shown(study) if name != OPENING],
@@ -69,9 +70,9 @@ def page(study: Study, made: Made) -> str:
 
 
 def shown(study: Study) -> list[str]:
-    """Figures of the page, in order: those listed, then any other that has no page of its own."""
-    others = [name for name in targets.figures(study) if name not in (OPENING, *FIGURES, *OF_MEMORIZATION)]
-    return [OPENING, *FIGURES, *others, *(["recency"] if recency_runs(study) else [])]
+    """Figures of the page, in order: those listed, and after the scores any other that has no page of its own."""
+    others = [name for name in targets.figures(study) if name not in (OPENING, *SCORES, *LATER, *OF_MEMORIZATION)]
+    return [OPENING, *SCORES, *others, *LATER, *(["recency"] if recency_runs(study) else [])]
 
 
 def tiles(study: Study, made: Made) -> list[tuple[str, str]]:

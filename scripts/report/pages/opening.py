@@ -28,7 +28,8 @@ class Cell(NamedTuple):
 def sentences(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The findings told first: headlines, then others that say yes or no, those with an effect before the rest."""
     told = [each for each in found if each["headline"]]
-    others = [each for each in found if not each["headline"] and each["expectation"] and each["holds"] is not None]
+    others = [each for each in found if each["expectation"] and each["holds"] is not None]
+    others = [each for each in others if not (each["headline"] or each.get("check"))]
     others.sort(key=lambda each: (each["holds"], each.get("effect") is None))  # what did not come out first
     chosen = [*told, *others][:SENTENCES]
     return [{**each, "said": (each["short"] or each["expectation"]).rstrip(".")} for each in chosen]

@@ -216,7 +216,7 @@ def test_text_of_the_study_is_escaped(study: Study, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_missing_figure_is_named(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "FIGURES", ("loss", "absent"))
+    monkeypatch.setattr(index, "SCORES", ("loss", "absent"))
     with pytest.raises(UserError, match=r"figures/absent\.json|absent\.rst"):
         index.page(study, count(study))
 
