@@ -151,7 +151,6 @@ ANALYSES: tuple[Analysis, ...] = (
         ("terms", "terms_slope"),
         asked=lambda study: _scored(study, "castalia_arithmetic"),
     ),
-    ),
     Analysis("generations", "What text do models write, by size and step?", (CONVERT,), ("generations",)),
 )
 

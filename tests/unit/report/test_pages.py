@@ -288,12 +288,18 @@ def test_figures_of_little_are_bounded_and_hold_numbers_only(study: Study, how: 
     names = ("losses", "held_out", "evals", "memorization", "corpora")
     cut = {name: _cut(getattr(results, name), how) for name in names}
     cut_analyses = {name: _cut(table, how) for name, table in results.analyses.items()}
+    cut_science = {name: _cut(table, how) for name, table in results.science.items()}
     made = {"recency": recency_figure.specification(_cut(seen, how), "pass")}
     alone: list[dict[str, Any]] = [{name: table} for name, table in cut.items()]
     makers = {**figures.makers(study), "timings": lambda _: figures._timings(_cut(timings, how))}
     for name, make in makers.items():
         read = _tables_read(make, results)
-        for changes in (*alone, {"analyses": cut_analyses}, {**cut, "analyses": cut_analyses}):
+        for changes in (
+            *alone,
+            {"analyses": cut_analyses},
+            {"science": cut_science},
+            {**cut, "analyses": cut_analyses},
+        ):
             if len(changes) > 1 or read & changes.keys():  # else nothing changes
                 made[f"{name} {list(changes)}"] = theme.finish(*make(replace(results, **changes)))
     for text, name in {json.dumps(specification, sort_keys=True): name for name, specification in made.items()}.items():
