@@ -27,7 +27,7 @@ def all_findings(results: Results) -> list[Finding]:
 
 def all_figures(study: Study) -> dict[str, Callable[[Results], Figure]]:
     """What draws each figure of this module, by name."""
-    return {"emergence": emergence, "emergence_order": emergence_order}
+    return {"emergence": emergence, "emergence_order": emergence_order} if study.trained else {}
 
 
 def learned(results: Results) -> Finding:
@@ -39,14 +39,14 @@ def learned(results: Results) -> Finding:
         for size in (results.sizes[0], results.sizes[-1]):
             means = rows[rows["size"] == size].groupby("step")[["learned", "guessed", "right", "lost"]].mean()
             if len(means):
-                half = min(means.index, key=lambda step, last=means.index[-1]: abs(2 * step - last))  # type: ignore[misc]
-                late = means["lost"].loc[half:].iloc[1:].mean()
-                of_size[size] = {"step": int(half), **means.loc[half, ["learned", "guessed"]], "right": means["right"].iloc[-1],
-                                 "lost": late}  # fmt: skip
+                place = int(abs(2 * means.index - means.index[-1]).argmin())
+                at = {name: float(means[name].iloc[place]) for name in ("learned", "guessed")}
+                ends = {"right": float(means["right"].iloc[-1]), "lost": float(means["lost"].iloc[place + 1 :].mean())}
+                of_size[size] = {"step": int(means.index[place])} | at | ends
         numbers[str(task)] = of_size
         parts = [
             f"{size} {percent(row['learned'])} by step {row['step']} (a guesser {percent(row['guessed'])}), "
-            f"{percent(row['right'])} at the end, {percent(row['lost'])} of those right lost again from one step to the next"
+            f"{percent(row['right'])} at the end; {percent(row['lost'])} of those right are lost by the next step"
             for size, row in of_size.items()
         ]
         told.append(f"{task}: {'; '.join(parts)}")
@@ -68,8 +68,8 @@ def order(results: Results) -> list[Finding]:
     if not told:
         return []
     text = (
-        "Order in which two runs learn items that both got wrong at first, Spearman's correlation of the steps, mean of "
-        f"pairs that differ in one thing: {'; '.join(told)}. The seed's is what the others can reach."
+        "Order in which two runs learn items that both got wrong at first, Spearman's correlation of the steps, mean "
+        f"of pairs that differ in one thing: {'; '.join(told)}. The seed's is what the others can reach."
     )
     return [Finding(id="items_order", text=text, numbers=numbers)]
 

@@ -31,7 +31,7 @@ def all_findings(results: Results) -> list[Finding]:
 
 def all_figures(study: Study) -> dict[str, Callable[[Results], Figure]]:
     """What draws each figure of this module, by name."""
-    return {"pronouns": pronouns}
+    return {"pronouns": pronouns} if study.trained else {}
 
 
 def placebos(results: Results) -> list[Finding]:
@@ -83,8 +83,8 @@ def _of_run(results: Results, row: dict[str, Any]) -> Finding:
     sign = ("more" if row["difference"] > 0 else "less") if p < ALPHA else "no clear change of the"
     text = (
         f"{row['run']} at step {row['step']}: {sign} bias (pro less anti) than {row['parent']}, "
-        f"{row['difference']:+.3g} {UNITS.get(row['measure'], 'accuracy')} (95% {row['low']:+.3g} to {row['high']:+.3g}, "
-        f"{row['clusters']} pairs of occupations; {verdict}), from {row['parent_value']:+.3g} to {row['value']:+.3g}. "
+        f"{row['difference']:+.3g} {UNITS.get(row['measure'], 'accuracy')} (95% {row['low']:+.3g} to "
+        f"{row['high']:+.3g}, {row['clusters']} pairs of occupations; {verdict}), from {row['parent_value']:+.3g} to {row['value']:+.3g}. "
         f"What another seed does to it: {seen}.{_right(results, row['run'])}"
     )
     kept = ("step", "difference", "low", "high", "parent_value", "value", "seed_spread", "detectable")
