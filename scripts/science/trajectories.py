@@ -106,14 +106,16 @@ def sizes(study: Study, ends: dict[str, Units]) -> Iterator[Row]:
     plain = sorted((study.run(name) for name in ends), key=lambda run: run.size.non_embedding_parameters)
     small, large = plain[0].size.name, plain[-1].size.name
     of = {(run.size.name, run.corpus, run.init_seed, run.data_seed): run.name for run in plain}
-    pairs = [(name, of[large, *rest]) for (size, *rest), name in of.items() if size == small and (large, *rest) in of]
+    ours = [key for key in of if key[0] == small and (large, *key[1:]) in of]
+    pairs = [(of[key], of[large, key[1], key[2], key[3]]) for key in ours]
     if small == large or not pairs:
         return
     for key in ends[pairs[0][0]]:
         groups: dict[tuple[str, str], list[float]] = defaultdict(list)
         for run in plain:
             groups[run.size.name, run.corpus].append(float(ends[run.name][key].groupby(level="task").mean().mean()))
-        mean = sum(independent(ends[b][key]) - independent(ends[a][key]) for a, b in pairs) / len(pairs)
+        differences = [(independent(ends[b][key]) - independent(ends[a][key])).to_numpy() for a, b in pairs]
+        mean = np.mean(differences, axis=0)
         found, seeds = paired.difference(mean, np.arange(len(mean))), paired.seeds(groups.values())
         judged = paired.judged(found, seeds, len(pairs))
         kept = {name: value for name, value in asdict(found).items() if name not in ("z", "p")}

@@ -126,7 +126,12 @@ def _panel(results: Results, name: str, rows: pd.DataFrame) -> Any:
     x = theme.step_axis(int(rows["step"].max()), zero=bool((rows["step"] == 0).any()))
     margin = rows["measure"].iloc[0] == MARGIN
     y = alt.Y("value:Q", title="margin (nats)" if margin else "accuracy", scale=alt.Scale(zero=False))
-    tooltip = ["run:N", "step:Q", "units:Q", *(alt.Tooltip(f"{each}:Q", format=".3f") for each in ("value", "stderr"))]
+    tooltip: list[Any] = [
+        "run:N",
+        "step:Q",
+        "units:Q",
+        *(alt.Tooltip(f"{each}:Q", format=".3f") for each in ("value", "stderr")),
+    ]
     base = alt.Chart(drawn[kept]).encode(x=x, y=y, color=theme.size_colour(results.sizes), tooltip=tooltip)
     line = base.mark_line(strokeWidth=1.4).encode(strokeDash=theme.corpus_dash(results.corpus_names), detail="run:N")
     points = base.transform_filter("datum.clear").mark_point(filled=True, size=34, opacity=1)
@@ -145,8 +150,8 @@ def acquisition(results: Results) -> Figure:
     drawn = table.assign(at=[NEVER if pd.isna(step) else str(int(step)) for step in table["acquired"]])
     drawn = drawn[["family", "phenomenon", "run", "size", "corpus", "at", "last", "fall"]]
     shape = alt.Shape("corpus:N", title="corpus", sort=results.corpus_names)
-    x = alt.X("at:N", title="acquired for good from step", sort=[*steps, NEVER], axis=alt.Axis(labelAngle=0, grid=True))
-    x.scale = alt.Scale(domain=[*steps, NEVER])
+    axis, scale = alt.Axis(labelAngle=0, grid=True), alt.Scale(domain=[*steps, NEVER])
+    x = alt.X("at:N", title="acquired for good from step", sort=[*steps, NEVER], axis=axis, scale=scale)
     y = alt.Y("phenomenon:N", title=None, sort=order, axis=alt.Axis(labelLimit=220))
     room = max(4, 30 // drawn["run"].nunique() + 2)  # of a run's mark
     offset = alt.YOffset("run:N", sort=sorted(drawn["run"].unique()))
