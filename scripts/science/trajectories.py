@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from scripts.analyze.chance import ACCURACIES
 from scripts.analyze.tables import IDENTITY, identity, tokens_at
@@ -63,21 +64,32 @@ def units(run: str, task_set: str, step: int) -> Units:
     return {key: pd.concat(found).sort_index() for key, found in parts.items()}
 
 
-def trajectory(spec: Run, step: int, of_units: Units) -> Iterator[Row]:
-    """The rows of a checkpoint. The alarms of a family's phenomena are one run's together."""
+def trajectory(spec: Run, step: int, of_units: Units, untrained: Units | None) -> Iterator[Row]:
+    """The rows of a checkpoint. The alarms of a family's phenomena are one run's together.
+
+    `low` is the lower of two: of the mean, and of what is gained on the untrained model, where that was scored. Pairs
+    share words, so an untrained taste for some can lift them all.
+    """
     known = {(key.task_set, key.family): 0 for key in of_units}
     for key in of_units:
         known[key.task_set, key.family] += key.phenomenon != ALL and key.measure in ACCURACIES
     for key, values in of_units.items():
-        tasks = [of_task.to_numpy() for _, of_task in values.groupby(level="task")]
+        alarm = acquisition.ALARM / (1 if key.phenomenon == ALL else max(1, known[key.task_set, key.family]))
+        tasks = by_task(values)
         mean = acquisition.mean(tasks)
-        among = 1 if key.phenomenon == ALL else max(1, known[key.task_set, key.family])
-        low = mean.low(acquisition.ALARM / among)
+        low = mean.low(alarm)
+        if untrained is not None:
+            low = min(low, key.chance + acquisition.mean(by_task(values - untrained[key])).low(alarm))
         yield {
             **identity(spec), "step": step, "tokens": tokens_at(spec, step), **key._asdict(), "tasks": len(tasks),
             "units": len(values), "value": mean.value, "stderr": mean.stderr, "low": low, "chance": key.chance,
             "clear": bool(low > key.chance),
         }  # fmt: skip
+
+
+def by_task(values: pd.Series) -> list[NDArray[np.float64]]:
+    """The units of each task."""
+    return [of_task.to_numpy() for _, of_task in values.groupby(level="task")]
 
 
 def acquired(spec: Run, key: Phenomenon, steps: list[int], rows: list[Row], values: list[pd.Series]) -> Row:
@@ -139,7 +151,8 @@ def made(study: Study) -> dict[str, pd.DataFrame]:
             found = [units(spec.name, task_set, step) for step in steps]
             if not found or not found[-1]:
                 continue
-            rows = [list(trajectory(spec, step, each)) for step, each in zip(steps, found, strict=True)]
+            untrained = found[0] if steps[0] == 0 else None
+            rows = [list(trajectory(spec, step, each, untrained)) for step, each in zip(steps, found, strict=True)]
             every_step += [row for of_step in rows for row in of_step]
             for number, key in enumerate(found[-1]):
                 of_key = [of_step[number] for of_step in rows]

@@ -39,9 +39,9 @@ def learned(results: Results) -> Finding:
             size: _of_size(rows[rows["size"] == size]) for size in dict.fromkeys([results.sizes[0], results.sizes[-1]])
         }
         parts = [
-            f"{size} {percent(row['new'])} gained, half of them by step {row['half']}, and {percent(row['unlearned'])} "
-            f"unlearned (McNemar's p below .05 in {row['clear']} of {row['runs']} runs), {percent(row['right'])} right at "
-            f"the end; of right items {percent(row['lost'])} are lost by the next step"
+            f"{size} {percent(row['new'])} gained{_half(row)} and "
+            f"{percent(row['unlearned'])} unlearned (McNemar's p below .05 in {row['clear']} of {row['runs']} runs), "
+            f"{percent(row['right'])} right at the end; of right items {percent(row['lost'])} are lost by the next step"
             for size, row in numbers[str(task)].items()
         ]
         told.append(f"{task}: {'; '.join(parts)}")
@@ -57,6 +57,10 @@ def _of_size(rows: pd.DataFrame) -> dict[str, Any]:
     lost = float(means["lost"].iloc[len(means) // 2 :].fillna(0).mean())
     counts = {"runs": rows["run"].nunique(), "clear": int((last["p"] < 0.05).sum())}
     return ends | {"lost": lost, "half": int(half[0]) if len(half) else None} | counts
+
+
+def _half(row: dict[str, Any]) -> str:
+    return f" (half of them by step {row['half']})" if row["new"] else ""
 
 
 def order(results: Results) -> list[Finding]:
