@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cached_property
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
@@ -24,6 +25,12 @@ from scripts.study.study import Study
 
 Row = dict[str, Any]
 KEYS = ["comparison", "contrast", "task_set", "task", "measure"]
+CORRECTIONS = {"holm": "holm", "fdr": "fdr_bh"}
+MEASURED = [field.name for field in fields(paired.Difference)]
+BESIDE = ["detectable", "seed_spread", "seed_freedom"]
+PAIRED = ["comparison", "contrast", *IDENTITY, "step", "base", "base_step", "task_set", "task", "measure",
+          "base_value", "value", *MEASURED, "only_run", "only_base", "mcnemar_p", *BESIDE]  # fmt: skip
+EFFECTS = [*KEYS, "pairs", *MEASURED, *BESIDE, *(f"judged_{field.name}" for field in fields(paired.Judged))]
 KINDS = ("size", "next size", "corpus", "seed", "intervention", "step")  # of comparisons, as the tables have them
 
 
@@ -195,18 +202,17 @@ def effects(read: Read, of_pairs: Sequence[tuple[Row, pd.Series]]) -> Iterator[R
 
 
 def finished(frame: pd.DataFrame, p: list[str]) -> pd.DataFrame:
-    """Which measure decides of a task, and p corrected for as many tests as a kind of comparison has of its kind of
-    measure: those that decide, and the others. `p` are columns, a later one for rows without the one before."""
+    """Which measure decides of a task, and of those that do p corrected for as many tests as their kind of comparison
+    has: `holm` for that any of them is wrong, `fdr` for how many are. `p` are columns, a later one for rows without the
+    one before."""
     if frame.empty:
-        return frame
-    known = frame.groupby(["task_set", "task"])["measure"].transform(lambda of: items.deciding(sorted(set(of))))
-    frame = frame.assign(decides=frame["measure"] == known)
-    together = frame[p].bfill(axis=1)[p[0]].groupby([frame["comparison"], frame["decides"]])
-    corrected = {name: together.transform(paired.corrected, method=method) for name, method in CORRECTIONS.items()}
+        return frame.assign(decides=False, holm=math.nan, fdr=math.nan)
+    of_task = frame.groupby(["task_set", "task"])["measure"]
+    frame = frame.assign(decides=frame["measure"] == of_task.transform(lambda of: items.deciding(sorted(set(of)))))
+    values = frame[p].bfill(axis=1)[p[0]].where(frame["decides"])
+    known = values.groupby(frame["comparison"])
+    corrected = {name: known.transform(paired.corrected, method=method) for name, method in CORRECTIONS.items()}
     return frame.assign(**corrected)
-
-
-CORRECTIONS = {"holm": "holm", "fdr": "fdr_bh"}
 
 
 def made(study: Study) -> dict[str, pd.DataFrame]:
@@ -218,10 +224,11 @@ def made(study: Study) -> dict[str, pd.DataFrame]:
         found = [row for pair in pairs(study) for row in rows(read, pair)]
         of_pairs += [row for row, _ in found]
         of_effects += effects(read, found)
-    frame = pd.DataFrame(of_pairs).astype({"only_run": "Int64", "only_base": "Int64", "mcnemar_p": float})
+    frame = pd.DataFrame(of_pairs, columns=PAIRED)
+    frame = frame.astype({"only_run": "Int64", "only_base": "Int64", "mcnemar_p": float})
     return {
         "paired": _sorted(finished(frame, ["p"]), ["non_embedding", *IDENTITY, "base_step"]),
-        "paired_effects": _sorted(finished(pd.DataFrame(of_effects), ["judged_p", "p"]), ["contrast"]),
+        "paired_effects": _sorted(finished(pd.DataFrame(of_effects, columns=EFFECTS), ["judged_p", "p"]), ["contrast"]),
     }
 
 

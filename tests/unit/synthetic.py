@@ -55,13 +55,19 @@ def make(study: Study, truth: Truth | None = None) -> None:
     """Write every input of scripts.analyze.tables below the working directory."""
     truth = truth or Truth()
     _corpora(study)
+    evaluations(study, truth)
     for spec in study.runs.values():
         _training(study, spec, truth)
+        for step in study.memorization_steps(spec.name):
+            _memorization(study, spec, step, truth)
+
+
+def evaluations(study: Study, truth: Truth) -> None:
+    """Write scores and samples alone."""
+    for spec in study.runs.values():
         for step in study.evaluation_steps(spec.name):
             for name, chosen in study.file.evaluation.task_sets.items():
                 _scores(spec, name, chosen.tasks, step, truth)
-        for step in study.memorization_steps(spec.name):
-            _memorization(study, spec, step, truth)
 
 
 def learned(spec: Run, step: int) -> float:

@@ -16,6 +16,7 @@ from scripts.report.results import Results, records
 
 NOT_SCORED = "Memorization was not scored on sequences that a checkpoint had seen."
 ENOUGH_ROWS = 30
+NONE_OF = 3  # none of n: the fraction is below 3 / n with 95 % (the rule of three)
 
 
 def all_findings(results: Results) -> list[Finding]:
@@ -40,6 +41,18 @@ def pooled(frame: pd.DataFrame, keys: list[str]) -> list[dict[str, Any]]:
 def clear_difference(more: dict[str, Any], less: dict[str, Any]) -> bool | None:
     """Whether the first fraction is clearly above (True) or below (False) the second; None if neither."""
     return shares_differ((more["memorized"], less["memorized"]), (more["sequences"], less["sequences"]))
+
+
+def visible(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """, 3.1% would have been seen: the difference of two fractions that 80 % of studies find."""
+    pooled = (one["memorized"] + other["memorized"]) / (one["sequences"] + other["sequences"])
+    error = math.sqrt(pooled * (1 - pooled) * (1 / one["sequences"] + 1 / other["sequences"]))
+    return f", {percent(detectable(error))} would have been seen" if error else ""
+
+
+def none_at_all(rows: dict[str, Any]) -> bool | None:
+    """False, none is memorized, if one in a hundred would have been found among so many sequences; None if not."""
+    return False if 0.01 * rows["sequences"] >= NONE_OF else None
 
 
 def memorization_and_size(results: Results) -> Finding:
@@ -68,9 +81,10 @@ def memorization_and_size(results: Results) -> Finding:
         False: f"falls from {results.sizes[0]} to {results.sizes[-1]}, {told}",
         None: f"does not differ clearly between {results.sizes[0]} and {results.sizes[-1]}, {told}",
     }[clear]
+    said += visible(small, large) if clear is None and small["sequences"] and large["sequences"] else ""
     nothing = not any(row["memorized"] for row in rows)
     if nothing:
-        said = "is zero for every size: no sampled sequence is memorized"
+        said, clear = "is zero for every size: no sampled sequence is memorized", none_at_all(large)
     if len(results.sizes) == 1:
         said, clear = "is known for one size", None
     fractions = ", ".join(
@@ -85,7 +99,7 @@ def memorization_and_size(results: Results) -> Finding:
         + (f" The control: {control_in_words(results, unseen)}." if unseen else ""),
         numbers={"final": rows, "control": _control_numbers(unseen)},
         expectation=expectation,
-        holds=False if nothing and len(results.sizes) > 1 else clear,
+        holds=clear,
         headline=True,
         short=f"Memorized of seen sequences: {fractions}" + (f"; of unseen {percent(fraction)}" if unseen else ""),
     )
@@ -115,12 +129,16 @@ def memorization_and_training(results: Results) -> Finding:
     told = ", ".join(f"{percent(row['fraction'])} of {row['sequences']:.0f} (step {row['step']:.0f})" for row in rows)
     clear = clear_difference(end, early)
     verb = {True: "grows", False: "falls", None: "does not change clearly"}[clear]
+    beside = visible(early, end) if clear is None else ""
     return Finding(
         id=identifier,
-        text=f"Over all runs the memorized fraction of the sampled sequences seen so far {verb} in training: {told}.",
+        text=(
+            f"Over all runs the memorized fraction of the sampled sequences seen so far {verb} in training: "
+            f"{told}{beside}."
+        ),
         numbers={"by_step": rows},
         expectation=expectation,
-        holds=False if not end["memorized"] else clear,
+        holds=clear if end["memorized"] else none_at_all(end),
     )
 
 
@@ -133,29 +151,21 @@ def control(results: Results) -> dict[str, Any] | None:
     chosen = frame[(frame["size"] == results.sizes[-1]) & (frame["corpus"] == results.main_corpus)]
     chosen = chosen[chosen["chosen"] == "sample"]
     both = [chosen[chosen["seen"] == kind].groupby("step")[["sequences", "memorized"]].sum() for kind in (True, False)]
-    sums = both[0].join(both[1], lsuffix="_seen", rsuffix="_unseen", how="inner")
+    sums = both[0].add_suffix("_seen").join(both[1].add_suffix("_unseen"), how="inner")
     enough = sums[sums[["sequences_seen", "sequences_unseen"]].min(axis=1) >= ENOUGH_ROWS].reset_index()
     return records(enough)[-1] if len(enough) else None
 
 
 def control_in_words(results: Results, found: dict[str, Any]) -> str:
-    """At step 600, 1.7m completes 9.1% of the 720 sampled sequences it has seen and 8.8% of the 160 it has not."""
-    seen, unseen = (found[f"memorized_{kind}"] / found[f"sequences_{kind}"] for kind in ("seen", "unseen"))
-    rows = found["sequences_seen"], found["sequences_unseen"]
-    clear = shares_differ((found["memorized_seen"], found["memorized_unseen"]), rows)
-    no = f"no clear difference, {percent(_seen_difference(found))} would have been seen"
-    verdict = {True: "clearly more", False: "clearly less", None: no}[clear]
+    """at step 600, 1.7m completes 9.1% of the 720 sampled sequences it has seen and 8.8% of the 160 it has not."""
+    seen, unseen = ({key: found[f"{key}_{kind}"] for key in ("sequences", "memorized")} for kind in ("seen", "unseen"))
+    fractions = [percent(side["memorized"] / side["sequences"]) for side in (seen, unseen)]
+    no = f"no clear difference{visible(seen, unseen)}"
+    verdict = {True: "clearly more", False: "clearly less", None: no}[clear_difference(seen, unseen)]
     return (
-        f"at step {found['step']}, {results.sizes[-1]} completes {percent(seen)} of the {rows[0]} sampled sequences "
-        f"it has seen and {percent(unseen)} of the {rows[1]} it has not seen yet ({verdict})"
+        f"at step {found['step']}, {results.sizes[-1]} completes {fractions[0]} of the {seen['sequences']} sampled "
+        f"sequences it has seen and {fractions[1]} of the {unseen['sequences']} it has not seen yet ({verdict})"
     )
-
-
-def _seen_difference(found: dict[str, Any]) -> float:
-    """The difference of the two fractions that would have been seen."""
-    rows = found["sequences_seen"], found["sequences_unseen"]
-    pooled = (found["memorized_seen"] + found["memorized_unseen"]) / sum(rows)
-    return detectable(math.sqrt(pooled * (1 - pooled) * (1 / rows[0] + 1 / rows[1])))
 
 
 def seen_and_unseen(results: Results) -> Finding:
@@ -225,11 +235,12 @@ def memorization_and_deduplication(results: Results) -> Finding:
     totals = [_total(sides[name]) for name in (whole, reduced)]
     clear = clear_difference(*totals)
     verb = {True: "reduces", False: "increases", None: "does not clearly change"}[clear]
+    beside = visible(*totals) if clear is None else ""
     return Finding(
         id=identifier,
         text=(
             f"Deduplication {verb} the memorized fraction of sampled sequences, same size and seeds, {whole} to "
-            f"{reduced}: {listed(told)}. {_passes(results, whole, reduced)}"
+            f"{reduced}: {listed(told)}{beside}. {_passes(results, whole, reduced)}"
         ),
         numbers=sides,
         expectation=expectation,

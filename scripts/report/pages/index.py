@@ -29,8 +29,8 @@ from scripts.study.study import Study, load
 PAGE = Path(__file__).with_name("page.html")
 DRAW = Path(__file__).with_name("draw.js")
 MEMORIZATION = Path(__file__).with_name("memorization.html")
-FIGURES = ("held_out_size", "loss", "held_out_component", "evals", "evals_size", "evals_heat", "memorization_size",
-           "memorization_step", "corpora", "timings")  # fmt: skip
+FIGURES = ("held_out_size", "loss", "held_out_component", "evals", "evals_size", "evals_heat", "paired",
+           "memorization_size", "memorization_step", "corpora", "timings")  # fmt: skip
 MEMORIZATION_FIGURES = ("memorization_step", "memorization_size", "memorization_canaries", "memorization_groups",
                         "memorization_predict", "memorization_correlation", "memorization_histogram",
                         "memorization_order", "memorization_seen")  # fmt: skip
@@ -65,7 +65,8 @@ def page(study: Study, made: Made) -> str:
         lead=in_words(study, made),
         tiles=tiles(study, made),
         headlines=[finding for finding in found if finding["headline"]],
-        expected=[finding for finding in found if finding["expectation"] is not None],
+        expected=[finding for finding in found if finding["expectation"] is not None and not finding["check"]],
+        checks=[finding for finding in found if finding["check"]],
         facts=[f for f in found if f["expectation"] is None and f["id"] != "not_as_in_pythia"],
         summary=next(finding["text"] for finding in found if finding["id"] == "not_as_in_pythia"),
         figures=[figure_of(name) for name in shown(study)],

@@ -14,16 +14,19 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
 
 from scripts.science.statistics.resample import drawn, interval
 
 LEVEL = 0.05
 POWER = 0.8
-_drawn = lru_cache(maxsize=16)(drawn)  # tasks have few numbers of documents between them
+
+
+@lru_cache(maxsize=16)  # tasks have few numbers of documents between them
+def _drawn(units: int) -> NDArray[np.float64]:
+    """As `drawn`, in floats, whose products are fast."""
+    return drawn(units).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ def detectable(stderr: float, freedom: float = math.inf) -> float:
 def discordant(first: ArrayLike, second: ArrayLike) -> tuple[int, int, float]:
     """Of right answers (1) and wrong ones (0), [items]: how many only the first has, how many only the second, and
     McNemar's exact p, two-sided: where both are as good, each is right alone in half of them (binomial)."""
+    from statsmodels.stats.contingency_tables import mcnemar  # the report imports this module too, and needs no tests
+
     one, two = np.asarray(first) > 0.5, np.asarray(second) > 0.5
     only = int((one & ~two).sum()), int((two & ~one).sum())
     return *only, float(mcnemar([[0, only[0]], [only[1], 0]], exact=True).pvalue)
@@ -74,6 +79,8 @@ def discordant(first: ArrayLike, second: ArrayLike) -> tuple[int, int, float]:
 
 def corrected(p: ArrayLike, method: str) -> list[float]:
     """p-values of many tests: "holm" (of any being wrong) or "fdr_bh" (of the part of them that is); NaN stays."""
+    from statsmodels.stats.multitest import multipletests
+
     values = np.asarray(p, dtype=np.float64)
     known = np.isfinite(values)
     found = np.full(len(values), np.nan)
@@ -97,6 +104,17 @@ def seeds(groups: Iterable[ArrayLike]) -> Seeds:
     freedom = sum(len(group) - 1 for group in known if len(group))
     squares = sum(float(((group - group.mean()) ** 2).sum()) for group in known if len(group) > 1)
     return Seeds(math.sqrt(2 * squares / freedom) if freedom else math.nan, freedom)
+
+
+def beyond(difference: float, of: Seeds, runs: tuple[int, int]) -> float:
+    """p, two-sided, of a difference between the means of two groups of so many `runs`, if seeds alone made it.
+
+    For what has no error of items, such as the loss on all held-out text. NaN where no second seed tells their spread.
+    """
+    if not of.freedom:
+        return math.nan
+    error = of.spread * math.sqrt((1 / runs[0] + 1 / runs[1]) / 2)
+    return float(2 * stats.t.sf(abs(_ratio(difference, error)), of.freedom))
 
 
 @dataclass(frozen=True)

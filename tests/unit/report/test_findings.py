@@ -122,7 +122,7 @@ def test_deduplication_that_increases_memorization_is_told(
 
 def test_tasks_at_chance_are_said_plainly(told: Callable[[synthetic.Truth], dict[str, Finding]]) -> None:
     chance = {"castalia_agreement": 0.5, "castalia_continuation": 0.25}
-    found = told(synthetic.Truth(accuracy=lambda spec, task: chance.get(task, 0.0)))
+    found = told(synthetic.Truth(final_loss=lambda spec: 6.0, accuracy=lambda spec, task: chance.get(task, 0.0)))
     text = found["scores_against_chance"].text
     assert "castalia_agreement stays at chance for every size" in text
     assert "castalia_continuation stays at chance for every size" in text

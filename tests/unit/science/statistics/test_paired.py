@@ -122,3 +122,13 @@ def test_false_alarms_and_cover_at_the_stated_rate() -> None:
     assert by_items > 0.15 and 0.03 < by_both < 0.065 and 0.935 < covered < 0.97
     _, found, covered = alarms(1000, 1.5)
     assert found > 0.9 and 0.93 < covered < 0.975
+
+
+def test_means_of_runs_are_held_against_their_seeds() -> None:
+    """As the two-sample t test of pooled variance: here the variance is that of other runs."""
+    rng = np.random.default_rng(5)
+    one, two = rng.normal(size=4), rng.normal(loc=1, size=3)
+    found = paired.beyond(two.mean() - one.mean(), paired.seeds([one, two]), (4, 3))
+    assert found == pytest.approx(stats.ttest_ind(one, two).pvalue)
+    assert math.isnan(paired.beyond(1.0, paired.seeds([[1.0]]), (1, 1)))
+    assert paired.beyond(0.0, paired.Seeds(0.0, 1), (1, 1)) == 1
