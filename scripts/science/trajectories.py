@@ -92,19 +92,39 @@ def by_task(values: pd.Series) -> list[NDArray[np.float64]]:
     return [of_task.to_numpy() for _, of_task in values.groupby(level="task")]
 
 
-def acquired(spec: Run, key: Phenomenon, steps: list[int], rows: list[Row], values: list[pd.Series]) -> Row:
-    """When a run acquired a phenomenon for good, and how far it fell from its best."""
+def acquired(spec: Run, rows: list[Row], values: NDArray[np.float64]) -> Row:
+    """When a run acquired a phenomenon for good, and how far it fell from its best: of its rows by step, and of what is
+    independent of each other, [steps, units]."""
+    key = Phenomenon(*(rows[0][name] for name in KEYS))
     place = acquisition.acquired([row["low"] for row in rows], key.chance)
     means = [row["value"] for row in rows]
-    fall = acquisition.fall(np.stack([independent(found).to_numpy() for found in values]))
+    fall = acquisition.fall(values)
     return {
         **identity(spec), **key._asdict(), "chance": key.chance,
-        "acquired": None if place is None else steps[place],
-        "acquired_tokens": None if place is None else tokens_at(spec, steps[place]),
+        "acquired": None if place is None else rows[place]["step"],
+        "acquired_tokens": None if place is None else rows[place]["tokens"],
         "lost": any(row["clear"] for row in rows) and not rows[-1]["clear"],
-        "first": means[0], "last": means[-1], "best": means[fall.best], "best_step": steps[fall.best],
+        "first": means[0], "last": means[-1], "best": means[fall.best], "best_step": rows[fall.best]["step"],
         "fall": fall.fall, "fall_stderr": fall.stderr, "fall_p": fall.p,
     }  # fmt: skip
+
+
+def of_run(study: Study, spec: Run, task_set: str) -> tuple[list[Row], list[Row], Units]:
+    """The rows of a run by step and by phenomenon, and the units of its last step; one step's are held at a time."""
+    every_step: list[Row] = []
+    rows: dict[Phenomenon, list[Row]] = defaultdict(list)
+    values: dict[Phenomenon, list[NDArray[np.float64]]] = defaultdict(list)
+    untrained: Units | None = None
+    found: Units = {}
+    for step in study.evaluation_steps(spec.name):
+        found = units(spec.name, task_set, step)
+        untrained = found if step == 0 else untrained
+        of_step = list(trajectory(spec, step, found, untrained))
+        every_step += of_step
+        for key, row in zip(found, of_step, strict=True):
+            rows[key].append(row)
+            values[key].append(independent(found[key]).to_numpy())
+    return every_step, [acquired(spec, rows[key], np.stack(values[key])) for key in rows], found
 
 
 def independent(values: pd.Series) -> pd.Series:
@@ -147,18 +167,11 @@ def made(study: Study) -> dict[str, pd.DataFrame]:
     for task_set in study.file.evaluation.task_sets:
         ends: dict[str, Units] = {}
         for spec in study.runs.values():
-            steps = study.evaluation_steps(spec.name)
-            found = [units(spec.name, task_set, step) for step in steps]
-            if not found or not found[-1]:
-                continue
-            untrained = found[0] if steps[0] == 0 else None
-            rows = [list(trajectory(spec, step, each, untrained)) for step, each in zip(steps, found, strict=True)]
-            every_step += [row for of_step in rows for row in of_step]
-            for number, key in enumerate(found[-1]):
-                of_key = [of_step[number] for of_step in rows]
-                every_run.append(acquired(spec, key, steps, of_key, [each[key] for each in found]))
-            if spec.origin is None:
-                ends[spec.name] = found[-1]
+            by_step, by_phenomenon, last = of_run(study, spec, task_set)
+            every_step += by_step
+            every_run += by_phenomenon
+            if last and spec.origin is None:
+                ends[spec.name] = last
         every_size += sizes(study, ends) if ends else []
     return {
         "trajectories": _frame(every_step, EVERY_STEP),
