@@ -67,7 +67,8 @@ def of_items(given: Answers) -> list[Row]:
 def of_steps(spec: Run, given: Answers) -> list[Row]:
     """Fractions of items by step: right, right from now on, gained and unlearned since the first step, lost of those
     that were right at the step before; and McNemar's p of the answers now and at the first step."""
-    learned, lost, gains = (of(given.right) for of in (emergence.learned, emergence.lost, emergence.gains))
+    learned, lost = emergence.learned(given.right), emergence.lost(given.right)
+    gains = emergence.gains(given.right)
     rows: list[Row] = []
     for place, step in enumerate(given.steps):
         before = int(given.right[place - 1].sum()) if place else 0
