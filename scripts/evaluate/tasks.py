@@ -184,5 +184,5 @@ def main() -> None:
         started=started,
     )
     for name, found in records.items():
-        few = "" if len(found) == own.items else f" (the held-out text has no more than that; {own.items} asked)"
+        few = "" if len(found) == own.items else f" ({own.items} asked; no more can be made)"
         print(f"{name}: {len(found)} items{few}")

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scripts.analyze.chance import FRACTIONS, chance
+from scripts.analyze.chance import FRACTIONS
 from scripts.analyze.tables import IDENTITY, identity, tokens_at
 from scripts.science import items
-from scripts.science.statistics import emergence
+from scripts.science.statistics import emergence, paired
 from scripts.study.runs import Run
 from scripts.study.study import Study
 
@@ -26,16 +26,16 @@ TASK = ["task_set", "task", "metric"]
 MIN_STEPS = 3  # of two nothing can be told of an order
 KINDS = ("size", "corpus", "seed")
 EVERY_ITEM = [*IDENTITY, *TASK, "item", "first", "learned", "times_lost"]
-EVERY_STEP = [*IDENTITY, "step", "tokens", *TASK, "items", "right", "learned", "guessed", "lost"]
+EVERY_STEP = [*IDENTITY, "step", "tokens", *TASK, "items", "right", "learned", "new", "unlearned", "lost", "p"]
 OF_TWO = ["comparison", *TASK, "base", "run", "items", "clusters", "spearman", "low", "high", "new_items",
           "new_clusters", "new_spearman", "new_low", "new_high"]  # fmt: skip
 
 
 class Answers(NamedTuple):
-    """A run's answers to a task: `right`, bool [steps, items], at `steps` [steps] to `index` [items]."""
+    """A run's answers to a task: `right`, bool [steps, items], at `steps` [steps] to the items `numbers` [items]."""
 
     steps: list[int]
-    index: pd.Index
+    numbers: pd.Index
     right: NDArray[np.bool_]
 
 
@@ -60,24 +60,31 @@ def of_items(given: Answers) -> list[Row]:
     lost = emergence.lost(given.right).sum(axis=0)
     return [
         {"item": item, "first": steps[a], "learned": steps[b], "times_lost": times}
-        for item, a, b, times in zip(given.index, first, learned, lost, strict=True)
+        for item, a, b, times in zip(given.numbers, first, learned, lost, strict=True)
     ]
 
 
-def of_steps(spec: Run, task: str, metric: str, given: Answers) -> list[Row]:
-    """Fractions: right, right from now on, that of a guesser, and lost of those that were right before."""
+def of_steps(spec: Run, given: Answers) -> list[Row]:
+    """Fractions of items by step: right, right from now on, gained and unlearned since the first step, lost of those
+    that were right at the step before; and McNemar's p of the answers now and at the first step."""
     learned, lost = emergence.learned(given.right), emergence.lost(given.right)
-    guessed = emergence.guessed(chance(task, metric.partition(",")[0]) or 0.0, len(given.steps))
-    rows = []
+    gains = emergence.gains(given.right)
+    rows: list[Row] = []
     for place, step in enumerate(given.steps):
         before = int(given.right[place - 1].sum()) if place else 0
-        row = {"step": step, "tokens": tokens_at(spec, step), "items": len(given.index)}
-        fractions = {
-            "right": given.right[place].mean(),
-            "learned": (learned <= place).mean(),
-            "guessed": guessed[place],
-        }
-        rows.append(row | fractions | {"lost": lost[place].sum() / before if before else None})
+        rows.append(
+            {
+                "step": step,
+                "tokens": tokens_at(spec, step),
+                "items": len(given.numbers),
+                "right": float(given.right[place].mean()),
+                "learned": float((learned <= place).mean()),
+                "new": gains.new[place],
+                "unlearned": gains.unlearned[place],
+                "lost": lost[place].sum() / before if before else None,
+                "p": paired.discordant(given.right[place], given.right[0])[2],
+            }
+        )
     return rows
 
 
@@ -102,18 +109,19 @@ def order(base: Answers, run: Answers, task: str) -> Row:
     """Whether two runs learn a task's items in one order: of all items, and of those that both got wrong at first,
     which no untrained taste has put in that order. Steps that only one of them has been evaluated at don't count."""
     steps = sorted(set(base.steps) & set(run.steps))
-    index = base.index.intersection(run.index)
-    first, second = (_at(given, steps, index) for given in (base, run))
-    clusters = np.asarray(items.clusters(task, index))
+    numbers = base.numbers.intersection(run.numbers)
+    first, second = (_at(given, steps, numbers) for given in (base, run))
+    clusters = np.asarray(items.clusters(task, numbers))
     new = ~(first[0] | second[0])
-    found: Row = asdict(emergence.agreement(emergence.learned(first), emergence.learned(second), clusters))
-    of_new = emergence.agreement(*(emergence.learned(each[:, new]) for each in (first, second)), clusters[new])
+    one, other = emergence.learned(first), emergence.learned(second)
+    found: Row = asdict(emergence.agreement(one, other, clusters))
+    of_new = emergence.agreement(one[new], other[new], clusters[new])
     return found | {f"new_{name}": value for name, value in asdict(of_new).items()}
 
 
-def _at(given: Answers, steps: list[int], index: pd.Index) -> NDArray[np.bool_]:
-    places = [given.steps.index(step) for step in steps]
-    return given.right[np.ix_(places, given.index.get_indexer(index))]
+def _at(given: Answers, steps: list[int], numbers: pd.Index) -> NDArray[np.bool_]:
+    rows = given.right[[given.steps.index(step) for step in steps]]
+    return np.asarray(rows[:, given.numbers.get_indexer(numbers)])
 
 
 def made(study: Study) -> dict[str, pd.DataFrame]:
@@ -128,7 +136,7 @@ def made(study: Study) -> dict[str, pd.DataFrame]:
             for (task, metric), given in known[spec.name].items():
                 of = {**identity(spec), "task_set": task_set, "task": task, "metric": metric}
                 every_item += [{**of, **row} for row in of_items(given)]
-                every_step += [{**of, **row} for row in of_steps(spec, task, metric, given)]
+                every_step += [{**of, **row} for row in of_steps(spec, given)]
         for kind, base, run in pairs(study):
             for task, metric in known[base.name].keys() & known[run.name].keys():
                 named = {"comparison": kind, "base": base.name, "run": run.name}
@@ -136,12 +144,12 @@ def made(study: Study) -> dict[str, pd.DataFrame]:
                 both = known[base.name][task, metric], known[run.name][task, metric]
                 of_two.append(named | order(*both, task))
     frame = pd.DataFrame(of_two, columns=OF_TWO)
-    kind = pd.Categorical(frame["comparison"], KINDS, ordered=True)
-    frame = frame.assign(comparison=kind).sort_values([*OF_TWO[:6]], kind="stable", ignore_index=True)
+    codes = pd.Categorical(frame["comparison"], KINDS).codes
+    frame = frame.assign(kind=codes).sort_values(["kind", *OF_TWO[1:6]], kind="stable", ignore_index=True)
     return {
         "emergence": _sorted(every_item, EVERY_ITEM).astype(dict.fromkeys(["first", "learned"], "Int64")),
         "emergence_steps": _sorted(every_step, EVERY_STEP).astype({"lost": float}),
-        "emergence_order": frame.astype({"comparison": str}),
+        "emergence_order": frame.drop(columns="kind"),
     }
 
 

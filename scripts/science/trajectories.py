@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from scripts.analyze.chance import ACCURACIES
 from scripts.analyze.tables import IDENTITY, identity, tokens_at
@@ -63,16 +64,22 @@ def units(run: str, task_set: str, step: int) -> Units:
     return {key: pd.concat(found).sort_index() for key, found in parts.items()}
 
 
-def trajectory(spec: Run, step: int, of_units: Units) -> Iterator[Row]:
-    """The rows of a checkpoint. The alarms of a family's phenomena are one run's together."""
+def trajectory(spec: Run, step: int, of_units: Units, untrained: Units | None) -> Iterator[Row]:
+    """The rows of a checkpoint. The alarms of a family's phenomena are one run's together.
+
+    `low` is the lower of two: of the mean, and of what is gained on the untrained model, where that was scored. Pairs
+    share words, so an untrained taste for some can lift them all.
+    """
     known = {(key.task_set, key.family): 0 for key in of_units}
     for key in of_units:
         known[key.task_set, key.family] += key.phenomenon != ALL and key.measure in ACCURACIES
     for key, values in of_units.items():
-        tasks = [of_task.to_numpy() for _, of_task in values.groupby(level="task")]
+        alarm = acquisition.ALARM / (1 if key.phenomenon == ALL else max(1, known[key.task_set, key.family]))
+        tasks = by_task(values)
         mean = acquisition.mean(tasks)
-        among = 1 if key.phenomenon == ALL else max(1, known[key.task_set, key.family])
-        low = mean.low(acquisition.ALARM / among)
+        low = mean.low(alarm)
+        if untrained is not None:
+            low = min(low, key.chance + acquisition.mean(by_task(values - untrained[key])).low(alarm))
         yield {
             **identity(spec), "step": step, "tokens": tokens_at(spec, step), **key._asdict(), "tasks": len(tasks),
             "units": len(values), "value": mean.value, "stderr": mean.stderr, "low": low, "chance": key.chance,
@@ -80,19 +87,44 @@ def trajectory(spec: Run, step: int, of_units: Units) -> Iterator[Row]:
         }  # fmt: skip
 
 
-def acquired(spec: Run, key: Phenomenon, steps: list[int], rows: list[Row], values: list[pd.Series]) -> Row:
-    """When a run acquired a phenomenon for good, and how far it fell from its best."""
+def by_task(values: pd.Series) -> list[NDArray[np.float64]]:
+    """The units of each task."""
+    return [of_task.to_numpy() for _, of_task in values.groupby(level="task")]
+
+
+def acquired(spec: Run, rows: list[Row], values: NDArray[np.float64]) -> Row:
+    """When a run acquired a phenomenon for good, and how far it fell from its best: of its rows by step, and of what is
+    independent of each other, [steps, units]."""
+    key = Phenomenon(*(rows[0][name] for name in KEYS))
     place = acquisition.acquired([row["low"] for row in rows], key.chance)
     means = [row["value"] for row in rows]
-    fall = acquisition.fall(np.stack([independent(found).to_numpy() for found in values]))
+    fall = acquisition.fall(values)
     return {
         **identity(spec), **key._asdict(), "chance": key.chance,
-        "acquired": None if place is None else steps[place],
-        "acquired_tokens": None if place is None else tokens_at(spec, steps[place]),
+        "acquired": None if place is None else rows[place]["step"],
+        "acquired_tokens": None if place is None else rows[place]["tokens"],
         "lost": any(row["clear"] for row in rows) and not rows[-1]["clear"],
-        "first": means[0], "last": means[-1], "best": means[fall.best], "best_step": steps[fall.best],
+        "first": means[0], "last": means[-1], "best": means[fall.best], "best_step": rows[fall.best]["step"],
         "fall": fall.fall, "fall_stderr": fall.stderr, "fall_p": fall.p,
     }  # fmt: skip
+
+
+def of_run(study: Study, spec: Run, task_set: str) -> tuple[list[Row], list[Row], Units]:
+    """The rows of a run by step and by phenomenon, and the units of its last step; one step's are held at a time."""
+    every_step: list[Row] = []
+    rows: dict[Phenomenon, list[Row]] = defaultdict(list)
+    values: dict[Phenomenon, list[NDArray[np.float64]]] = defaultdict(list)
+    untrained: Units | None = None
+    found: Units = {}
+    for step in study.evaluation_steps(spec.name):
+        found = units(spec.name, task_set, step)
+        untrained = found if step == 0 else untrained
+        of_step = list(trajectory(spec, step, found, untrained))
+        every_step += of_step
+        for key, row in zip(found, of_step, strict=True):
+            rows[key].append(row)
+            values[key].append(independent(found[key]).to_numpy())
+    return every_step, [acquired(spec, rows[key], np.stack(values[key])) for key in rows], found
 
 
 def independent(values: pd.Series) -> pd.Series:
@@ -106,14 +138,16 @@ def sizes(study: Study, ends: dict[str, Units]) -> Iterator[Row]:
     plain = sorted((study.run(name) for name in ends), key=lambda run: run.size.non_embedding_parameters)
     small, large = plain[0].size.name, plain[-1].size.name
     of = {(run.size.name, run.corpus, run.init_seed, run.data_seed): run.name for run in plain}
-    pairs = [(name, of[large, *rest]) for (size, *rest), name in of.items() if size == small and (large, *rest) in of]
+    ours = [key for key in of if key[0] == small and (large, *key[1:]) in of]
+    pairs = [(of[key], of[large, key[1], key[2], key[3]]) for key in ours]
     if small == large or not pairs:
         return
     for key in ends[pairs[0][0]]:
         groups: dict[tuple[str, str], list[float]] = defaultdict(list)
         for run in plain:
             groups[run.size.name, run.corpus].append(float(ends[run.name][key].groupby(level="task").mean().mean()))
-        mean = sum(independent(ends[b][key]) - independent(ends[a][key]) for a, b in pairs) / len(pairs)
+        differences = [(independent(ends[b][key]) - independent(ends[a][key])).to_numpy() for a, b in pairs]
+        mean = np.mean(differences, axis=0)
         found, seeds = paired.difference(mean, np.arange(len(mean))), paired.seeds(groups.values())
         judged = paired.judged(found, seeds, len(pairs))
         kept = {name: value for name, value in asdict(found).items() if name not in ("z", "p")}
@@ -133,17 +167,11 @@ def made(study: Study) -> dict[str, pd.DataFrame]:
     for task_set in study.file.evaluation.task_sets:
         ends: dict[str, Units] = {}
         for spec in study.runs.values():
-            steps = study.evaluation_steps(spec.name)
-            found = [units(spec.name, task_set, step) for step in steps]
-            if not found or not found[-1]:
-                continue
-            rows = [list(trajectory(spec, step, each)) for step, each in zip(steps, found, strict=True)]
-            every_step += [row for of_step in rows for row in of_step]
-            for number, key in enumerate(found[-1]):
-                of_key = [of_step[number] for of_step in rows]
-                every_run.append(acquired(spec, key, steps, of_key, [each[key] for each in found]))
-            if spec.origin is None:
-                ends[spec.name] = found[-1]
+            by_step, by_phenomenon, last = of_run(study, spec, task_set)
+            every_step += by_step
+            every_run += by_phenomenon
+            if last and spec.origin is None:
+                ends[spec.name] = last
         every_size += sizes(study, ends) if ends else []
     return {
         "trajectories": _frame(every_step, EVERY_STEP),

@@ -27,31 +27,40 @@ def all_findings(results: Results) -> list[Finding]:
 
 def all_figures(study: Study) -> dict[str, Callable[[Results], Figure]]:
     """What draws each figure of this module, by name."""
-    return {"emergence": emergence, "emergence_order": emergence_order}
+    return {"emergence": emergence, "emergence_order": emergence_order} if study.trained else {}
 
 
 def learned(results: Results) -> Finding:
-    """How many items are right for good by half of the steps, beside a guesser's, and how many are lost from one
-    evaluated step to the next."""
+    """How many items are gained for good, beside those unlearned, which who learns nothing has as many of; and how many
+    are lost from one evaluated step to the next."""
     steps, told, numbers = results.science["emergence_steps"], [], {}
     for task, rows in steps.groupby("task", sort=True):
-        of_size = {}
-        for size in (results.sizes[0], results.sizes[-1]):
-            means = rows[rows["size"] == size].groupby("step")[["learned", "guessed", "right", "lost"]].mean()
-            if len(means):
-                half = min(means.index, key=lambda step, last=means.index[-1]: abs(2 * step - last))  # type: ignore[misc]
-                late = means["lost"].loc[half:].iloc[1:].mean()
-                of_size[size] = {"step": int(half), **means.loc[half, ["learned", "guessed"]], "right": means["right"].iloc[-1],
-                                 "lost": late}  # fmt: skip
-        numbers[str(task)] = of_size
+        numbers[str(task)] = {
+            size: _of_size(rows[rows["size"] == size]) for size in dict.fromkeys([results.sizes[0], results.sizes[-1]])
+        }
         parts = [
-            f"{size} {percent(row['learned'])} by step {row['step']} (a guesser {percent(row['guessed'])}), "
-            f"{percent(row['right'])} at the end, {percent(row['lost'])} of those right lost again from one step to the next"
-            for size, row in of_size.items()
+            f"{size} {percent(row['new'])} gained{_half(row)} and "
+            f"{percent(row['unlearned'])} unlearned (McNemar's p below .05 in {row['clear']} of {row['runs']} runs), "
+            f"{percent(row['right'])} right at the end; of right items {percent(row['lost'])} are lost by the next step"
+            for size, row in numbers[str(task)].items()
         ]
         told.append(f"{task}: {'; '.join(parts)}")
-    text = f"Items right for good, means over runs. {'. '.join(told)}."
+    text = f"Of all items, wrong at first and right for good, beside the reverse, means of runs. {'. '.join(told)}."
     return Finding(id="items_learned", text=text, numbers=numbers)
+
+
+def _of_size(rows: pd.DataFrame) -> dict[str, Any]:
+    means = rows.groupby("step")[["new", "unlearned", "right", "lost"]].mean()
+    last = rows[rows["step"] == rows.groupby("run")["step"].transform("max")]
+    half = means.index[means["new"] >= means["new"].iloc[-1] / 2]
+    ends = {name: float(means[name].iloc[-1]) for name in ("new", "unlearned", "right")}
+    lost = float(means["lost"].iloc[len(means) // 2 :].fillna(0).mean())
+    counts = {"runs": rows["run"].nunique(), "clear": int((last["p"] < 0.05).sum())}
+    return ends | {"lost": lost, "half": int(half[0]) if len(half) else None} | counts
+
+
+def _half(row: dict[str, Any]) -> str:
+    return f" (half of them by step {row['half']})" if row["new"] else ""
 
 
 def order(results: Results) -> list[Finding]:
@@ -68,8 +77,8 @@ def order(results: Results) -> list[Finding]:
     if not told:
         return []
     text = (
-        "Order in which two runs learn items that both got wrong at first, Spearman's correlation of the steps, mean of "
-        f"pairs that differ in one thing: {'; '.join(told)}. The seed's is what the others can reach."
+        "Order in which two runs learn items that both got wrong at first, Spearman's correlation of the steps, mean "
+        f"of pairs that differ in one thing: {'; '.join(told)}. The seed's is what the others can reach."
     )
     return [Finding(id="items_order", text=text, numbers=numbers)]
 
@@ -80,27 +89,31 @@ def emergence(results: Results) -> Figure:
     if steps.empty:
         return Figure(theme.empty(NOTHING), "Items learned", "")
     panels = [_panel(results, str(task), rows) for task, rows in list(steps.groupby("task", sort=True))[:AT_MOST]]
-    how = "Thick: right from now on to the last step; thin: right now. Dotted: right from now on, of who guesses anew."
-    return Figure(alt.concat(*panels, columns=2).resolve_scale(color="shared"), "Items right, and right for good", how)
+    how = "Solid: wrong at first and right from now on; dotted: the reverse, of which who learns nothing has as many."
+    return Figure(
+        alt.concat(*panels, columns=2).resolve_scale(color="shared"), "Items gained for good, and unlearned", how
+    )
 
 
 def _panel(results: Results, task: str, rows: pd.DataFrame) -> Any:
     drawn = rows.assign(x=rows["step"].clip(lower=theme.ZERO_AT))
-    drawn = drawn[["run", "size", "corpus", "step", "x", "right", "learned", "guessed", "lost"]]
+    drawn = drawn[["run", "size", "corpus", "step", "x", "right", "new", "unlearned"]]
+    drawn = drawn.melt(["run", "size", "corpus", "step", "x", "right"], var_name="change", value_name="items").dropna()
     x = theme.step_axis(int(rows["step"].max()), zero=bool((rows["step"] == 0).any()))
-    numbers = [alt.Tooltip(f"{name}:Q", format=".1%") for name in ("right", "learned", "lost")]
-    base = alt.Chart(drawn).encode(x=x, tooltip=["run:N", "step:Q", *numbers])
-
-    def y(name: str) -> alt.Y:
-        return alt.Y(f"{name}:Q", title="items", axis=alt.Axis(format="~%"))
-
-    of_runs = base.encode(color=theme.size_colour(results.sizes), detail="run:N")
-    guessed = base.mark_line(strokeDash=[2, 3], color="#7d8590", strokeWidth=1.5).encode(y=y("guessed"))
-    right = of_runs.mark_line(strokeWidth=0.9, opacity=0.8).encode(y=y("right"))
-    learned = of_runs.mark_line(strokeWidth=2.4).encode(y=y("learned"))
-    return alt.layer(guessed, right, learned).properties(
-        width=330, height=200, title=theme.panel(task.removeprefix("castalia_").replace("_", " "))
+    tooltip: list[Any] = [
+        "run:N",
+        "step:Q",
+        "change:N",
+        *(alt.Tooltip(f"{n}:Q", format=".1%") for n in ("items", "right")),
+    ]
+    y = alt.Y("items:Q", title="of all items", axis=alt.Axis(format="~%"))
+    dash = alt.StrokeDash("change:N", title="items", sort=["new", "unlearned"],
+                          scale=alt.Scale(domain=["new", "unlearned"], range=[[1, 0], [2, 3]]))  # fmt: skip
+    base = alt.Chart(drawn).mark_line(strokeWidth=1.6)
+    lines = base.encode(
+        x=x, y=y, color=theme.size_colour(results.sizes), strokeDash=dash, detail="run:N", tooltip=tooltip
     )
+    return lines.properties(width=330, height=200, title=theme.panel(task.removeprefix("castalia_").replace("_", " ")))
 
 
 def emergence_order(results: Results) -> Figure:
@@ -113,7 +126,7 @@ def emergence_order(results: Results) -> Figure:
     kinds = [kind for kind in ("seed", "size", "corpus") if kind in set(drawn["comparison"])]
     colour = alt.Color("comparison:N", title="runs differ in", sort=kinds,
                        scale=alt.Scale(domain=kinds, range=list(theme.CORPUS_COLOURS[: len(kinds)])))  # fmt: skip
-    tooltip = ["pair:N", "new_items:Q", alt.Tooltip("new_spearman:Q", format=".2f")]
+    tooltip: list[Any] = ["pair:N", "new_items:Q", alt.Tooltip("new_spearman:Q", format=".2f")]
     pairs = [row["pair"] for row in records(drawn.sort_values("comparison", key=lambda of: of.map(kinds.index)))]
     panels = []
     for task, rows in list(drawn.groupby("task", sort=True))[:AT_MOST]:

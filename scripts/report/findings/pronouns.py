@@ -31,7 +31,7 @@ def all_findings(results: Results) -> list[Finding]:
 
 def all_figures(study: Study) -> dict[str, Callable[[Results], Figure]]:
     """What draws each figure of this module, by name."""
-    return {"pronouns": pronouns}
+    return {"pronouns": pronouns} if study.trained else {}
 
 
 def placebos(results: Results) -> list[Finding]:
@@ -80,12 +80,13 @@ def _of_run(results: Results, row: dict[str, Any]) -> Finding:
     p = row.get("holm", 1.0)
     seen = f"{row['seed_spread']:.3g}" if row["seed_freedom"] else "unknown, for there is no second"
     verdict = "told" if p < ALPHA else f"not told; {row['detectable']:.3g} would have been"
-    sign = ("more" if row["difference"] > 0 else "less") if p < ALPHA else "no clear change of the"
+    sign = ("more" if row["difference"] > 0 else "less") if p < ALPHA else "no clear change of"
+    unit = UNITS.get(row["measure"], "accuracy")
+    interval = f"95% {row['low']:+.3g} to {row['high']:+.3g}, {row['clusters']} pairs of occupations"
     text = (
-        f"{row['run']} at step {row['step']}: {sign} bias (pro less anti) than {row['parent']}, "
-        f"{row['difference']:+.3g} {UNITS.get(row['measure'], 'accuracy')} (95% {row['low']:+.3g} to {row['high']:+.3g}, "
-        f"{row['clusters']} pairs of occupations; {verdict}), from {row['parent_value']:+.3g} to {row['value']:+.3g}. "
-        f"What another seed does to it: {seen}.{_right(results, row['run'])}"
+        f"{row['run']} at step {row['step']}: {sign} bias (pro less anti) against {row['parent']}, "
+        f"{row['difference']:+.3g} {unit} ({interval}; {verdict}), from {row['parent_value']:+.3g} to "
+        f"{row['value']:+.3g}. What another seed does to it: {seen}.{_right(results, row['run'])}"
     )
     kept = ("step", "difference", "low", "high", "parent_value", "value", "seed_spread", "detectable")
     numbers = {key: row[key] for key in kept} | {"holm": p}
@@ -133,10 +134,10 @@ def _by_step(rows: pd.DataFrame, unit: str) -> Any:
     colour = alt.Color("intervention:N", title="intervention", scale=scale, sort=names)
     x = alt.X("step:Q", title="step", scale=alt.Scale(zero=False), axis=alt.Axis(values=sorted(set(drawn["step"]))))
     base = alt.Chart(drawn).encode(x=x, color=colour, detail="run:N", tooltip=["run:N", "step:Q", "difference:Q"])
-    y = alt.Y("difference:Q", title=f"effect on the bias ({unit})")
+    title = f"effect on the bias ({unit})"
     zero = alt.Chart(pd.DataFrame({"y": [0]})).mark_rule(strokeDash=[2, 3]).encode(y="y:Q")
-    bars = base.mark_rule(opacity=0.45, strokeWidth=2).encode(y=alt.Y("low:Q", title=y.title), y2="high:Q")
-    lines = base.mark_line(point=True).encode(y=y)
+    bars = base.mark_rule(opacity=0.45, strokeWidth=2).encode(y=alt.Y("low:Q", title=title), y2="high:Q")
+    lines = base.mark_line(point=True).encode(y=alt.Y("difference:Q", title=title))
     return alt.layer(zero, bars, lines).properties(width=330, height=220, title=theme.panel("bias by step, all items"))
 
 

@@ -34,7 +34,7 @@ def all_findings(results: Results) -> list[Finding]:
 
 def all_figures(study: Study) -> dict[str, Callable[[Results], Figure]]:
     """What draws each figure of this module, by name."""
-    return {"trajectories": trajectories, "acquisition": acquisition}
+    return {"trajectories": trajectories, "acquisition": acquisition} if study.trained else {}
 
 
 def speaking(results: Results, table: str) -> pd.DataFrame:
@@ -126,7 +126,12 @@ def _panel(results: Results, name: str, rows: pd.DataFrame) -> Any:
     x = theme.step_axis(int(rows["step"].max()), zero=bool((rows["step"] == 0).any()))
     margin = rows["measure"].iloc[0] == MARGIN
     y = alt.Y("value:Q", title="margin (nats)" if margin else "accuracy", scale=alt.Scale(zero=False))
-    tooltip = ["run:N", "step:Q", "units:Q", *(alt.Tooltip(f"{each}:Q", format=".3f") for each in ("value", "stderr"))]
+    tooltip: list[Any] = [
+        "run:N",
+        "step:Q",
+        "units:Q",
+        *(alt.Tooltip(f"{each}:Q", format=".3f") for each in ("value", "stderr")),
+    ]
     base = alt.Chart(drawn[kept]).encode(x=x, y=y, color=theme.size_colour(results.sizes), tooltip=tooltip)
     line = base.mark_line(strokeWidth=1.4).encode(strokeDash=theme.corpus_dash(results.corpus_names), detail="run:N")
     points = base.transform_filter("datum.clear").mark_point(filled=True, size=34, opacity=1)
@@ -145,18 +150,19 @@ def acquisition(results: Results) -> Figure:
     drawn = table.assign(at=[NEVER if pd.isna(step) else str(int(step)) for step in table["acquired"]])
     drawn = drawn[["family", "phenomenon", "run", "size", "corpus", "at", "last", "fall"]]
     shape = alt.Shape("corpus:N", title="corpus", sort=results.corpus_names)
+    axis, scale = alt.Axis(labelAngle=0, grid=True), alt.Scale(domain=[*steps, NEVER])
+    x = alt.X("at:N", title="acquired for good from step", sort=[*steps, NEVER], axis=axis, scale=scale)
+    y = alt.Y("phenomenon:N", title=None, sort=order, axis=alt.Axis(labelLimit=220))
+    room = max(4, 30 // drawn["run"].nunique() + 2)  # of a run's mark
     offset = alt.YOffset("run:N", sort=sorted(drawn["run"].unique()))
     panels = [
         alt.Chart(rows)
         .mark_point(filled=True, size=46, opacity=0.9)
         .encode(
-            x=alt.X("at:N", title="acquired for good from step", sort=[*steps, NEVER], scale=alt.Scale(domain=[*steps, NEVER]),
-                    axis=alt.Axis(labelAngle=0, grid=True)),
-            y=alt.Y("phenomenon:N", title=None, sort=order, axis=alt.Axis(labelLimit=220)),
-            yOffset=offset, color=theme.size_colour(results.sizes), shape=shape,
+            x=x, y=y, yOffset=offset, color=theme.size_colour(results.sizes), shape=shape,
             tooltip=["run:N", "phenomenon:N", "at:N", alt.Tooltip("last:Q", format=".3f")],
         )
-        .properties(width=420, height=alt.Step(max(4, 30 // drawn["run"].nunique() + 2)), title=theme.panel(str(family)))
+        .properties(width=420, height=alt.Step(room), title=theme.panel(str(family)))
         for family, rows in drawn.groupby("family", sort=True)
     ]  # fmt: skip
     some = table[table["phenomenon"] != ALL]

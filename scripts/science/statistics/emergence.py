@@ -37,11 +37,22 @@ def lost(right: ArrayLike) -> NDArray[np.bool_]:
     return found
 
 
-def guessed(chance: float, steps: int) -> NDArray[np.float64]:
-    """The fraction of items right for good by each step, [steps], of who guesses anew at each: chance to the power of
-    the steps left, this one included. Who always gives the same answers has `chance` at all."""
-    left: NDArray[np.float64] = chance ** np.arange(steps, 0, -1, dtype=np.float64)
-    return left
+@dataclass(frozen=True)
+class Gains:
+    """Fractions of all items by step, [steps]: `new`, wrong at the first step and right from now on to the last, and
+    `unlearned`, right at the first and wrong from now on."""
+
+    new: NDArray[np.float64]
+    unlearned: NDArray[np.float64]
+
+
+def gains(right: ArrayLike) -> Gains:
+    """Of answers [steps, items]. Whoever learns nothing and changes answers by taste gains no more items than it
+    loses; whoever keeps its answers has half of the items of two choices right for good, and has learned none."""
+    given = np.asarray(right, dtype=bool)
+    by = np.arange(len(given))[:, None]
+    new, unlearned = (((learned(each) <= by) & ~each[0]).mean(axis=1) for each in (given, ~given))
+    return Gains(new, unlearned)
 
 
 @dataclass(frozen=True)

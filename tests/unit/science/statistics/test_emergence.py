@@ -27,12 +27,22 @@ def test_lost_is_right_before_and_wrong_now() -> None:
     assert not emergence.lost(RIGHT)[0].any()
 
 
-def test_a_guesser_seems_to_have_learned_what_guesses_say() -> None:
+def test_gains_and_what_is_unlearned() -> None:
+    found = emergence.gains(RIGHT)  # items 0, 3 and 4 are wrong at first, 1 and 2 right
+    assert found.new.tolist() == pytest.approx([0, 0, 0, 0.2, 0.2])
+    assert found.unlearned.tolist() == [0, 0, 0, 0, 0]  # item 2 comes back
+    assert emergence.gains(~RIGHT).unlearned.tolist() == found.new.tolist()
+
+
+def test_who_learns_nothing_gains_as_much_as_it_loses() -> None:
+    """A guesser, and a taste that drifts; who learns gains more."""
     stream = np.random.default_rng(2)
-    learned = emergence.learned(stream.random((6, 40_000)) < 0.5)
-    found = [(learned <= step).mean() for step in range(6)]
-    assert found == pytest.approx(emergence.guessed(0.5, 6), abs=0.01)
-    assert emergence.guessed(0.0, 3).tolist() == [0, 0, 0]
+    taste = np.cumsum(stream.normal(size=(6, 40_000)), axis=0)
+    for answers in (stream.random((6, 40_000)) < 0.25, taste > 0):
+        found = emergence.gains(answers)
+        assert found.new[-1] == pytest.approx(found.unlearned[-1], abs=0.01)
+    found = emergence.gains(taste + np.arange(6)[:, None] > 0)
+    assert found.new[-1] > 2 * found.unlearned[-1]
 
 
 def test_agreement_is_spearman_s_correlation_with_ties() -> None:
