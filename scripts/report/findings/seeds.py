@@ -176,7 +176,7 @@ def seed_bands(results: Results) -> Figure:
         title = (
             f"Seeds move the held-out loss at the end by up to {max(told.numbers['range'].values()):.3f} nats a token"
         )
-    how = "Line: median over seeds; dark band: the middle half; pale band: all of them. Fewer than four seeds have no middle half."
+    how = "Line: median over seeds; pale band: all of them; dark band: the middle half, of four seeds or more."
     panels = []
     for key, rows in table.assign(x=table["step"].clip(lower=theme.ZERO_AT)).groupby(["task_set", "task"], sort=True):
         base = alt.Chart(rows).encode(
