@@ -15,7 +15,7 @@ ODD = "pythia-160k-seed3"
 
 
 def test_published_score_of_seed_0(published: Published) -> None:
-    """The mean over tasks of z-scores is PolyPythias' score; the published z pool all seeds, so an affine map is left."""
+    """The mean over tasks of z-scores is PolyPythias' score; theirs pool all seeds, so an affine map is left."""
     accuracy = published("training_maps_seed0_accuracy.csv")
     found = maps.score(accuracy.pivot(index="step", columns="task", values="accuracy"))
     rows = published("training_maps.tsv")
