@@ -137,6 +137,8 @@ def outlier_checkpoints(results: Results) -> Figure:
         odd=table["outlier"].fillna(False).astype(bool),
         label=table["run"] + " " + table["step"].astype(str),
     ).drop(columns="outlier")
+    odd = table[table["outlier"].fillna(False).astype(bool)]
+    title = f"{len(odd)} of {len(table)} checkpoints at which nearly all measures of one run drop"
     how = "Fall of the mean measure below the median of neighbouring checkpoints, less what other runs do at that step."
     base = alt.Chart(data).encode(
         x=theme.step_axis(int(data["step"].max()), zero=False),
@@ -149,7 +151,7 @@ def outlier_checkpoints(results: Results) -> Figure:
     )  # fmt: skip
     names = base.transform_filter("datum.odd").mark_text(align="right", dx=-7, fontSize=11).encode(text="label:N")
     rule = alt.Chart(pd.DataFrame({"y": [DIP]})).mark_rule(strokeDash=[4, 3], color="#7d8590").encode(y="y:Q")
-    return Figure((rule + points + names).properties(width=720, height=260), dipping(table).text.partition(".")[0], how)
+    return Figure((rule + points + names).properties(width=720, height=260), title, how)
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:

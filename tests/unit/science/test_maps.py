@@ -5,9 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scripts.common.environment import ROOT
 from scripts.science import maps
 from scripts.science.statistics import markov
 from scripts.study.runs import Run
+from scripts.study.study import load
 from tests.unit.science import planted
 
 Published = Callable[[str], pd.DataFrame]
@@ -73,3 +75,20 @@ def test_the_planted_outlier_is_told_and_is_unlikely(made: Callable[[planted.Val
 
 def test_quiet_seeds_have_no_outlier(made: Callable[[planted.Value], dict[str, pd.DataFrame]]) -> None:
     assert not made(planted.learned)["map_runs"]["outlier"].any()
+
+
+@pytest.mark.slow
+def test_published_map_has_exactly_seeds_3_and_4_as_outliers_and_five_states(published: Published) -> None:
+    rows = published("training_maps.tsv")
+    wide = rows.pivot(index="seed", columns="step", values="score")
+    study = load(ROOT / "studies/polypythias.yaml")
+    runs = [study.runs["pythia-410m" + (f"-seed{seed}" if seed else "")] for seed in range(10)]
+    found = maps.mapped(runs, list(wide.columns), "score", wide.to_numpy()[:, :, None])
+    told = pd.DataFrame(found["map_runs"]).set_index("run")
+    assert list(told.index[told["outlier"]]) == ["pythia-410m-seed3", "pythia-410m-seed4"]
+    likelihood = told["log_likelihood"]
+    assert likelihood[told["outlier"]].tolist() == pytest.approx([0.64, -7.79], abs=0.1)
+    assert likelihood[~told["outlier"]].between(1.1, 1.62).all()
+    assert (told.loc[~told["outlier"], "steps_back"] == 0).all()
+    states = pd.DataFrame(found["map_states"])
+    assert set(states.loc[states["chosen"], "states"]) == {5}
