@@ -42,7 +42,7 @@ def mapped(runs: pd.DataFrame, states: pd.DataFrame) -> Finding:
     best = states[states["chosen"]].drop_duplicates(["size", "corpus", "features"])
     numbers = [f"{row['states']} of {KINDS[row['features']]} ({row['size']} {row['corpus']})" for row in _rows(best)]
     seeds, bar = int(runs["seeds"].max()), float(runs["limit"].max())
-    told = f"Of {seeds} seeds {listed(named)} leave the others" if named else f"None of {seeds} seeds leaves the others"
+    told = f"Of {seeds} seeds {listed(named)} left the others" if named else f"None of {seeds} seeds left the others"
     return Finding(
         id="training_map",
         text=(
@@ -96,7 +96,7 @@ def training_map(results: Results) -> Figure:
     odd = runs[runs["outlier"]][["run", "features"]].assign(odd=True)
     data = steps.merge(odd, on=["run", "features"], how="left").assign(odd=lambda rows: rows["odd"].eq(True))
     data = data.assign(x=data["step"].clip(lower=theme.ZERO_AT))
-    title = f"Outliers: {listed(sorted(set(odd['run'])))}" if len(odd) else "No seed leaves the others"
+    title = f"Outliers: {listed(sorted(set(odd['run'])))}" if len(odd) else "No seed left the others"
     panels = []
     for key, rows in data.groupby(["non_embedding", "size", "corpus", "features"], sort=True):
         base = alt.Chart(rows).encode(
