@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from scripts.memorize.model import Model
 
 Array = NDArray[np.float64]
-SEQUENCES, PREDICTIONS = 64, 2048  # at most, in all; evenly spread over the held-out text
+SEQUENCES, PREDICTIONS = 64, 1024  # at most, in all; evenly spread over the held-out text
 COLUMNS = [*GROUP, "step", "tokens", "component", "seeds", "sequences", "predictions", "divergence", "low", "high",
            "before", "change", "change_low", "change_high", "entropy"]  # fmt: skip
 

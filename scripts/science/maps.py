@@ -23,6 +23,7 @@ from scripts.study.seeds import FEW, groups
 from scripts.study.study import Study
 
 Array = NDArray[np.float64]
+REFITS = 5  # starts of a model of all quiet seeds but one, which takes most of the time
 STEPS = [*IDENTITY, "features", "step", "tokens", "value", "deviation", "below_best", "state"]
 RUNS = [*IDENTITY, "features", "seeds", "steps", "deviation", "strength", "limit", "outlier", "below_best",
         "below_best_step", "log_likelihood", "steps_back"]  # fmt: skip
@@ -48,7 +49,7 @@ def made(study: Study) -> dict[str, pd.DataFrame]:
         kinds = {"score": score(wide.dropna(axis=1)).unstack().loc[names, steps].to_numpy()[:, :, None]}
         kinds["weights"] = standardized(np.array([[weights(run.name, step) for step in steps] for run in runs]))
         for kind, features in kinds.items():
-            for table, more in _mapped(runs, steps, kind, features).items():
+            for table, more in mapped(runs, steps, kind, features).items():
                 rows[table] += more
     columns = {"map_steps": STEPS, "map_runs": RUNS, "map_states": STATES}
     return {name: pd.DataFrame(rows[name], columns=columns[name]) for name in rows}
@@ -83,7 +84,7 @@ def weights(run: str, step: int) -> list[float]:
     return [*found, mean / found[0], max(float(each.abs().max()) for each in state)]
 
 
-def _mapped(runs: list[Run], steps: list[int], kind: str, features: Array) -> dict[str, list[dict[str, Any]]]:
+def mapped(runs: list[Run], steps: list[int], kind: str, features: Array) -> dict[str, list[dict[str, Any]]]:
     """Rows of the three tables of one size and corpus, from features [runs, steps, features]."""
     first, bar = features[:, :, 0], limit(len(runs), len(steps))
     away = deviations(first)
@@ -99,7 +100,7 @@ def _mapped(runs: list[Run], steps: list[int], kind: str, features: Array) -> di
         found["map_states"] += [{**told, "state": n, "mean": mean} for n, mean in enumerate(each.means[:, 0])]
     for index, run in enumerate(runs):
         others = [features[other] for other in quiet if other != index]
-        own = markov.fitted(others, best.states) if index in quiet and len(others) else best
+        own = markov.fitted(others, best.states, starts=REFITS) if index in quiet and others else best
         states, below = best.decoded(features[index]), falls(_settled(run, steps, first[index]))
         about = {**identity(run), "features": kind}
         found["map_steps"] += [

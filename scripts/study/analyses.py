@@ -106,6 +106,7 @@ ANALYSES: tuple[Analysis, ...] = (
         (EVALUATE,),
         ("consistency",),
         ("seed_agreement",),
+        asked=lambda study: bool(study.trained) and EVALUATE.asked(study),
         theme="seeds",
     ),
     Analysis(
@@ -133,7 +134,7 @@ ANALYSES: tuple[Analysis, ...] = (
         (TRAIN, EVALUATE, CONVERT),
         ("map_steps", "map_runs", "map_states"),
         ("training_map",),
-        asked=lambda study: bool(study.trained) and seeds.most(study) >= seeds.FEW,
+        asked=lambda study: bool(study.trained) and EVALUATE.asked(study) and seeds.most(study) >= seeds.FEW,
     ),
     Analysis(
         "outliers",

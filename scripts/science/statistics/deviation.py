@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
@@ -56,6 +58,7 @@ def alarms(seeds: int, steps: int, correlation: float = 0.0, *, suites: int = SU
     return found
 
 
+@cache
 def limit(seeds: int, steps: int) -> float:
     """The strength above which a seed is an outlier: 1, or what keeps false alarms at `RATE` of quiet suites.
 

@@ -37,6 +37,12 @@ def test_a_plain_z_finds_neither(scores: pd.DataFrame) -> None:
     z = ((late - late.mean()) / late.std()).abs().max(axis=1)
     assert [z[3], z[4]] == pytest.approx([2.822, 2.817], abs=0.001)
     assert z.max() < 9 / np.sqrt(10)  # what ten values can reach at most
+    others = {seed: late.drop(seed) for seed in late.index}
+    alone = {seed: ((late.loc[seed] - rest.mean()) / rest.std()).abs().max() for seed, rest in others.items()}
+    assert {seed: value for seed, value in alone.items() if value > 3} == pytest.approx(
+        {3: 22.9, 4: 20.7, 6: 3.67, 7: 3.91},
+        abs=0.05,  # without the seed itself: two quiet ones as well
+    )
 
 
 def test_published_falls_below_own_best(scores: pd.DataFrame) -> None:
@@ -46,6 +52,16 @@ def test_published_falls_below_own_best(scores: pd.DataFrame) -> None:
     np.testing.assert_allclose(found.max(axis=1), expected, atol=0.0005)
     assert (found.loc[3].idxmax(), found.loc[4].idxmax()) == (83000, 123000)
     assert list(found.index[(found > 0.3).any(axis=1)]) == [3, 4]
+    early = pd.Series(deviation.falls(scores.to_numpy()).max(axis=1), scores.index)
+    start = {0: 0.0901, 1: 0.0783, 2: 0.1219, 5: 0.0786, 6: 0.0514, 7: 0.0445, 8: 0.1152, 9: 0.0555}
+    assert early.drop([3, 4]).to_dict() == pytest.approx(start, abs=0.0005)  # the start is noise
+
+
+def test_steps_0_and_1_are_scored_apart_in_the_published_map(scores: pd.DataFrame) -> None:
+    """Equal weights: the difference is that of scoring twice."""
+    apart = (scores[0] - scores[1]).abs()
+    assert apart.loc[[0, 2, 8, 9]].tolist() == pytest.approx([0.0022, 0.0022, 0.0022, 0.0031], abs=5e-5)
+    assert apart.loc[[1, 3, 4, 5, 6, 7]].max() < 5e-5
 
 
 def test_published_rates_of_false_alarms() -> None:

@@ -26,6 +26,15 @@ def test_published_states_step_back_in_two_seeds(published: Published) -> None:
     rows = published("training_maps.tsv").sort_values("step")
     found = {seed: markov.steps_back(run["state"].to_numpy()) for seed, run in rows.groupby("seed")}
     assert found == dict.fromkeys(range(10), 0) | {3: 1, 4: 1}
+    begins = {}
+    for seed, run in rows.groupby("seed"):
+        moved = run[run["state"].diff() != 0]
+        begins[seed] = dict(zip(moved["step"] // 1000, moved["state"], strict=True))
+    common = {0: 0, 13: 1, 33: 2, 73: 3, 113: 4}
+    assert all(begins[seed] == common for seed in (0, 1, 2, 5, 8, 9))
+    assert (begins[6][83], begins[6][123], begins[7][83], begins[7][113]) == (3, 4, 3, 4)
+    assert begins[3] == {0: 0, 1: 1, 13: 2, 33: 4, 83: 1}
+    assert begins[4] == {0: 0, 3: 1, 23: 2, 73: 4, 123: 0}
 
 
 @pytest.mark.slow
@@ -37,6 +46,8 @@ def test_published_criterion_chooses_five_states(sequences: Sequences) -> None:
     assert [each.states for each in maps] == sorted(expected, key=lambda states: expected[states])
     for each in maps:
         assert not any(markov.steps_back(each.decoded(sequence)) for sequence in _quiet(sequences).values())
+        back = [markov.steps_back(each.decoded(sequences[seed])) for seed in (3, 4)]
+        assert back == [0, int(each.states == 5)]  # a trap: what falls back is decoded as going forward
     np.testing.assert_allclose(maps[0].means[:, 0], [-1.114, -0.742, 0.147, 0.844, 1.035], atol=0.01)
 
 
@@ -46,6 +57,14 @@ def test_published_likelihoods_of_the_two_outliers(sequences: Sequences) -> None
     assert found == pytest.approx({3: 0.64, 4: -7.79}, abs=0.1)
     back = {seed: markov.steps_back(quiet.decoded(sequences[seed])) for seed in (3, 4)}
     assert back[3] == 0  # though it falls by .6: a map of quiet seeds can't decode a step back
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("states", "back"), [(3, [3, 4]), (4, [3, 4]), (5, [4]), (6, [3, 4])])
+def test_fitted_on_all_ten_seeds_steps_back_are_seen(sequences: Sequences, states: int, back: list[int]) -> None:
+    found = markov.fitted(list(sequences.values()), states)
+    steps = {seed: markov.steps_back(found.decoded(sequence)) for seed, sequence in sequences.items()}
+    assert steps == dict.fromkeys(range(10), 0) | dict.fromkeys(back, 1)
 
 
 @pytest.mark.slow
