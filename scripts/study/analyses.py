@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scripts.study import paths
-from scripts.study.stages import TRAIN, Stage
+from scripts.study.stages import EVALUATE, TRAIN, Stage
 from scripts.study.study import Study
 
 
@@ -52,7 +52,15 @@ class Analysis:
         return runs + [path for stage in self.reads if stage is not TRAIN for path in stage.files(study)]
 
 
-ANALYSES: tuple[Analysis, ...] = ()
+ANALYSES: tuple[Analysis, ...] = (
+    Analysis(
+        name="scaling",
+        question="How does loss fall with size and data, and is the largest size foretold by the others?",
+        reads=(TRAIN, EVALUATE),
+        tables=("scaling_points", "scaling_fits", "scaling_forecasts", "scaling_isoflop"),
+        figures=("scaling", "scaling_isoflop"),
+    ),
+)
 
 
 def asked(study: Study) -> list[Analysis]:
