@@ -38,6 +38,7 @@ LOSS = "held-out loss"
 POINTS_DRAWN: uncertainty.Kind = "points"
 NO_INTERVAL: dict[str, Array] = {"": np.array([np.nan])}
 RUN = ["run", "size", "non_embedding", "tokens"]
+COLUMN_TOLD = {"non_embedding": "sizes", "tokens": "lengths"}
 COLUMN = {"N": "non_embedding", "D": "tokens"}
 WARNING = (
     "checkpoints of runs whose rate had not fallen yet: their losses are higher than those of runs that end there, and "
@@ -107,6 +108,7 @@ def _drawn(law: Law, x: Array, loss: Array, whole: bool) -> dict[uncertainty.Kin
 def points_of(study: Study) -> pd.DataFrame:
     """A row a run, saved step past the warm-up and component: held-out loss, and whether it is a point of a fit."""
     rows: list[Row] = []
+    sources.require(paths.checkpoints(name) / "manifest.json" for name in study.trained)
     for spec in study.trained.values():
         rate = sources.training_losses(spec.name, spec.training.steps, spec.first_step)[-1]["learning_rate"]
         share = rate / spec.peak
@@ -236,6 +238,11 @@ def of_largest(rows: pd.DataFrame, scores: pd.DataFrame) -> Iterable[Row]:
     drawn: dict[str, Array] = {}
     if uncertainty.enough(x, told.floor):
         drawn = {kind: uncertainty.foretold(kind, law, x, loss, of_ahead, DRAWS) for kind in uncertainty.KINDS}
+    else:
+        about["why"] = (
+            f"no interval: {len(kept)} runs, of {kept[column].nunique()} different {COLUMN_TOLD[column]}, for "
+            f"{len(told.names)} parameters"
+        )
     found = _verdicts(about, ahead[RUN].assign(seen=ahead["loss"]), law.loss(of_ahead), drawn, float(loss.min()))
     for measure, lines in scores.groupby("measure", sort=True):
         of_run = lines.set_index("run")
@@ -272,7 +279,14 @@ def _verdicts(
     for place, run in enumerate(records(held)):
         spreads = {kind: spread[:, place] for kind, spread in drawn.items()}
         came, why = uncertainty.verdict(sign * run["seen"], [sign * each for each in spreads.values()], sign * reached)
-        row = {**about, **run, "forecast": float(forecast[place]), "reached": reached, "verdict": came, "why": why}
+        row = {
+            **about,
+            **run,
+            "forecast": float(forecast[place]),
+            "reached": reached,
+            "verdict": came,
+            "why": about.get("why", why),
+        }
         for kind, spread in (spreads or NO_INTERVAL).items():
             low, high = interval(spread)
             found.append({**row, "resampled": kind, "low": low, "high": high})
@@ -284,6 +298,7 @@ def scores_of(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
     found = []
     for run, step in zip(rows["run"], rows["step"], strict=True):
         for task_set in study.file.evaluation.task_sets if step in study.evaluation_steps(run) else []:
+            sources.require([paths.evaluation(run, task_set, step)])
             lines = pd.DataFrame(score_rows(sources.scores(run, task_set, step)))
             for task, of_task in lines.groupby("task", sort=True):
                 metric = speaking_metric(sorted(set(of_task["metric"])))
@@ -301,7 +316,7 @@ def at_equal_flop(rows: pd.DataFrame, told: Form, law: Law) -> list[Row]:
     One row says why where there is no such budget.
     """
     if len(told.predictors) < 2:
-        return [{"why": f"without a law of both size and data ({told.untold}) losses can't be moved to equal FLOPs"}]
+        return [{"why": "losses can't be moved to equal FLOPs without a law of both size and data"}]
     spans = isoflop.budgets(rows["flop"], rows["non_embedding"])
     if not spans:
         return [{"why": f"no {isoflop.SIZES} sizes were trained with about equal FLOPs"}]
