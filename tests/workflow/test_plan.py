@@ -25,6 +25,7 @@ RUNS = {
     "pythia-batch-sizes": 5,
     "pythia-interventions": 9,
     "polypythias": 56,
+    "scaling-laptop": 24,
 }
 
 
