@@ -14,6 +14,7 @@ from scripts.report import theme
 from scripts.report.findings.finding import Finding, listed
 from scripts.report.results import Results, records
 from scripts.report.theme import Figure
+from scripts.science.statistics.isoflop import growth
 from scripts.study.study import Study
 
 ALL, LOSS = "all", "held-out loss"
@@ -171,7 +172,11 @@ def _compute(corpus: str, budgets: pd.DataFrame) -> list[Finding]:
         parts.append(f"{scientific(first['flop'])} {place}")
         numbers.append({"flop": first["flop"], "best": first["best"], "inside": bool(first["inside"])})
     text = f"On {corpus} the lowest loss at equal compute lies, for FLOPs of " + listed(parts) + "."
-    return [Finding(f"scaling_isoflop_{corpus}", text, {"budgets": numbers})]
+    inside = [each for each in numbers if each["inside"]]
+    power = growth([each["flop"] for each in inside], [each["best"] for each in inside])
+    if len(inside) > 1:
+        text += f" So the best N grows as FLOPs^{power:.2f}, over {len(inside)} budgets."
+    return [Finding(f"scaling_isoflop_{corpus}", text, {"budgets": numbers, "growth": power})]
 
 
 def _checkpoints(corpus: str, fits: pd.DataFrame) -> list[Finding]:
@@ -214,7 +219,7 @@ def scaling(results: Results) -> Figure:
     title = "Loss by size and data; forecast of the largest size: " + listed(verdicts)
     how = (
         "Line and band: the law and its 95 % interval (runs resampled). Bars: what the other sizes foretell of the "
-        "largest. Right: run less law."
+        "largest. Right: run less law; grey: one standard deviation between seeds."
     )
     return Figure(alt.vconcat(*rows), title, how)
 
@@ -263,7 +268,13 @@ def _residuals(results: Results, rows: pd.DataFrame) -> Any:
     dots = alt.Chart(shown).mark_circle(size=55, opacity=1)
     tooltip = ["run:N", "tokens:Q", alt.Tooltip("percent:Q", format="+.2f")]
     zero = alt.Chart(pd.DataFrame({"percent": [0]})).mark_rule(strokeDash=[2, 3]).encode(y="percent:Q")
-    chart = zero + dots.encode(x=_axis(rows), y=y, color=theme.size_colour(results.sizes), tooltip=tooltip)
+    apart = 100 * (seeds_apart(rows) or 0.0)
+    seeds = alt.Chart(pd.DataFrame({"low": [-apart], "high": [apart]})).mark_rect(opacity=0.12, color="#555d68")
+    chart = (
+        seeds.encode(y=alt.Y("low:Q"), y2="high:Q")
+        + zero
+        + dots.encode(x=_axis(rows), y=y, color=theme.size_colour(results.sizes), tooltip=tooltip)
+    )
     return chart.properties(width=260, height=260, title=theme.panel("What the law leaves over"))
 
 
@@ -276,10 +287,15 @@ def isoflop(results: Results) -> Figure:
         return Figure(
             theme.empty(why), "Sizes can't be compared at equal compute", "docs/science.md says what it takes."
         )
-    found = [finding.text for finding in all_findings(results) if finding.id.startswith("scaling_isoflop")]
+    inside = shown[shown["inside"].astype(bool)].sort_values("flop", kind="stable")
+    title = "Sizes at equal compute: no minimum between those compared"
+    if len(inside):
+        first, last = inside.iloc[0], inside.iloc[-1]
+        title = f"Best size at equal compute: N = {short(first['best'])} for {scientific(first['flop'])} FLOPs"
+        title += f", {short(last['best'])} for {scientific(last['flop'])}" if last["flop"] > first["flop"] else ""
     panels = [_parabolas(rows, str(corpus)) for corpus, rows in shown.groupby("corpus", sort=True)]
     how = "Dots: runs, their loss moved to the budget along the law; lines: parabolas; diamonds: their minima."
-    return Figure(alt.hconcat(*panels), found[0].partition(";")[0].rstrip("."), how)
+    return Figure(alt.hconcat(*panels), title, how)
 
 
 def _parabolas(rows: pd.DataFrame, corpus: str) -> Any:
