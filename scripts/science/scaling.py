@@ -38,6 +38,7 @@ LOSS = "held-out loss"
 POINTS_DRAWN: uncertainty.Kind = "points"
 NO_INTERVAL: dict[str, Array] = {"": np.array([np.nan])}
 RUN = ["run", "size", "non_embedding", "tokens"]
+COLUMN_TOLD = {"non_embedding": "sizes", "tokens": "lengths"}
 COLUMN = {"N": "non_embedding", "D": "tokens"}
 WARNING = (
     "checkpoints of runs whose rate had not fallen yet: their losses are higher than those of runs that end there, and "
@@ -45,11 +46,12 @@ WARNING = (
 )
 
 POINTS = [
-    *IDENTITY, "step", "tokens", "flop", "epochs", "rate", "point", "why", "component", "loss", "fitted", "residual",
+    *IDENTITY, "step", "tokens", "flop", "epochs", "rate", "point", "why", "component", "loss", "fitted", "low", "high",
+    "residual",
 ]  # fmt: skip
 FITS = [
-    "corpus", "component", "points", "form", "left_out", "runs", "sizes", "parameter", "value", "low", "high", "stderr",
-    "resampled", "warning",
+    "corpus", "component", "points", "form", "untold", "left_out", "runs", "sizes", "parameter", "value", "low", "high",
+    "stderr", "resampled", "warning",
 ]  # fmt: skip
 FORECASTS = [
     "corpus", "measure", "component", "form", "left_out", "run", "size", "non_embedding", "tokens", "seen", "forecast",
@@ -67,34 +69,46 @@ def made(study: Study) -> dict[str, pd.DataFrame]:
     fits: list[Row] = []
     forecasts: list[Row] = []
     budgets: list[Row] = []
-    for (corpus, component), all_rows in points.groupby(["corpus", "component"], sort=True):
-        rows = all_rows[all_rows["point"]]
+    for (corpus, component), every in points.groupby(["corpus", "component"], sort=True):
+        rows = every[every["point"]]
         key = {"corpus": corpus, "component": component}
         if component == ALL:
-            fits += [{**key, **row} for row in of_checkpoints(all_rows)]
+            fits += [{**row, **key} for row in of_checkpoints(every)]
         told = form(rows["non_embedding"], rows["tokens"])
         if isinstance(told, str):
-            fits.append({**key, "points": ENDS, "runs": len(rows), "warning": told})
+            fits.append({**key, "points": ENDS, "left_out": "", "runs": len(rows), "warning": told})
             continue
-        law = fit(x_of(rows, told), rows["loss"], floor=told.floor)
-        points.loc[rows.index, "fitted"] = law.loss(x_of(rows, told))
-        fits += [{**key, **row} for row in fitted(rows, told, law, DRAWS if component == ALL else DRAWS_OF_PART)]
+        x, loss = x_of(rows, told), rows["loss"].to_numpy()
+        law = fit(x, loss, floor=told.floor)
+        drawn = _drawn(law, x, loss, component == ALL)
+        bands = [interval(at) for at in drawn[POINTS_DRAWN].loss(x).T] if drawn else [(np.nan, np.nan)] * len(x)
+        points.loc[rows.index, ["fitted", "low", "high"]] = np.column_stack([law.loss(x), np.array(bands)])
+        fits += [{**row, **key} for row in fitted(rows, told, law, drawn)]
         if component == ALL:
-            fits += [{**key, **row} for row in without(rows, told, law)]
-            forecasts += [{**key, **row} for row in of_largest(rows, scores_of(study, rows))]
+            fits += [{**row, **key} for row in without(rows, told, law)]
+            forecasts += [{**row, **key} for row in of_largest(rows, scores_of(study, rows))]
             budgets += [{**row, "corpus": corpus} for row in at_equal_flop(rows, told, law)]
     points["residual"] = np.log(points["loss"]) - np.log(points["fitted"])
     return {
         "scaling_points": points,
-        "scaling_fits": _frame(fits, FITS),
-        "scaling_forecasts": _frame(forecasts, FORECASTS),
-        "scaling_isoflop": _frame(budgets, BUDGETS),
+        "scaling_fits": pd.DataFrame(fits, columns=FITS),
+        "scaling_forecasts": pd.DataFrame(forecasts, columns=FORECASTS),
+        "scaling_isoflop": pd.DataFrame(budgets, columns=BUDGETS),
     }
+
+
+def _drawn(law: Law, x: Array, loss: Array, whole: bool) -> dict[uncertainty.Kind, Law]:
+    """The laws of resamples: of all kinds for all text, of one for a component; none where runs are too few."""
+    if not uncertainty.enough(x, law.floor is not None):
+        return {}
+    kinds, draws = (uncertainty.KINDS, DRAWS) if whole else ((POINTS_DRAWN,), DRAWS_OF_PART)
+    return {kind: uncertainty.laws(kind, law, x, loss, draws) for kind in kinds}
 
 
 def points_of(study: Study) -> pd.DataFrame:
     """A row a run, saved step past the warm-up and component: held-out loss, and whether it is a point of a fit."""
     rows: list[Row] = []
+    sources.require(paths.checkpoints(name) / "manifest.json" for name in study.trained)
     for spec in study.trained.values():
         rate = sources.training_losses(spec.name, spec.training.steps, spec.first_step)[-1]["learning_rate"]
         share = rate / spec.peak
@@ -118,7 +132,9 @@ def points_of(study: Study) -> pd.DataFrame:
             }
             losses = [(ALL, line["loss"]), *sorted(line["components"].items())]
             rows += [{**told, "component": component, "loss": loss} for component, loss in losses]
-    frame = pd.DataFrame(rows, columns=POINTS).astype({"fitted": float, "residual": float, "rate": float})
+    frame = pd.DataFrame(rows, columns=POINTS).astype(
+        dict.fromkeys(["fitted", "low", "high", "residual", "rate"], float)
+    )
     by = ["corpus", "component", "non_embedding", "init_seed", "data_seed", "tokens", "run"]
     return frame.sort_values(by, kind="stable", ignore_index=True)
 
@@ -158,22 +174,19 @@ def numbers(law: Law, told: Form, rows: pd.DataFrame) -> dict[str, Array]:
     return found
 
 
-def fitted(rows: pd.DataFrame, told: Form, law: Law, draws: int) -> Iterable[Row]:
+def fitted(rows: pd.DataFrame, told: Form, law: Law, drawn: dict[uncertainty.Kind, Law]) -> Iterable[Row]:
     """A row a parameter and kind of resample; without an interval where runs are too few for one."""
-    x, loss = x_of(rows, told), rows["loss"].to_numpy()
     about = {**_about(rows, told), "points": ENDS}
-    values = {**numbers(law, told, rows), "rms residual": np.array(_rms(law, x, loss))}
-    if not uncertainty.enough(x, told.floor):
-        few = f"no interval: {len(rows)} runs for {len(told.names)} parameters"
-        return [{**about, "parameter": name, "value": float(value), "warning": few} for name, value in values.items()]
+    values = {name: float(value) for name, value in numbers(law, told, rows).items()}
+    if not drawn:
+        about["warning"] = f"no interval: {len(rows)} runs for {len(told.names)} parameters"
+        return [{**about, "parameter": name, "value": value} for name, value in values.items()]
     found = []
-    for kind in uncertainty.KINDS if draws == DRAWS else uncertainty.KINDS[:1]:
-        drawn = numbers(uncertainty.laws(kind, law, x, loss, draws), told, rows)
-        for name, value in values.items():
-            spread = drawn.get(name, np.array([np.nan]))
+    for kind, laws in drawn.items():
+        for name, spread in numbers(laws, told, rows).items():
             low, high = interval(spread)
             ends = {"low": low, "high": high, "stderr": float(np.std(spread)), "resampled": kind}
-            found.append({**about, "parameter": name, "value": float(value), **ends})
+            found.append({**about, "parameter": name, "value": values[name], **ends})
     return found
 
 
@@ -225,6 +238,11 @@ def of_largest(rows: pd.DataFrame, scores: pd.DataFrame) -> Iterable[Row]:
     drawn: dict[str, Array] = {}
     if uncertainty.enough(x, told.floor):
         drawn = {kind: uncertainty.foretold(kind, law, x, loss, of_ahead, DRAWS) for kind in uncertainty.KINDS}
+    else:
+        about["why"] = (
+            f"no interval: {len(kept)} runs, of {kept[column].nunique()} different {COLUMN_TOLD[column]}, for "
+            f"{len(told.names)} parameters"
+        )
     found = _verdicts(about, ahead[RUN].assign(seen=ahead["loss"]), law.loss(of_ahead), drawn, float(loss.min()))
     for measure, lines in scores.groupby("measure", sort=True):
         of_run = lines.set_index("run")
@@ -261,7 +279,14 @@ def _verdicts(
     for place, run in enumerate(records(held)):
         spreads = {kind: spread[:, place] for kind, spread in drawn.items()}
         came, why = uncertainty.verdict(sign * run["seen"], [sign * each for each in spreads.values()], sign * reached)
-        row = {**about, **run, "forecast": float(forecast[place]), "reached": reached, "verdict": came, "why": why}
+        row = {
+            **about,
+            **run,
+            "forecast": float(forecast[place]),
+            "reached": reached,
+            "verdict": came,
+            "why": about.get("why", why),
+        }
         for kind, spread in (spreads or NO_INTERVAL).items():
             low, high = interval(spread)
             found.append({**row, "resampled": kind, "low": low, "high": high})
@@ -273,6 +298,7 @@ def scores_of(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
     found = []
     for run, step in zip(rows["run"], rows["step"], strict=True):
         for task_set in study.file.evaluation.task_sets if step in study.evaluation_steps(run) else []:
+            sources.require([paths.evaluation(run, task_set, step)])
             lines = pd.DataFrame(score_rows(sources.scores(run, task_set, step)))
             for task, of_task in lines.groupby("task", sort=True):
                 metric = speaking_metric(sorted(set(of_task["metric"])))
@@ -290,7 +316,7 @@ def at_equal_flop(rows: pd.DataFrame, told: Form, law: Law) -> list[Row]:
     One row says why where there is no such budget.
     """
     if len(told.predictors) < 2:
-        return [{"why": f"without a law of both size and data ({told.untold}) losses can't be moved to equal FLOPs"}]
+        return [{"why": "losses can't be moved to equal FLOPs without a law of both size and data"}]
     spans = isoflop.budgets(rows["flop"], rows["non_embedding"])
     if not spans:
         return [{"why": f"no {isoflop.SIZES} sizes were trained with about equal FLOPs"}]
@@ -308,17 +334,10 @@ def at_equal_flop(rows: pd.DataFrame, told: Form, law: Law) -> list[Row]:
 
 
 def _about(rows: pd.DataFrame, told: Form) -> Row:
-    return {"form": told.text, "left_out": "", "runs": len(rows), "sizes": rows["non_embedding"].nunique()}
-
-
-def _rms(law: Law, x: Array, loss: Array) -> float:
-    return float(np.sqrt(np.mean((np.log(law.loss(x)) - np.log(loss)) ** 2)))
+    sizes = rows["non_embedding"].nunique()
+    return {"form": told.text, "untold": told.untold, "left_out": "", "runs": len(rows), "sizes": sizes}
 
 
 def records(frame: pd.DataFrame) -> list[Row]:
     """Rows as plain dictionaries."""
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _frame(rows: list[Row], columns: list[str]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=columns)

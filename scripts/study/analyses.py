@@ -153,6 +153,13 @@ ANALYSES: tuple[Analysis, ...] = (
         asked=lambda study: _scored(study, "castalia_arithmetic"),
     ),
     Analysis("generations", "What text do models write, by size and step?", (CONVERT,), ("generations",)),
+    Analysis(
+        name="scaling",
+        question="How does loss fall with size and data, and is the largest size foretold by the others?",
+        reads=(TRAIN, EVALUATE),
+        tables=("scaling_points", "scaling_fits", "scaling_forecasts", "scaling_isoflop"),
+        figures=("scaling", "scaling_isoflop"),
+    ),
 )
 
 

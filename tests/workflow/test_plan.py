@@ -26,6 +26,7 @@ RUNS = {
     "pythia-interventions": 9,
     "polypythias": 56,
     "pronouns-laptop": 6,
+    "scaling-laptop": 24,
 }
 
 

@@ -43,8 +43,8 @@ def _falls_back(run: Run, step: int, task: str) -> float:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[planted.Value], dict[str, pd.DataFrame]]:
-    def of(value: planted.Value) -> dict[str, pd.DataFrame]:
+def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[seed_values.Value], dict[str, pd.DataFrame]]:
+    def of(value: seed_values.Value) -> dict[str, pd.DataFrame]:
         study = seed_values.laptop()
         kept = [run for run in study.runs.values() if run.init_seed == run.data_seed]
         frame = seed_values.measures(study, value, kept)
@@ -59,7 +59,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[planted.Value], dict[str,
     return of
 
 
-def test_the_planted_outlier_is_told_and_is_unlikely(made: Callable[[planted.Value], dict[str, pd.DataFrame]]) -> None:
+def test_the_planted_outlier_is_told_and_is_unlikely(made: Callable[[seed_values.Value], dict[str, pd.DataFrame]]) -> None:
     found = made(_falls_back)
     runs = found["map_runs"].set_index(["features", "run"])
     assert list(runs.loc["score"].index[runs.loc["score"]["outlier"]]) == [ODD]
@@ -75,7 +75,7 @@ def test_the_planted_outlier_is_told_and_is_unlikely(made: Callable[[planted.Val
     assert states.groupby("features")["chosen"].any().all()
 
 
-def test_quiet_seeds_have_no_outlier(made: Callable[[planted.Value], dict[str, pd.DataFrame]]) -> None:
+def test_quiet_seeds_have_no_outlier(made: Callable[[seed_values.Value], dict[str, pd.DataFrame]]) -> None:
     assert not made(seed_values.learned)["map_runs"]["outlier"].any()
 
 

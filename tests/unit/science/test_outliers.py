@@ -8,7 +8,7 @@ from tests.unit.science import seed_values
 DIP = ("pythia-160k-seed3", 250)
 
 
-def _made(monkeypatch: pytest.MonkeyPatch, value: planted.Value) -> pd.DataFrame:
+def _made(monkeypatch: pytest.MonkeyPatch, value: seed_values.Value) -> pd.DataFrame:
     study = seed_values.laptop()
     frame = seed_values.measures(study, value)
     frame = pd.concat([frame.assign(task=frame["task"] + f"_{part}") for part in "abc"], ignore_index=True)

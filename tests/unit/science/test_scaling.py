@@ -49,6 +49,7 @@ def made(study: Study) -> dict[str, pd.DataFrame]:
         return {"shots": 0, "results": {task: {"acc,none": value}}, "n": {task: ITEMS}}
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scaling.sources, "require", lambda asked: None)
         patch.setattr(scaling.sources, "held_out_losses", held_out)
         patch.setattr(scaling.sources, "training_losses", training)
         patch.setattr(scaling.sources, "scores", scores)

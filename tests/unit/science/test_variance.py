@@ -14,7 +14,7 @@ def _weights(run: Run, step: int, task: str) -> float:
     return 0.5 + 0.0001 * step * seed_values.noise(task, run.init_seed) + 0.0005 * seed_values.noise(task, run.name, step)
 
 
-def _made(monkeypatch: pytest.MonkeyPatch, value: planted.Value) -> pd.DataFrame:
+def _made(monkeypatch: pytest.MonkeyPatch, value: seed_values.Value) -> pd.DataFrame:
     study = seed_values.laptop()
     frame = seed_values.measures(study, value)
     monkeypatch.setattr(variance, "measures", lambda study: frame)
