@@ -152,7 +152,8 @@ class Suite:
 
         with self._inside():
             model: GPTNeoXForCausalLM = GPTNeoXForCausalLM.from_pretrained(self._model(run, step))
-        return model.eval()
+        model.eval()
+        return model
 
     def tokenizer(self, run: str | None = None) -> PreTrainedTokenizerFast:
         """The tokenizer of a run's models; without a name that of the first run."""
