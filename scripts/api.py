@@ -118,6 +118,12 @@ class Suite:
         path = paths.evaluation(run, name, self._step(run, step, EVALUATE.steps(self.study, run)))
         return self._parquet(path.with_suffix(".samples.parquet"), ["task", "metric"])
 
+    def questions(self, task: str) -> pd.DataFrame:
+        """A row an item of one of the study's own tasks, by its number: what it asks, and of which document it is."""
+        with self._inside():
+            path = paths.TASKS / f"{_known('task', task, _names(map(str, paths.TASKS.glob('*.jsonl'))))}.jsonl"
+            return pd.DataFrame(sources.json_lines(path)).rename_axis("item")
+
     def scored(self, run: str, step: int) -> pd.DataFrame:
         """A row a sequence scored for memorization by one checkpoint."""
         path = paths.memorization(run, self._step(run, step, MEMORIZE.steps(self.study, run)))
@@ -146,7 +152,8 @@ class Suite:
 
         with self._inside():
             model: GPTNeoXForCausalLM = GPTNeoXForCausalLM.from_pretrained(self._model(run, step))
-        return model.eval()
+        model.eval()
+        return model
 
     def tokenizer(self, run: str | None = None) -> PreTrainedTokenizerFast:
         """The tokenizer of a run's models; without a name that of the first run."""

@@ -14,7 +14,6 @@ from scripts.evaluate.passages import draw
 from scripts.study.config.data import Arithmetic
 
 VERSION = 1  # of the items: raise it when the same seed would give others
-CHARACTERS = 32  # of a problem and its answer, at their longest
 OPERANDS, SECONDS = 100, 50  # of a study that plants none, as of the published measurement
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import log
 
-from scripts.evaluate import arithmetic, passages
+from scripts.evaluate import passages
 from scripts.evaluate.agreement import agreement_items
 from scripts.evaluate.names import AGREEMENT, ARITHMETIC, CONTINUATION, LAST_WORD, PERPLEXITY, PRONOUNS
 from scripts.evaluate.pronouns import pronoun_items
@@ -24,8 +24,9 @@ from scripts.study.study import Study
 # Characters a token by vocabulary: the smoke and the default study's tasks as tokenized; the Pile's 1,254 GiB an epoch
 # (Gao et al. 2020, table 1) over the 332 billion tokens of its published tokenization.
 CHARACTERS_A_TOKEN = {512: 2.0, 2048: 2.7, 50277: 4.0}
+# values an item in the samples
 METRICS = {LAST_WORD: 2, CONTINUATION: 13, AGREEMENT: 7, PERPLEXITY: 3, PRONOUNS: 7, ARITHMETIC: 2}
-"""Values an item in the samples."""
+PROBLEM = 32  # characters of one of arithmetic and its answer, at their longest
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def _perplexity(items: int, _: int, __: int) -> Requests:
 
 
 def _arithmetic(items: int, _: int, shots: int) -> Requests:
-    return [(items, arithmetic.CHARACTERS * (1 + shots))]
+    return [(items, PROBLEM * (1 + shots))]
 
 
 REQUESTS: dict[str, Callable[[int, int, int], Requests]] = {  # number and characters

@@ -57,7 +57,7 @@ def effects(terms: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, cell in terms.groupby(CELL, sort=False):
         draws = drawn(len(cell), DRAWS, SEED)
-        named: dict[str, Any] = {**cell.iloc[0][about].to_dict(), **dict(zip(CELL, key, strict=True))}
+        named = {name: cell[name].iloc[0] for name in about} | dict(zip(CELL, key, strict=True))
         rows += [{**named, "counted": name, **_effect(cell, name, draws)} for name in COUNTED]
     return pd.DataFrame(rows)
 

@@ -48,6 +48,8 @@ def test_items_and_scored_sequences_are_those_of_a_checkpoint(opened: api.Suite)
     table = opened.scores().query(f"run == '{RUN}' and step == 8 and task == 'castalia_agreement' and metric == 'acc'")
     assert accuracy == table["value"].item()
     assert items.equals(opened.items(RUN, 8, "zero-shot"))
+    questions = opened.questions("castalia_agreement")
+    assert questions.index.name == "item" and set(questions["label"]) == {0, 1}
     scored = opened.scored(RUN, 8)
     assert {"sample", "canary"} <= set(scored["chosen"]) and np.isfinite(scored["score"]).all()
 

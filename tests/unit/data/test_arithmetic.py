@@ -16,7 +16,8 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
 from scripts.data.documents import taken
 from scripts.data.sources.arithmetic import Problem, copies, documents, held_out
-from scripts.evaluate.arithmetic import CHARACTERS, arithmetic_items
+from scripts.evaluate.arithmetic import arithmetic_items
+from scripts.plan.work import PROBLEM
 from scripts.study.config.data import Arithmetic, Component
 from scripts.study.study import parse
 
@@ -86,7 +87,7 @@ def test_items_are_held_out_and_written_problems_spread_over_operands() -> None:
 def test_without_planted_text_numbers_below_a_hundred_are_asked() -> None:
     items = arithmetic_items(10**6, 1)
     assert len(items) == 2 * 100 * 50 and {item["operand"] for item in items} == set(range(100))
-    assert max(len(item["context"] + item["target"]) for item in items) <= CHARACTERS
+    assert max(len(item["context"] + item["target"]) for item in items) <= PROBLEM
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,10 @@ def test_published_means_over_operands(published: Published) -> None:
     for shots, value in zip([0, 2, 4, 8, 16], [0.0406, 0.6870, 0.7744, 0.8352, 0.8738], strict=True):
         found = operands.mean(accuracies(frame, "12b", "plus", shots=shots), draws).value
         assert found == pytest.approx(value, abs=5e-5)
+    of_1b = accuracies(frame, "1b", "plus")  # what a small model gets right is trivial
+    assert (of_1b.mean(), of_1b[::10].mean()) == pytest.approx((0.0324, 0.182), abs=5e-4)
+    pooled = frame[(frame["model"] == "12b") & (frame["operation"] == "plus")]["accuracy"].mean()
+    assert pooled == pytest.approx(0.3532, abs=5e-5)
 
 
 def test_published_errors_are_those_of_operands_not_of_items(published: Published) -> None:
