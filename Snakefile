@@ -24,6 +24,7 @@ for package in dict.fromkeys(stage.package for stage in STAGES):
 
 
 include: "rules/analyze.smk"
+include: "rules/science.smk"
 include: "rules/report.smk"
 include: "rules/audit.smk"
 include: "rules/plan.smk"
@@ -59,10 +60,9 @@ onstart:
 
 onsuccess:
     forget(ALONE)  # by the next start their job may be that of their batch
-    # a target that is no phase is a file
     person = os.environ.get("PWD", ".")  # where the shell is; Snakemake itself is in the study's folder
     closing = ["python", "-m", "scripts.operate", "closing", "--study", STUDY_FILE, "--person", person]
-    asked = sorted(set(map(str, workflow.dag_settings.targets)) - {"all"})
+    asked = sorted(set(map(str, workflow.dag_settings.targets)) - {"all"})  # files, where they are no phase
     subprocess.run([*closing, *(["--targets", *asked] if asked else [])], check=False)
 
 

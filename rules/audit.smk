@@ -9,6 +9,7 @@ rule integrity:
         DATA,
         later(MODELS),
         TABLES,  # made of the runs' checkpoints and every score
+        OF_REPORT,
         EXPORT_TABLES,
         ["results/findings.json", *expand("results/figures/{name}.json", name=OF_TABLES)] if TRAINED else [],
     output:

@@ -9,7 +9,7 @@ from scripts.common.errors import UserError
 from scripts.evaluate.names import task_files
 from scripts.operate.preflight import begin, rehearse
 from scripts.operate.start import record
-from scripts.study import paths, sampling, targets
+from scripts.study import analyses, paths, sampling, targets
 from scripts.study.config.study_file import APACHE
 from scripts.study.fingerprints import run_settings
 from scripts.study.stages import CONVERT, EVALUATE, GGUF, MEASURE, MEMORIZE, OF_EVERY_RUN, OF_MODELS, STAGES
@@ -175,6 +175,8 @@ MODELS = OF_STAGES[CONVERT.name]
 LAST_MODELS = targets.last_models(STUDY)
 EXPORT_TABLES = targets.export_tables(STUDY)
 TABLES = targets.tables(STUDY)
+OF_REPORT = targets.of_report(STUDY)  # analyses
+SCIENCE = targets.science(STUDY)
 RESULTS = targets.results(STUDY)
 CARDS = targets.cards(STUDY)
 REPLAYED = targets.replayed(STUDY)

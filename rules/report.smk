@@ -7,6 +7,7 @@ FIGURES = targets.figures(STUDY)
 rule findings:
     input:
         TABLES,
+        OF_REPORT,
     output:
         "results/findings.json",
     log:
@@ -28,6 +29,7 @@ rule findings:
 rule figures:
     input:
         TABLES,
+        OF_REPORT,
         "results/timings.csv",
     output:
         [

@@ -56,6 +56,14 @@ rule analyze:
         "The tables of {STUDY.file.study} are in results/tables"
 
 
+rule science:
+    input:
+        SCIENCE,
+    localrule: True
+    message:
+        "Every analysis of {STUDY.file.study} is in results/science; open results/science.html"
+
+
 rule audit:
     input:
         "results/audit.html",

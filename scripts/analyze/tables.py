@@ -31,6 +31,7 @@ from scripts.study.stages import EVALUATE, MEMORIZE, OF_EVERY_RUN, Stage
 from scripts.study.study import Study, load
 
 Row = dict[str, Any]
+Place = Callable[[str, str], Path]
 IDENTITY = ["run", "size", "non_embedding", "corpus", "init_seed", "data_seed", "intervention"]
 EVALS = [*IDENTITY, "step", "tokens", "task_set", "shots", "task", "metric", "value", "stderr", "n", "commonest_answer"]
 MEMORIZATION = [*IDENTITY, "step", "tokens", "chosen", "seen", "sequences", "memorized", "fraction", "mean_score"]
@@ -263,18 +264,18 @@ def names(study: Study) -> list[str]:
     return [path.stem for path in files if path.suffix == ".parquet"]
 
 
-def write(name: str, frame: pd.DataFrame, *, parquet: bool = True) -> None:
-    """Write results/tables/<name>.csv, and .parquet beside it, without an index."""
-    with atomic(paths.table(name)) as path:
+def write(name: str, frame: pd.DataFrame, *, parquet: bool = True, place: Place = paths.table) -> None:
+    """Write results/tables/<name>.csv, and .parquet beside it, without an index; another `place` has other tables."""
+    with atomic(place(name, "csv")) as path:
         frame.to_csv(path, index=False, lineterminator="\n")
     if parquet:
-        with atomic(paths.table(name, "parquet")) as path:
+        with atomic(place(name, "parquet")) as path:
             pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path, compression="zstd")
 
 
-def read(name: str) -> pd.DataFrame:
+def read(name: str, place: Place = paths.table) -> pd.DataFrame:
     """One of the tables written here; raises UserError if it is missing."""
-    path = paths.table(name, "parquet")
+    path = place(name, "parquet")
     path = path if path.exists() else path.with_suffix(".csv")
     sources.require([path], "scripts.analyze.tables writes it")
     return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from scripts.study import sampling
+from scripts.study import analyses, sampling
 from scripts.study.sampling import Drawn
 from scripts.study.stages import CONVERT, GGUF, OF_MODELS, Stage
 from scripts.study.study import Study
@@ -36,6 +36,7 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
         "tasks": min(1, of_runs["evaluate"]),
         **{stage.name: of_runs[stage.name] for stage in (CONVERT, *OF_MODELS)},
         "export_table": int(GGUF.asked(study)),
+        **{analysis.rule: 1 for analysis in analyses.of_report(study)},
         **dict.fromkeys(("timings", "findings", "figures", "index", "page"), int(bool(study.trained))),
         **dict.fromkeys(("integrity", "audit_page"), int(bool(study.trained))),
         **dict.fromkeys(("tables", "cards", "all"), 1),

@@ -6,6 +6,7 @@ COMMANDS = {
     "figures": "figures.figures",
     "findings": "findings.findings",
     "index": "pages.index",
+    "science": "pages.science",
     "cards": "cards.cards",
 }
 

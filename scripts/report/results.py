@@ -10,6 +10,7 @@ import pandas as pd
 
 from scripts.analyze import tables
 from scripts.analyze.chance import chance, speaking_metric
+from scripts.study import analyses, paths
 from scripts.study.study import Study
 from scripts.study.targets import ANALYSES, OF_STAGES
 
@@ -35,6 +36,8 @@ class Results:
     """The tables memorization_<name> by name."""
     of_stages: dict[str, pd.DataFrame] = field(default_factory=dict)
     """The tables of the other stages by name; without rows where nothing was asked of one."""
+    science: dict[str, pd.DataFrame] = field(default_factory=dict)
+    """The tables of analyses by name: those of the report, and of the others where the page of all is made."""
 
     @cached_property
     def sizes(self) -> list[str]:
@@ -98,23 +101,31 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def load(study: Study) -> Results:
-    """Read results/tables; raises UserError that names a missing table."""
+def load(study: Study, *, every_analysis: bool = False) -> Results:
+    """Read results/tables, and results/science of the report's or of all analyses; raises UserError that names a
+    missing table."""
     names = ("losses", "held_out", "runs", *OF_STAGES)
-    analyses = {name: tables.read(f"memorization_{name}") for name in ANALYSES}
-    made = of_tables(study, {name: tables.read(name) for name in names}, tables.read("corpora"), analyses)
+    of_memorization = {name: tables.read(f"memorization_{name}") for name in ANALYSES}
+    made = of_tables(study, {name: tables.read(name) for name in names}, tables.read("corpora"), of_memorization)
+    asked = analyses.asked(study) if every_analysis else analyses.of_report(study)
+    science = {name: tables.read(name, paths.science) for analysis in asked for name in analysis.tables}
+    made = replace(made, science=science)
     return replace(made, external=tables.read("external")) if study.file.evaluation.external else made
 
 
 def of_tables(
-    study: Study, made: dict[str, pd.DataFrame], corpora: pd.DataFrame, analyses: dict[str, pd.DataFrame] | None = None
+    study: Study,
+    made: dict[str, pd.DataFrame],
+    corpora: pd.DataFrame,
+    of_memorization: dict[str, pd.DataFrame] | None = None,
 ) -> Results:
     """Results of tables by name. What the suite shows is told of runs from step 0; those of interventions are compared
     with their parents."""
     suite = {name: frame[_plain(frame, study)].reset_index(drop=True) for name, frame in made.items()}
     known = {field.name for field in fields(Results)}
     of_stages = {name: suite.pop(name, pd.DataFrame()) for name in OF_STAGES if name not in known}
-    return Results(study, corpora=corpora, changed=made, analyses=analyses or {}, of_stages=of_stages, **suite)
+    analyzed = of_memorization or {}
+    return Results(study, corpora=corpora, changed=made, analyses=analyzed, of_stages=of_stages, science={}, **suite)
 
 
 def _plain(frame: pd.DataFrame, study: Study) -> pd.Series:

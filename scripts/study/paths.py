@@ -146,6 +146,8 @@ EVALUATIONS = RESULTS / "evals"  # by run and task set
 MEMORIZATION = RESULTS / "memorization"  # by run
 MEASUREMENTS = RESULTS / "export"  # by run
 TABLES = RESULTS / "tables"  # tidy ones, that come out alike
+SCIENCE = RESULTS / "science"  # tables and figures of analyses
+SCIENCE_FINDINGS = SCIENCE / "findings.json"
 FIGURES = RESULTS / "figures"  # as Vega-Lite with their data, and as SVG
 EXPORT_MEMORY = RESULTS / "export_memory.csv"  # measured, so not repeatable
 TIMINGS = RESULTS / "timings.csv"  # what each job took
@@ -188,6 +190,11 @@ def record(run: str, step: Part) -> Path:
 def table(name: str, form: str = "csv") -> Path:
     """A table, as csv or parquet."""
     return TABLES / f"{name}.{form}"
+
+
+def science(name: str, form: str = "csv") -> Path:
+    """A table of an analysis, as csv or parquet; a figure of one that the study does not make, as json or svg."""
+    return SCIENCE / f"{name}.{form}"
 
 
 def figure(name: str, form: str = "json") -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scripts.common.environment import ROOT
-from scripts.study import paths, sampling
+from scripts.study import analyses, paths, sampling
 from scripts.study.stages import CONVERT, GGUF, MEASURE, OF_EVERY_RUN, STAGES
 from scripts.study.study import Study
 
@@ -87,6 +87,22 @@ def tables(study: Study) -> list[str]:
     return _both(*(stage.table for stage in OF_EVERY_RUN if stage.table and stage.asked(study))) + published
 
 
+def of_report(study: Study) -> list[str]:
+    """Tables of the analyses that the report's first page tells of."""
+    return [path for analysis in analyses.of_report(study) for path in analysis.files]
+
+
+def science(study: Study) -> list[str]:
+    """Tables of all analyses, and their page."""
+    asked = analyses.asked(study)
+    return [*(path for analysis in asked for path in analysis.files), *([str(paths.page("science"))] if asked else [])]
+
+
+def science_figures(study: Study) -> list[str]:
+    """Figures of the analyses that are not the report's."""
+    return [figure for each in analyses.asked(study) if not each.in_study for figure in each.figures]
+
+
 def results(study: Study) -> list[str]:
     """Pages of the report, which tells of training; none of a study that trains nothing."""
     return RESULTS if study.trained else []
@@ -94,7 +110,8 @@ def results(study: Study) -> list[str]:
 
 def figures(study: Study) -> dict[str, str]:
     """The figures of a study that trains, name: category in Snakemake's report."""
-    return FIGURES | ({"interventions": "Learning"} if study.file.interventions else {})
+    of_analyses = {figure: "Science" for analysis in analyses.of_report(study) for figure in analysis.figures}
+    return FIGURES | ({"interventions": "Learning"} if study.file.interventions else {}) | of_analyses
 
 
 def caption(figure: str) -> Path:

@@ -80,15 +80,13 @@ def integrity(study: Study, jobs: int, sample: int | None) -> Integrity:
 
     if not study.trained:
         checks = [_without_training(check) for check in checks]
-    tables = guarded(tabled.check_tables, study, folder)
     checks += [
         guarded(converted.check_models, study, folder, jobs, sample),
         guarded(scores.check_models_named, study, folder),
         guarded(scores.check_items, study, folder, sums),
         guarded(memorized.check_scored_sequences, study, folder),
         guarded(exported.check_exported, study, folder),
-        tables,
-        guarded(tabled.check_findings, study, folder, tables),
+        *tabled.checks(study, folder),
         guarded(settings.check_drift, folder),
     ]
     return Integrity(checks, rows, {path: sums[path] for path in artefacts if path in sums})

@@ -19,7 +19,7 @@ from scripts.study.manifests import ResumeFacts
 LOADED = (paths.checkpoint("*", "*"), paths.model("*", "*"), paths.exported("*", "*"), paths.TOKENIZER)
 CARD = ("README.md", "figures")  # in a folder that a published revision was downloaded to
 EXPORTS = paths.measurement("*", "*[0-9]")  # not the records beside them
-TABLES = (paths.table("*"), paths.table("*", "parquet"))
+TABLES = tuple(place("*", form) for place in (paths.table, paths.science) for form in ("csv", "parquet"))
 FILES = (*(stage.glob for stage in RESULTS), SAMPLES, EXPORTS, *TABLES, paths.STUDY)
 
 

@@ -22,11 +22,12 @@ import pyarrow.types as is_of
 
 from scripts.audit.integrity import hashed
 from scripts.audit.integrity.found import RESULTS, Folder
-from scripts.audit.verdict import Check, judged
+from scripts.audit.verdict import Check, guarded, judged
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.untrusted import read_json, read_parquet, read_text, reading, regular
-from scripts.study import paths
+from scripts.study import paths, targets
+from scripts.study.analyses import of_report
 from scripts.study.stages import GGUF
 from scripts.study.study import Study
 
@@ -41,6 +42,12 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "truth": is_of.is_boolean,
 }
 ELSEWHERE = "words, drawings and columns were not compared: other code made this suite, or it is not known which"
+
+
+def checks(study: Study, folder: Folder) -> list[Check]:
+    """All of this module; the others rest on what `check_tables` says."""
+    tables = guarded(check_tables, study, folder)
+    return [tables, *(guarded(check, study, folder, tables) for check in (check_analyses, check_findings))]
 
 
 def check_tables(study: Study, folder: Folder) -> Check:
@@ -68,6 +75,26 @@ def check_tables(study: Study, folder: Folder) -> Check:
     return judged("tables", what, faults, _told(f"{len(compared)} files made again", strict))
 
 
+def check_analyses(study: Study, folder: Folder, tables: Check) -> Check:
+    """Tables of the report's analyses hold what these make of the results; others take long and are not made again."""
+    what = "Tables of analyses hold what these make of the results that are here"
+    there = [path for analysis in of_report(study) for path in map(Path, analysis.files) if path.exists()]
+    if not there or tables.status != "pass":
+        why = "there is no table of an analysis of the report" if not there else "they rest on what did not pass"
+        return Check("analyses", what, "not applicable", (why,))
+    from scripts.science.make import made
+
+    strict, faults = this_code_made(folder), list[str]()
+    try:
+        with reading("what they are made of"):
+            again = {name: frame for each in of_report(study) for name, frame in made(study, each).items()}
+        for path in there:
+            faults += _unlike_table(path, again[path.stem], strict)
+    except UserError as error:
+        faults.append(str(error))
+    return judged("analyses", what, faults, _told(f"{len(there)} files made again", strict))
+
+
 def check_findings(study: Study, folder: Folder, tables: Check) -> Check:
     """Findings and figures say what analysis makes of the tables."""
     what = "Findings and figures show what is in the tables"
@@ -89,7 +116,7 @@ def check_findings(study: Study, folder: Folder, tables: Check) -> Check:
         said = [finding.plain() for finding in findings(results)]
         faults += _unlike_json(paths.FINDINGS, said, (lambda found: found) if strict else _numbers)
     for name, make in makers(study).items():
-        if (path := paths.figure(name)) in drawn:
+        if name in targets.figures(study) and (path := paths.figure(name)) in drawn:
             figure = make(results)
             specification = finish(figure.chart, figure.title, figure.subtitle)
             faults += _unlike_json(path, specification, _named if strict else lambda found: _named(found)["datasets"])

@@ -81,7 +81,7 @@ def figures_of(study: Study, name: str, made: Mapping[str, pd.DataFrame]) -> dic
         return {}
     tables_read = {table: made[table] for table in ("losses", "held_out", "evals", "memorization", "runs")}
     own = {table: frame[frame["run"] == name].reset_index(drop=True) for table, frame in tables_read.items()}
-    return of_run(Results(study, corpora=pd.DataFrame(), changed=own, analyses={}, of_stages={}, **own))
+    return of_run(Results(study, corpora=pd.DataFrame(), changed=own, analyses={}, of_stages={}, science={}, **own))
 
 
 def write(card: Card, drawn: Mapping[str, Figure]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -22,7 +23,7 @@ from scripts.report.findings.learning import loss_and_size
 from scripts.report.findings.memorization import memorization_and_size, memorization_and_training
 from scripts.report.results import Results, load
 from scripts.report.theme import Figure
-from scripts.study import paths
+from scripts.study import paths, targets
 from scripts.study.study import Study
 from scripts.study.study import load as load_study
 
@@ -49,8 +50,10 @@ def makers(study: Study) -> dict[str, Callable[[Results], Figure]]:
 
 
 def figures(results: Results, timings: pd.DataFrame | None) -> dict[str, Figure]:
-    """Every figure by name."""
-    return {**{name: make(results) for name, make in makers(results.study).items()}, "timings": _timings(timings)}
+    """Every figure of the report by name."""
+    asked = targets.figures(results.study)
+    made = {name: make(results) for name, make in makers(results.study).items() if name in asked}
+    return {**made, "timings": _timings(timings)}
 
 
 def of_run(results: Results) -> dict[str, Figure]:
@@ -168,10 +171,10 @@ def _claim(finding: Finding) -> str:
     return (finding.short or finding.text).partition(":")[0]
 
 
-def write(name: str, specification: dict[str, Any]) -> None:
+def write(name: str, specification: dict[str, Any], place: Callable[[str, str], Path] = paths.figure) -> None:
     """Write a figure's specification and its picture."""
-    write_json(paths.figure(name), specification)
-    write_text(paths.figure(name, "svg"), theme.picture(specification))
+    write_json(place(name, "json"), specification)
+    write_text(place(name, "svg"), theme.picture(specification))
 
 
 def write_png(name: str, specification: dict[str, Any]) -> None:

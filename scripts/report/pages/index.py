@@ -68,13 +68,13 @@ def page(study: Study, made: Made) -> str:
         expected=[finding for finding in found if finding["expectation"] is not None],
         facts=[f for f in found if f["expectation"] is None and f["id"] != "not_as_in_pythia"],
         summary=next(finding["text"] for finding in found if finding["id"] == "not_as_in_pythia"),
-        figures=[_figure(name) for name in shown(study)],
+        figures=[figure_of(name) for name in shown(study)],
         columns=COLUMNS,
         runs=run_rows(_present(paths.table("runs"))),
         memory=memory_section(study),
         snippet=snippet(run_name, study.steps(run_name)[-1]),
         files=files(run_name, study.steps(run_name)[-1]),
-        bundle=Markup(_bundle()),
+        bundle=Markup(bundle()),
         draw=Markup(DRAW.read_text(encoding="utf-8")),
         mark=mark,
         zip=zip,
@@ -101,8 +101,8 @@ def memorization_page(study: Study) -> str:
             f"{asked.continuation} tokens. Fractions are of sequences that a checkpoint has seen."
         ),
         findings=[finding for finding in found if finding["id"] in ABOUT_MEMORIZATION],
-        figures=[_figure(name) for name in MEMORIZATION_FIGURES],
-        bundle=Markup(_bundle()),
+        figures=[figure_of(name) for name in MEMORIZATION_FIGURES],
+        bundle=Markup(bundle()),
         draw=Markup(DRAW.read_text(encoding="utf-8")),
         mark=mark,
     )
@@ -184,19 +184,20 @@ def caption(name: str) -> Markup:
     )
 
 
-def _figure(name: str) -> dict[str, Any]:
-    specification = read_json(_present(paths.figure(name)))
+def figure_of(name: str, path: Path | None = None) -> dict[str, Any]:
+    """A figure as the pages embed it; its specification lies with the report's, or at `path`."""
+    specification = read_json(_present(path or paths.figure(name)))
     # "</" would end the script element that holds it
     text = json.dumps(specification, sort_keys=True, separators=(",", ":")).replace("</", "<\\/")
     return {"name": name, "caption": caption(name), "specification": Markup(text)}
 
 
-def _bundle() -> str:
+def bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script."""
     import vl_convert
 
-    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", grammar())
-    return bundle.replace("</script", "<\\/script")
+    script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", grammar())
+    return script.replace("</script", "<\\/script")
 
 
 def _model_to_show(study: Study) -> str:

@@ -33,7 +33,8 @@ from scripts.report.findings.findings import findings
 from scripts.report.made import count
 from scripts.report.pages import index
 from scripts.report.results import Results, load
-from scripts.study import targets
+from scripts.science import make as science
+from scripts.study import analyses, paths, targets
 from scripts.study.stages import EVALUATE, MEMORIZE, OF_EVERY_RUN, STAGES
 from scripts.study.study import Study, parse
 from tests.unit import synthetic
@@ -59,6 +60,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study]:
         for name, frame in all_tables(study).items():
             tables.write(name, frame)
         tables.write("corpora", tables.corpora(study), parquet=False)
+        for analysis in analyses.of_report(study):
+            for name, frame in science.made(study, analysis).items():
+                tables.write(name, frame, place=paths.science)
         write_numbers(study)
         text = export_table.text(export_table.COLUMNS, export_table.rows(study))
         write_text(Path("results/export_memory.csv"), text)
@@ -191,7 +195,7 @@ def test_published_models_with_the_same_scores_are_a_finding(study: Study) -> No
 def test_the_page_is_whole_and_asks_the_network_for_nothing(study: Study) -> None:
     text = index.page(study, count(study))
     assert text == index.page(study, count(study))
-    own = text.replace(index._bundle(), "")
+    own = text.replace(index.bundle(), "")
     assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", own)
     for finding in read_json(Path("results/findings.json")):
         if finding["id"] != "not_as_in_pythia":

@@ -1,0 +1,1 @@
+"""Analyses of a finished suite: results of stages to tables of statistics."""
