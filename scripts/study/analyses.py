@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scripts.study import paths
-from scripts.study.stages import TRAIN, Stage
+from scripts.study.stages import MEMORIZE, TRAIN, Stage
 from scripts.study.study import Study
 
 
@@ -52,7 +52,46 @@ class Analysis:
         return runs + [path for stage in self.reads if stage is not TRAIN for path in stage.files(study)]
 
 
-ANALYSES: tuple[Analysis, ...] = ()
+def _scored(study: Study) -> bool:
+    """Whether checkpoints of its runs are scored for memorization, a few of each."""
+    return any(len(study.memorization_steps(name)) > 2 for name in study.trained)
+
+
+ANALYSES: tuple[Analysis, ...] = (
+    Analysis(
+        "control",
+        "Are sequences that a checkpoint has seen continued oftener than those it has yet to see?",
+        (MEMORIZE,),
+        ("unseen",),
+        ("unseen",),
+        asked=_scored,
+        in_study=True,
+    ),
+    Analysis(
+        "extraction",
+        "How often does one have to sample until a sequence comes out?",
+        (MEMORIZE,),
+        ("extraction", "extraction_greedy"),
+        ("extraction",),
+        asked=lambda study: _scored(study) and bool(study.file.memorization.log_probabilities),
+    ),
+    Analysis(
+        "profile",
+        "What does reading a sequence do to it at once, and what stays?",
+        (MEMORIZE,),
+        ("profile", "profile_means"),
+        ("profile",),
+        asked=_scored,
+    ),
+    Analysis(
+        "kinds",
+        "Which memorized texts are recited, reconstructed, recollected, and what do they say?",
+        (MEMORIZE,),
+        ("kinds", "kinds_model", "memorized_text"),
+        ("kinds",),
+        asked=_scored,
+    ),
+)
 
 
 def asked(study: Study) -> list[Analysis]:
