@@ -42,7 +42,7 @@ def extracted(results: Results, table: pd.DataFrame, beside: pd.DataFrame) -> Fi
     rows = at_end(results, table)
     if rows.empty:
         return Finding("extraction", "No sequence that was seen has a log-probability.", expectation=EXPECTATION)
-    run = rows.loc[rows["non_embedding"].idxmax(), "run"]
+    run = rows.loc[rows["non_embedding"] == rows["non_embedding"].max(), "run"].iloc[0]
     rows = rows[(rows["run"] == run) & (rows["p"] == LIKELY)]
     plain = records(rows[rows["temperature"] == 1])
     greedy = at_end(results, beside)

@@ -58,7 +58,7 @@ def kinds_of(results: Results, table: pd.DataFrame) -> Finding:
     ]
     holds, one, two = None, own["recite"], own["recollect"]
     if one["sequences"] and two["sequences"]:
-        low, high = difference(*((row["memorized"], row["sequences"]) for row in (one, two)))
+        low, high = difference((one["memorized"], one["sequences"]), (two["memorized"], two["sequences"]))
         holds = True if low > 0 else (False if high < 0 else None)
     text = f"Of what {one['size']} has memorized at step {one['step']}, {listed(told)}."
     numbers = {kind: {name: row[name] for name in ("sequences", "memorized")} for kind, row in own.items()}
