@@ -30,7 +30,20 @@ BLOCK = 1 << 22  # tokens of the order looked at at a time
 MEASURES = ("score", LOGS[0])  # fraction of right tokens under greedy decoding; nats of the whole continuation
 CELLS = [*IDENTITY, "measure", "reading", "cohort_after", "cohort_until", "step", "since", "kind", "treated",
          "controls", "effect", "low", "high"]  # fmt: skip
-MEANS = [*IDENTITY, "measure", "reading", "kind", "cells", "treated", "effect", "low", "high", "texts", "read_twice"]
+MEANS = [
+    *IDENTITY,
+    "measure",
+    "reading",
+    "kind",
+    "since_until",
+    "cells",
+    "treated",
+    "effect",
+    "low",
+    "high",
+    "texts",
+    "read_twice",
+]
 
 
 def made(study: Study) -> dict[str, pd.DataFrame]:

@@ -21,6 +21,8 @@ NUMBERS = ("step", "seen", "memorized_seen", "unseen", "memorized_unseen", "diff
            "score_difference", "score_low", "score_high")  # fmt: skip
 COLOURS = alt.Scale(domain=["seen", "yet to be seen"], range=[theme.CORPUS_COLOURS[0], theme.CORPUS_COLOURS[5]])
 
+LEGEND = alt.Legend(symbolOpacity=1, symbolType="circle")
+FEWEST = 20  # sequences of a fraction that is drawn
 SHAPES = alt.Scale(domain=["seen", "yet to be seen"], range=["circle", "diamond"])
 
 
@@ -36,8 +38,11 @@ def all_figures(study: Study) -> dict[str, Callable[[Results], Figure]]:
 
 
 def sharpest(table: pd.DataFrame) -> pd.DataFrame:
-    """Of each run the step that would have shown the smallest difference."""
-    found: pd.DataFrame = table.loc[table.groupby("run", sort=False)["detectable"].idxmin()]
+    """Of each run the step that would have shown the smallest part of what is memorized; the last where nothing is."""
+    part = table["detectable"] / (table["memorized_seen"] + table["memorized_unseen"])
+    part *= table["seen"] + table["unseen"]
+    ordered = table.assign(part=part).sort_values(["part", "step"], ascending=[True, False], kind="stable")
+    found: pd.DataFrame = ordered.groupby("run", sort=False).head(1).sort_index()
     return found
 
 
@@ -86,8 +91,11 @@ def unseen(results: Results) -> Figure:
     told = all_findings(results)
     title = "Are sequences that were seen continued oftener?"
     if told and told[0].numbers:
-        verdict = {True: "oftener than", False: "less often than", None: "no clearer than"}[told[0].holds]
-        title = f"Sequences that were seen are continued {verdict} those yet to be seen"
+        title = {
+            True: "Sequences that were seen are continued oftener than those yet to be seen",
+            False: "Sequences that were seen are continued less often than those yet to be seen",
+            None: "Undecided whether sequences that were seen are continued oftener",
+        }[told[0].holds]
     how = "Sampled sequences, first seed of the first corpus; bars: 95 % of each fraction (Wilson)."
     return Figure(_chart(results), title, how)
 
@@ -98,6 +106,9 @@ def _chart(results: Results) -> Any:
         return theme.empty("No checkpoint has both seen and unseen sequences in its sample.")
     table = table[(table["texts"] == "all") & (table["corpus"] == results.main_corpus) & (table["step"] > 0)]
     table = table[table["run"].isin(table.groupby("size")["run"].first())]
+    table = table[table[["seen", "unseen"]].min(axis=1) >= FEWEST]
+    if table.empty:
+        return theme.empty(f"No checkpoint has {FEWEST} sequences in its sample that it has seen, and as many to come.")
     parts = []
     for name, label in (("seen", "seen"), ("unseen", "yet to be seen")):
         names = {f"{each}_{name}": each for each in ("fraction", "low", "high")}
@@ -109,7 +120,7 @@ def _chart(results: Results) -> Any:
     for size in (each for each in results.sizes if each in set(data["size"])):
         base = alt.Chart(data[data["size"] == size]).encode(
             x=theme.step_axis(int(data["step"].max()), zero=False),
-            color=alt.Color("sequences_are:N", title="", scale=COLOURS),
+            color=alt.Color("sequences_are:N", title="", scale=COLOURS, legend=LEGEND),
         )
         tips = ["sequences_are:N", "step:Q", "sequences:Q", alt.Tooltip("fraction:Q", format=".1%")]
         value = alt.Y("fraction:Q", title="fraction memorized", axis=alt.Axis(format="%"))
@@ -117,7 +128,7 @@ def _chart(results: Results) -> Any:
         points = base.mark_point(filled=True, size=45, opacity=1).encode(
             y=value,
             tooltip=tips,
-            shape=alt.Shape("sequences_are:N", title="", scale=alt.Scale(range=["circle", "diamond"])),
+            shape=alt.Shape("sequences_are:N", scale=SHAPES, legend=None),
         )
         line = base.mark_line(strokeWidth=1.2, opacity=0.7).encode(y=value)
         panels.append((bars + line + points).properties(width=230, height=190, title=theme.panel(size)))

@@ -86,7 +86,7 @@ def _chart(results: Results) -> Any:
     flat = flat.assign(fraction=flat[True] / (flat[True] + flat[False]))[["size", "fraction"]]
     panels, x = (
         [],
-        alt.X("n:Q", title="tries n (log)", scale=alt.Scale(type="log"), axis=alt.Axis(tickCount=4, format=",")),
+        alt.X("n:Q", title="tries n (log)", scale=alt.Scale(type="log"), axis=alt.Axis(values=sorted(set(rows["n"])), format=",", grid=False)),
     )
     value = alt.Y("fraction:Q", title="fraction of sequences", axis=alt.Axis(format="%"))
     for temperature, part in rows.groupby("temperature", sort=False):

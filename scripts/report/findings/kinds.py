@@ -21,6 +21,8 @@ NAMES = {"recite": "recited (over five times in the corpus)", "reconstruct": "re
 TERMS = {"log_count": "occurrences", "token_frequency": "frequent tokens", "zlib_ratio": "bytes that zlib leaves",
          "huffman_bits": "bits of a Huffman code"}  # fmt: skip
 COLOURS = alt.Scale(domain=list(NAMES), range=[theme.CORPUS_COLOURS[at] for at in (0, 1, 2)])
+LEGEND = alt.Legend(symbolOpacity=1, symbolType="circle")
+FEWEST = 20  # sequences of a fraction that is drawn
 EXPECTATION = "Text that stands in the corpus over five times is memorized oftener than other text."
 
 
@@ -91,7 +93,7 @@ def kinds(results: Results) -> Figure:
     if rows is not None and len(own := largest(results, rows)) and own["memorized"].sum():
         most = max(records(own), key=lambda row: row["memorized"])
         title = f"Most of what {most['size']} has memorized it could {most['kind']} ({percent(most['of_memorized'])})"
-    how = "Fraction of the seen sequences of each kind that are memorized; band: 95 % (Wilson). First run of each size."
+    how = f"Of seen sequences of each kind, where there are {FEWEST}; band: 95 % (Wilson). First run of each size."
     return Figure(_chart(results), title, how)
 
 
@@ -99,19 +101,19 @@ def _chart(results: Results) -> Any:
     table = results.science.get("kinds")
     if table is None or table.empty or not table["memorized"].sum():
         return theme.empty("No sequence is memorized.")
-    rows = table[(table["corpus"] == results.main_corpus) & (table["sequences"] > 0) & (table["step"] > 0)]
+    rows = table[(table["corpus"] == results.main_corpus) & (table["sequences"] >= FEWEST) & (table["step"] > 0)]
     rows = rows[rows["run"].isin(rows.groupby("size")["run"].first())].assign(x=rows["step"])
     panels = []
     for size in (each for each in results.sizes if each in set(rows["size"])):
         base = alt.Chart(rows[rows["size"] == size]).encode(
             x=theme.step_axis(int(rows["step"].max()), zero=False),
-            color=alt.Color("kind:N", title="kind", scale=COLOURS, sort=list(NAMES)),
+            color=alt.Color("kind:N", title="kind", scale=COLOURS, sort=list(NAMES), legend=LEGEND),
         )
         value = alt.Y("fraction:Q", title="fraction memorized", axis=alt.Axis(format="%"))
         tips = ["kind:N", "step:Q", "memorized:Q", "sequences:Q", alt.Tooltip("fraction:Q", format=".1%")]
         band = base.mark_area(opacity=0.15).encode(y="low:Q", y2="high:Q")
         line = base.mark_line(point=True).encode(
-            y=value, tooltip=tips, strokeDash=alt.StrokeDash("kind:N", title="kind", sort=list(NAMES))
+            y=value, tooltip=tips, strokeDash=alt.StrokeDash("kind:N", title="kind", sort=list(NAMES), legend=None)
         )
         panels.append((band + line).properties(width=230, height=190, title=theme.panel(size)))
     return alt.concat(*panels, columns=3).resolve_scale(y="shared")

@@ -78,8 +78,14 @@ def effect(results: Results, table: pd.DataFrame, reading: str) -> Finding | Non
 
 def profile(results: Results) -> Figure:
     """Effects of each kind with intervals, a panel a measure and reading, a bar a run."""
-    how = "Change against sequences not (again) read by then; bars: 95 %. 'Before' is a placebo, to be 0. A bar a run."
+    how = (
+        "By time since, against sequences not (again) read by then; 95 %. 'Before' is a placebo, to be 0. A bar a run."
+    )
     return Figure(_chart(results), "What reading a sequence does to it", how)
+
+
+def _when(kind: str, until: float = 0) -> str:
+    return f"≤{until:,.0f}" if kind == "later" else KINDS[kind]
 
 
 def _chart(results: Results) -> Any:
@@ -87,13 +93,15 @@ def _chart(results: Results) -> Any:
     if table is None or plain(results, table).empty:
         return theme.empty("No sequence was read between two scored checkpoints.")
     rows = plain(results, table)
-    rows = rows.assign(when=rows["kind"].map(KINDS))
-    panels = []
+    rows = rows[rows["kind"].isin(["before", "instant", "later"])]
+    ends = sorted(set(rows["since_until"].dropna().astype(int)))
+    rows = rows.assign(when=[_when(str(row["kind"]), row["since_until"]) for row in records(rows)])
+    order, panels = [_when("before"), _when("instant"), *(_when("later", end) for end in ends)], []
     for (measure, reading), part in rows.groupby(["measure", "reading"], sort=False):
         factor, unit = UNITS[str(measure)]
         part = part.assign(**{name: factor * part[name] for name in ("effect", "low", "high")})
         base = alt.Chart(part).encode(
-            x=alt.X("when:N", title="", sort=list(KINDS.values()), axis=alt.Axis(labelAngle=0, grid=False)),
+            x=alt.X("when:N", title="steps since", sort=order, axis=alt.Axis(labelAngle=0, grid=False)),
             xOffset=alt.XOffset("run:N", sort=list(results.runs["run"])),
             color=theme.size_colour(results.sizes),
         )

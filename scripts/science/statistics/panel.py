@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from scripts.science.statistics.resample import drawn, interval
 
 NEVER = np.iinfo(np.int64).max
-LEAST = 5  # controls, and treated texts of a cell that is told by itself
+LEAST = 10  # controls, and treated texts: of fewer a bootstrap's interval is too narrow
 KINDS = ("before", "instant", "persistent", "residual")
 """before: the change up to the reading (a placebo: nothing may differ); instant: at the checkpoint after it;
 persistent: at all later ones; residual: at the last one that still has controls."""
+LATER = (1 / 8, 1 / 4, 1 / 2, 1)  # ends of spans of time since, as fractions of all steps; kind "later"
 
 
 @dataclass(frozen=True)
@@ -114,27 +115,36 @@ def profile(panel: Panel, exposure: int, draws: int, seed: int) -> tuple[list[di
         if count[0, number] >= LEAST:
             low, high = interval(resampled[:, number])
             told.append({**_of_cell(panel, cell), "effect": point[0, number], "low": low, "high": high})
-    last = {cell.base: max(other.at for other in found if other.base == cell.base) for cell in found}
     means = []
-    for kind in KINDS:
-        which = [
-            number
-            for number, cell in enumerate(found)
-            if cell.kind == kind or (kind == "residual" and cell.kind == "persistent" and cell.at == last[cell.base])
-        ]
-        if which:
+    for kind, until, which in _kinds(panel, found):
+        treated = int(np.any([found[number].treated for number in which], axis=0).sum()) if which else 0
+        if treated >= LEAST:
             low, high = interval(summed(resampled[:, which], counts[:, which]))
             means.append(
                 {
                     "kind": kind,
+                    "since_until": until,
                     "cells": len(which),
-                    "treated": int(np.any([found[number].treated for number in which], axis=0).sum()),
+                    "treated": treated,
                     "effect": float(summed(point[:, which], count[:, which])[0]),
                     "low": low,
                     "high": high,
                 }
             )
     return told, means
+
+
+def _kinds(panel: Panel, found: list[Cell]) -> Iterator[tuple[str, int | None, list[int]]]:
+    """Kinds of effects, "later" by the time since; which cells are of each."""
+    last = {cell.base: max(other.at for other in found if other.base == cell.base) for cell in found}
+    kept = [(number, cell, _of_cell(panel, cell)["since"]) for number, cell in enumerate(found)]
+    for kind in KINDS[:3]:
+        yield kind, None, [number for number, cell, _ in kept if cell.kind == kind]
+    stayed = [(number, cell, since) for number, cell, since in kept if cell.kind == "persistent"]
+    yield "residual", None, [number for number, cell, _ in stayed if cell.at == last[cell.base]]
+    ends = [round(fraction * int(panel.steps[-1])) for fraction in LATER]
+    for begin, end in zip([0, *ends], ends, strict=False):
+        yield "later", end, [number for number, _, since in stayed if begin < since <= end]
 
 
 def _of_cell(panel: Panel, cell: Cell) -> dict[str, Any]:
