@@ -49,7 +49,7 @@ def work(study: Study, name: str, drawn: Drawn | None = None) -> Work:
         return round(times * sum(n * t * forward_flops_per_token(spec.size, vocabulary, round(t)) for n, t in requests))
 
     fed = study.file.memorization.prompt + study.file.memorization.continuation - 1
-    probed = study.file.memorization.log_probabilities
+    probed = min(study.file.memorization.log_probabilities, study.file.memorization.sample_sequences)
     memorized = {
         step: forward([(scored_sequences(study, name, step) + probed, fed)]) for step in study.memorization_steps(name)
     }

@@ -84,10 +84,8 @@ def _chart(results: Results) -> Any:
     counts = counts[counts["run"].isin(first) & (counts["temperature"] == 1)]
     flat = counts.pivot_table(index="size", columns="memorized", values="sequences", aggfunc="sum").reset_index()
     flat = flat.assign(fraction=flat[True] / (flat[True] + flat[False]))[["size", "fraction"]]
-    panels, x = (
-        [],
-        alt.X("n:Q", title="tries n (log)", scale=alt.Scale(type="log"), axis=alt.Axis(values=sorted(set(rows["n"])), format=",", grid=False)),
-    )
+    axis, panels = alt.Axis(values=sorted(set(rows["n"])), format=",", grid=False), []
+    x = alt.X("n:Q", title="tries n (log)", scale=alt.Scale(type="log"), axis=axis)
     value = alt.Y("fraction:Q", title="fraction of sequences", axis=alt.Axis(format="%"))
     for temperature, part in rows.groupby("temperature", sort=False):
         base = alt.Chart(part).encode(color=theme.size_colour(results.sizes))
