@@ -52,7 +52,10 @@ def work(study: Study, name: str, drawn: Drawn | None = None) -> Work:
         return round(times * sum(n * t * forward_flops_per_token(spec.size, vocabulary, round(t)) for n, t in requests))
 
     fed = study.file.memorization.prompt + study.file.memorization.continuation - 1
-    memorized = {step: forward([(scored_sequences(study, name, step), fed)]) for step in study.memorization_steps(name)}
+    probed = min(study.file.memorization.log_probabilities, study.file.memorization.sample_sequences)
+    memorized = {
+        step: forward([(scored_sequences(study, name, step) + probed, fed)]) for step in study.memorization_steps(name)
+    }
     held_out, own, length = held_out_tokens(study), own_requests(study), spec.training.sequence_length
     scored = set(study.evaluation_steps(name))
     update = per_token * spec.training.batch_size * length

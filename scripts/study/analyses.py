@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scripts.study import paths, seeds
-from scripts.study.stages import CONVERT, EVALUATE, TRAIN, Stage
+from scripts.study.stages import CONVERT, EVALUATE, MEMORIZE, TRAIN, Stage
 from scripts.study.study import Study
 
 
@@ -56,6 +56,11 @@ def _scored(study: Study, *beginnings: str) -> bool:
     """Whether a study that trains scores tasks whose names begin so."""
     tasks = [task for asked in study.file.evaluation.task_sets.values() for task in asked.tasks]
     return bool(study.trained) and EVALUATE.asked(study) and any(task.startswith(beginnings) for task in tasks)
+
+
+def _memorized(study: Study) -> bool:
+    """Whether checkpoints of its runs are scored for memorization, a few of each."""
+    return any(len(study.memorization_steps(name)) > 2 for name in study.trained)
 
 
 ANALYSES: tuple[Analysis, ...] = (
@@ -159,6 +164,39 @@ ANALYSES: tuple[Analysis, ...] = (
         reads=(TRAIN, EVALUATE),
         tables=("scaling_points", "scaling_fits", "scaling_forecasts", "scaling_isoflop"),
         figures=("scaling", "scaling_isoflop"),
+    ),
+    Analysis(
+        "control",
+        "Are sequences that a checkpoint has seen continued oftener than those it has yet to see?",
+        (MEMORIZE,),
+        ("unseen",),
+        ("unseen",),
+        asked=_memorized,
+        in_study=True,
+    ),
+    Analysis(
+        "extraction",
+        "How often does one have to sample until a sequence comes out?",
+        (MEMORIZE,),
+        ("extraction", "extraction_greedy"),
+        ("extraction",),
+        asked=lambda study: _memorized(study) and bool(study.file.memorization.log_probabilities),
+    ),
+    Analysis(
+        "profile",
+        "What does reading a sequence do to it at once, and what stays?",
+        (MEMORIZE,),
+        ("profile", "profile_means"),
+        ("profile",),
+        asked=_memorized,
+    ),
+    Analysis(
+        "kinds",
+        "Which memorized texts are recited, reconstructed, recollected, and what do they say?",
+        (MEMORIZE,),
+        ("kinds", "kinds_model", "memorized_text"),
+        ("kinds",),
+        asked=_memorized,
     ),
 )
 

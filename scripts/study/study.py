@@ -350,7 +350,9 @@ class Study:
 
     def memorization_settings(self) -> dict[str, Any]:
         """Key memorization without its steps, which only choose files, and what changes no result."""
-        return self.file.memorization.model_dump(exclude={"steps", "batch_size"})
+        asked = self.file.memorization
+        none = set() if asked.log_probabilities else {"log_probabilities"}  # so results from before the key stand
+        return asked.model_dump(exclude={"steps", "batch_size"} | none)
 
 
 def load(path: Path) -> Study:

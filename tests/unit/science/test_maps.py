@@ -59,7 +59,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[seed_values.Value], dict[
     return of
 
 
-def test_the_planted_outlier_is_told_and_is_unlikely(made: Callable[[seed_values.Value], dict[str, pd.DataFrame]]) -> None:
+def test_the_planted_outlier_is_told_and_is_unlikely(
+    made: Callable[[seed_values.Value], dict[str, pd.DataFrame]],
+) -> None:
     found = made(_falls_back)
     runs = found["map_runs"].set_index(["features", "run"])
     assert list(runs.loc["score"].index[runs.loc["score"]["outlier"]]) == [ODD]

@@ -11,7 +11,9 @@ from tests.unit.science import seed_values
 
 def _weights(run: Run, step: int, task: str) -> float:
     """The weight seed moves a run, and the more so the later; the order does next to nothing."""
-    return 0.5 + 0.0001 * step * seed_values.noise(task, run.init_seed) + 0.0005 * seed_values.noise(task, run.name, step)
+    return (
+        0.5 + 0.0001 * step * seed_values.noise(task, run.init_seed) + 0.0005 * seed_values.noise(task, run.name, step)
+    )
 
 
 def _made(monkeypatch: pytest.MonkeyPatch, value: seed_values.Value) -> pd.DataFrame:
