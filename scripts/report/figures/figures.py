@@ -70,7 +70,7 @@ def of_run(results: Results) -> dict[str, Figure]:
 def _overview(results: Results) -> Figure:
     title = f"The {results.study.file.study} study: {len(results.runs)} runs of sizes {', '.join(results.sizes)}"
     how = "Lines: means over seeds. Bands: lowest to highest seed. Bars: two standard errors."
-    return Figure(charts.overview(results), title, how)
+    return Figure(theme.along(charts.overview(results), results.per_step), title, how)
 
 
 def _loss(results: Results) -> Figure:
