@@ -125,7 +125,7 @@ def test_status_of_a_study_of_published_runs(tmp_path: Path) -> None:
         )
     fakes.scores(THEIRS, "zero-shot")
     fakes.memorization(THEIRS)
-    for file in (*targets.tables(asked), *targets.cards(asked)):
+    for file in (*targets.tables(asked), *targets.results(asked), *targets.cards(asked)):
         fakes.write(file, {})
     assert gather(asked, tmp_path, 0.0).complete
 
