@@ -29,8 +29,8 @@ from scripts.study.study import Study, load
 PAGE = Path(__file__).with_name("page.html")
 DRAW = Path(__file__).with_name("draw.js")
 MEMORIZATION = Path(__file__).with_name("memorization.html")
-FIGURES = ("held_out_size", "loss", "held_out_component", "evals", "evals_size", "evals_heat", "paired",
-           "memorization_size", "memorization_step", "corpora", "timings")  # fmt: skip
+FIGURES = ("held_out_size", "loss", "held_out_component", "evals", "evals_size", "evals_heat", "memorization_size",
+           "memorization_step", "corpora", "timings")  # fmt: skip
 MEMORIZATION_FIGURES = ("memorization_step", "memorization_size", "memorization_canaries", "memorization_groups",
                         "memorization_predict", "memorization_correlation", "memorization_histogram",
                         "memorization_order", "memorization_seen")  # fmt: skip
