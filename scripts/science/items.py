@@ -79,11 +79,13 @@ def deciding(of_task: list[str]) -> str:
 
 
 def clusters(task: str, items: pd.Index) -> list[str]:
-    """What each item is of: its document, or its minimal pair and the mirrored one. Of other people's tasks, which
-    don't tell, each item is of its own."""
+    """What each item is of: its document, its minimal pair and the mirrored one, or its two occupations. Of other
+    people's tasks, which don't tell, each item is of its own."""
     path = paths.TASKS / f"{task}.jsonl"
     records = sources.json_lines(path) if path.exists() else []
     if records and max(items) >= len(records):
         raise UserError(f"{path}: {len(records)} items, the samples hold number {max(items)}")
     of = [records[item] if records else {} for item in items]
-    return [str(record.get("document") or record.get("two") or item) for item, record in zip(items, of, strict=True)]
+    names = ("document", "two", "occupations")
+    told = [next((record[name] for name in names if name in record), None) for record in of]
+    return [str(name or item) for item, name in zip(items, told, strict=True)]

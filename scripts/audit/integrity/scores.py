@@ -65,8 +65,7 @@ def check_items(study: Study, folder: Folder, sums: dict[str, str]) -> Check:
     own, faults = own_tasks(study)
     faults += unlike_text(study, own)
     samples_of = {_samples_path(found) for found in folder.evaluations.values()}
-    lying = sorted(path.as_posix() for path in Path().glob(SAMPLES))
-    faults += [f"{path}: no scores beside it" for path in lying if path not in samples_of]
+    faults += [f"{path}: no scores beside it" for path in folder.inventory.find(SAMPLES) if path not in samples_of]
     held: dict[str, dict[str, list[str]]] = {}
     scores = made = 0
     for found in folder.evaluations.values():

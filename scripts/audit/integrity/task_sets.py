@@ -103,7 +103,7 @@ def unlike_text(study: Study, own: Own) -> list[str]:
                 documents.append(document)
                 if (length := length + len(document.text)) > 8 * MOST_TEXT:
                     return []
-            made = make(documents, asked.items, asked.seed)
+            made = make(documents, asked.items, asked.seed, study.arithmetic)
     except UserError as error:
         return [str(error)]
     return [

@@ -18,7 +18,9 @@ class Finding:
     `expectation` is what the Pythia papers lead one to expect, `holds` whether it came out here: None
     if the numbers can't tell, or if the finding is a plain fact (then `expectation` is None too).
     A `check` asks whether the study itself is right (its loss falls, its order is one), and says nothing of Pythia.
-    Headlines have a `short` line for the closing screen.
+    Headlines have a `short` line for the closing screen. `effect` is the difference a finding is about, in `unit`;
+    `interval` its 95 % interval; `yardstick` what another seed alone does to the same measure, of any sign. `figure`
+    and `table` name what shows it: a figure of the report, a table of results/tables or results/science.
     """
 
     id: str
@@ -29,10 +31,16 @@ class Finding:
     check: bool = False
     headline: bool = False
     short: str | None = None
+    effect: float | None = None
+    interval: tuple[float, float] | None = None
+    yardstick: float | None = None
+    unit: str | None = None
+    figure: str | None = None
+    table: str | None = None
 
     def plain(self) -> dict[str, Any]:
         """As results/findings.json holds it; floats to six digits."""
-        return {**asdict(self), "numbers": _rounded(self.numbers)}
+        return {name: _rounded(value) for name, value in asdict(self).items()}
 
 
 def greater(difference: float, stderr: float) -> bool | None:
