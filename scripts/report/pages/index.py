@@ -30,7 +30,7 @@ from scripts.study.study import Study, load
 PAGE = Path(__file__).with_name("index.html")
 OPENING = "overview"
 SCORES = ("held_out_size", "loss", "held_out_step", "held_out_component", "held_out_component_step", "evals",
-          "evals_size", "evals_heat", "paired")  # fmt: skip
+          "evals_size", "evals_heat")  # fmt: skip
 LATER = ("memorization_size", "memorization_step", "learning_rate", "gradient_norm", "speed", "corpora", "timings")
 COLUMNS = (
     ("run", False), ("size", False), ("corpus", False), ("init seed", True), ("data seed", True), ("parameters", True),
