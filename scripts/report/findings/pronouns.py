@@ -108,7 +108,7 @@ def _right(results: Results, run: str) -> str:
 
 def pronouns(results: Results) -> Figure:
     """The effect of each intervention on the bias by step, and at the end by type and quantity."""
-    table = results.science["pronouns_effects"]
+    table = results.science.get("pronouns_effects", pd.DataFrame())
     if table.empty:
         return Figure(theme.empty("No intervention was scored on castalia_pronouns."), "Interventions and pronouns", "")
     measure = last_effects(results)["measure"].iloc[0]
