@@ -137,7 +137,6 @@ def divergence(table: pd.DataFrame) -> Finding | None:
     if len(rows) < 3:
         return None
     by_step, moves = rows.set_index("step")["divergence"], phases(rows)
-    end = int(by_step.index[-1])
     way = ", then ".join(
         f"{'rises' if sign > 0 else 'falls'} to {by_step[step]:.3f} (step {step})" for sign, step in moves
     )
@@ -145,9 +144,9 @@ def divergence(table: pd.DataFrame) -> Finding | None:
     return Finding(
         id="seed_divergence",
         text=(
-            f"Predictions of the {row['seeds']} seeds of {_name(row)} are {by_step.iloc[0]:.4f} nats a token apart at "
-            f"step {int(by_step.index[0])} (expected KL); this {way or 'stays'}. At step {end} it is "
-            f"{row['divergence']:.3f} (95% over held-out text: {row['low']:.3f} to {row['high']:.3f})."
+            f"Predictions of the {row['seeds']} seeds of {_name(row)} are {by_step.iloc[0]:.3f} nats a token apart at "
+            f"step {int(by_step.index[0])} (expected KL); this {way or 'does not clearly move'}. At the end the 95% "
+            f"interval over held-out text is {row['low']:.3f} to {row['high']:.3f}; other seeds may lie elsewhere."
         ),
         numbers={"steps": {str(step): float(value) for step, value in by_step.items()}},
     )
