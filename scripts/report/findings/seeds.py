@@ -113,20 +113,27 @@ def sources(table: pd.DataFrame) -> Finding | None:
         f"{told} {row['share']:.0%} (95%: {row['low']:.0%} to {row['high']:.0%})"
         for told, row in ((SOURCES[name], rows.loc[name]) for name in SOURCES)
     ]
-    seen = rows.loc["weight", "detectable"]
-    power = f"shares below {seen:.0%}" if np.isfinite(seen) else "shares of any size"
+    power = [
+        f"the {SOURCES[name]} from {seen:.0%} of the variance on"
+        if np.isfinite(seen)
+        else f"the {SOURCES[name]} at no share"
+        for name, seen in rows.loc[["weight", "data"], "detectable"].items()
+    ]
     row = rows.iloc[0]
     return Finding(
         id="seed_sources",
         text=(
             f"Variance of held-out loss between the {row['runs']} runs of {_name(row)} at step {row['step']}: "
             f"{', '.join(shares)}. " + (f"So {larger}." if larger else "Which seed makes more is undecided.")
-            + f" So few runs overlook {power} in more than one case of five."
+            + f" Were the rest neither seed's, such runs would see in four of five cases {listed(power)}."
         ),
         numbers={
             name: {key: float(rows.loc[name, key]) for key in ("share", "low", "high", "deviation")} for name in SOURCES
         }
-        | {"difference": [float(low), float(high)], "detectable": float(seen)},
+        | {
+            "difference": [float(low), float(high)],
+            "detectable": {name: float(rows.loc[name, "detectable"]) for name in ("weight", "data")},
+        },
     )  # fmt: skip
 
 
