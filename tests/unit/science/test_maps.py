@@ -10,7 +10,7 @@ from scripts.science import maps
 from scripts.science.statistics import markov
 from scripts.study.runs import Run
 from scripts.study.study import load
-from tests.unit.science import planted
+from tests.unit.science import seed_values
 
 Published = Callable[[str], pd.DataFrame]
 ODD = "pythia-160k-seed3"
@@ -39,18 +39,18 @@ def test_published_scores_pool_all_seeds(published: Published) -> None:
 
 
 def _falls_back(run: Run, step: int, task: str) -> float:
-    return planted.learned(run, step, task) - (0.2 if run.name == ODD and step >= 250 else 0)
+    return seed_values.learned(run, step, task) - (0.2 if run.name == ODD and step >= 250 else 0)
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[planted.Value], dict[str, pd.DataFrame]]:
-    def of(value: planted.Value) -> dict[str, pd.DataFrame]:
-        study = planted.laptop()
+def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[seed_values.Value], dict[str, pd.DataFrame]]:
+    def of(value: seed_values.Value) -> dict[str, pd.DataFrame]:
+        study = seed_values.laptop()
         kept = [run for run in study.runs.values() if run.init_seed == run.data_seed]
-        frame = planted.measures(study, value, kept)
+        frame = seed_values.measures(study, value, kept)
         monkeypatch.setattr(maps, "measures", lambda study: frame)
         monkeypatch.setattr(maps, "groups", lambda study: {("160k", "standard"): kept})
-        monkeypatch.setattr(maps, "weights", lambda run, step: [step + planted.noise(run, step)] * 2)
+        monkeypatch.setattr(maps, "weights", lambda run, step: [step + seed_values.noise(run, step)] * 2)
         few = partial(markov.chosen, candidates=range(2, 4), starts=3)  # planted levels are easy
         monkeypatch.setattr(maps.markov, "chosen", few)
         monkeypatch.setattr(maps.markov, "fitted", partial(markov.fitted, starts=3))
@@ -59,7 +59,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[planted.Value], dict[str,
     return of
 
 
-def test_the_planted_outlier_is_told_and_is_unlikely(made: Callable[[planted.Value], dict[str, pd.DataFrame]]) -> None:
+def test_the_planted_outlier_is_told_and_is_unlikely(
+    made: Callable[[seed_values.Value], dict[str, pd.DataFrame]],
+) -> None:
     found = made(_falls_back)
     runs = found["map_runs"].set_index(["features", "run"])
     assert list(runs.loc["score"].index[runs.loc["score"]["outlier"]]) == [ODD]
@@ -75,8 +77,8 @@ def test_the_planted_outlier_is_told_and_is_unlikely(made: Callable[[planted.Val
     assert states.groupby("features")["chosen"].any().all()
 
 
-def test_quiet_seeds_have_no_outlier(made: Callable[[planted.Value], dict[str, pd.DataFrame]]) -> None:
-    assert not made(planted.learned)["map_runs"]["outlier"].any()
+def test_quiet_seeds_have_no_outlier(made: Callable[[seed_values.Value], dict[str, pd.DataFrame]]) -> None:
+    assert not made(seed_values.learned)["map_runs"]["outlier"].any()
 
 
 @pytest.mark.slow

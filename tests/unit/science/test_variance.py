@@ -6,17 +6,19 @@ from scripts.science import variance
 from scripts.study.runs import Run
 from scripts.study.seeds import apart, groups
 from tests.unit.report.test_findings import small_study
-from tests.unit.science import planted
+from tests.unit.science import seed_values
 
 
 def _weights(run: Run, step: int, task: str) -> float:
     """The weight seed moves a run, and the more so the later; the order does next to nothing."""
-    return 0.5 + 0.0001 * step * planted.noise(task, run.init_seed) + 0.0005 * planted.noise(task, run.name, step)
+    return (
+        0.5 + 0.0001 * step * seed_values.noise(task, run.init_seed) + 0.0005 * seed_values.noise(task, run.name, step)
+    )
 
 
-def _made(monkeypatch: pytest.MonkeyPatch, value: planted.Value) -> pd.DataFrame:
-    study = planted.laptop()
-    frame = planted.measures(study, value)
+def _made(monkeypatch: pytest.MonkeyPatch, value: seed_values.Value) -> pd.DataFrame:
+    study = seed_values.laptop()
+    frame = seed_values.measures(study, value)
     monkeypatch.setattr(variance, "measures", lambda study: frame)
     return variance.made(study)["seed_variance"]
 
@@ -33,12 +35,12 @@ def test_the_planted_source_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_noise_is_of_neither_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = _made(monkeypatch, planted.learned)
+    table = _made(monkeypatch, seed_values.learned)
     shares = table[table["source"].isin(["weight", "data"])]
     assert (shares["low"] > 0).mean() < 0.1  # of 160 shares
     assert np.isnan(table.loc[table["source"] == "rest", "detectable"]).all()
 
 
 def test_which_studies_tell_the_seeds_apart() -> None:
-    assert all(map(apart, groups(planted.laptop()).values()))
+    assert all(map(apart, groups(seed_values.laptop()).values()))
     assert not any(map(apart, groups(small_study()).values()))
