@@ -41,13 +41,13 @@ def mapped(runs: pd.DataFrame, states: pd.DataFrame) -> Finding:
     best = states[states["chosen"]].drop_duplicates(["size", "corpus", "features"])
     numbers = [f"{row['states']} of {KINDS[row['features']]} ({row['size']} {row['corpus']})" for row in _rows(best)]
     seeds, bar = int(runs["seeds"].max()), float(runs["limit"].max())
+    once, twice = deviation.FAR * bar, deviation.TWICE * bar
     told = f"Of {seeds} seeds {listed(named)} left the others" if named else f"None of {seeds} seeds left the others"
     return Finding(
         id="training_map",
         text=(
-            f"{told}. Limits are {deviation.FAR * bar:.1f} robust deviations at one step or {deviation.TWICE * bar:.1f} "
-            f"at two running, at which at most {deviation.RATE:.0%} of quiet suites have an outlier; less than that could "
-            f"not have been seen. "
+            f"{told}. Limits are {once:.1f} robust deviations at one step or {twice:.1f} at two running, at which at "
+            f"most {deviation.RATE:.0%} of quiet suites have an outlier; less than that could not have been seen. "
             f"States that training goes through, by BIC: {listed(numbers)}."
         ),
         numbers={
