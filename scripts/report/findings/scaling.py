@@ -112,7 +112,8 @@ def _forecast(corpus: str, forecasts: pd.DataFrame) -> list[Finding]:
         return []
     longest = forecasts[forecasts["tokens"] == forecasts["tokens"].max()]
     loss, scores = longest[longest["measure"] == LOSS], longest[longest["measure"] != LOSS]
-    others = [f"{measure}: {_told(rows)}." for measure, rows in scores.groupby("measure", sort=True)]
+    sure = scores[scores["low"].notna()]  # the reason why there is no interval is told once
+    others = [f"{measure}: {_told(rows)}." for measure, rows in sure.groupby("measure", sort=True)]
     steps = " Scores, in two steps from size to loss and from loss to score: "
     verdict = _verdict(loss)
     return [
