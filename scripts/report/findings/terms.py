@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import altair as alt
-import numpy as np
 import pandas as pd
 
 from scripts.report import theme
@@ -36,15 +35,16 @@ def all_figures(study: Study) -> dict[str, Callable[[Results], Figure]]:
 
 
 def at_end(results: Results, held_out: bool) -> pd.DataFrame:
-    """Effects at the end of every run of the largest size, of the kind of count that differs between operands: of the
-    operand before its operation, or, where the text has no such problems, of the number wherever it stands."""
+    """Effects at the end of every run of the largest size, in the study's order, of the kind of count that differs
+    between operands: of the operand in its problems, or, where the text has none, of the number wherever it stands."""
     table = results.science["term_effects"]
     table = table[(table["held_out"] == held_out) & table[SLOPE].notna()]
     table = table[table["task_set"] == table["task_set"].iloc[0]] if len(table) else table
     table = table[table["counted"] == _counted(results)]
     largest = table["non_embedding"] == table["non_embedding"].max()
-    found: pd.DataFrame = results.final(table[largest])
-    return found
+    found = results.final(table[largest])
+    order = found["run"].map(list(results.study.runs).index)
+    return found.loc[order.sort_values(kind="stable").index]
 
 
 def _counted(results: Results) -> str:
@@ -54,7 +54,8 @@ def _counted(results: Results) -> str:
 
 
 def _finding(results: Results, held_out: bool) -> Finding:
-    """What a factor of ten in an operand's count does to the right answer, beside what another seed does to that."""
+    """What a factor of ten in an operand's count does to the right answer in the first run, beside how far other seeds'
+    runs are from it."""
     table, kind = at_end(results, held_out), KINDS[held_out]
     name = "terms_held_out" if held_out else "terms"
     if table.empty:
@@ -63,10 +64,10 @@ def _finding(results: Results, held_out: bool) -> Finding:
     for operation, rows in table.groupby("operation"):
         told = rows.iloc[0]
         low, high = float(told[f"{SLOPE}_low"]), float(told[f"{SLOPE}_high"])
-        seeds = float(np.ptp(rows[SLOPE])) if len(rows) > 1 else None
+        seeds = float((rows[SLOPE] - told[SLOPE]).abs().max()) if len(rows) > 1 else None
         beyond = seeds is None or abs(told[SLOPE]) > seeds
         signs.append((int(low > 0) - int(high < 0)) * beyond)
-        other = f"another seed {abs(seeds):.2f}" if seeds is not None else "no other seed to compare with"
+        other = f"another seed moves that by {seeds:.2f}" if seeds is not None else "no other seed to compare with"
         parts.append(f"of {operation} {told[SLOPE]:+.2f} nats (95 % {low:+.2f} to {high:+.2f}; {other})")
         numbers[str(operation)] = {
             "slope": float(told[SLOPE]), "low": low, "high": high, "seed": seeds, "operands": int(told["operands"]),
@@ -77,7 +78,7 @@ def _finding(results: Results, held_out: bool) -> Finding:
     told = table.iloc[0]
     text = (
         f"Of {kind}, a factor of ten in how often {told['size']} had read an operand changes the log-likelihood of the "
-        f"right answer at step {told['step']}: {listed(parts)}. {_verdict(signs)}"
+        f"right answer at step {told['step']}: {listed(parts)}. Frequent numbers are {_verdict(signs)}."
     )
     holds = {(1,): True, (-1,): False, (-1, 0): False}.get(tuple(sorted(set(signs))))
     return Finding(name, text, {"step": int(told["step"]), "operations": numbers}, EXPECTATION, holds)
@@ -85,10 +86,10 @@ def _finding(results: Results, held_out: bool) -> Finding:
 
 def _verdict(signs: list[int]) -> str:
     if all(sign > 0 for sign in signs):
-        return "Frequent numbers are answered better."
+        return "answered better"
     if all(sign < 0 for sign in signs):
-        return "Frequent numbers are answered worse."
-    return "That is not told apart from 0, or from a seed's effect, in every operation."
+        return "answered worse"
+    return "not told apart from others in every operation, or not beyond what a seed does"
 
 
 # --- figures ------------------------------------------------------------------------------------
@@ -98,7 +99,9 @@ def terms(results: Results) -> Figure:
     """Every operand at the end: how often it was read, how likely its right answers are."""
     title = "What operands were read, and their right answers"
     if found := [finding for finding in all_findings(results) if finding.numbers]:
-        title = found[0].text.rpartition(". ")[2].rstrip(".") + f" ({KINDS[found[0].id == 'terms_held_out']})"
+        words = {True: "better", False: "worse", None: "neither clearly better nor worse"}
+        told = (f"{words[each.holds]} in {KINDS[each.id == 'terms_held_out']}" for each in found)
+        title = f"Frequent numbers are answered {', '.join(told)}"
     how = "A point an operand and size at the last step, mean over seeds; lines: least squares."
     return Figure(_points(results), title, how)
 
@@ -122,14 +125,16 @@ def _points(results: Results) -> Any:
         base = alt.Chart(part.drop(columns=["operation", "held_out"])).encode(
             x=alt.X(f"{counted}:Q", title="times read by the last step (log)",
                     scale=alt.Scale(type="log", nice=False), axis=alt.Axis(grid=False, labelOverlap=True)),
-            y=alt.Y("loglikelihood:Q", title="log-likelihood of the right answer (nats)"),
+            y=alt.Y("loglikelihood:Q", title="log-likelihood of the right answer (nats)", scale=alt.Scale(domainMax=0)),
             color=theme.size_colour(results.sizes),
         )  # fmt: skip
         points = base.mark_point(filled=True, size=26, opacity=0.65).encode(
             tooltip=["operand:Q", "size:N", f"{counted}:Q", alt.Tooltip("loglikelihood:Q", format=".2f"),
                      alt.Tooltip("accuracy:Q", format=".0%")]
         )  # fmt: skip
-        line = base.transform_regression(counted, "loglikelihood", method="log", groupby=["size"]).mark_line(size=2.5)
+        line = base.transform_regression(counted, "loglikelihood", method="log", groupby=["size"]).mark_line(
+            size=2.5, clip=True
+        )
         title = theme.panel(f"{operation}: {KINDS[bool(held_out)]}")
         panels.append((points + line).properties(width=320, height=220, title=title))
     return alt.concat(*panels, columns=2)
