@@ -13,6 +13,7 @@ ONE_ANSWER = 0.95  # fraction of items with the same answer from which a model c
 CHANCE = {
     "castalia_agreement": 0.5,
     "castalia_continuation": 0.25,
+    "castalia_pronouns": 0.5,
     "arc_challenge": 0.25,
     "arc_easy": 0.25,
     "hellaswag": 0.25,

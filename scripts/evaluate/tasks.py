@@ -16,8 +16,16 @@ from scripts.common.errors import UserError
 from scripts.common.files import write_text
 from scripts.data.streams import NAME as DOCUMENTS
 from scripts.data.streams import Document, read_documents
-from scripts.evaluate import agreement, arithmetic, passages
-from scripts.evaluate.names import AGREEMENT, ARITHMETIC, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY
+from scripts.evaluate import agreement, arithmetic, passages, pronouns
+from scripts.evaluate.names import (
+    AGREEMENT,
+    ARITHMETIC,
+    CONTINUATION,
+    LAST_WORD,
+    OWN_TASKS,
+    PERPLEXITY,
+    PRONOUNS,
+)
 from scripts.study import fingerprints, paths
 from scripts.study.config.data import Arithmetic
 from scripts.study.manifests import CorpusFacts, TaskItems, TasksFacts
@@ -76,6 +84,16 @@ SHAPES: dict[str, dict[str, Any]] = {
         ],
         "metadata": {"version": passages.VERSION},
     },
+    PRONOUNS: {
+        "output_type": "multiple_choice",
+        "doc_to_text": "question",
+        "doc_to_choice": "choices",
+        "doc_to_target": "label",
+        "target_delimiter": "",
+        "num_fewshot": 0,  # examples would tell which occupations go with which pronoun
+        "metric_list": [ACCURACY],
+        "metadata": {"version": pronouns.VERSION},
+    },
     ARITHMETIC: {
         "output_type": "loglikelihood",
         "doc_to_text": "context",
@@ -99,6 +117,7 @@ def make(
         CONTINUATION: passages.continuation_items(documents, items, seed),
         AGREEMENT: agreement.agreement_items(items, seed),
         PERPLEXITY: passages.perplexity_items(documents, items, seed),
+        PRONOUNS: pronouns.pronoun_items(items, seed),
         ARITHMETIC: arithmetic.arithmetic_items(items, seed, planted),
     }
 
@@ -137,6 +156,7 @@ def main() -> None:
         description="Make the study's own tasks in data/tasks/: lm-eval task files (.yaml) and their items (.jsonl). "
         f"{LAST_WORD}: the last word of a clause. {CONTINUATION}: which of four passages goes on a text. "
         f"{AGREEMENT}: which of two sentences is grammatical. {PERPLEXITY}: whole passages. "
+        f"{PRONOUNS}: which of two occupations a pronoun means. "
         f"{ARITHMETIC}: the answer to a sum or product in words. "
         "Texts are held-out ones; numbers of items and the seed are evaluation.own_tasks."
     ).takes("study")
@@ -164,5 +184,5 @@ def main() -> None:
         started=started,
     )
     for name, found in records.items():
-        few = "" if len(found) == own.items else f" (the held-out text has no more than that; {own.items} asked)"
+        few = "" if len(found) == own.items else f" ({own.items} asked; no more can be made)"
         print(f"{name}: {len(found)} items{few}")

@@ -15,9 +15,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from scripts.common import untrusted
 from scripts.common.errors import UserError, explain, near
 from scripts.common.files import read_yaml
-from scripts.common.untrusted import read_json
 from scripts.study import paths
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
 from scripts.study.config.data import Arithmetic
@@ -350,7 +350,9 @@ class Study:
 
     def memorization_settings(self) -> dict[str, Any]:
         """Key memorization without its steps, which only choose files, and what changes no result."""
-        return self.file.memorization.model_dump(exclude={"steps", "batch_size"})
+        asked = self.file.memorization
+        none = set() if asked.log_probabilities else {"log_probabilities"}  # so results from before the key stand
+        return asked.model_dump(exclude={"steps", "batch_size"} | none)
 
 
 def load(path: Path) -> Study:
@@ -363,7 +365,7 @@ def read(path: Path) -> dict[str, Any]:
     if path.suffix != ".json" or not path.is_file():
         return read_yaml(path)
     try:
-        content = read_json(path)
+        content = untrusted.read_json(path)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: line {error.lineno}, column {error.colno}: no JSON ({error.msg})") from None
     if not isinstance(content, dict):

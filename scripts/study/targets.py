@@ -18,18 +18,18 @@ def _both(*tables: str) -> list[str]:
 
 
 OF_STAGES = [stage.table for stage in OF_EVERY_RUN if stage.table]  # one a stage
-ANALYSES = ["pairs", "histogram", "order", "windows", "seen", "groups", "fits"]  # of memorization
+OF_MEMORIZATION = ["pairs", "histogram", "order", "windows", "seen", "groups", "fits"]  # analyses
 TABLES = [
-    *_both("runs", "losses", "held_out", *OF_STAGES, *(f"memorization_{table}" for table in ANALYSES)),
+    *_both("runs", "losses", "held_out", *OF_STAGES, *(f"memorization_{table}" for table in OF_MEMORIZATION)),
     str(paths.table("corpora")),
 ]
 EXTERNAL = _both("external")
-PAGES = [str(paths.page(page)) for page in ("index", "data", "memorization", "audit", "report")]
-RESULTS = [*PAGES, str(paths.TIMINGS)]
+PAGES = [str(paths.page(page)) for page in ("index", "data", "memorization", "compare", "audit", "report")]
+RESULTS = [*PAGES, str(paths.TIMINGS), str(paths.TRAINING_SPEED)]
 
 
-FIGURES = {name: stage.category for stage in STAGES for name in stage.figures}
-FIGURES |= {"corpora": "Data", "timings": "Cost"}  # name: category in Snakemake's report
+FIGURES = {"overview": "Overview"} | {name: stage.category for stage in STAGES for name in stage.figures}
+FIGURES |= {"corpora": "Data", "speed": "Cost", "timings": "Cost"}  # name: category in Snakemake's report
 CAPTIONS = ROOT / "rules/report"
 
 

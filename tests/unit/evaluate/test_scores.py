@@ -19,7 +19,15 @@ from scripts.common import manifest
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.evaluate import evaluate, tasks
-from scripts.evaluate.names import AGREEMENT, ARITHMETIC, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY
+from scripts.evaluate.names import (
+    AGREEMENT,
+    ARITHMETIC,
+    CONTINUATION,
+    LAST_WORD,
+    OWN_TASKS,
+    PERPLEXITY,
+    PRONOUNS,
+)
 from scripts.study import fingerprints, paths
 from scripts.study.manifests import ModelFacts, TasksFacts
 from scripts.study.study import Study, parse
@@ -161,7 +169,7 @@ def test_scores_equal_the_commands_to_the_last_digit(there: Path, shots: int) ->
     assert ours["n"] == {task: theirs["n-samples"][task]["effective"] for task in OWN_TASKS}
     assert ours["n"][AGREEMENT] == 20
     with_examples = {LAST_WORD: shots, CONTINUATION: shots, ARITHMETIC: shots}
-    assert theirs["n-shot"] == {**with_examples, AGREEMENT: 0, PERPLEXITY: 0}
+    assert theirs["n-shot"] == {**with_examples, AGREEMENT: 0, PERPLEXITY: 0, PRONOUNS: 0}
     for task, metrics in ours["results"].items():
         expected = {k: v for k, v in theirs["results"][task].items() if "," in k and v != "N/A"}
         resampled = "perplexity_stderr,none"
@@ -188,7 +196,7 @@ def test_samples_give_the_scores(there: Path) -> None:
     table = pd.read_parquet(there / f"results/evals/{RUN}/zero-shot/step8.samples.parquet")
     means = table.groupby(["task", "metric"], observed=True)["value"].mean()
     sums = table.groupby(["task", "metric"], observed=True)["value"].sum()
-    for task in (LAST_WORD, CONTINUATION, AGREEMENT):
+    for task in (LAST_WORD, CONTINUATION, AGREEMENT, PRONOUNS):
         assert means[task, "acc,none"] == pytest.approx(content["results"][task]["acc,none"])
     assert math.exp(-means[LAST_WORD, "perplexity,none"]) == pytest.approx(
         content["results"][LAST_WORD]["perplexity,none"]
