@@ -118,7 +118,8 @@ def _points(results: Results) -> Any:
         base = alt.Chart(part.drop(columns=["operation", "held_out"])).encode(
             x=alt.X(f"{counted}:Q", title="times read by the last step (log)",
                     scale=alt.Scale(type="log", nice=False), axis=alt.Axis(grid=False, labelOverlap=True)),
-            y=alt.Y("loglikelihood:Q", title="log-likelihood of the right answer (nats)", scale=alt.Scale(domainMax=0, nice=True)),
+            y=alt.Y("loglikelihood:Q", title="log-likelihood of the right answer (nats)",
+                    scale=alt.Scale(domainMax=0, nice=True)),
             color=theme.size_colour(results.sizes),
         )  # fmt: skip
         points = base.mark_point(filled=True, size=26, opacity=0.65).encode(
