@@ -67,8 +67,8 @@ def documents_of(name: str, component: Component, contents: Members) -> Iterator
     A text that is not cut is left as it is, to the last blank. Of canaries, every copy of every string.
     """
     if component.arithmetic:
-        for origin, text in arithmetic.documents(component.arithmetic):
-            yield Document(document_id(text), text, name, origin)
+        for origin, lines in arithmetic.documents(component.arithmetic):
+            yield Document(document_id(lines), lines, name, origin)
     if component.canaries:
         for string in strings(component.canaries):
             yield from (Document(document_id(string.text), string.text, name, o) for o in string.origins)
