@@ -8,7 +8,6 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from scripts.analyze import tables
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
 from scripts.study import paths, targets
@@ -98,6 +97,8 @@ def science_table(name: str) -> dict[str, Any] | None:
     if not (file := paths.science(name)).exists():
         return None
     import pandas as pd
+
+    from scripts.analyze import tables
 
     frame = tables.read(name, paths.science).drop(columns=UNSHOWN, errors="ignore")
     kinds = [_kind(column) for _, column in frame.items()]
