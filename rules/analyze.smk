@@ -6,7 +6,7 @@ rule tables:
         checkpoints=later(CHECKPOINTS),
         corpora=expand("data/{corpus}/manifest.json", corpus=CORPORA),
         results=later(*(OF_STAGES[stage.name] for stage in OF_EVERY_RUN if stage in OF_MODELS)),
-        external=external_scores,
+        external=inputs.published_scores(STUDY),
     output:
         TABLES,
     log:

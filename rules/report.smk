@@ -6,8 +6,8 @@ FIGURES = targets.figures(STUDY)
 
 rule findings:
     input:
-        TABLES,
-        OF_REPORT,
+        tables=TABLES,
+        analyses=OF_REPORT,
     output:
         "results/findings.json",
     log:
@@ -28,10 +28,10 @@ rule findings:
 
 rule figures:
     input:
-        TABLES,
-        OF_REPORT,
-        "results/timings.csv",
-        "results/training_speed.csv",
+        tables=TABLES,
+        analyses=OF_REPORT,
+        timings="results/timings.csv",
+        speed="results/training_speed.csv",
     output:
         [
             report(
@@ -64,13 +64,12 @@ if TRAINED:
 
     rule index:
         input:
-            expand("results/figures/{name}.json", name=FIGURES),
-            ["results/figures/recency.json"] if RECENCIES else [],
-            "results/findings.json",
-            TABLES,
-            "data/clusters/manifest.json",
-            DATA,
-            EXPORT_TABLES,
+            figures=expand("results/figures/{name}.json", name=[*FIGURES, *(["recency"] if RECENCIES else [])]),
+            findings="results/findings.json",
+            clusters="data/clusters/manifest.json",
+            data=DATA,
+            export_tables=EXPORT_TABLES,
+            tables=TABLES,
         output:
             "results/index.html",
             "results/data.html",
@@ -118,8 +117,8 @@ else:
 rule page:
     # Snakemake reports on a finished graph: everything but this job, whose lock the inner call must not want.
     input:
-        "results/index.html",
-        "results/audit.html",
+        report="results/index.html",
+        audit="results/audit.html",
     output:
         "results/report.html",
     log:
@@ -143,10 +142,12 @@ rule page:
 
 rule cards:
     input:
-        TABLES,
-        LAST_MODELS,
+        tables=TABLES,
+        models=targets.last_models(STUDY),
         # read no more, as a card shows its own run: without them finished studies would write their cards again
-        expand("results/figures/{name}.{form}", name=targets.CARD_FIGURES if TRAINED else [], form=["svg", "json"]),
+        figures=expand(
+            "results/figures/{name}.{form}", name=targets.CARD_FIGURES if TRAINED else [], form=["svg", "json"]
+        ),
     output:
         CARDS,
     log:

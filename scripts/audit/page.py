@@ -17,10 +17,10 @@ from rich.console import Console
 from scripts.audit.integrity.audit import OUT
 from scripts.audit.state import outdated
 from scripts.audit.verdict import Check, damaged, plain, read_part, summary
+from scripts.common import untrusted
 from scripts.common.command import Parser
 from scripts.common.errors import UserError, told_last
 from scripts.common.files import write_json, write_text
-from scripts.common.untrusted import read_json
 from scripts.report.pages.environment import rendered
 from scripts.study import paths
 from scripts.study.study import Study, load
@@ -59,7 +59,7 @@ def page(study: Study, found: Parts, figure: str | None) -> str:
     """The page's HTML; `figure` is an SVG."""
     checks = [check for part in found.values() for check in part]
     statuses = [check.status for check in checks]
-    root = read_json(paths.LOCK)["root"] if paths.LOCK.exists() else None
+    root = untrusted.read_json(paths.LOCK)["root"] if paths.LOCK.exists() else None
     return rendered(
         TEMPLATE,
         study=study.file.study,

@@ -20,14 +20,20 @@ STATE = "state.json"
 
 @dataclass(frozen=True)
 class Scores:
-    """Of n sequences, int16: right tokens before the first wrong one, and right tokens in all (None from `exact`)."""
+    """Of n sequences, int16: right tokens before the first wrong one, and right tokens in all (None from `exact`).
+
+    `log_probability` float32 [temperatures, n], nan where it was not asked for; None where it was of none.
+    """
 
     first_miss: NDArray[np.int16]
     hits: NDArray[np.int16] | None
+    log_probability: NDArray[np.float32] | None = None
 
     def part(self, begin: int, end: int) -> Scores:
         """Those of sequences [begin, end)."""
-        return Scores(self.first_miss[begin:end], None if self.hits is None else self.hits[begin:end])
+        hits = None if self.hits is None else self.hits[begin:end]
+        logs = None if self.log_probability is None else self.log_probability[:, begin:end]
+        return Scores(self.first_miss[begin:end], hits, logs)
 
 
 def sequence_range(sequences: int, worker: int, workers: int) -> tuple[int, int]:

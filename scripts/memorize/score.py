@@ -15,13 +15,15 @@ import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from scripts.common import lock, manifest
 from scripts.common.command import Parser
@@ -39,6 +41,10 @@ from scripts.study.fingerprints import parquet_facts
 from scripts.study.manifests import ModelFacts
 from scripts.study.study import Study, load
 
+if TYPE_CHECKING:
+    from scripts.memorize.model import Model
+
+LOGS = ("log_probability", "log_probability_half")  # columns, at the temperatures of probabilities.py
 GROUP = 1 << 20  # sequences written at a time, a row group of the parquet
 
 
@@ -47,6 +53,7 @@ def table(read: Read, scores: Scores, continuation: int, step: int, batch_size: 
     step_seen = np.where(read.place == NOWHERE, 0, read.place // batch_size + 1)
     nowhere = read.place == NOWHERE
     hits = None if scores.hits is None else scores.hits.astype(np.int32)
+    logs = np.zeros((0, 0)) if scores.log_probability is None else scores.log_probability
     return pa.table(
         {
             "place": pa.array(read.place, mask=nowhere),
@@ -59,6 +66,7 @@ def table(read: Read, scores: Scores, continuation: int, step: int, batch_size: 
             "first_miss": scores.first_miss,
             "score": pa.nulls(len(nowhere), pa.float64()) if hits is None else hits / continuation,
             "memorized": scores.first_miss == continuation,
+            **{name: pa.array(log, mask=np.isnan(log)) for name, log in zip(LOGS, logs, strict=False)},
         }
     )
 
@@ -142,6 +150,7 @@ class Job:
                     model = Model.of_folder(folder, getattr(torch, asked.precision), self.study.file.runtime.device)
                 else:
                     model.read(folder)
+                self.probe(read, model, step, worker, workers)
                 reach = in_reach(read, step, self.spec.training.batch_size)
                 score = partial(SCORERS[asked.mode], model, prompt=asked.prompt, batch=asked.batch_size)
                 for begin, end in pieces.chunks(*pieces.sequence_range(len(reach), worker, workers)):
@@ -150,11 +159,37 @@ class Job:
                         pieces.keep(kept, score(sequences=read.tokens[reach[begin:end]]), end - begin)
                 tell(done)
 
+    def probe(self, read: Read, model: Model, step: int, worker: int, workers: int) -> None:
+        """One process' batches of the sequences whose log-probabilities are kept, into files."""
+        from scripts.memorize.probabilities import batches, log_probabilities, probed
+
+        which = probed(read, self.asked, self.spec.sequences)
+        asked, _ = batches(read.tokens[which], model.device.type)
+        for number in range(*pieces.sequence_range(len(asked), worker, workers)):
+            if not (kept := self.work / f"step{step}" / f"log_probabilities-{number}.npy").exists():
+                with atomic(kept) as temporary, temporary.open("wb") as handle:
+                    np.save(handle, log_probabilities(model, asked[number], self.asked.prompt))
+
+    def probed(self, read: Read, step: int, reach: np.ndarray) -> NDArray[np.float32] | None:
+        """Log-probabilities of the sequences in reach out of those files, [temperatures, n]; None if none is asked
+        for."""
+        if not self.asked.log_probabilities:
+            return None
+        from scripts.memorize.probabilities import batches, probed
+
+        which = probed(read, self.asked, self.spec.sequences)
+        asked, back = batches(read.tokens[which], self.study.file.runtime.device)
+        files = [self.work / f"step{step}" / f"log_probabilities-{number}.npy" for number in range(len(asked))]
+        found = np.full((len(LOGS), len(reach)), np.nan, np.float32)
+        found[:, np.searchsorted(reach, which)] = np.concatenate([np.load(file) for file in files], axis=1)[:, back]
+        return found
+
     def finish(self, read: Read, workers: int) -> None:
         """Write the parquet of every step out of the pieces."""
         for step in self.steps:
             reach = in_reach(read, step, self.spec.training.batch_size)
             scores = pieces.gather(self.work / f"step{step}", len(reach), workers)
+            scores = replace(scores, log_probability=self.probed(read, step, reach))
             facts = {"castalia": canonical(self.facts(step))}
             with atomic(paths.memorization(self.spec.name, step)) as path, ExitStack() as stack:
                 writer = None

@@ -57,16 +57,16 @@ def spans(continuation: int) -> list[tuple[int, int]]:
 @torch.no_grad()
 def exact(model: Model, sequences: NDArray[np.integer], prompt: int, batch: int) -> Scores:
     """First misses of sequences [n, prompt + continuation]; equal to the continuation's length if all is right."""
-    distinct, back = _distinct(sequences)
-    work = _Exact(model, distinct, prompt, batch).done()
+    plain, back = distinct(sequences)
+    work = _Exact(model, plain, prompt, batch).done()
     return Scores(work.misses.numpy().astype(np.int16)[back], None)
 
 
 @torch.no_grad()
 def score(model: Model, sequences: NDArray[np.integer], prompt: int, batch: int) -> Scores:
     """First misses and hits of sequences [n, prompt + continuation] under greedy decoding."""
-    distinct, back = _distinct(sequences)
-    work = _Score(model, distinct, prompt, batch).done()
+    plain, back = distinct(sequences)
+    work = _Score(model, plain, prompt, batch).done()
     misses, hits = (found.numpy().astype(np.int16)[back] for found in (work.misses, work.hits))
     return Scores(misses, hits)
 
@@ -233,7 +233,7 @@ def _compacted(sequences: Waiting, gone: Tensor, left: int) -> Waiting:
     return sequences.view(0, left)
 
 
-def _distinct(sequences: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
+def distinct(sequences: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
     """Sequences without repetitions, and which of them each sequence is: text that repeats is scored once."""
     if not len(sequences):
         return sequences, np.zeros(0, np.int64)

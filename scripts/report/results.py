@@ -13,7 +13,7 @@ from scripts.analyze.chance import chance, speaking_metric
 from scripts.study import analyses, paths
 from scripts.study.runs import flops_per_token
 from scripts.study.study import Study
-from scripts.study.targets import ANALYSES, OF_STAGES
+from scripts.study.targets import OF_MEMORIZATION, OF_STAGES
 
 EXTERNAL = ["model", "run", "size", "corpus", "non_embedding", "shots", "step", "task", "metric", "value"]
 
@@ -118,7 +118,7 @@ def load(study: Study, *, every_analysis: bool = False) -> Results:
     """Read results/tables, and results/science of the report's or of all analyses; raises UserError that names a
     missing table."""
     names = ("losses", "held_out", "runs", *OF_STAGES)
-    of_memorization = {name: tables.read(f"memorization_{name}") for name in ANALYSES}
+    of_memorization = {name: tables.read(f"memorization_{name}") for name in OF_MEMORIZATION}
     made = of_tables(study, {name: tables.read(name) for name in names}, tables.read("corpora"), of_memorization)
     asked = analyses.asked(study) if every_analysis else analyses.of_report(study)
     science = {name: tables.read(name, paths.science) for analysis in asked for name in analysis.tables}

@@ -58,7 +58,7 @@ class Stage:
         """Its package, and its file in rules/."""
         return self.command[0].removeprefix("scripts.")
 
-    def file(self, run: str, step: int, part: str = "") -> str:
+    def file(self, run: str, step: paths.Part, part: str = "") -> str:
         """Its output, below the study's folder."""
         return self.output.format(run=run, step=step, part=part)
 

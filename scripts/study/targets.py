@@ -18,9 +18,9 @@ def _both(*tables: str) -> list[str]:
 
 
 OF_STAGES = [stage.table for stage in OF_EVERY_RUN if stage.table]  # one a stage
-ANALYSES = ["pairs", "histogram", "order", "windows", "seen", "groups", "fits"]  # of memorization
+OF_MEMORIZATION = ["pairs", "histogram", "order", "windows", "seen", "groups", "fits"]  # analyses
 TABLES = [
-    *_both("runs", "losses", "held_out", *OF_STAGES, *(f"memorization_{table}" for table in ANALYSES)),
+    *_both("runs", "losses", "held_out", *OF_STAGES, *(f"memorization_{table}" for table in OF_MEMORIZATION)),
     str(paths.table("corpora")),
 ]
 EXTERNAL = _both("external")

@@ -25,6 +25,7 @@ import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from scripts.memorize.model import Model
+from scripts.memorize.probabilities import batches, log_probabilities
 from scripts.memorize.scorers import exact, score
 from scripts.neox import hf_files
 from scripts.study.study import load
@@ -106,6 +107,9 @@ def beside_generate(name: str, fraction: float) -> list[tuple[str, str]]:
         "generate": lambda: generate(theirs, sequences, batch, cache=True),
         "score": lambda: score(ours, sequences, PROMPT, batch),
         "exact": lambda: exact(ours, sequences, PROMPT, batch),
+        "log-probabilities": lambda: [
+            log_probabilities(ours, part, PROMPT) for part in batches(sequences, ours.device.type)[0]
+        ],
     }
     _, without, _ = timed(lambda: generate(theirs, sequences, batch, cache=False), 1)
     seconds, found = taking_turns(ways)
@@ -117,7 +121,7 @@ def beside_generate(name: str, fraction: float) -> list[tuple[str, str]]:
     if not ((found["exact"].first_miss == WIDTH - PROMPT) == (found["generate"] == WIDTH - PROMPT)).all():
         raise SystemExit(f"{name}: exact and generate differ")
     what = f"memorization, {name}, {fraction:.1%} memorized"
-    return [
+    rates = [
         (
             f"{what}: {way}",
             f"{count / seconds[way]:,.0f} sequences a second, {seconds['generate without cache'] / seconds[way]:.1f}x "
@@ -125,6 +129,8 @@ def beside_generate(name: str, fraction: float) -> list[tuple[str, str]]:
         )
         for way in ("exact", "score")
     ]
+    of_score = seconds["log-probabilities"] / seconds["score"]
+    return [*rates, (f"{what}: log-probabilities", f"{of_score:.2f} of score's time for as many sequences")]
 
 
 def growth() -> str:

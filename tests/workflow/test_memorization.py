@@ -10,8 +10,13 @@ import sys
 import time
 from collections.abc import Callable
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from scripts.audit.integrity import memorized
+from scripts.memorize.score import LOGS
+from scripts.study.study import load
 from tests import forks
 from tests.workflow.conftest import ROOT, Workflow
 
@@ -43,6 +48,42 @@ def test_any_number_of_workers_makes_the_same_bytes(copied: Callable[..., Workfl
     assert results(workflow) == before
 
 
+def test_log_probabilities_are_the_same_bytes_from_any_number_of_workers_and_audited(
+    copied: Callable[..., Workflow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow = copied()
+    before = {step: pq.read_table(pa.BufferReader(content)) for step, content in results(workflow).items()}
+    path = workflow.folder / "results/study.json"
+    content = json.loads(path.read_text())
+    content["memorization"]["log_probabilities"] = 8
+    path.write_text(json.dumps(content))
+    made = []
+    for workers in ("1", "3"):
+        removed(workflow)
+        done = workflow.command_line("scripts.memorize", "score", "--run", RUN, "--steps", *STEPS, "--workers", workers)
+        assert done.returncode == 0, done.stderr
+        made.append(results(workflow))
+    assert made[0] == made[1]
+    study, path = load(path), workflow.folder / f"results/memorization/{RUN}/step8.parquet"
+    after = pq.read_table(path)
+    assert after.drop_columns(list(LOGS)).equals(before["8"].cast(after.drop_columns(list(LOGS)).schema))
+    frame = after.to_pandas()
+    assert frame["log_probability"].notna().sum() == 8 + 4  # canaries
+    assert (frame.loc[frame["chosen"] == "canary", "log_probability"] < 0).all()
+    monkeypatch.chdir(workflow.folder)
+    run, drawn, name = study.run(RUN), memorized.draw(study, study.run(RUN)), str(path.relative_to(workflow.folder))
+    assert list(memorized.unlike(study, run, name, after, drawn)) == []
+    for column, row, value, told in (
+        ("log_probability", frame.index[frame["chosen"] == "canary"][0], None, "of other sequences than the study"),
+        ("log_probability_half", frame.index[frame["chosen"] == "canary"][0], -0.1, "above what their first misses"),
+        ("log_probability", frame.index[frame["chosen"] == "rest"][0], -9.0, "of other sequences than the study"),
+    ):  # fmt: skip
+        changed = frame.copy()
+        changed.loc[row, column] = value
+        lines = list(memorized.unlike(study, run, name, pa.Table.from_pandas(changed, after.schema), drawn))
+        assert len(lines) == 1 and told in lines[0], lines
+
+
 def test_killed_and_run_again_it_scores_only_what_is_left(copied: Callable[..., Workflow]) -> None:
     workflow = copied()
     before = results(workflow)
@@ -67,8 +108,6 @@ def test_killed_and_run_again_it_scores_only_what_is_left(copied: Callable[..., 
 
 
 def test_canaries_are_scored_and_told_apart(finished: Workflow) -> None:
-    import pyarrow.parquet as pq
-
     found = pq.read_table(finished.folder / "results/memorization/pythia-tiny/step8.parquet").to_pandas()
     found_canaries = found[found["chosen"] == "canary"]
     assert sorted(found_canaries["copies"]) == [1, 1, 4, 4]

@@ -23,15 +23,19 @@ from scripts.data.changes import change_of
 from scripts.data.sequences import Sequences
 from scripts.memorize.chosen import KINDS, counts_in, sampled, sequence_hashes
 from scripts.memorize.pieces import Scores
+from scripts.memorize.probabilities import probed
 from scripts.memorize.read import NOWHERE, Read, read_sequences
-from scripts.memorize.score import in_reach, table
+from scripts.memorize.score import LOGS, in_reach, table
 from scripts.study import paths
+from scripts.study.config.memorization import Memorization
 from scripts.study.runs import Run
 from scripts.study.study import Study
 
 COLUMNS = {"place": "whole", "step_seen": "whole", "seen": "truth", "chosen": "text", "count": "whole",
            "copies": "whole", "component": "text", "first_miss": "whole", "score": "float",
            "memorized": "truth"}  # fmt: skip
+LIKELY = math.log(0.5)  # at most, of a token that is not the largest; so of a sequence that is not memorized
+ROUNDED = 1e-3  # nats that float32 sums may be off by
 MOST_TOKENS = 1 << 28  # of corpus and sequences that are read again: some ten seconds
 MOST_SEQUENCES = 1 << 28
 
@@ -75,7 +79,7 @@ def _of_one_order(study: Study, files: list[str]) -> tuple[list[str], int, int]:
     first: Any = None
     for path in files:
         try:
-            held = read_parquet(Path(path), COLUMNS, MOST_SEQUENCES)
+            held = read_parquet(Path(path), columns(study), MOST_SEQUENCES)
             sequences += held.num_rows
             with reading(path):
                 faults += unlike(study, study.run(at(path)["run"]), path, held, drawn)
@@ -120,27 +124,38 @@ def unlike(study: Study, run: Run, path: str, held: pa.Table, drawn: Drawn | Non
     if len(told.place) != held.num_rows:
         yield f"{path}: {held.num_rows:,} sequences, the study draws {len(told.place):,}"
         return
-    if any(held[name].null_count for name in COLUMNS if name not in ("place", "step_seen", "score")):
+    if any(held[name].null_count for name in COLUMNS if name not in ("place", "step_seen", "score", *LOGS)):
         yield f"{path}: a sequence without value"
         return
-    scores = _scores(held, asked.continuation, asked.mode == "score")
+    scores = _scores(held, asked)
     made = table(told, scores, asked.continuation, step, batch)
     for name in COLUMNS:
         if count := _differing(held[name], made[name]):
             yield f"{path}: other {name} than {_MADE.get(name, 'of the sequences the study draws')}, {count:,} of them"
     yield from (f"{path}: {line}" for line in impossible(scores, asked.continuation, text))
+    if scores.log_probability is not None:
+        wanted = np.isin(np.arange(len(told.place)), probed(told, asked, run.sequences))
+        if (np.isfinite(scores.log_probability) != wanted).any():
+            yield f"{path}: log-probabilities of other sequences than the study asks for"
 
 
 _MADE = {"score": "as many of the continuation's tokens", "memorized": "its first misses tell"}
 
 
-def _scores(held: pa.Table, continuation: int, with_hits: bool) -> Scores:
-    """The file's first misses, and the hits that its scores stand for."""
+def columns(study: Study) -> dict[str, str]:
+    """Columns of a memorization file and what they hold."""
+    return COLUMNS | dict.fromkeys(LOGS if study.file.memorization.log_probabilities else (), "float")
+
+
+def _scores(held: pa.Table, asked: Memorization) -> Scores:
+    """The file's first misses, the hits that its scores stand for, and log-probabilities."""
+    continuation = asked.continuation
     least, most = np.iinfo(np.int16).min, np.iinfo(np.int16).max
     misses = np.clip(held["first_miss"].to_numpy(), least, most).astype(np.int16)
     fractions = pc.fill_null(held["score"].cast(pa.float64()), math.nan).to_numpy()
     hits = np.clip(np.nan_to_num(np.rint(fractions * continuation), nan=-1), least, most).astype(np.int16)
-    return Scores(misses, hits if with_hits else None)
+    logs = [held[name].cast(pa.float32()).to_numpy() for name in LOGS] if asked.log_probabilities else None
+    return Scores(misses, hits if asked.mode == "score" else None, None if logs is None else np.array(logs, np.float32))
 
 
 def _differing(held: pa.ChunkedArray, made: pa.ChunkedArray) -> int:
@@ -156,17 +171,21 @@ def impossible(scores: Scores, continuation: int, text: NDArray[np.uint64] | Non
     misses = scores.first_miss.astype(np.int64)
     if count := int(((misses < 0) | (misses > continuation)).sum()):
         yield f"{count:,} first misses are not from 0 to {continuation}"
-    columns = {"first miss": misses}
+    columns: dict[str, NDArray[Any]] = {"first miss": misses}
     if scores.hits is not None:
         hits = columns["score"] = scores.hits.astype(np.int64)
         if count := int(((hits < misses) | (hits > continuation - (misses < continuation))).sum()):
             yield f"{count:,} scores contradict their first misses"
+    if scores.log_probability is not None:
+        columns |= dict(zip(LOGS, scores.log_probability, strict=True))
+        if count := int((scores.log_probability > np.where(misses < continuation, LIKELY, 0) + ROUNDED).sum()):
+            yield f"{count:,} log-probabilities are above what their first misses allow"
     if text is None or not len(text):
         return
     by_text = np.argsort(text, kind="stable")
     same = text[by_text][1:] == text[by_text][:-1]
     for name, column in columns.items():
-        if count := int((same & (np.diff(column[by_text]) != 0)).sum()):
+        if count := int((same & (np.abs(np.diff(column[by_text])) > 0)).sum()):  # one of them may be nan
             yield f"{count:,} sequences of equal text have another {name}"
 
 

@@ -26,6 +26,9 @@ class Memorization(Strict):
     """Sequences drawn with `seed` from all sequences of the run."""
     repeated_sequences: Count
     """Sequences whose scored tokens occur most often in the corpus, added to the sample."""
+    log_probabilities: Count = 0
+    """Sampled sequences (and all canaries) whose true continuation's log-probability is kept, for probabilistic
+    extraction and profiles; 0: of none. A pass of its own that costs over half of what `mode: score` takes for them."""
     seed: Seed
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """What the weights are rounded to. Close decisions are taken again in closer arithmetic (docs/memorization.md)."""

@@ -54,7 +54,7 @@ def test_a_result_written_in_parts_holds_every_sequence(tmp_path: Path, monkeypa
     job: Any = object.__new__(score.Job)
     job.steps, job.work, job.facts = [3], tmp_path / "work", lambda step: {"step": step}
     job.spec = SimpleNamespace(name="run", training=SimpleNamespace(batch_size=1))
-    job.asked = SimpleNamespace(continuation=4)
+    job.asked = SimpleNamespace(continuation=4, log_probabilities=0)
     kind = np.array([KINDS.index(name) for name in ("sample", "rest", "rest", "sample", "rest", "rest")], np.uint8)
     read = Read(
         tokens=np.zeros((6, 4), np.uint16), place=np.arange(6), names=["x"], kind=kind, count=np.arange(1, 7),

@@ -93,9 +93,8 @@ def test_every_figure_is_valid_has_a_caption_and_fetches_nothing(study: Study) -
     assert names == set(index.shown(study)) | set(memorization.FIGURES)
     shared = {"figure", "workflow", "interventions", "export", "audit"}
     assert set(captions.values()) - {"figure"} == {path.stem for path in targets.CAPTIONS.glob("*.rst")} - shared
-    assert {name for name, of in captions.items() if of != name} - {"speed"} <= {
-        name for stage in STAGES for name in stage.figures
-    }
+    shown = {name for each in (*STAGES, *analyses.ANALYSES) for name in each.figures}
+    assert {name for name, of in captions.items() if of != name} - {"speed"} <= shown
     assert names - {"recency"} == set(targets.figures(study))
     for name in sorted(names):
         specification = read_json(Path(f"results/figures/{name}.json"))
@@ -288,12 +287,18 @@ def test_figures_of_little_are_bounded_and_hold_numbers_only(study: Study, how: 
     names = ("losses", "held_out", "evals", "memorization", "corpora")
     cut = {name: _cut(getattr(results, name), how) for name in names}
     cut_analyses = {name: _cut(table, how) for name, table in results.analyses.items()}
+    cut_science = {name: _cut(table, how) for name, table in results.science.items()}
     made = {"recency": recency_figure.specification(_cut(seen, how), "pass")}
     alone: list[dict[str, Any]] = [{name: table} for name, table in cut.items()]
     makers = {**figures.makers(study), "timings": lambda _: figures._timings(_cut(timings, how))}
     for name, make in makers.items():
         read = _tables_read(make, results)
-        for changes in (*alone, {"analyses": cut_analyses}, {**cut, "analyses": cut_analyses}):
+        for changes in (
+            *alone,
+            {"analyses": cut_analyses},
+            {"science": cut_science},
+            {**cut, "analyses": cut_analyses},
+        ):
             if len(changes) > 1 or read & changes.keys():  # else nothing changes
                 made[f"{name} {list(changes)}"] = theme.finish(*make(replace(results, **changes)))
     for text, name in {json.dumps(specification, sort_keys=True): name for name, specification in made.items()}.items():
