@@ -26,9 +26,8 @@
     const text = svg.querySelector(".role-mark.mark-rect") ? "" : ", .mark-text text";  // else it stands on cells
     for (const mark of svg.querySelectorAll(`.mark-line path, .mark-symbol path${text}`)) {
       const style = getComputedStyle(mark), line = mark.closest(".mark-line");
-      const colour = parts(line || style.fill === "none" ? style.stroke : style.fill);
-      if (colour.length !== 3) continue;
-      if (contrast(colour, card) < ENOUGH) seen.add(`${name}: ${colour} on ${card}`);
+      const drawn = (line ? [style.stroke] : [style.fill, style.stroke]).map(parts).filter(colour => colour.length === 3);
+      if (drawn.length && drawn.every(colour => contrast(colour, card) < ENOUGH)) seen.add(`${name}: ${drawn[0]} on ${card}`);
     }
     faults.push(...seen);
     // what is written must not run into what else is written

@@ -178,12 +178,12 @@ def timings(measured: pd.DataFrame | None) -> Any:
 
 def overview(results: Results) -> Any:
     """Three panels: training loss, held-out loss against size, memorized fraction against size."""
-    left = loss(results, 300, 230).properties(title=theme.panel("Training loss"))
-    middle = held_out_size(results, 270, 230).properties(title=theme.panel("Held-out loss at the end"))
+    left = loss(results, 300, 210).properties(title=theme.panel("Training loss"))
+    middle = held_out_size(results, 270, 210).properties(title=theme.panel("Held-out loss at the end"))
     data = aggregate.memorized_fractions(results, final=True)
     sampled = data[data["chosen"] == "sample"]
     if sampled.empty:
         right = theme.empty("No sequences were scored.")
     else:
-        right = _size_panel(results, sampled, "Memorized fraction of sampled sequences", 270, 230)
+        right = _size_panel(results, sampled, "Memorized fraction of sampled sequences", 270, 210)
     return alt.hconcat(left, middle, right)

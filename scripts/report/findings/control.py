@@ -128,7 +128,7 @@ def _chart(results: Results) -> Any:
         points = base.mark_point(filled=True, size=45, opacity=1).encode(
             y=value,
             tooltip=tips,
-            shape=alt.Shape("sequences_are:N", scale=SHAPES, legend=None),
+            shape=alt.Shape("sequences_are:N", title="", scale=SHAPES, legend=LEGEND),
         )
         line = base.mark_line(strokeWidth=1.2, opacity=0.7).encode(y=value)
         panels.append((bars + line + points).properties(width=230, height=190, title=theme.panel(size)))

@@ -8,7 +8,6 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from scripts.analyze import tables
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
 from scripts.study import paths, targets
@@ -17,7 +16,7 @@ SHOWN_BY = {  # figure and table of findings that don't name theirs, by how thei
     "loss_falls": ("held_out_size", "held_out"),
     "seeds_matter": ("held_out_size", "runs"),
     "deduplication_and_loss": ("held_out_size", "runs"),
-    "deduplication_and_scores": ("evals_size", "evals"),
+    "deduplication_and_scores": ("paired", "paired_effects"),
     "deduplication_reduces_memorization": ("memorization_size", "memorization"),
     "deduplication_removed": ("corpora", "corpora"),
     "same_order": ("", "runs"),
@@ -25,7 +24,7 @@ SHOWN_BY = {  # figure and table of findings that don't name theirs, by how thei
     "largest_learned": ("held_out_step", "held_out"),
     "untrained_loss": ("held_out_step", "held_out"),
     "first_update": ("held_out_step", "held_out"),
-    "scores_rise": ("evals_size", "evals"),
+    "scores_rise": ("paired", "paired_effects"),
     "scores": ("evals", "evals"),
     "small_models_at_chance": ("evals", "evals"),
     "floors": ("evals", "evals"),
@@ -98,6 +97,8 @@ def science_table(name: str) -> dict[str, Any] | None:
     if not (file := paths.science(name)).exists():
         return None
     import pandas as pd
+
+    from scripts.analyze import tables
 
     frame = tables.read(name, paths.science).drop(columns=UNSHOWN, errors="ignore")
     kinds = [_kind(column) for _, column in frame.items()]

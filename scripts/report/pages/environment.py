@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def embedded(name: str) -> Markup:
     return Markup((HERE / name).read_text(encoding="utf-8"))
 
 
+@cache
 def bundle() -> Markup:
     """Vega, Vega-Lite and Vega-Embed as one script."""
     import vl_convert

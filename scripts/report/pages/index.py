@@ -17,7 +17,6 @@ from scripts.report.pages.compare import comparison_page, read
 from scripts.report.pages.data import data_page
 from scripts.report.pages.drawn import figure, finding, present, science_table
 from scripts.report.pages.environment import rendered
-from scripts.report.pages.external import external_page
 from scripts.report.pages.memorization import FIGURES as OF_MEMORIZATION
 from scripts.report.pages.memorization import memorization_page
 from scripts.report.pages.memory import section as memory_section
@@ -151,6 +150,8 @@ def main() -> None:
             paths.page("memorization"): memorization_page(study, found),
         }
     else:
+        from scripts.report.pages.external import external_page
+
         pages[paths.page("index")] = external_page(study)
     for path, text in pages.items():
         write_text(path, text)
