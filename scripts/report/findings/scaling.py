@@ -112,7 +112,8 @@ def _forecast(corpus: str, forecasts: pd.DataFrame) -> list[Finding]:
         return []
     longest = forecasts[forecasts["tokens"] == forecasts["tokens"].max()]
     loss, scores = longest[longest["measure"] == LOSS], longest[longest["measure"] != LOSS]
-    others = [f"{measure}: {_told(rows)}." for measure, rows in scores.groupby("measure", sort=True)]
+    sure = scores[scores["low"].notna()]  # the reason why there is no interval is told once
+    others = [f"{measure}: {_told(rows)}." for measure, rows in sure.groupby("measure", sort=True)]
     steps = " Scores, in two steps from size to loss and from loss to score: "
     verdict = _verdict(loss)
     return [
@@ -203,12 +204,11 @@ def all_figures(study: Study) -> dict[str, Callable[[Results], Figure]]:
 
 def scaling(results: Results) -> Figure:
     """The law with its interval, forecasts of the largest size, and what is left over, by corpus."""
-    points = results.science["scaling_points"]
-    forecasts = results.science["scaling_forecasts"]
+    points, forecasts = (results.science.get(f"scaling_{name}") for name in ("points", "forecasts"))
+    if points is None or forecasts is None or not points["fitted"].notna().any():
+        why = "The ends of runs, and only those of decayed ones, are points."
+        return Figure(theme.empty(why), "No law of loss can be fitted", "docs/science.md says which runs tell a law.")
     used = points[points["point"] & (points["component"] == ALL) & points["fitted"].notna()]
-    title, how = "No law of loss can be fitted", "The ends of runs, and only those of decayed ones, are points."
-    if used.empty:
-        return Figure(theme.empty(how), title, "docs/science.md says which runs tell a law.")
     rows = []
     for corpus in dict.fromkeys(used["corpus"]):
         of_corpus = used[used["corpus"] == corpus]
@@ -280,13 +280,13 @@ def _residuals(results: Results, rows: pd.DataFrame) -> Any:
 
 def isoflop(results: Results) -> Figure:
     """Loss by size at equal compute, a parabola a budget."""
-    budgets = results.science["scaling_isoflop"]
-    shown = budgets[budgets["flop"].notna()]
-    if shown.empty:
-        why = str(budgets["why"].iloc[0]) if len(budgets) else "no run ends in a decay"
+    budgets = results.science.get("scaling_isoflop")
+    if budgets is None or not budgets["flop"].notna().any():
+        why = "no law of loss can be fitted" if budgets is None or budgets.empty else str(budgets["why"].iloc[0])
         return Figure(
             theme.empty(why), "Sizes can't be compared at equal compute", "docs/science.md says what it takes."
         )
+    shown = budgets[budgets["flop"].notna()]
     inside = shown[shown["inside"].astype(bool)].sort_values("flop", kind="stable")
     title = "Sizes at equal compute: no minimum between those compared"
     if len(inside):
