@@ -23,7 +23,6 @@ from scripts.study.seeds import FEW, groups
 from scripts.study.study import Study
 
 Array = NDArray[np.float64]
-REFITS = 5  # starts of a model of all quiet seeds but one, which takes most of the time
 STEPS = [*IDENTITY, "features", "step", "tokens", "value", "deviation", "below_best", "state"]
 RUNS = [*IDENTITY, "features", "seeds", "steps", "deviation", "strength", "limit", "outlier", "below_best",
         "below_best_step", "log_likelihood", "steps_back"]  # fmt: skip
@@ -100,7 +99,7 @@ def mapped(runs: list[Run], steps: list[int], kind: str, features: Array) -> dic
         found["map_states"] += [{**told, "state": n, "mean": mean} for n, mean in enumerate(each.means[:, 0])]
     for index, run in enumerate(runs):
         others = [features[other] for other in quiet if other != index]
-        own = markov.fitted(others, best.states, starts=REFITS) if index in quiet and others else best
+        own = markov.fitted(others, best.states) if index in quiet and others else best
         states, below = best.decoded(features[index]), falls(_settled(run, steps, first[index]))
         about = {**identity(run), "features": kind}
         found["map_steps"] += [

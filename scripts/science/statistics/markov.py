@@ -76,7 +76,8 @@ def fitted(sequences: Sequence[Array], states: int, *, starts: int = STARTS) -> 
             states, covariance_type="diag", min_covar=MIN_VARIANCE, n_iter=500, tol=1e-4, random_state=seed
         )
         try:
-            found.append((float(model.fit(points, lengths).score(points, lengths)), -seed, model))
+            with np.errstate(invalid="ignore"):  # means of empty states
+                found.append((float(model.fit(points, lengths).score(points, lengths)), -seed, model))
         except ValueError:  # a state that no sequence is ever in has no transitions
             continue
     found = [fit for fit in found if np.isfinite(fit[0])]

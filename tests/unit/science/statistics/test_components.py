@@ -86,7 +86,8 @@ def test_intervals_cover() -> None:
 @pytest.mark.parametrize("shares", SHARES)
 def test_intervals_cover_at_95_percent(runs: tuple[int, int, int], shares: tuple[float, float, float]) -> None:
     covered = _covered(_seeds(*runs), shares, 1000)
-    assert min(covered.values()) > 0.90  # the lowest is that of the rest where it is all there is
+    assert covered.pop("rest") > 0.87  # lowest where it is all there is, or next to nothing
+    assert min(covered.values()) > 0.91
 
 
 @pytest.mark.slow
