@@ -60,33 +60,58 @@ rule figures:
         "python -m scripts.report figures --study {params.study} > {log} 2>&1"
 
 
-rule index:
-    input:
-        figures=expand("results/figures/{name}.json", name=[*FIGURES, *(["recency"] if RECENCIES else [])]),
-        findings="results/findings.json",
-        clusters="data/clusters/manifest.json",
-        data=DATA,
-        export_tables=EXPORT_TABLES,
-        tables=TABLES,
-    output:
-        "results/index.html",
-        "results/data.html",
-        "results/memorization.html",
-        "results/compare.html",
-    log:
-        "logs/index.log",
-    benchmark:
-        "benchmarks/index/all.jsonl"
-    conda:
-        "../envs/workflow.yaml"
-    resources:
-        mem_mb=1500,
-    params:
-        study=STUDY_FILE,
-    message:
-        "Write the first page, results/index.html, and that on the data"
-    shell:
-        "python -m scripts.report index --study {params.study} > {log} 2>&1"
+if TRAINED:
+
+    rule index:
+        input:
+            figures=expand("results/figures/{name}.json", name=[*FIGURES, *(["recency"] if RECENCIES else [])]),
+            findings="results/findings.json",
+            clusters="data/clusters/manifest.json",
+            data=DATA,
+            export_tables=EXPORT_TABLES,
+            tables=TABLES,
+        output:
+            "results/index.html",
+            "results/data.html",
+            "results/memorization.html",
+            "results/compare.html",
+        log:
+            "logs/index.log",
+        benchmark:
+            "benchmarks/index/all.jsonl"
+        conda:
+            "../envs/workflow.yaml"
+        resources:
+            mem_mb=1500,
+        params:
+            study=STUDY_FILE,
+        message:
+            "Write the first page, results/index.html, and that on the data"
+        shell:
+            "python -m scripts.report index --study {params.study} > {log} 2>&1"
+
+else:
+
+    rule scores_page:
+        input:
+            TABLES,
+        output:
+            "results/index.html",
+            "results/compare.html",
+        log:
+            "logs/scores_page.log",
+        benchmark:
+            "benchmarks/scores_page/all.jsonl"
+        conda:
+            "../envs/workflow.yaml"
+        resources:
+            mem_mb=1500,
+        params:
+            study=STUDY_FILE,
+        message:
+            "Write the first page, results/index.html, of models that others trained"
+        shell:
+            "python -m scripts.report index --study {params.study} > {log} 2>&1"
 
 
 rule page:

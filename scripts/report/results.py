@@ -49,8 +49,8 @@ class Results:
     @cached_property
     def corpus_names(self) -> list[str]:
         """Corpora that runs were trained on, those with their duplicates first."""
-        corpora = self.study.file.data.corpora
-        return sorted(set(self.runs["corpus"]), key=lambda name: (corpora[name].deduplicated, name))
+        reduced = {name for name, corpus in self.study.file.data.corpora.items() if corpus.deduplicated}
+        return sorted(set(self.runs["corpus"]), key=lambda name: (name in reduced, name))
 
     @cached_property
     def main_corpus(self) -> str:

@@ -8,14 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from scripts.analyze import sources
 from scripts.analyze.tables import IDENTITY, identity, tokens_at
-from scripts.common.errors import UserError
+from scripts.science import items
 from scripts.science.statistics.agreement import Kappa, kappa
-from scripts.study import paths
 from scripts.study.runs import BASE_SEED, Run
 from scripts.study.seeds import groups
 from scripts.study.study import Study
@@ -40,13 +36,8 @@ def made(study: Study) -> dict[str, pd.DataFrame]:
 
 def answers(run: str, task_set: str, step: int) -> Answers:
     """The index of the likeliest choice, of each item of the tasks that have choices; raises UserError."""
-    path = paths.evaluation(run, task_set, step).with_suffix(".samples.parquet")
-    sources.require([path])
-    try:
-        found = pq.read_table(path, filters=[("metric", "in", ["choice", "choice,none"])]).to_pandas()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); delete it to have it made again") from None
-    rows = found.assign(task=found["task"].astype(str)).set_index("item").groupby("task", sort=True)["value"]
+    found = items.samples(run, task_set, step)
+    rows = found[found["metric"] == "choice"].set_index("item").groupby("task", sort=True)["value"]
     return {str(task): values.sort_index().astype(int) for task, values in rows}
 
 

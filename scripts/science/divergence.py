@@ -46,9 +46,9 @@ class Text:
     """The predictions that are compared: sequences int64 [n, seq], their places [places], components [n, places]."""
 
     def __init__(self, length: int) -> None:
-        from scripts.train.held_out import read  # brings torch
+        from scripts.train import held_out  # brings torch
 
-        found = read(paths.HELD_OUT, length)
+        found = held_out.read(paths.HELD_OUT, length)
         chosen = np.unique(np.linspace(0, len(found.sequences) - 1, SEQUENCES).astype(int))
         self.places = np.unique(np.linspace(0, length - 1, PREDICTIONS // len(chosen)).astype(int))
         self.sequences = found.sequences[chosen][:, :-1]

@@ -1,4 +1,4 @@
-"""What reading a sequence does to it at once, and what stays: by run, cohort and time since, first and second reading.
+"""What an exposure does to a sequence at once, and what stays: by run, cohort and time since, first and second apart.
 
 The panel is the sample that memorization scores at every checkpoint, read or not. When each text was read is taken from
 the order of training: every sequence that holds all of its scored tokens, wherever they stand in it, so repeated texts
@@ -25,15 +25,15 @@ from scripts.study.runs import Run
 from scripts.study.study import Study
 
 DRAWS, SEED = 1000, 1234
-READINGS = ("first", "second")
+EXPOSURES = ("first", "second")
 BLOCK = 1 << 22  # tokens of the order looked at at a time
 MEASURES = ("score", LOGS[0])  # fraction of right tokens under greedy decoding; nats of the whole continuation
-CELLS = [*IDENTITY, "measure", "reading", "cohort_after", "cohort_until", "step", "since", "kind", "treated",
+CELLS = [*IDENTITY, "measure", "exposure", "cohort_after", "cohort_until", "step", "since", "kind", "treated",
          "controls", "effect", "low", "high"]  # fmt: skip
 MEANS = [
     *IDENTITY,
     "measure",
-    "reading",
+    "exposure",
     "kind",
     "since_until",
     "cells",
@@ -42,7 +42,7 @@ MEANS = [
     "low",
     "high",
     "texts",
-    "read_twice",
+    "exposed_twice",
 ]
 
 
@@ -60,11 +60,11 @@ def made(study: Study) -> dict[str, pd.DataFrame]:
         if key not in read:
             order = Sequences.open(paths.corpus(spec.corpus), spec.data_seed, needed=spec.sequences)
             width = study.file.memorization.prompt + study.file.memorization.continuation
-            read[key] = readings(order, places, width, spec.sequences, spec.training.batch_size)
+            read[key] = exposures(order, places, width, spec.sequences, spec.training.batch_size)
         for measure, panel in panels(scored, spec, places, *read[key]):
-            size = {"texts": len(panel.values), "read_twice": int((panel.read[:, 1] < NEVER).sum())}
-            for number, reading in enumerate(READINGS):
-                row = {**identity(spec), "measure": measure, "reading": reading}
+            size = {"texts": len(panel.values), "exposed_twice": int((panel.exposed[:, 1] < NEVER).sum())}
+            for number, exposure in enumerate(EXPOSURES):
+                row = {**identity(spec), "measure": measure, "exposure": exposure}
                 of_cells, of_kinds = profile(panel, number, DRAWS, SEED)
                 told += [row | cell for cell in of_cells]
                 means += [row | kind | size for kind in of_kinds]
@@ -86,7 +86,7 @@ def panels(
                 yield measure, panel.picked(known)
 
 
-def readings(
+def exposures(
     order: Sequences, places: NDArray[np.int64], width: int, total: int, batch: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Of the texts that sequences begin with: the steps that read them, and a number that equal texts share.
@@ -107,7 +107,7 @@ def readings(
         found.append(np.stack([at[hit], (begin + hit // length) // batch + 1]))
     text, step = np.unique(np.concatenate(found, axis=1), axis=1)  # once a step
     nth = np.arange(len(text)) - np.searchsorted(text, text)
-    first = np.full((len(asked), len(READINGS) + 1), NEVER)
+    first = np.full((len(asked), len(EXPOSURES) + 1), NEVER)
     kept = nth < first.shape[1]
     first[text[kept], nth[kept]] = step[kept]
     return first[which], which.astype(np.int64)

@@ -27,7 +27,7 @@ from scripts.study.study import Study
 Row = dict[str, Any]
 ALL = "all"
 QUANTITIES = ("bias", "pro", "anti", "mean")  # bias: pro less anti
-INTERVAL = ["difference", "stderr", "low", "high"]
+INTERVAL = ["difference", "stderr", "low", "high", "p"]
 LEVELS = [*IDENTITY, "step", "tokens", "task_set", "type", "measure", "items", "clusters", "pro", "anti", "bias",
           "bias_stderr", "bias_low", "bias_high"]  # fmt: skip
 EFFECTS = [*IDENTITY, "parent", "placebo", "step", "task_set", "type", "measure", "quantity", "items", "clusters",

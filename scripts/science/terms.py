@@ -19,9 +19,10 @@ from scripts.analyze.tables import identity, tokens_at
 from scripts.common.errors import UserError
 from scripts.data.sequences import Sequences
 from scripts.data.sources.arithmetic import Problem
+from scripts.data.tools.find import steps as reading
 from scripts.data.tools.find.find import TOGETHER, together
 from scripts.data.tools.find.search import Searcher
-from scripts.data.tools.find.steps import Tally, seen
+from scripts.data.tools.find.steps import Tally
 from scripts.data.tools.view.text import Vocabulary
 from scripts.evaluate.names import ARITHMETIC
 from scripts.science.statistics import operands
@@ -181,7 +182,7 @@ def _tallied(study: Study, runs: list[Run], terms: list[str]) -> Iterator[tuple[
     searcher = Searcher(first.tokens, Vocabulary.read(paths.VOCABULARY), terms, word=True)
     for found in together(searcher.occurrences(), TOGETHER):
         for sequences, tally in orders.values():
-            tally.add(found, seen(sequences, found))
+            tally.add(found, reading.seen(sequences, found))
     for seed, (sequences, tally) in orders.items():
         for read, counts in zip(tally.limits.tolist(), tally.whole.T, strict=True):
             yield seed, read * sequences.sequence_length, counts

@@ -184,7 +184,7 @@ ANALYSES: tuple[Analysis, ...] = (
     ),
     Analysis(
         "profile",
-        "What does reading a sequence do to it at once, and what stays?",
+        "What does an exposure do to a sequence at once, and what stays?",
         (MEMORIZE,),
         ("profile", "profile_means"),
         ("profile",),

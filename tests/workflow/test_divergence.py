@@ -23,7 +23,9 @@ def table(suite: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     study = load(Path("results/study.json"))
     runs = [study.runs[name] for name in RUNS]
     monkeypatch.setattr(divergence, "groups", lambda study: {("tiny", "both"): runs})
-    return divergence.made(study)["seed_divergence"]
+    found = divergence.made(study)["seed_divergence"]
+    pd.testing.assert_frame_equal(found, divergence.made(study)["seed_divergence"], check_exact=True)
+    return found
 
 
 def _log_probabilities(run: str, step: int, text: divergence.Text) -> torch.Tensor:

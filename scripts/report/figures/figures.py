@@ -67,10 +67,17 @@ def of_run(results: Results) -> dict[str, Figure]:
     return {name: make(results) for name, make in makers.items()}
 
 
+def of_scores(results: Results) -> dict[str, Figure]:
+    """The figures of models that others trained."""
+    makers = {"evals": _evals, "evals_size": _evals_size, "evals_heat": _evals_heat}
+    scored = {"memorization_step": _memorization_step, "memorization_size": _memorization_size}
+    return {name: make(results) for name, make in (makers | ({} if results.memorization.empty else scored)).items()}
+
+
 def _overview(results: Results) -> Figure:
     title = f"The {results.study.file.study} study: {len(results.runs)} runs of sizes {', '.join(results.sizes)}"
     how = "Lines: means over seeds. Bands: lowest to highest seed. Bars: two standard errors."
-    return Figure(charts.overview(results), title, how)
+    return Figure(theme.along(charts.overview(results), results.per_step), title, how)
 
 
 def _loss(results: Results) -> Figure:

@@ -85,7 +85,7 @@ def order(results: Results) -> list[Finding]:
 
 def emergence(results: Results) -> Figure:
     """A panel a task: items right, and right for good, by step."""
-    steps = results.science["emergence_steps"]
+    steps = results.science.get("emergence_steps", pd.DataFrame())
     if steps.empty:
         return Figure(theme.empty(NOTHING), "Items learned", "")
     panels = [_panel(results, str(task), rows) for task, rows in list(steps.groupby("task", sort=True))[:AT_MOST]]
@@ -118,7 +118,8 @@ def _panel(results: Results, task: str, rows: pd.DataFrame) -> Any:
 
 def emergence_order(results: Results) -> Figure:
     """A panel a task: how far two runs agree in the order, with intervals."""
-    table = results.science["emergence_order"].dropna(subset=["new_spearman"])
+    table = results.science.get("emergence_order", pd.DataFrame())
+    table = table if table.empty else table.dropna(subset=["new_spearman"])
     if table.empty:
         return Figure(theme.empty("No two runs learned items that both got wrong at first."), "Order of learning", "")
     drawn = table.assign(pair=table["base"] + " / " + table["run"])

@@ -12,8 +12,7 @@ from scripts.report import theme
 from scripts.report.findings.finding import Finding, listed
 from scripts.report.results import Results
 from scripts.report.theme import Figure
-from scripts.science.statistics.deviation import FAR, RATE, TWICE
-from scripts.science.statistics.dips import FAR as DIP
+from scripts.science.statistics import deviation, dips
 from scripts.study import analyses
 from scripts.study.study import Study
 
@@ -23,8 +22,8 @@ Draw = Callable[[Results], Figure]
 
 def all_findings(results: Results) -> list[Finding]:
     """A finding of each table that is there."""
-    runs, states, dips = (results.science.get(name) for name in ("map_runs", "map_states", "outliers"))
-    found = [dipping(dips)] if dips is not None and len(dips) else []
+    runs, states, checkpoints = (results.science.get(name) for name in ("map_runs", "map_states", "outliers"))
+    found = [dipping(checkpoints)] if checkpoints is not None and len(checkpoints) else []
     return [*found, mapped(runs, states)] if runs is not None and states is not None and len(runs) else found
 
 
@@ -42,12 +41,13 @@ def mapped(runs: pd.DataFrame, states: pd.DataFrame) -> Finding:
     best = states[states["chosen"]].drop_duplicates(["size", "corpus", "features"])
     numbers = [f"{row['states']} of {KINDS[row['features']]} ({row['size']} {row['corpus']})" for row in _rows(best)]
     seeds, bar = int(runs["seeds"].max()), float(runs["limit"].max())
+    once, twice = deviation.FAR * bar, deviation.TWICE * bar
     told = f"Of {seeds} seeds {listed(named)} left the others" if named else f"None of {seeds} seeds left the others"
     return Finding(
         id="training_map",
         text=(
-            f"{told}. Limits are {FAR * bar:.1f} robust deviations at one step or {TWICE * bar:.1f} at two running, "
-            f"at which at most {RATE:.0%} of quiet suites have an outlier; less than that could not have been seen. "
+            f"{told}. Limits are {once:.1f} robust deviations at one step or {twice:.1f} at two running, at which at "
+            f"most {deviation.RATE:.0%} of quiet suites have an outlier; less than that could not have been seen. "
             f"States that training goes through, by BIC: {listed(numbers)}."
         ),
         numbers={
@@ -75,7 +75,7 @@ def dipping(table: pd.DataFrame) -> Finding:
         id="outlier_checkpoints",
         text=(
             f"{told}. The farthest lies {far['distance']:.1f} robust deviations below its neighbours (step "
-            f"{far['step']} of {far['run']}); a fall of less than {DIP:.0f} would not have been seen."
+            f"{far['step']} of {far['run']}); a fall of less than {dips.FAR:.0f} would not have been seen."
         ),
         numbers={
             "outliers": [f"{row['run']} step {row['step']}" for row in _rows(found)],
@@ -150,7 +150,7 @@ def outlier_checkpoints(results: Results) -> Figure:
                  alt.Tooltip("p:Q", format=".2g"), alt.Tooltip("below_best:Q", format=".3f")],
     )  # fmt: skip
     names = base.transform_filter("datum.odd").mark_text(align="right", dx=-7, fontSize=11).encode(text="label:N")
-    rule = alt.Chart(pd.DataFrame({"y": [DIP]})).mark_rule(strokeDash=[4, 3], color="#7d8590").encode(y="y:Q")
+    rule = alt.Chart(pd.DataFrame({"y": [dips.FAR]})).mark_rule(strokeDash=[4, 3], color="#7d8590").encode(y="y:Q")
     return Figure((rule + points + names).properties(width=720, height=260), title, how)
 
 

@@ -1,4 +1,4 @@
-"""What reading a sequence does to it, in words and drawn: at once, later, at the end; by first and second reading."""
+"""What an exposure does to a sequence, in words and drawn: at once, later, at the end; by first and second exposure."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from scripts.report.theme import Figure
 from scripts.study.analyses import asked
 from scripts.study.study import Study
 
-EXPECTATION = "Reading a sequence makes it likelier at once, and part of that stays (Lesci et al. 2024)."
+EXPECTATION = "An exposure makes a sequence likelier at once, and part of that stays (Lesci et al. 2024)."
 KINDS = {"before": "before", "instant": "at once", "persistent": "later", "residual": "at the last that tells"}
 UNITS = {"score": (100.0, "points of its tokens right"), "log_probability": (1.0, "nats")}
-READINGS = {"first": "reading", "second": "reading again"}
+EXPOSURES = {"first": "a first exposure", "second": "a second exposure"}
 
 
 def all_findings(results: Results) -> list[Finding]:
-    """Effects of a first and of a second reading, by the largest size."""
+    """Effects of a first and of a second exposure, by the largest size."""
     table = results.science.get("profile_means")
     if table is None:
         return []
-    return [told for reading in READINGS if (told := effect(results, table, reading))]
+    return [told for exposure in EXPOSURES if (told := effect(results, table, exposure))]
 
 
 def all_figures(study: Study) -> dict[str, Callable[[Results], Figure]]:
@@ -40,11 +40,11 @@ def plain(results: Results, table: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def effect(results: Results, table: pd.DataFrame, reading: str) -> Finding | None:
-    """The largest size's effects of a reading, in the finest measure that there is; its other seeds beside."""
+def effect(results: Results, table: pd.DataFrame, exposure: str) -> Finding | None:
+    """The largest size's effects of an exposure, in the finest measure that there is; its other seeds beside."""
     rows = plain(results, table)
-    rows = rows[rows["reading"] == reading]
-    expectation = EXPECTATION if reading == "first" else None
+    rows = rows[rows["exposure"] == exposure]
+    expectation = EXPECTATION if exposure == "first" else None
     if rows.empty:
         return None
     rows = rows[rows["non_embedding"] == rows["non_embedding"].max()]
@@ -68,20 +68,20 @@ def effect(results: Results, table: pd.DataFrame, reading: str) -> Finding | Non
         verdict = {True: "It is likelier at once", False: "It is less likely at once", None: seen}[holds]
     other = f" Of its other seeds, at once: {', '.join(f'{each:+.2f}' for each in seeds)}." if seeds else ""
     text = (
-        f"What {READINGS[reading]} a sequence does to it ({rows['size'].iloc[0]}, {unit}, against sequences "
-        f"{'yet to be read' if reading == 'first' else 'read once'}, 95%): {'; '.join(parts)}. {verdict}.{other}"
+        f"What {EXPOSURES[exposure]} does to a sequence ({rows['size'].iloc[0]}, {unit}, against sequences "
+        f"{'yet to be read' if exposure == 'first' else 'read once'}, 95%): {'; '.join(parts)}. {verdict}.{other}"
     )
     numbers: dict[str, Any] = {kind: [row[name] for name in ("effect", "low", "high")] for kind, row in own.items()}
     numbers |= {"measure": measure, "other_seeds": seeds}
-    return Finding(f"reading_{reading}", text, numbers, expectation, holds if reading == "first" else None)
+    return Finding(f"exposure_{exposure}", text, numbers, expectation, holds if exposure == "first" else None)
 
 
 def profile(results: Results) -> Figure:
-    """Effects of each kind with intervals, a panel a measure and reading, a bar a run."""
+    """Effects of each kind with intervals, a panel a measure and exposure, a bar a run."""
     how = (
         "By time since, against sequences not (again) read by then; 95 %. 'Before' is a placebo, to be 0. A bar a run."
     )
-    return Figure(_chart(results), "What reading a sequence does to it", how)
+    return Figure(_chart(results), "What an exposure does to a sequence", how)
 
 
 def _when(kind: str, until: float = 0) -> str:
@@ -97,7 +97,7 @@ def _chart(results: Results) -> Any:
     ends = sorted(set(rows["since_until"].dropna().astype(int)))
     rows = rows.assign(when=[_when(str(row["kind"]), row["since_until"]) for row in records(rows)])
     order, panels = [_when("before"), _when("instant"), *(_when("later", end) for end in ends)], []
-    for (measure, reading), part in rows.groupby(["measure", "reading"], sort=False):
+    for (measure, exposure), part in rows.groupby(["measure", "exposure"], sort=False):
         factor, unit = UNITS[str(measure)]
         part = part.assign(**{name: factor * part[name] for name in ("effect", "low", "high")})
         base = alt.Chart(part).encode(
@@ -110,6 +110,6 @@ def _chart(results: Results) -> Any:
         bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title=unit), y2="high:Q")
         points = base.mark_point(filled=True, size=50, opacity=1).encode(y=alt.Y("effect:Q", title=unit), tooltip=tips)
         zero = alt.Chart(pd.DataFrame({"y": [0]})).mark_rule(strokeDash=[2, 3], color="#555d68").encode(y="y:Q")
-        title = theme.panel(f"{reading} reading, {unit}")
+        title = theme.panel(f"{exposure} exposure, {unit}")
         panels.append((zero + bars + points).properties(width=340, height=200, title=title))
     return alt.concat(*panels, columns=2)

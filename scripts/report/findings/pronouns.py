@@ -108,23 +108,34 @@ def _right(results: Results, run: str) -> str:
 
 def pronouns(results: Results) -> Figure:
     """The effect of each intervention on the bias by step, and at the end by type and quantity."""
-    table = results.science["pronouns_effects"]
+    table = results.science.get("pronouns_effects", pd.DataFrame())
     if table.empty:
         return Figure(theme.empty("No intervention was scored on castalia_pronouns."), "Interventions and pronouns", "")
     measure = last_effects(results)["measure"].iloc[0]
     unit = UNITS.get(measure, "accuracy")
     chosen = table[(table["measure"] == measure) & (table["quantity"] == "bias") & (table["type"] == ALL)]
-    panels = [
-        _by_step(chosen, unit),
-        *(_at_end(rows, str(run), unit) for run, rows in last_effects(results).groupby("run", sort=False)),
+    ends = last_effects(results)
+    panels = [_by_step(chosen, unit)]
+    panels += [
+        _at_end(rows, str(run), unit) for run, rows in ends[~ends["placebo"].astype(bool)].groupby("run", sort=False)
     ]
-    worst = chosen[~chosen["placebo"].astype(bool)]
-    told = [f"{row['run']} {row['difference']:+.2g}" for row in records(worst[worst["step"] == worst["step"].max()])]
+    told = [
+        f"{difference:+.2g}" for difference in ends[_whole_bias(ends) & ~ends["placebo"].astype(bool)]["difference"]
+    ]
+    placebo = ends[_whole_bias(ends) & ends["placebo"].astype(bool)]["difference"].abs().max()
     title = (
-        f"Effect on the bias at the end ({unit}): {listed(told, 4)}" if told else "Interventions that change nothing"
+        f"Effect of interventions on the bias at the end: {listed(told)} {unit}"
+        if told
+        else "No intervention but placebos"
     )
-    how = "An intervention less its parent, on the same items; 95 % by pair of occupations. Of a placebo all is 0."
-    return Figure(alt.concat(*panels, columns=2), title, how)
+    title += "" if pd.isna(placebo) else f"; of the placebo {placebo:.2g}"
+    how = "An intervention less its parent, on the same items; 95 % by pair of occupations. Bias: pro less anti."
+    return Figure(alt.concat(*panels, columns=2).resolve_scale(color="independent"), title, how)
+
+
+def _whole_bias(rows: pd.DataFrame) -> pd.Series:
+    found: pd.Series = (rows["type"] == ALL) & (rows["quantity"] == "bias")
+    return found
 
 
 def _by_step(rows: pd.DataFrame, unit: str) -> Any:

@@ -113,20 +113,27 @@ def sources(table: pd.DataFrame) -> Finding | None:
         f"{told} {row['share']:.0%} (95%: {row['low']:.0%} to {row['high']:.0%})"
         for told, row in ((SOURCES[name], rows.loc[name]) for name in SOURCES)
     ]
-    seen = rows.loc["weight", "detectable"]
-    power = f"shares below {seen:.0%}" if np.isfinite(seen) else "shares of any size"
+    power = [
+        f"the {SOURCES[name]} from {seen:.0%} of the variance on"
+        if np.isfinite(seen)
+        else f"the {SOURCES[name]} at no share"
+        for name, seen in rows.loc[["weight", "data"], "detectable"].items()
+    ]
     row = rows.iloc[0]
     return Finding(
         id="seed_sources",
         text=(
             f"Variance of held-out loss between the {row['runs']} runs of {_name(row)} at step {row['step']}: "
             f"{', '.join(shares)}. " + (f"So {larger}." if larger else "Which seed makes more is undecided.")
-            + f" So few runs overlook {power} in more than one case of five."
+            + f" Were the rest neither seed's, such runs would see in four of five cases {listed(power)}."
         ),
         numbers={
             name: {key: float(rows.loc[name, key]) for key in ("share", "low", "high", "deviation")} for name in SOURCES
         }
-        | {"difference": [float(low), float(high)], "detectable": float(seen)},
+        | {
+            "difference": [float(low), float(high)],
+            "detectable": {name: float(rows.loc[name, "detectable"]) for name in ("weight", "data")},
+        },
     )  # fmt: skip
 
 
@@ -137,7 +144,6 @@ def divergence(table: pd.DataFrame) -> Finding | None:
     if len(rows) < 3:
         return None
     by_step, moves = rows.set_index("step")["divergence"], phases(rows)
-    end = int(by_step.index[-1])
     way = ", then ".join(
         f"{'rises' if sign > 0 else 'falls'} to {by_step[step]:.3f} (step {step})" for sign, step in moves
     )
@@ -145,9 +151,9 @@ def divergence(table: pd.DataFrame) -> Finding | None:
     return Finding(
         id="seed_divergence",
         text=(
-            f"Predictions of the {row['seeds']} seeds of {_name(row)} are {by_step.iloc[0]:.4f} nats a token apart at "
-            f"step {int(by_step.index[0])} (expected KL); this {way or 'stays'}. At step {end} it is "
-            f"{row['divergence']:.3f} (95% over held-out text: {row['low']:.3f} to {row['high']:.3f})."
+            f"Predictions of the {row['seeds']} seeds of {_name(row)} are {by_step.iloc[0]:.3f} nats a token apart at "
+            f"step {int(by_step.index[0])} (expected KL); this {way or 'does not clearly move'}. At the end the 95% "
+            f"interval over held-out text is {row['low']:.3f} to {row['high']:.3f}; other seeds may lie elsewhere."
         ),
         numbers={"steps": {str(step): float(value) for step, value in by_step.items()}},
     )

@@ -6,28 +6,30 @@ from collections.abc import Callable
 from typing import Any
 
 import altair as alt
-import numpy as np
 import pandas as pd
 
 from scripts.report import theme
-from scripts.report.findings.finding import Finding, listed
+from scripts.report.findings.finding import Finding, detectable
 from scripts.report.results import Results
 from scripts.report.theme import Figure
 from scripts.study.analyses import asked
 from scripts.study.study import Study
 
 EXPECTATION = "A number that a model has read more often it reckons with better (Razeghi et al. 2022)."
-KINDS = {False: "problems that the text may hold", True: "problems held out of the text"}
+KINDS = {False: "that the text may hold", True: "held out of the text"}
+NAMES = {"plus": "sums", "times": "products"}
+WORDS = {True: "better", False: "worse", None: "neither clearly better nor worse"}
 NOTHING = "No operand was read more often than another."
 SLOPE = "loglikelihood_slope"
 
 
 def all_findings(results: Results) -> list[Finding]:
-    """A finding for written and one for held-out problems; none where the tables were not made."""
+    """A finding an operation for written and one for held-out problems; none where the tables were not made."""
     table = results.science.get("term_effects")
     if table is None:
         return []
-    return [_finding(results, kind) for kind in KINDS if (table["held_out"] == kind).any()]
+    asked = table[["held_out", "operation"]].drop_duplicates().sort_values(["held_out", "operation"])
+    return [_finding(results, str(row.operation), bool(row.held_out)) for row in asked.itertuples()]
 
 
 def all_figures(study: Study) -> dict[str, Callable[[Results], Figure]]:
@@ -35,16 +37,17 @@ def all_figures(study: Study) -> dict[str, Callable[[Results], Figure]]:
     return {name: draw for analysis in asked(study) if analysis.name == "terms" for name, draw in DRAWN.items()}
 
 
-def at_end(results: Results, held_out: bool) -> pd.DataFrame:
-    """Effects at the end of every run of the largest size, of the kind of count that differs between operands: of the
-    operand before its operation, or, where the text has no such problems, of the number wherever it stands."""
+def at_end(results: Results, operation: str, held_out: bool) -> pd.DataFrame:
+    """Effects at the end of every run of the largest size, in the study's order, of the kind of count that differs
+    between operands: of the operand in its problems, or, where the text has none, of the number wherever it stands."""
     table = results.science["term_effects"]
-    table = table[(table["held_out"] == held_out) & table[SLOPE].notna()]
+    table = table[(table["operation"] == operation) & (table["held_out"] == held_out) & table[SLOPE].notna()]
     table = table[table["task_set"] == table["task_set"].iloc[0]] if len(table) else table
     table = table[table["counted"] == _counted(results)]
     largest = table["non_embedding"] == table["non_embedding"].max()
-    found: pd.DataFrame = results.final(table[largest])
-    return found
+    found = results.final(table[largest])
+    order = found["run"].map(list(results.study.runs).index)
+    return found.loc[order.sort_values(kind="stable").index]
 
 
 def _counted(results: Results) -> str:
@@ -53,42 +56,33 @@ def _counted(results: Results) -> str:
     return "phrase" if table.loc[table["counted"] == "phrase", SLOPE].notna().any() else "number"
 
 
-def _finding(results: Results, held_out: bool) -> Finding:
-    """What a factor of ten in an operand's count does to the right answer, beside what another seed does to that."""
-    table, kind = at_end(results, held_out), KINDS[held_out]
-    name = "terms_held_out" if held_out else "terms"
+def _finding(results: Results, operation: str, held_out: bool) -> Finding:
+    """What a factor of ten in an operand's count does to the right answer in the first run, beside how far other seeds'
+    runs are from it."""
+    table, kind = at_end(results, operation, held_out), f"{NAMES[operation]} {KINDS[held_out]}"
+    name = f"terms_{operation}" + ("_held_out" if held_out else "")
     if table.empty:
-        return Finding(name, f"Of {kind}: {NOTHING[0].lower()}{NOTHING[1:]}", {}, EXPECTATION)
-    parts, numbers, signs = [], {}, []
-    for operation, rows in table.groupby("operation"):
-        told = rows.iloc[0]
-        low, high = float(told[f"{SLOPE}_low"]), float(told[f"{SLOPE}_high"])
-        seeds = float(np.ptp(rows[SLOPE])) if len(rows) > 1 else None
-        beyond = seeds is None or abs(told[SLOPE]) > seeds
-        signs.append((int(low > 0) - int(high < 0)) * beyond)
-        other = f"another seed {abs(seeds):.2f}" if seeds is not None else "no other seed to compare with"
-        parts.append(f"of {operation} {told[SLOPE]:+.2f} nats (95 % {low:+.2f} to {high:+.2f}; {other})")
-        numbers[str(operation)] = {
-            "slope": float(told[SLOPE]), "low": low, "high": high, "seed": seeds, "operands": int(told["operands"]),
-            "gap": float(told["accuracy_gap"]), "rank": float(told["loglikelihood_rank"]),
-            "rank_given_operand": float(told["loglikelihood_rank_given_operand"]),
-            "accuracy": float(told["accuracy"]), "accuracy_slope": float(told["accuracy_slope"]),
-        }  # fmt: skip
+        return Finding(name, f"Of {kind}: {NOTHING[0].lower()}{NOTHING[1:]}", {}, EXPECTATION, table="term_effects")
     told = table.iloc[0]
+    slope, low, high = (float(told[f"{SLOPE}{end}"]) for end in ("", "_low", "_high"))
+    seeds = float((table[SLOPE] - slope).abs().max()) if len(table) > 1 else None
+    sign = (int(low > 0) - int(high < 0)) * (seeds is None or abs(slope) > seeds)
+    other = f"another seed's run is {seeds:.2f} off" if seeds is not None else "no other seed says what a seed does"
+    seen = detectable(float(told[f"{SLOPE}_error"]))
     text = (
         f"Of {kind}, a factor of ten in how often {told['size']} had read an operand changes the log-likelihood of the "
-        f"right answer at step {told['step']}: {listed(parts)}. {_verdict(signs)}"
+        f"right answer by {slope:+.2f} nats at step {told['step']} (95 % {low:+.2f} to {high:+.2f}; {other}). "
+        + {1: "Frequent numbers are answered better.", -1: "Frequent numbers are answered worse."}.get(
+            sign, f"That is undecided; {seen:.2f} would have been seen, if seeds don't differ by more."
+        )
     )
-    holds = {(1,): True, (-1,): False, (-1, 0): False}.get(tuple(sorted(set(signs))))
-    return Finding(name, text, {"step": int(told["step"]), "operations": numbers}, EXPECTATION, holds)
-
-
-def _verdict(signs: list[int]) -> str:
-    if all(sign > 0 for sign in signs):
-        return "Frequent numbers are answered better."
-    if all(sign < 0 for sign in signs):
-        return "Frequent numbers are answered worse."
-    return "That is not told apart from 0, or from a seed's effect, in every operation."
+    columns = ("accuracy", "accuracy_slope", "accuracy_gap", "loglikelihood_rank", "loglikelihood_rank_given_operand")
+    numbers = {"step": int(told["step"]), "operands": int(told["operands"]), "detectable": seen}
+    return Finding(
+        name, text, {**numbers, **{column: float(told[column]) for column in columns}}, EXPECTATION,
+        {1: True, -1: False}.get(sign), effect=slope, interval=(low, high), yardstick=seeds,
+        unit="nats per factor of ten", figure="terms", table="term_effects",
+    )  # fmt: skip
 
 
 # --- figures ------------------------------------------------------------------------------------
@@ -97,8 +91,10 @@ def _verdict(signs: list[int]) -> str:
 def terms(results: Results) -> Figure:
     """Every operand at the end: how often it was read, how likely its right answers are."""
     title = "What operands were read, and their right answers"
-    if found := [finding for finding in all_findings(results) if finding.numbers]:
-        title = found[0].text.rpartition(". ")[2].rstrip(".") + f" ({KINDS[found[0].id == 'terms_held_out']})"
+    kinds = {words: {finding.holds for finding in all_findings(results) if finding.numbers
+                     and finding.id.endswith("held_out") == held_out} for held_out, words in KINDS.items()}  # fmt: skip
+    if told := [f"{WORDS[holds.pop()]} in problems {kind}" for kind, holds in kinds.items() if len(holds) == 1]:
+        title = f"Frequent numbers are answered {', '.join(told)}"
     how = "A point an operand and size at the last step, mean over seeds; lines: least squares."
     return Figure(_points(results), title, how)
 
@@ -122,15 +118,18 @@ def _points(results: Results) -> Any:
         base = alt.Chart(part.drop(columns=["operation", "held_out"])).encode(
             x=alt.X(f"{counted}:Q", title="times read by the last step (log)",
                     scale=alt.Scale(type="log", nice=False), axis=alt.Axis(grid=False, labelOverlap=True)),
-            y=alt.Y("loglikelihood:Q", title="log-likelihood of the right answer (nats)"),
+            y=alt.Y("loglikelihood:Q", title="log-likelihood of the right answer (nats)",
+                    scale=alt.Scale(domainMax=0, nice=True)),
             color=theme.size_colour(results.sizes),
         )  # fmt: skip
         points = base.mark_point(filled=True, size=26, opacity=0.65).encode(
             tooltip=["operand:Q", "size:N", f"{counted}:Q", alt.Tooltip("loglikelihood:Q", format=".2f"),
                      alt.Tooltip("accuracy:Q", format=".0%")]
         )  # fmt: skip
-        line = base.transform_regression(counted, "loglikelihood", method="log", groupby=["size"]).mark_line(size=2.5)
-        title = theme.panel(f"{operation}: {KINDS[bool(held_out)]}")
+        line = base.transform_regression(counted, "loglikelihood", method="log", groupby=["size"]).mark_line(
+            size=2.5, clip=True
+        )
+        title = theme.panel(f"{NAMES[str(operation)]} {KINDS[bool(held_out)]}")
         panels.append((points + line).properties(width=320, height=220, title=title))
     return alt.concat(*panels, columns=2)
 
@@ -154,7 +153,7 @@ def _lines(results: Results) -> Any:
             tooltip=["run:N", "step:Q", alt.Tooltip(f"{SLOPE}:Q", format="+.2f")],
         )  # fmt: skip
         rule = alt.Chart(pd.DataFrame({"y": [0]})).mark_rule(strokeDash=[2, 3]).encode(y="y:Q")
-        title = theme.panel(f"{operation}: {KINDS[bool(held_out)]}")
+        title = theme.panel(f"{NAMES[str(operation)]} {KINDS[bool(held_out)]}")
         panels.append((rule + band + line).properties(width=320, height=200, title=title))
     return alt.concat(*panels, columns=2)
 

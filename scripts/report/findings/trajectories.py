@@ -22,11 +22,10 @@ NOTHING = "No task of minimal pairs was evaluated."
 
 def all_findings(results: Results) -> list[Finding]:
     """What is acquired and what size adds, of each family of tasks; none where the analysis was not made."""
-    if results.science.get("acquisition") is None:
-        return []
+    table = speaking(results, "acquisition")
     return [
         finding
-        for family in speaking(results, "acquisition")["family"].unique()
+        for family in ([] if table.empty else table["family"].unique())
         for finding in (acquired(results, str(family)), size(results, str(family)))
         if finding
     ]
@@ -39,11 +38,13 @@ def all_figures(study: Study) -> dict[str, Callable[[Results], Figure]]:
 
 def speaking(results: Results, table: str) -> pd.DataFrame:
     """A table's rows of runs that are no intervention's, by the measure that decides: margins where there are any."""
-    frame = results.science[table]
+    frame = results.science.get(table, pd.DataFrame())
+    if frame.empty:
+        return frame
     if "intervention" in frame:
         frame = frame[frame["intervention"].fillna("") == ""]
     margins = frame.groupby(["task_set", "family"])["measure"].transform(lambda of: (of == MARGIN).any())
-    return frame[(frame["measure"] == MARGIN) == margins] if len(frame) else frame
+    return frame[(frame["measure"] == MARGIN) == margins]
 
 
 def acquired(results: Results, family: str) -> Finding:
@@ -81,7 +82,7 @@ def _span(row: pd.Series) -> str:
 def size(results: Results, family: str) -> Finding | None:
     """Whether the largest size is ahead of the smallest at the end, of all phenomena and of each, beside a seed."""
     table = speaking(results, "trajectories_sizes")
-    table = table[table["family"] == family]
+    table = table if table.empty else table[table["family"] == family]
     if table.empty:
         return None
     (whole,) = records(table[table["phenomenon"] == ALL])

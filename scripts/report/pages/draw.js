@@ -7,7 +7,7 @@ const night = {
   title: {color: "#e8eaee", subtitleColor: "#a0a8b4"},
 };
 const CARD = "#1a1d22", ENOUGH = 4.5;  // WCAG 2: of text on its ground
-const NARROW = 700, BESIDE = 100, LETTER = 0.56;  // px of a room without columns, and of axes; widths of a letter in its height
+const NARROW = 700, BESIDE = 110, LETTER = 0.56;  // px of a room without columns, and of axes; widths of a letter in its height
 function channels(colour) { return [1, 3, 5].map(place => parseInt(colour.slice(place, place + 2), 16)); }
 function light(parts) {
   const [red, green, blue] = parts.map(part => part / 255).map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
@@ -74,7 +74,7 @@ function draw() {
     titled(shown, room - 44);  // the menu stands beside it
     shown.config = {...config, background: "transparent"};
     if (narrow) {
-      shown.config.axis = {...config.axis, labelLimit: 90};
+      shown.config.axis = {...config.axis, labelLimit: 84};
       shown.config.legend = {...config.legend, layout: {top: {anchor: "start", direction: "vertical", margin: 8}}};
     }
     if (dark.matches) {

@@ -17,6 +17,7 @@ from scripts.report.pages.compare import comparison_page, read
 from scripts.report.pages.data import data_page
 from scripts.report.pages.drawn import figure, finding, present, science_table
 from scripts.report.pages.environment import rendered
+from scripts.report.pages.external import external_page
 from scripts.report.pages.memorization import FIGURES as OF_MEMORIZATION
 from scripts.report.pages.memorization import memorization_page
 from scripts.report.pages.memory import section as memory_section
@@ -29,7 +30,7 @@ from scripts.study.study import Study, load
 PAGE = Path(__file__).with_name("index.html")
 OPENING = "overview"
 SCORES = ("held_out_size", "loss", "held_out_step", "held_out_component", "held_out_component_step", "evals",
-          "evals_size", "evals_heat", "paired")  # fmt: skip
+          "evals_size", "evals_heat")  # fmt: skip
 LATER = ("memorization_size", "memorization_step", "learning_rate", "gradient_norm", "speed", "corpora", "timings")
 COLUMNS = (
     ("run", False), ("size", False), ("corpus", False), ("init seed", True), ("data seed", True), ("parameters", True),
@@ -49,7 +50,7 @@ def page(study: Study, made: Made) -> str:
     return rendered(
         PAGE,
         study=study.file.study,
-        opening=[figure(OPENING)],
+        opening=[{**figure(OPENING), "caption": ""}],
         sentences=sentences(found),
         columns=columns,
         grid=runs,
@@ -141,13 +142,16 @@ def _model_to_show(study: Study) -> str:
 def main() -> None:
     parser = Parser(description=__doc__).takes("study")
     study = load(parser.parse_args().study)
-    found = read_json(present(paths.FINDINGS))
-    pages = {
-        paths.page("index"): page(study, count(study)),
-        paths.page("data"): data_page(study, present(paths.table("corpora")), found),
-        paths.page("memorization"): memorization_page(study, found),
-        paths.page("compare"): comparison_page(f"the {study.file.study} study", read(Path()), back=True),
-    }
+    pages = {paths.page("compare"): comparison_page(f"the {study.file.study} study", read(Path()), back=True)}
+    if study.trained:
+        found = read_json(present(paths.FINDINGS))
+        pages |= {
+            paths.page("index"): page(study, count(study)),
+            paths.page("data"): data_page(study, present(paths.table("corpora")), found),
+            paths.page("memorization"): memorization_page(study, found),
+        }
+    else:
+        pages[paths.page("index")] = external_page(study)
     for path, text in pages.items():
         write_text(path, text)
     print(", ".join(map(str, pages)))

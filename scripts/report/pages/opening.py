@@ -37,8 +37,10 @@ def sentences(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def grid(study: Study) -> tuple[list[str], list[tuple[str, list[list[Cell]]]]]:
     """Columns (corpus, seeds), and by size the runs of each column, from small to large."""
-    with present(paths.table("runs")).open(newline="", encoding="utf-8") as handle:
-        losses = {row["run"]: f"{float(row['held_out_loss']):.3f}" for row in csv.DictReader(handle)}
+    losses = {}
+    if study.trained:
+        with present(paths.table("runs")).open(newline="", encoding="utf-8") as handle:
+            losses = {row["run"]: f"{float(row['held_out_loss']):.3f}" for row in csv.DictReader(handle)}
     runs = list(study.runs.values())
     columns = list(dict.fromkeys(map(_column, runs)))
     sizes = sorted({run.size for run in runs}, key=lambda size: (size.non_embedding_parameters, size.name))

@@ -2,8 +2,8 @@
 
 Lesci et al. 2024, "Causal estimation of memorisation profiles" (ACL): the effect of training on a cohort of texts,
 first read between two checkpoints, at a later checkpoint is the change of its value since the checkpoint before, less
-the same change of texts not read until then. The order of training is random, so that without the reading both would
-have changed alike. Texts leave their cohort when they are read again; a second reading is asked after among texts that
+the same change of texts not read until then. The order of training is random, so that without the exposure both would
+have changed alike. Texts leave their cohort when they are read again; a second exposure is asked after among texts that
 were read exactly once before, with those of them that were not read again as controls.
 """
 
@@ -21,7 +21,7 @@ from scripts.science.statistics.resample import drawn, interval
 NEVER = np.iinfo(np.int64).max
 LEAST = 10  # controls, and treated texts: of fewer a bootstrap's interval is too narrow
 KINDS = ("before", "instant", "persistent", "residual")
-"""before: the change up to the reading (a placebo: nothing may differ); instant: at the checkpoint after it;
+"""before: the change up to the exposure (a placebo: nothing may differ); instant: at the checkpoint after it;
 persistent: at all later ones; residual: at the last one that still has controls."""
 LATER = (1 / 8, 1 / 4, 1 / 2, 1)  # ends of spans of time since, as fractions of all steps; kind "later"
 
@@ -33,21 +33,21 @@ class Panel:
 
     steps: NDArray[np.int64]
     values: NDArray[np.float64]
-    read: NDArray[np.int64]
+    exposed: NDArray[np.int64]
     group: NDArray[np.int64]
 
     def picked(self, texts: NDArray[Any]) -> Panel:
         """Some of the texts."""
-        return replace(self, values=self.values[texts], read=self.read[texts], group=self.group[texts])
+        return replace(self, values=self.values[texts], exposed=self.exposed[texts], group=self.group[texts])
 
     def permuted(self, seed: int) -> Panel:
-        """The same with the readings of other texts: then no reading has an effect."""
-        return replace(self, read=np.random.default_rng(seed).permutation(self.read))
+        """The same with the exposures of other texts: then no exposure has an effect."""
+        return replace(self, exposed=np.random.default_rng(seed).permutation(self.exposed))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Texts whose reading `exposure` (0 the first) lies in (steps[base], steps[base + 1]], at checkpoint `at`, and
+    """Texts whose `exposure` (0 the first) lies in (steps[base], steps[base + 1]], at checkpoint `at`, and
     their controls; both bool [texts]."""
 
     exposure: int
@@ -63,10 +63,11 @@ class Cell:
 
 def cells(panel: Panel, exposure: int) -> Iterator[Cell]:
     """Every cohort at every checkpoint that has treated texts and LEAST controls; before it at the one just before."""
-    steps, read = panel.steps, panel.read
-    never = np.full(len(read), NEVER)
-    earlier = read[:, exposure - 1] if exposure else np.zeros(len(read), np.int64)
-    own, later = read[:, exposure], read[:, exposure + 1] if exposure + 1 < read.shape[1] else never
+    steps, exposed = panel.steps, panel.exposed
+    never = np.full(len(exposed), NEVER)
+    earlier = exposed[:, exposure - 1] if exposure else np.zeros(len(exposed), np.int64)
+    own = exposed[:, exposure]
+    later = exposed[:, exposure + 1] if exposure + 1 < exposed.shape[1] else never
     for base in range(len(steps) - 1):
         for at in (*((base - 1,) if base else ()), *range(base + 1, len(steps))):
             until = steps[max(at, base + 1)]

@@ -344,7 +344,12 @@ def test_scores_of_tasks_and_groups_are_those_of_lm_evals_own_loop(there: Path) 
         assert found == {key: theirs["results"][name][key] for key in found}
         assert all(key in found for key in theirs["results"][name] if "," in key or key == "sample_len")
     for name, logged in theirs["samples"].items():
-        assert ours["samples"][name] == [{key: each[key] for key in ours["samples"][name][0]} for each in logged]
+        kept = [{key: each[key] for key in each.keys() - {"label", "choices"}} for each in ours["samples"][name]]
+        assert kept == [{key: each[key] for key in kept[0]} for each in logged]
+    for own, each in zip(ours["samples"][CONTINUATION], theirs["samples"][CONTINUATION], strict=True):
+        assert own["choices"] == [asked[1] for asked in each["arguments"]]  # and once more without context
+        likelihoods = [response[0] for response in own["filtered_resps"][:4]]
+        assert each["acc"] == (likelihoods.index(max(likelihoods)) == own["label"])
 
 
 def test_more_examples_than_there_are_items_are_refused(there: Path) -> None:

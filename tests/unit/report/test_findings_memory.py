@@ -1,4 +1,4 @@
-"""Findings on unseen sequences, extraction, what reading does, and kinds: told where planted, undecided elsewhere."""
+"""Findings on unseen sequences, extraction, exposures, and kinds: told where planted, undecided elsewhere."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ def test_extraction(results: Results, p_z: float, holds: bool | None) -> None:
 
 
 @pytest.mark.parametrize(("low", "high", "holds"), [(1.0, 3.0, True), (-3.0, -1.0, False), (-1.0, 2.0, None)])
-def test_reading(results: Results, low: float, high: float, holds: bool | None) -> None:
+def test_exposures(results: Results, low: float, high: float, holds: bool | None) -> None:
     effect = {"effect": (low + high) / 2, "low": low, "high": high, "treated": 20, "cells": 3, "since_until": None}
-    parts = [{"measure": measure, "reading": "first", "kind": kind, **effect}
+    parts = [{"measure": measure, "exposure": "first", "kind": kind, **effect}
              for measure in ("score", "log_probability") for kind in ("before", "instant", "persistent")]  # fmt: skip
     science = {"profile_means": rows(*parts)}
     (finding,) = profile.all_findings(replace(results, science=science))

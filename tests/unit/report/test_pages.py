@@ -93,9 +93,8 @@ def test_every_figure_is_valid_has_a_caption_and_fetches_nothing(study: Study) -
     assert names == set(index.shown(study)) | set(memorization.FIGURES)
     shared = {"figure", "workflow", "interventions", "export", "audit"}
     assert set(captions.values()) - {"figure"} == {path.stem for path in targets.CAPTIONS.glob("*.rst")} - shared
-    assert {name for name, of in captions.items() if of != name} - {"speed"} <= {
-        name for stage in STAGES for name in stage.figures
-    }
+    shown = {name for each in (*STAGES, *analyses.ANALYSES) for name in each.figures}
+    assert {name for name, of in captions.items() if of != name} - {"speed"} <= shown
     assert names - {"recency"} == set(targets.figures(study))
     for name in sorted(names):
         specification = read_json(Path(f"results/figures/{name}.json"))

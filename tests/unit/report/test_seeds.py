@@ -79,7 +79,7 @@ def _variance(low: float, high: float) -> pd.DataFrame:
 )
 def test_which_seed_makes_more_is_told_or_undecided(low: float, high: float, told: str) -> None:
     said = _said(seeds, seed_variance=_variance(low, high))["seed_sources"]
-    assert told in said.text and "overlook shares below 60%" in said.text
+    assert told in said.text and "the data seed from 60% of the variance on" in said.text
     title = _drawn(seeds.seed_variance(Tables(seed_variance=_variance(low, high))))
     assert ("undecided" in title) == ("undecided" in told)
 

@@ -31,11 +31,11 @@ def plain(tokens: np.ndarray, place: int) -> list[int]:
 
 
 @pytest.mark.parametrize("block", [10, 35, 1 << 22])
-def test_readings_are_those_of_a_plain_search_whatever_the_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exposures_are_those_of_a_plain_search_whatever_the_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profile, "BLOCK", block)
     tokens = np.random.default_rng(0).integers(0, 3, (40, LENGTH + 1)).astype(np.uint16)
     places = np.arange(0, 40, 3)
-    read, group = profile.readings(an_order(tokens), places, WIDTH, 40, BATCH)
+    read, group = profile.exposures(an_order(tokens), places, WIDTH, 40, BATCH)
     for row, place in zip(read.tolist(), places, strict=True):
         assert [step for step in row if step < NEVER] == plain(tokens, place)
         assert row == sorted(row)
@@ -47,5 +47,5 @@ def test_readings_are_those_of_a_plain_search_whatever_the_blocks(block: int, mo
 def test_a_text_across_two_sequences_is_not_read() -> None:
     tokens = np.arange(60, dtype=np.uint16).reshape(6, LENGTH + 1)
     tokens[2, -2:], tokens[3, :2] = tokens[0, :2], tokens[0, 2:4]
-    read, _ = profile.readings(an_order(tokens), np.array([0]), WIDTH, 6, BATCH)
+    read, _ = profile.exposures(an_order(tokens), np.array([0]), WIDTH, 6, BATCH)
     assert read.tolist() == [[1, NEVER, NEVER]]

@@ -76,23 +76,26 @@ def test_a_planted_effect_comes_out_of_written_problems_only() -> None:
 
 
 def test_it_is_told_beside_what_another_seed_does() -> None:
-    both = pd.concat([answers(2.0), answers(1.7, "pythia-460k-seed1", seed=2), answers(0.4, "pythia-160k", seed=3)])
-    asked = results(both.reset_index(drop=True))
-    written, kept = told.all_findings(asked)
-    assert written.holds is True and "460k had read an operand" in written.text and "160k" not in written.text
-    assert "Frequent numbers are answered better." in written.text
-    plus = written.numbers["operations"]["plus"]
-    assert plus["low"] < 2.0 < plus["high"] and plus["seed"] == pytest.approx(0.3, abs=0.2)
-    assert kept.holds is None and "not told apart from 0" in kept.text
+    both = pd.concat([answers(1.7, "pythia-460k-seed1", seed=2), answers(2.0), answers(0.4, "pythia-160k", seed=3)])
+    found = {finding.id: finding for finding in told.all_findings(results(both.reset_index(drop=True)))}
+    assert list(found) == ["terms_plus", "terms_times", "terms_plus_held_out", "terms_times_held_out"]
+    plus = found["terms_plus"]
+    assert plus.holds is True and "460k had read an operand" in plus.text and "160k" not in plus.text
+    assert plus.text.startswith("Of sums that the text may hold") and "answered better." in plus.text
+    assert plus.effect is not None and plus.interval is not None and plus.yardstick is not None
+    assert plus.interval[0] < 2.0 < plus.interval[1] and plus.yardstick == pytest.approx(0.3, abs=0.2)
+    kept = found["terms_plus_held_out"]
+    assert kept.holds is None and "That is undecided; 0." in kept.text
     far = results(pd.concat([answers(0.5), answers(-0.4, "pythia-460k-seed1", seed=2)], ignore_index=True))
     assert told.all_findings(far)[0].holds is None  # a seed moves it by more than it is
-    assert told.all_findings(results(answers(-2.0)))[0].holds is False
+    alone = told.all_findings(results(answers(-2.0)))[0]
+    assert alone.holds is False and alone.yardstick is None and "no other seed" in alone.text
 
 
 def test_without_counts_that_differ_nothing_is_claimed() -> None:
     untrained = results(answers(2.0, steps=(0,)))
     findings = told.all_findings(untrained)
-    assert [finding.holds for finding in findings] == [None, None]
+    assert [finding.holds for finding in findings] == [None] * 4
     assert all("no operand was read more often" in finding.text for finding in findings)
     for draw in told.all_figures(STUDY).values():
         assert told.NOTHING in str(draw(untrained).chart.to_dict())
@@ -103,7 +106,9 @@ def test_figures_are_drawn_and_titled_by_what_came_out() -> None:
     asked = results(pd.concat([answers(2.0), answers(0.4, "pythia-160k", seed=3)], ignore_index=True))
     figures = {name: draw(asked) for name, draw in told.all_figures(STUDY).items()}
     assert set(figures) == {"terms", "terms_slope"}
-    assert figures["terms"].title.startswith("Frequent numbers are answered better")
+    assert figures["terms"].title.startswith(
+        "Frequent numbers are answered better in problems that the text may hold, neither"
+    )
     for figure in figures.values():
         assert theme.picture(theme.finish(*figure)).startswith("<svg")
 

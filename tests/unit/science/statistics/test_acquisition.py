@@ -163,7 +163,7 @@ def test_a_run_that_learns_nothing_seldom_acquires_anything() -> None:
 
 @pytest.mark.slow
 def test_false_alarms_come_at_the_stated_rate() -> None:
-    assert 0.01 <= false_alarms(2000, 2) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 2000)
+    assert 0.01 <= false_alarms(1000, 2) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 1000)
 
 
 def test_a_planted_step_of_acquisition_is_found() -> None:

@@ -93,4 +93,4 @@ def test_an_order_that_is_not_there_is_not_found() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("slope", [0.0, 1.0])
 def test_the_interval_covers_at_the_stated_rate(slope: float) -> None:
-    assert 0.03 <= outside(1000, 8, slope) <= 0.075
+    assert 0.03 <= outside(500, 8, slope) <= 0.08

@@ -1,4 +1,4 @@
-"""Planted effects of reading a text, first and second, and panels without any."""
+"""Planted effects of exposures to a text, first and second, and panels without any."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AFTER = {"before": 0.0, "instant": 1.0, "persistent": 0.4, "residual": 0.4, "lat
 
 
 def planted(texts: int, seed: int, first: float = FIRST, second: float = SECOND) -> Panel:
-    """Texts of unlike levels that all learn alike; reading adds `first`, of which 0.4 stays, and again `second`.
+    """Texts of unlike levels that all learn alike; an exposure adds `first`, of which 0.4 stays, and again `second`.
 
     Half are read once, at a random step; the others twice. The last step's texts are the first ones' controls.
     """
@@ -36,7 +36,7 @@ def means(panel: Panel, exposure: int, draws: int = 300) -> dict[str, dict[str, 
     return {row["kind"]: row for row in profile(panel, exposure, draws, 1)[1]}
 
 
-def test_a_first_readings_effect_is_found_and_kept_apart_from_the_second() -> None:
+def test_a_first_exposures_effect_is_found_and_kept_apart_from_the_second() -> None:
     found = means(planted(1500, 0), 0)
     assert set(found) == {*KINDS, "later"}
     for kind, row in found.items():
@@ -44,11 +44,11 @@ def test_a_first_readings_effect_is_found_and_kept_apart_from_the_second() -> No
         assert row["high"] - row["low"] < 1.0
     # an analysis that lets texts stay in their cohort when they are read again finds more
     panel = planted(1500, 0)
-    blind = Panel(panel.steps, panel.values, panel.read[:, :1], panel.group)
+    blind = Panel(panel.steps, panel.values, panel.exposed[:, :1], panel.group)
     assert means(blind, 0)["persistent"]["effect"] > found["persistent"]["effect"] + 0.1
 
 
-def test_a_second_readings_effect_is_found() -> None:
+def test_a_second_exposures_effect_is_found() -> None:
     found = means(planted(3000, 2), 1)
     for kind in ("before", "instant", "persistent"):
         assert found[kind]["effect"] == pytest.approx(SECOND * AFTER[kind], abs=0.35), kind
@@ -65,7 +65,7 @@ def test_cells_name_cohort_step_and_controls() -> None:
 
 def test_no_controls_no_effect() -> None:
     panel = planted(60, 4)
-    early = Panel(panel.steps, panel.values, np.full_like(panel.read, NEVER), panel.group)
+    early = Panel(panel.steps, panel.values, np.full_like(panel.exposed, NEVER), panel.group)
     assert profile(early, 0, 50, 1) == ([], [])
     assert list(cells(early, 1)) == []
 
@@ -81,7 +81,7 @@ def covered(seeds: range, texts: int, *, permuted: bool) -> dict[str, float]:
     return {kind: float(np.mean(found)) for kind, found in hits.items()}
 
 
-def test_intervals_hold_the_truth_and_permuted_readings_have_no_effect() -> None:
+def test_intervals_hold_the_truth_and_permuted_exposures_have_no_effect() -> None:
     for permuted in (False, True):
         for kind, fraction in covered(range(40), 200, permuted=permuted).items():
             assert fraction >= 0.82, (permuted, kind, fraction)
@@ -98,8 +98,8 @@ def test_coverage_over_many_panels() -> None:
 
 def test_groups_are_drawn_together() -> None:
     panel = planted(200, 5)
-    twice = Panel(panel.steps, np.vstack([panel.values] * 2), np.vstack([panel.read] * 2), np.tile(panel.group, 2))
-    alone = Panel(twice.steps, twice.values, twice.read, np.arange(400))
+    twice = Panel(panel.steps, np.vstack([panel.values] * 2), np.vstack([panel.exposed] * 2), np.tile(panel.group, 2))
+    alone = Panel(twice.steps, twice.values, twice.exposed, np.arange(400))
     together, apart = means(twice, 0)["instant"], means(alone, 0)["instant"]
     assert together["effect"] == apart["effect"]
     assert together["high"] - together["low"] > 1.2 * (apart["high"] - apart["low"])
