@@ -243,7 +243,9 @@ def of_largest(rows: pd.DataFrame, scores: pd.DataFrame) -> Iterable[Row]:
             f"no interval: {len(kept)} runs, of {kept[column].nunique()} different {COLUMN_TOLD[column]}, for "
             f"{len(told.names)} parameters"
         )
-    found = _verdicts(about, ahead[RUN].assign(seen=ahead["loss"]), law.loss(of_ahead), drawn, float(loss.min()))
+    found = _verdicts(
+        about, ahead[RUN].assign(seen=ahead["loss"]), law.loss(of_ahead), drawn, _reached(kept, ahead, "loss")
+    )
     for measure, lines in scores.groupby("measure", sort=True):
         of_run = lines.set_index("run")
         if set(rows["run"]) <= set(of_run.index):
@@ -251,10 +253,16 @@ def of_largest(rows: pd.DataFrame, scores: pd.DataFrame) -> Iterable[Row]:
             kept_too, of_held = kept.assign(value=values[~largest]), ahead[RUN].assign(seen=values[largest])
             curve = sigmoid.fit(kept_too["loss"], kept_too["value"], floor=of_run["floor"].iloc[0])
             spread = _scores_drawn(curve, kept_too, of_run["n"].iloc[0], law, x, drawn)
-            reached = float(kept_too["value"].max())
+            reached = -_reached(kept_too.assign(value=-kept_too["value"]), ahead, "value")
             forecast = curve.score(law.loss(of_ahead))
             found += _verdicts({**about, "measure": measure}, of_held, forecast, spread, reached, sign=-1)
     return found
+
+
+def _reached(kept: pd.DataFrame, ahead: pd.DataFrame, column: str) -> Array:
+    """For each run ahead the lowest value of the fitted ones that read no more than it."""
+    lowest = [kept.loc[kept["tokens"] <= tokens, column].min() for tokens in ahead["tokens"]]
+    return np.array(lowest, dtype=np.float64)
 
 
 def _scores_drawn(
@@ -272,13 +280,15 @@ def _scores_drawn(
 
 
 def _verdicts(
-    about: Row, held: pd.DataFrame, forecast: Array, drawn: dict[str, Array], reached: float, sign: int = 1
+    about: Row, held: pd.DataFrame, forecast: Array, drawn: dict[str, Array], reached: Array, sign: int = 1
 ) -> list[Row]:
     """A row a run left out and kind of resample; `sign` is -1 where more is better."""
     found = []
     for place, run in enumerate(records(held)):
         spreads = {kind: spread[:, place] for kind, spread in drawn.items()}
-        came, why = uncertainty.verdict(sign * run["seen"], [sign * each for each in spreads.values()], sign * reached)
+        came, why = uncertainty.verdict(
+            sign * run["seen"], [sign * each for each in spreads.values()], sign * reached[place]
+        )
         row = {
             **about,
             **run,

@@ -106,6 +106,6 @@ def verdict(seen: float, forecasts: Sequence[ArrayLike], reached: float) -> tupl
         return "outside", ""
     if not all(held):
         return "undecided", "it lies in some of the intervals only"
-    if any(high >= reached for _, high in ends):
+    if not all(high < reached for _, high in ends):
         return "undecided", "the interval reaches what the fitted runs had got to already"
     return "inside", ""

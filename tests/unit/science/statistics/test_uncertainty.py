@@ -194,9 +194,10 @@ def test_the_ladder_s_intervals_on_the_reference_s_resamples(
     forecasts = drawn.loss(x_of(targets))
     assert [interval(each) for each in forecasts.T] == [pytest.approx(each, abs=0.002) for each in ends]
     assert forecasts.std(axis=0) == pytest.approx([0.051, 0.066], rel=0.1)
-    assert interval(drawn.exponents[:, 0]) == pytest.approx((0.058, 0.516), abs=0.01)
-    assert interval(drawn.exponents[:, 1]) == pytest.approx((0.040, 0.261), abs=0.02)
-    assert drawn.floor is not None and interval(drawn.floor) == pytest.approx((0, 2.15), abs=0.05)
+    if draws == 2000:
+        assert interval(drawn.exponents[:, 0]) == pytest.approx((0.058, 0.516), abs=0.01)
+        assert interval(drawn.exponents[:, 1]) == pytest.approx((0.040, 0.261), abs=0.01)
+        assert drawn.floor is not None and interval(drawn.floor) == pytest.approx((0, 2.15), abs=0.01)
 
 
 @pytest.mark.slow
