@@ -61,7 +61,7 @@ def extracted(results: Results, table: pd.DataFrame, beside: pd.DataFrame) -> Fi
     text = (
         f"Of {first['sequences']} seen sequences {first['size']} gives {percent(fraction)} greedily at step "
         f"{first['step']}{sure}. Sampled at temperature 1 it gives with even chances {listed(told)} tries; in "
-        f"{BESIDE[0]} tries {more} that it does not give greedily, and not {fewer} that it does (exact McNemar p = "
+        f"{BESIDE[0]} tries it gives {more} that it does not give greedily, and misses {fewer} that it does (exact McNemar p = "
         f"{chance:.2g})."
     )
     numbers = {
