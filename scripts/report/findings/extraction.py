@@ -60,9 +60,9 @@ def extracted(results: Results, table: pd.DataFrame, beside: pd.DataFrame) -> Fi
     sure = "" if pd.isna(median) else f", whose continuations have probability {median:.2g} in the median"
     text = (
         f"Of {first['sequences']} seen sequences {first['size']} gives {percent(fraction)} greedily at step "
-        f"{first['step']}{sure}. Sampled at temperature 1 it gives with even chances {listed(told)} tries; in "
-        f"{BESIDE[0]} tries it gives {more} that it does not give greedily, and misses {fewer} that it does (exact McNemar p = "
-        f"{chance:.2g})."
+        f"{first['step']}{sure}. Sampled at temperature 1 it gives with even chances {listed(told)} tries; "
+        f"in {BESIDE[0]} tries it gives {more} that it does not give greedily, and misses "
+        f"{fewer} that it does (exact McNemar p = {chance:.2g})."
     )
     numbers = {
         "step": first["step"],
