@@ -38,14 +38,14 @@ rule all:
     default_target: True
     # every phase, so that a deleted model comes back even though the report made from it is still there
     input:
-        DATA,
-        later(CHECKPOINTS, *OF_STAGES.values()),
-        EXPORT_TABLES,
-        TABLES,
-        RESULTS,
-        CARDS,
-        AUDIT,
-        PROVENANCE,
+        data=DATA,
+        runs=later(CHECKPOINTS, *OF_STAGES.values()),
+        export_tables=EXPORT_TABLES,
+        tables=TABLES,
+        pages=RESULTS,
+        cards=CARDS,
+        audit=AUDIT,
+        provenance=targets.provenance(STUDY),
     localrule: True
     message:
         "The study is complete"

@@ -6,7 +6,7 @@ rule tables:
         checkpoints=later(CHECKPOINTS),
         corpora=expand("data/{corpus}/manifest.json", corpus=CORPORA),
         results=later(*(OF_STAGES[stage.name] for stage in OF_EVERY_RUN if stage in OF_MODELS)),
-        external=external_scores,
+        external=inputs.published_scores(STUDY),
     output:
         TABLES,
     log:
@@ -30,6 +30,7 @@ rule timings:
         "results/tables/runs.csv",
     output:
         "results/timings.csv",
+        "results/training_speed.csv",
     log:
         "logs/timings.log",
     benchmark:
@@ -39,7 +40,9 @@ rule timings:
         "../envs/workflow.yaml"
     resources:
         mem_mb=500,
+    params:
+        study=STUDY_FILE,
     message:
         "Gather what each job took"
     shell:
-        "python -m scripts.analyze timings --benchmarks benchmarks > {log} 2>&1"
+        "python -m scripts.analyze timings --study {params.study} --benchmarks benchmarks > {log} 2>&1"

@@ -1,17 +1,17 @@
 # Is the suite what it says? The verdict is a result: a check that fails fails no job; `make audit` turns it into an exit code.
 
 OF_TABLES = [name for name in FIGURES if name != "timings"]  # timings are facts of one execution
-AUDITED = ["results/audit/integrity.json", *AUDIT]  # the parts of the verdict
 
 
 rule integrity:
     input:
-        DATA,
-        later(MODELS),
-        TABLES,  # made of the runs' checkpoints and every score
-        OF_REPORT,
-        EXPORT_TABLES,
-        ["results/findings.json", *expand("results/figures/{name}.json", name=OF_TABLES)] if TRAINED else [],
+        data=DATA,
+        models=later(OF_STAGES[CONVERT.name]),
+        tables=TABLES,  # made of the runs' checkpoints and every score
+        analyses=OF_REPORT,
+        export_tables=EXPORT_TABLES,
+        findings=["results/findings.json"] if TRAINED else [],
+        figures=expand("results/figures/{name}.json", name=OF_TABLES if TRAINED else []),
     output:
         "results/audit/integrity.json",
         "results/audit/distances.csv",
@@ -36,9 +36,9 @@ rule integrity:
 
 rule audit_page:
     input:
-        AUDITED,
-        "results/audit/distances.csv",
-        "results/suite.lock.json",
+        parts=["results/audit/integrity.json", *AUDIT],
+        distances="results/audit/distances.csv",
+        lock="results/suite.lock.json",
     output:
         report("results/audit.html", caption="report/audit.rst", category="Audit", labels={"page": "audit"}),
         "results/audit/verdict.json",

@@ -1,6 +1,8 @@
 # Batches of checkpoints: a step stays a target of its own, a process handles the batch.
 from snakemake.cli import get_argument_parser
 
+from scripts.study.stages import alone, inherited
+
 # What single steps are asked for by path. Snakemake tells the targets only after it has read the rules, so they are taken
 # from its command line; the Snakemake of a job, which is given none, is told by its parent.
 asked = None
@@ -28,4 +30,4 @@ def outputs(stage, batch):
 
 def among(runs, batch):
     """The runs of a batch that are among these, as a wildcard's constraint."""
-    return "|".join(re.escape(run) for run in batch.runs if run in runs)
+    return any_of(run for run in batch.runs if run in runs)

@@ -7,8 +7,8 @@ for batch in model_batches(STUDY.trained):
         name:
             f"convert_{batch.label}"
         input:
-            "checkpoints/{run}/manifest.json",
-            "data/tokenizer/manifest.json",
+            checkpoints="checkpoints/{run}/manifest.json",
+            tokenizer="data/tokenizer/manifest.json",
         output:
             # kept while the job runs, which converts only those that are missing or out of date
             update(outputs(CONVERT, batch)),
@@ -40,8 +40,10 @@ for batch in model_batches(STUDY.external):
         name:
             f"fetch_models_{batch.label}"
         input:
-            "data/tokenizer/manifest.json",
-            lambda wildcards: [f"data/{c}/manifest.json" for c in CORPORA if c == STUDY.run(wildcards.run).corpus],
+            tokenizer="data/tokenizer/manifest.json",
+            corpus=lambda wildcards: [
+                f"data/{c}/manifest.json" for c in CORPORA if c == STUDY.run(wildcards.run).corpus
+            ],
         output:
             outputs(CONVERT, batch),
         log:
@@ -58,7 +60,7 @@ for batch in model_batches(STUDY.external):
             mem_mb=model_memory,
         params:
             study=STUDY_FILE,
-            settings=fetch_settings,
+            settings=lambda wildcards: STUDY.external_settings(wildcards.run),
             steps=batch.steps,
         message:
             "Fetch {wildcards.run}, steps {params.steps}"

@@ -3,8 +3,8 @@
 
 rule fetch:
     input:
-        component_files,
-        corrected,
+        files=lambda wildcards: inputs.component(STUDY, wildcards.component),
+        corrected=corrected,
     output:
         "data/sources/{component}/manifest.json",
     log:
@@ -19,7 +19,7 @@ rule fetch:
         mem_mb=500,
     params:
         study=STUDY_FILE,
-        settings=component_settings,
+        settings=lambda wildcards: STUDY.component_settings(wildcards.component),
     message:
         "Fetch the source of {wildcards.component} and check its hash"
     shell:
@@ -42,8 +42,9 @@ rule documents:
         mem_mb=1500,
     params:
         study=STUDY_FILE,
-        settings=component_settings,
-        parts=component_parts,  # part 0 of two holds other files than part 0 of one
+        settings=lambda wildcards: STUDY.component_settings(wildcards.component),
+        # part 0 of two holds other files than part 0 of one
+        parts=lambda wildcards: STUDY.parts(wildcards.component),
     message:
         "Read the documents of {wildcards.component}, part {wildcards.part}"
     shell:
@@ -52,9 +53,9 @@ rule documents:
 
 rule tokenizer:
     input:
-        TOKENIZER_FILE,
-        DOCUMENTS,
-        "data/clusters/manifest.json",
+        file=inputs.tokenizer(STUDY),
+        documents=DOCUMENTS,
+        clusters="data/clusters/manifest.json",
     output:
         "data/tokenizer/manifest.json",
     log:
@@ -77,9 +78,9 @@ rule tokenizer:
 
 rule tokenize:
     input:
-        DOCUMENTS,
-        "data/clusters/manifest.json",
-        "data/tokenizer/manifest.json",
+        documents=DOCUMENTS,
+        clusters="data/clusters/manifest.json",
+        tokenizer="data/tokenizer/manifest.json",
     output:
         temp(directory("data/{corpus}/pieces/part-{part}")),
     log:
@@ -94,7 +95,7 @@ rule tokenize:
         mem_mb=data_memory,
     params:
         study=STUDY_FILE,
-        settings=corpus_settings,
+        settings=lambda wildcards: STUDY.corpus_settings(wildcards.corpus),
     message:
         "Tokenize {wildcards.corpus}, part {wildcards.part}"
     shell:
@@ -103,8 +104,8 @@ rule tokenize:
 
 rule external:
     input:
-        external_files,
-        corrected,
+        files=lambda wildcards: inputs.external(STUDY, wildcards.corpus),
+        corrected=corrected,
     output:
         "data/external/{corpus}/manifest.json",
     log:
@@ -119,7 +120,7 @@ rule external:
         mem_mb=1000,
     params:
         study=STUDY_FILE,
-        settings=corpus_settings,
+        settings=lambda wildcards: STUDY.corpus_settings(wildcards.corpus),
     message:
         "Get the published tokens of {wildcards.corpus}"
     shell:
@@ -128,7 +129,7 @@ rule external:
 
 rule join:
     input:
-        corpus_sources,
+        lambda wildcards: inputs.joined(STUDY, wildcards.corpus),
     output:
         "data/{corpus}/manifest.json",
     log:
@@ -142,7 +143,7 @@ rule join:
         mem_mb=data_memory,
     params:
         study=STUDY_FILE,
-        settings=corpus_settings,
+        settings=lambda wildcards: STUDY.corpus_settings(wildcards.corpus),
     message:
         "Join the tokens of {wildcards.corpus}"
     shell:
@@ -166,7 +167,7 @@ rule order:
         mem_mb=data_memory,
     params:
         study=STUDY_FILE,
-        settings=order_settings,
+        settings=lambda wildcards: STUDY.order_settings(wildcards.corpus, int(wildcards.seed)),
     message:
         "Order the rows of {wildcards.corpus} by data seed {wildcards.seed}"
     shell:

@@ -3,7 +3,7 @@
 
 rule signatures:
     input:
-        part_documents,
+        lambda wildcards: inputs.documents(STUDY, int(wildcards.part)),
     output:
         temp(directory("data/signatures/part-{part}")),
     log:
@@ -26,8 +26,8 @@ rule signatures:
 
 rule pairs:
     input:
-        DOCUMENTS,
-        expand("data/signatures/part-{part}", part=PARTS),
+        documents=DOCUMENTS,
+        signatures=expand("data/signatures/part-{part}", part=range(STUDY.part_count)),
     output:
         "data/pairs/group-{group}/manifest.json",
     log:
@@ -50,9 +50,9 @@ rule pairs:
 
 rule clusters:
     input:
-        DOCUMENTS,
-        expand("data/pairs/group-{group}/manifest.json", group=PARTS),
-        corrected,
+        documents=DOCUMENTS,
+        pairs=expand("data/pairs/group-{group}/manifest.json", group=range(STUDY.part_count)),
+        corrected=corrected,
     output:
         "data/clusters/manifest.json",
     log:

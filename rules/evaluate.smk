@@ -1,4 +1,6 @@
 # Scores by lm-eval: tasks made once, one process a batch of checkpoints.
+from scripts.evaluate.names import task_files
+from scripts.study.texts import holdable
 
 
 rule tasks:
@@ -30,9 +32,11 @@ for batch in batches(EVALUATE):
         name:
             f"evaluate_{batch.label}"
         input:
-            outputs(CONVERT, batch),
-            "data/tasks/manifest.json",
-            included_tasks,
+            models=outputs(CONVERT, batch),
+            tasks="data/tasks/manifest.json",
+            included=lambda wildcards: holdable(
+                task_files(STUDY.file.evaluation.task_sets[wildcards.task_set].include_path)
+            ),
         output:
             # kept while the job runs, which scores only those that are missing or out of date
             update(outputs(EVALUATE, batch)),
@@ -41,7 +45,7 @@ for batch in batches(EVALUATE):
         benchmark:
             f"benchmarks/evaluate/{{run}}_{{task_set}}_{batch.label}.jsonl"
         wildcard_constraints:
-            run="|".join(map(re.escape, batch.runs)),
+            run=any_of(batch.runs),
         priority: largest_first
         conda:
             "../envs/workflow.yaml"
@@ -52,7 +56,7 @@ for batch in batches(EVALUATE):
             gpu=GPUS,
         params:
             study=STUDY_FILE,
-            settings=evaluation_settings,
+            settings=lambda wildcards: STUDY.evaluation_settings(wildcards.task_set),
             steps=batch.steps,
         message:
             "Evaluate {wildcards.run} {wildcards.task_set}, steps {params.steps}"

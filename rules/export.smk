@@ -14,7 +14,7 @@ for batch in batches(GGUF):
         benchmark:
             f"benchmarks/gguf/{{run}}_{batch.label}.jsonl"
         wildcard_constraints:
-            run="|".join(map(re.escape, batch.runs)),
+            run=any_of(batch.runs),
         priority: largest_first
         conda:
             "../envs/workflow.yaml"
@@ -35,9 +35,9 @@ for batch in batches(GGUF):
         name:
             f"measure_{batch.label}"
         input:
-            outputs(CONVERT, batch),
-            outputs(GGUF, batch),
-            "data/held-out/manifest.json",
+            models=outputs(CONVERT, batch),
+            files=outputs(GGUF, batch),
+            held_out="data/held-out/manifest.json",
         output:
             outputs(MEASURE, batch),
             expand("results/export/{{run}}/step{step}.record.json", step=batch.steps),
@@ -46,7 +46,7 @@ for batch in batches(GGUF):
         benchmark:
             f"benchmarks/measure/{{run}}_{batch.label}.jsonl"
         wildcard_constraints:
-            run="|".join(map(re.escape, batch.runs)),
+            run=any_of(batch.runs),
         priority: largest_first
         conda:
             "../envs/workflow.yaml"
@@ -56,7 +56,7 @@ for batch in batches(GGUF):
             gpu=GPUS,
         params:
             study=STUDY_FILE,
-            settings=export_settings,
+            settings=lambda wildcards: STUDY.export_settings(wildcards.run),
             steps=batch.steps,
         message:
             "Measure GGUF files of {wildcards.run}, steps {params.steps}"

@@ -6,9 +6,9 @@ for batch in batches(MEMORIZE):
         name:
             f"memorize_{batch.label}"
         input:
-            outputs(CONVERT, batch),
-            corpus_manifest,
-            order_manifest,
+            models=outputs(CONVERT, batch),
+            corpus=corpus_manifest,
+            order=order_manifest,
         output:
             # kept while the job runs, which scores only those that are missing or out of date
             update(outputs(MEMORIZE, batch)),
@@ -17,7 +17,7 @@ for batch in batches(MEMORIZE):
         benchmark:
             f"benchmarks/memorize/{{run}}_{batch.label}.jsonl"
         wildcard_constraints:
-            run="|".join(map(re.escape, batch.runs)),
+            run=any_of(batch.runs),
         priority: largest_first
         conda:
             "../envs/workflow.yaml"

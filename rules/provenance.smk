@@ -3,10 +3,10 @@
 
 rule provenance:
     input:
-        "results/suite.lock.json",  # the hash of every file above: checkpoints, models, scores
-        TABLES,
-        "results/audit/verdict.json",
-        "results/timings.csv",
+        lock="results/suite.lock.json",  # the hash of every file above: checkpoints, models, scores
+        tables=TABLES,
+        verdict="results/audit/verdict.json",
+        timings="results/timings.csv",
     output:
         targets.PROVENANCE,
     log:

@@ -3,9 +3,9 @@
 
 rule recency_run:
     input:
-        "checkpoints/{run}/manifest.json",
-        corpus_manifest,
-        order_manifest,
+        checkpoints="checkpoints/{run}/manifest.json",
+        corpus=corpus_manifest,
+        order=order_manifest,
     output:
         "results/audit/recency/{run}.json",
     log:
@@ -54,8 +54,8 @@ rule recency:
 
 rule recency_figure:
     input:
-        "results/audit/recency.json",
-        "results/audit/recency.csv",
+        verdict="results/audit/recency.json",
+        table="results/audit/recency.csv",
     output:
         report(
             "results/figures/recency.svg",

@@ -1,14 +1,15 @@
 # Sampled parts made a second time: a job a span of training, one a checkpoint, one for the sequences. What is drawn follows
 # from the study and its public seed, so the graph is static. The verdicts say what differs; no job fails for it.
+from scripts.study.stages import of_step
 
 
 rule replay_segment:
     input:
-        "checkpoints/{run}/manifest.json",
-        corpus_manifest,
-        order_manifest,
-        "data/held-out/manifest.json",
-        lambda wildcards: STUDY.ancestors(wildcards.run),
+        checkpoints="checkpoints/{run}/manifest.json",
+        corpus=corpus_manifest,
+        order=order_manifest,
+        held_out="data/held-out/manifest.json",
+        before=lambda wildcards: STUDY.ancestors(wildcards.run),
     output:
         "results/audit/replay/{run}_{begin}_{end}.json",
     log:
@@ -40,10 +41,11 @@ rule replay_segment:
 
 rule replay_model:
     input:
-        replayed_files,
-        corpus_manifest,
-        order_manifest,
-        "data/tasks/manifest.json",
+        checkpoints="checkpoints/{run}/manifest.json",
+        made=lambda wildcards: list(of_step(STUDY, wildcards.run, int(wildcards.step))),
+        corpus=corpus_manifest,
+        order=order_manifest,
+        tasks="data/tasks/manifest.json",
     output:
         "results/audit/replay/{run}_{step}.json",
     log:
@@ -68,8 +70,8 @@ rule replay_model:
 
 rule replay_data:
     input:
-        DATA,
-        [f"checkpoints/{point.run}/manifest.json" for point in sampling.data_points(STUDY)],
+        data=DATA,
+        checkpoints=[f"checkpoints/{point.run}/manifest.json" for point in sampling.data_points(STUDY)],
     output:
         "results/audit/replay/data.json",
     log:
@@ -92,7 +94,7 @@ rule replay_data:
 
 rule replay:
     input:
-        REPLAYED,
+        targets.replayed(STUDY),
     output:
         "results/audit/replay.json",
     log:

@@ -6,8 +6,8 @@ FIGURES = targets.figures(STUDY)
 
 rule findings:
     input:
-        TABLES,
-        OF_REPORT,
+        tables=TABLES,
+        analyses=OF_REPORT,
     output:
         "results/findings.json",
     log:
@@ -28,9 +28,10 @@ rule findings:
 
 rule figures:
     input:
-        TABLES,
-        OF_REPORT,
-        "results/timings.csv",
+        tables=TABLES,
+        analyses=OF_REPORT,
+        timings="results/timings.csv",
+        speed="results/training_speed.csv",
     output:
         [
             report(
@@ -59,39 +60,65 @@ rule figures:
         "python -m scripts.report figures --study {params.study} > {log} 2>&1"
 
 
-rule index:
-    input:
-        expand("results/figures/{name}.json", name=FIGURES),
-        ["results/figures/recency.json"] if RECENCIES else [],
-        "results/findings.json",
-        "data/clusters/manifest.json",
-        DATA,
-        EXPORT_TABLES,
-    output:
-        "results/index.html",
-        "results/data.html",
-        "results/memorization.html",
-    log:
-        "logs/index.log",
-    benchmark:
-        "benchmarks/index/all.jsonl"
-    conda:
-        "../envs/workflow.yaml"
-    resources:
-        mem_mb=1500,
-    params:
-        study=STUDY_FILE,
-    message:
-        "Write the first page, results/index.html, and that on the data"
-    shell:
-        "python -m scripts.report index --study {params.study} > {log} 2>&1"
+if TRAINED:
+
+    rule index:
+        input:
+            figures=expand("results/figures/{name}.json", name=[*FIGURES, *(["recency"] if RECENCIES else [])]),
+            findings="results/findings.json",
+            clusters="data/clusters/manifest.json",
+            data=DATA,
+            export_tables=EXPORT_TABLES,
+            tables=TABLES,
+        output:
+            "results/index.html",
+            "results/data.html",
+            "results/memorization.html",
+            "results/compare.html",
+        log:
+            "logs/index.log",
+        benchmark:
+            "benchmarks/index/all.jsonl"
+        conda:
+            "../envs/workflow.yaml"
+        resources:
+            mem_mb=1500,
+        params:
+            study=STUDY_FILE,
+        message:
+            "Write the first page, results/index.html, and that on the data"
+        shell:
+            "python -m scripts.report index --study {params.study} > {log} 2>&1"
+
+else:
+
+    rule scores_page:
+        input:
+            TABLES,
+        output:
+            "results/index.html",
+            "results/compare.html",
+        log:
+            "logs/scores_page.log",
+        benchmark:
+            "benchmarks/scores_page/all.jsonl"
+        conda:
+            "../envs/workflow.yaml"
+        resources:
+            mem_mb=1500,
+        params:
+            study=STUDY_FILE,
+        message:
+            "Write the first page, results/index.html, of models that others trained"
+        shell:
+            "python -m scripts.report index --study {params.study} > {log} 2>&1"
 
 
 rule page:
     # Snakemake reports on a finished graph: everything but this job, whose lock the inner call must not want.
     input:
-        "results/index.html",
-        "results/audit.html",
+        report="results/index.html",
+        audit="results/audit.html",
     output:
         "results/report.html",
     log:
@@ -115,10 +142,12 @@ rule page:
 
 rule cards:
     input:
-        TABLES,
-        LAST_MODELS,
+        tables=TABLES,
+        models=targets.last_models(STUDY),
         # read no more, as a card shows its own run: without them finished studies would write their cards again
-        expand("results/figures/{name}.{form}", name=targets.CARD_FIGURES if TRAINED else [], form=["svg", "json"]),
+        figures=expand(
+            "results/figures/{name}.{form}", name=targets.CARD_FIGURES if TRAINED else [], form=["svg", "json"]
+        ),
     output:
         CARDS,
     log:

@@ -101,4 +101,4 @@ def recency_time(wildcards, attempt):
 
 def audit_time(wildcards, attempt):
     """Minutes to read the whole suite."""
-    return audit_minutes(sum(kept(STUDY, run).total for run in RUNS), RUNTIME, attempt)
+    return audit_minutes(sum(kept(STUDY, run).total for run in STUDY.runs), RUNTIME, attempt)

@@ -12,7 +12,7 @@ rule data:
 rule fetched:
     # what comes from a network, for a login node: with profiles/local, as models of the hub are no local rule
     input:
-        FETCHED,
+        targets.fetched(STUDY),
     localrule: True
     message:
         "Archives, published tokens, tokenizer and models of {STUDY.file.study} are here; its jobs need no network"
@@ -40,8 +40,8 @@ for phase in dict.fromkeys(stage.phase for stage in (CONVERT, *OF_MODELS)):
         name:
             phase
         input:
-            later(*(OF_STAGES[stage.name] for stage in (CONVERT, *OF_MODELS) if stage.phase == phase)),
-            EXPORT_TABLES if phase == "export" else [],
+            files=later(*(OF_STAGES[stage.name] for stage in (CONVERT, *OF_MODELS) if stage.phase == phase)),
+            tables=EXPORT_TABLES if phase == "export" else [],
         localrule: True
         message:
             "All that {rule} makes of {STUDY.file.study} is there"
@@ -49,8 +49,8 @@ for phase in dict.fromkeys(stage.phase for stage in (CONVERT, *OF_MODELS)):
 
 rule analyze:
     input:
-        TABLES,
-        EXPORT_TABLES,
+        tables=TABLES,
+        export_tables=EXPORT_TABLES,
     localrule: True
     message:
         "The tables of {STUDY.file.study} are in results/tables"

@@ -1,14 +1,15 @@
 # One job a segment, so one a run if it has one segment. Its checkpoints are no declared outputs, so that a failed job leaves them to resume from;
 # the run's manifest, written last, is. `exec`, because a shell in between would die of the SIGTERM that lets training save, and
 # Snakemake would take that for the job's end.
+from scripts.study.fingerprints import run_settings
 
 
 rule train_segment:
     input:
-        corpus_manifest,
-        order_manifest,
-        "data/held-out/manifest.json",
-        lambda wildcards: segment_before(wildcards.run, int(wildcards.segment)),
+        corpus=corpus_manifest,
+        order=order_manifest,
+        held_out="data/held-out/manifest.json",
+        before=lambda wildcards: inputs.before(STUDY, wildcards.run, int(wildcards.segment)),
     output:
         update("checkpoints/{run}/segments/segment-{segment}/manifest.json"),  # a run stays whole where training refuses
     log:
@@ -16,7 +17,7 @@ rule train_segment:
     benchmark:
         "benchmarks/train/{run}-segment{segment}.jsonl"
     wildcard_constraints:
-        run="|".join(map(re.escape, TRAINED)) or "(?!)",
+        run=any_of(STUDY.trained),
     priority: largest_first
     conda:
         "../envs/workflow.yaml"
@@ -30,7 +31,7 @@ rule train_segment:
         tasks_per_node=training_tasks,
     params:
         study=STUDY_FILE,
-        settings=train_settings,
+        settings=lambda wildcards: run_settings(STUDY, wildcards.run),
     message:
         "Train segment {wildcards.segment} of {wildcards.run}"
     shell:
@@ -39,10 +40,10 @@ rule train_segment:
 
 rule train_run:
     input:
-        corpus_manifest,
-        order_manifest,
-        "data/held-out/manifest.json",
-        lambda wildcards: segment_before(wildcards.run, STUDY.file.runtime.segments),
+        corpus=corpus_manifest,
+        order=order_manifest,
+        held_out="data/held-out/manifest.json",
+        before=lambda wildcards: inputs.before(STUDY, wildcards.run, RUNTIME.segments),
     output:
         update("checkpoints/{run}/manifest.json"),
     log:
@@ -50,7 +51,7 @@ rule train_run:
     benchmark:
         "benchmarks/train/{run}.jsonl"
     wildcard_constraints:
-        run="|".join(map(re.escape, TRAINED)) or "(?!)",
+        run=any_of(STUDY.trained),
     priority: largest_first
     conda:
         "../envs/workflow.yaml"
@@ -64,7 +65,7 @@ rule train_run:
         tasks_per_node=training_tasks,
     params:
         study=STUDY_FILE,
-        settings=train_settings,
+        settings=lambda wildcards: run_settings(STUDY, wildcards.run),
     message:
         "Train {wildcards.run}"
     shell:

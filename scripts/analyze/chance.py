@@ -13,6 +13,7 @@ ONE_ANSWER = 0.95  # fraction of items with the same answer from which a model c
 CHANCE = {
     "castalia_agreement": 0.5,
     "castalia_continuation": 0.25,
+    "castalia_pronouns": 0.5,
     "arc_challenge": 0.25,
     "arc_easy": 0.25,
     "hellaswag": 0.25,
@@ -25,7 +26,7 @@ CHANCE = {
     "wsc273": 0.5,
 }
 CHANCE_OF_FAMILY = {"blimp": 0.5, "mmlu": 0.25, "hendrycksTest": 0.25}
-OPEN_FAMILIES = ("castalia_last_word", "lambada")  # any word may be the answer
+OPEN_FAMILIES = ("castalia_last_word", "castalia_arithmetic", "lambada")  # any word may be the answer
 
 
 def chance(task: str, metric: str) -> float | None:

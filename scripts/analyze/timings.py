@@ -1,4 +1,4 @@
-"""Gather what each job took from Snakemake's benchmark files into results/timings.csv.
+"""Gather what each job took from Snakemake's benchmark files into results/timings.csv, and how fast runs trained.
 
 A benchmark lies at <benchmarks>/<rule>/<job>.jsonl with a line an execution; seconds of several lines
 add up and the largest memory counts.
@@ -10,11 +10,13 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from scripts.analyze import speed
 from scripts.analyze.sources import json_lines
 from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic
 from scripts.study import paths
+from scripts.study.study import load
 
 COLUMNS = ["rule", "job", "seconds", "cpu_seconds", "max_rss_mb"]
 
@@ -55,9 +57,16 @@ def _total(values: list[float | None]) -> float | None:
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--benchmarks", type=Path, default=paths.BENCHMARKS, help="folder of the benchmark files")
-    rows = gather(parser.parse_args().benchmarks)
-    with atomic(paths.TIMINGS) as path, path.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+    given = parser.takes("study").parse_args()
+    rows = gather(given.benchmarks)
+    write(paths.TIMINGS, COLUMNS, rows)
+    write(paths.TRAINING_SPEED, speed.COLUMNS, speed.rows(load(given.study)))
+    print(f"{len(rows)} jobs")
+
+
+def write(file: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
+    """Write a table as CSV."""
+    with atomic(file) as path, path.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    print(f"{len(rows)} jobs")

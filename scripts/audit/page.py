@@ -11,18 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from rich.console import Console
 
 from scripts.audit.integrity.audit import OUT
 from scripts.audit.state import outdated
 from scripts.audit.verdict import Check, damaged, plain, read_part, summary
+from scripts.common import untrusted
 from scripts.common.command import Parser
 from scripts.common.errors import UserError, told_last
 from scripts.common.files import write_json, write_text
-from scripts.common.untrusted import read_json
-from scripts.report.pages.data import STYLE
+from scripts.report.pages.environment import rendered
 from scripts.study import paths
 from scripts.study.study import Study, load
 
@@ -58,12 +57,11 @@ def verdict(found: Parts) -> dict[str, Any]:
 
 def page(study: Study, found: Parts, figure: str | None) -> str:
     """The page's HTML; `figure` is an SVG."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
     checks = [check for part in found.values() for check in part]
     statuses = [check.status for check in checks]
-    root = read_json(paths.LOCK)["root"] if paths.LOCK.exists() else None
-    text: str = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        style=Markup(STYLE.read_text(encoding="utf-8")),
+    root = untrusted.read_json(paths.LOCK)["root"] if paths.LOCK.exists() else None
+    return rendered(
+        TEMPLATE,
         study=study.file.study,
         sound="fail" not in statuses,
         counts=[(sum(found == status for found in statuses), MARKS[status][1]) for status in MARKS],
@@ -75,7 +73,6 @@ def page(study: Study, found: Parts, figure: str | None) -> str:
         root=root,
         files=sorted(path.name for path in paths.AUDIT.iterdir() if path.is_file() and not path.name.startswith(".")),
     )
-    return text
 
 
 def draw(study: Study) -> str | None:

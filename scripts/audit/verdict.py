@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from scripts.common import untrusted
 from scripts.common.errors import UserError
-from scripts.common.untrusted import read_json, reading
+from scripts.common.untrusted import reading
 
 Status = Literal["pass", "fail", "not applicable"]
 
@@ -69,7 +70,7 @@ def judged(identity: str, what: str, faults: Iterable[str], sound: str) -> Check
 def read_part(path: Path) -> tuple[dict[str, Any], list[Check]]:
     """A file's content and its checks, none if it is no verdict; raises UserError if they are not such as we write."""
     with reading(path):
-        content = read_json(path)
+        content = untrusted.read_json(path)
         if not isinstance(content, dict) or "checks" not in content:
             return {}, []
         checks = [check_of(checked) for checked in content["checks"]]

@@ -23,10 +23,10 @@ from pathlib import Path
 from reprlib import repr
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from scripts.common import untrusted
 from scripts.common.environment import ROOT, processor
 from scripts.common.errors import UserError
 from scripts.common.files import canonical, digest_of, sha256_file, write_json
-from scripts.common.untrusted import read_json
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -135,7 +135,7 @@ def read(folder: Path, facts: type[F], of: dict[str, Any] | None = None) -> Mani
     if not path.exists():
         raise UserError(f"{path}: no such manifest; the step that writes it has not finished")
     try:
-        content = read_json(path)
+        content = untrusted.read_json(path)
     except UserError as error:
         raise UserError(f"{error}; not a manifest, delete it to have it made again") from None
     try:

@@ -43,8 +43,8 @@ class Standing:
 
     def __str__(self) -> str:
         """Its two lines in a log."""
-        text = f"{self.title}: {self.done}/{self.total} {self.unit}, {duration(self.spent)}"
-        words = filter(None, [text, f"about {duration(self.left)} left", self.note])
+        text = f"{self.title}: {self.done}/{self.total} {self.unit}, {time_in_words(self.spent)}"
+        words = filter(None, [text, f"about {time_in_words(self.left)} left", self.note])
         return f"{', '.join(words)}\n{json.dumps({'progress': asdict(self)})}"
 
 
@@ -115,7 +115,7 @@ def _lines(title: str, total: int, unit: str, done: int, clock: Callable[[], flo
     return tell
 
 
-def duration(seconds: float) -> str:
+def time_in_words(seconds: float) -> str:
     """A time for people, in its two largest units: 42 s, 3 min 5 s, 7 h 20 min, 5 d 3 h."""
     whole = round(seconds)
     parts = [(whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]

@@ -44,7 +44,7 @@ class Converter:
             manifest.verify(paths.checkpoint(self.name, step), CheckpointFacts)
         except UserError:
             return False
-        if fingerprints.Inventory(self.study).wrong(path.as_posix()):
+        if fingerprints.Artefacts(self.study).wrong(path.as_posix()):
             return False
         path.touch()
         return True

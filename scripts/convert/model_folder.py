@@ -53,9 +53,9 @@ def settings(shape: Shape, dtype: str) -> dict[str, dict[str, Any]]:
     """What `save` writes into the files of SETTINGS; `dtype` is torch's name of the weights' own."""
     from transformers import GenerationConfig, GPTNeoXConfig
 
-    from scripts.neox.weights import config_of
+    from scripts.neox.weights import transformers_config
 
-    told: dict[str, Any] = config_of(vars(shape), shape.sequence_length, dtype)
+    told: dict[str, Any] = transformers_config(vars(shape), shape.sequence_length, dtype)
     config = GPTNeoXConfig(**told, architectures=["GPTNeoXForCausalLM"])
     texts = config.to_json_string(), GenerationConfig.from_model_config(config).to_json_string()
     return {name: json.loads(text) for name, text in zip(SETTINGS, texts, strict=True)}

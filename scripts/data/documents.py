@@ -15,6 +15,7 @@ import pyarrow as pa
 from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.errors import UserError
+from scripts.data.sources import arithmetic
 from scripts.data.sources.archives import read_members
 from scripts.data.sources.canaries import strings
 from scripts.data.sources.fetch import chosen
@@ -65,6 +66,9 @@ def documents_of(name: str, component: Component, contents: Members) -> Iterator
 
     A text that is not cut is left as it is, to the last blank. Of canaries, every copy of every string.
     """
+    if component.arithmetic:
+        for origin, text in arithmetic.documents(component.arithmetic):
+            yield Document(document_id(text), text, name, origin)
     if component.canaries:
         for string in strings(component.canaries):
             yield from (Document(document_id(string.text), string.text, name, o) for o in string.origins)

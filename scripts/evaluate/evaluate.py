@@ -125,7 +125,9 @@ class Evaluation:
         subject = f"{self.name} step {step}"
         self.take(step, subject)
         found = scorer.scores(self.scorer, self.loaded)
-        answers = results.answer_rows(found["samples"], results.with_choices(self.loaded["tasks"]))
+        choosing = results.with_choices(self.loaded["tasks"])
+        answers = results.answer_rows(found["samples"], choosing)
+        items = results.item_rows(found["samples"]) + answers + results.choice_rows(found["samples"], choosing)
         content = {
             **self.known(step),
             "results": results.task_scores(found["results"], subject),
@@ -135,7 +137,7 @@ class Evaluation:
             "vocabulary": {"tokens": len(self.scorer.tokenizer), "rows": self.scorer.model.config.vocab_size},
             "versions": {"lm-eval": scorer.LM_EVAL, "tasks": found["versions"]},
         }
-        results.write(self.target(step), content, results.item_rows(found["samples"]) + answers)
+        results.write(self.target(step), content, items)
         finished.keep(self.target(step))
 
     def evaluate_all(self, steps: list[int], tell: Callable[[int], None]) -> int:

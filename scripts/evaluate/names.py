@@ -19,8 +19,10 @@ LAST_WORD = "castalia_last_word"
 CONTINUATION = "castalia_continuation"
 AGREEMENT = "castalia_agreement"
 PERPLEXITY = "castalia_perplexity"
-WITH_EXAMPLES = (LAST_WORD, CONTINUATION)  # the others take none in the prompt
-OWN_TASKS = (LAST_WORD, CONTINUATION, AGREEMENT, PERPLEXITY)
+PRONOUNS = "castalia_pronouns"
+ARITHMETIC = "castalia_arithmetic"
+WITH_EXAMPLES = (LAST_WORD, CONTINUATION, ARITHMETIC)  # the others take none in the prompt
+OWN_TASKS = (LAST_WORD, CONTINUATION, AGREEMENT, PERPLEXITY, PRONOUNS, ARITHMETIC)
 
 # Keys at the start of a line only: nested ones, such as a group's members, name nothing new.
 ONE_NAME = re.compile(rb"""^"?(?:task|group|tag)"?: *["']?([^\s"'#\[\-][^"'#\r\n]*)""", re.MULTILINE)

@@ -69,18 +69,34 @@ def with_choices(tasks: dict[str, Any]) -> set[str]:
 
 
 def answer_rows(samples: dict[str, list[dict[str, Any]]], tasks: set[str]) -> list[Row]:
-    """(task, item, "choice,<filter>", index of the choice with the highest log-likelihood) of every item of `tasks`.
+    """(task, item, "choice,<filter>", index of the choice with the highest log-likelihood) of every item of `tasks`."""
+    return sorted(
+        (task, int(sample["doc_id"]), f"choice,{sample['filter']}", float(scores.index(max(scores))))
+        for task, logged in samples.items()
+        for sample in (logged if task in tasks else ())
+        for scores in [_of_choices(sample)]
+    )
 
-    Where lm-eval asks for each choice a second time without its context (acc_mutual_info), the first half counts.
-    """
-    rows = []
+
+def choice_rows(samples: dict[str, list[dict[str, Any]]], tasks: set[str]) -> list[Row]:
+    """What continuous scores are made of, of every item of `tasks`: log-likelihood (nats) and UTF-8 bytes of each
+    choice as "loglikelihood_<k>,<filter>" and "bytes_<k>,<filter>", and the index of the right one, if it is one, as
+    "label,<filter>"."""
+    rows: list[Row] = []
     for task, logged in samples.items():
         for sample in logged if task in tasks else ():
-            scores = [float(response[0]) for response in sample["filtered_resps"]]
-            if "acc_mutual_info" in sample["metrics"]:
-                scores = scores[: len(scores) // 2]
-            rows.append((task, int(sample["doc_id"]), f"choice,{sample['filter']}", float(scores.index(max(scores)))))
+            named = {} if sample["label"] is None else {"label": float(sample["label"])}
+            for number, (score, text) in enumerate(zip(_of_choices(sample), sample["choices"], strict=False)):
+                named |= {f"loglikelihood_{number}": score, f"bytes_{number}": float(len(text.encode()))}
+            rows += [(task, int(sample["doc_id"]), f"{name},{sample['filter']}", named[name]) for name in named]
     return sorted(rows)
+
+
+def _of_choices(sample: dict[str, Any]) -> list[float]:
+    """The log-likelihoods of an item's choices; where lm-eval asks for each a second time without its context
+    (acc_mutual_info), the first half counts."""
+    scores = [float(response[0]) for response in sample["filtered_resps"]]
+    return scores[: len(scores) // 2] if "acc_mutual_info" in sample["metrics"] else scores
 
 
 def with_places(samples: dict[str, list[dict[str, Any]]]) -> set[str]:

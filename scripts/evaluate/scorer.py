@@ -196,7 +196,18 @@ def _samples(task: Task) -> Iterator[dict[str, Any]]:
             document, answers = copy(asked[0].doc), [each.filtered_resps[name] for each in asked]
             metrics = task.process_results(document, answers)
             known = {"doc_id": number, "target": task.doc_to_target(document), "filtered_resps": answers}
+            if task.OUTPUT_TYPE == "multiple_choice":
+                known |= {"label": _label(task, document), "choices": [each.args[1] for each in asked]}
             yield {**known, "filter": name, "metrics": list(metrics), **metrics}
+
+
+def _label(task: Task, document: dict[str, Any]) -> int | None:
+    """The index of an item's right choice, as lm-eval's process_results finds it; None if it has not just one."""
+    right = task.doc_to_text(document) if task.multiple_input else task.doc_to_target(document)
+    choices = task.doc_to_choice(document)
+    if isinstance(right, str):
+        return choices.index(right) if right in choices else None
+    return right if isinstance(right, int) and 0 <= right < len(choices) else None
 
 
 def _aggregated(task: Task, samples: list[dict[str, Any]]) -> dict[str, Any]:

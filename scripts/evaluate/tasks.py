@@ -16,9 +16,18 @@ from scripts.common.errors import UserError
 from scripts.common.files import write_text
 from scripts.data.streams import NAME as DOCUMENTS
 from scripts.data.streams import Document, read_documents
-from scripts.evaluate import agreement, passages
-from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY
+from scripts.evaluate import agreement, arithmetic, passages, pronouns
+from scripts.evaluate.names import (
+    AGREEMENT,
+    ARITHMETIC,
+    CONTINUATION,
+    LAST_WORD,
+    OWN_TASKS,
+    PERPLEXITY,
+    PRONOUNS,
+)
 from scripts.study import fingerprints, paths
+from scripts.study.config.data import Arithmetic
 from scripts.study.manifests import CorpusFacts, TaskItems, TasksFacts
 from scripts.study.study import load
 
@@ -75,16 +84,41 @@ SHAPES: dict[str, dict[str, Any]] = {
         ],
         "metadata": {"version": passages.VERSION},
     },
+    PRONOUNS: {
+        "output_type": "multiple_choice",
+        "doc_to_text": "question",
+        "doc_to_choice": "choices",
+        "doc_to_target": "label",
+        "target_delimiter": "",
+        "num_fewshot": 0,  # examples would tell which occupations go with which pronoun
+        "metric_list": [ACCURACY],
+        "metadata": {"version": pronouns.VERSION},
+    },
+    ARITHMETIC: {
+        "output_type": "loglikelihood",
+        "doc_to_text": "context",
+        "doc_to_target": "target",
+        "target_delimiter": "",
+        "fewshot_split": "test",
+        "fewshot_delimiter": "\n",  # a problem a line, as it stands in the text
+        "metric_list": [ACCURACY, metric("perplexity", "perplexity", False)],
+        "metadata": {"version": arithmetic.VERSION},
+    },
 }
 
 
-def make(documents: list[Document], items: int, seed: int) -> dict[str, list[dict[str, Any]]]:
-    """The records of every own task; a task of text has none if the held-out split is too small for it."""
+def make(
+    documents: list[Document], items: int, seed: int, planted: Arithmetic | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """The records of every own task; a task of text has none if the held-out split is too small for it. `planted`: the
+    arithmetic of the text."""
     return {
         LAST_WORD: passages.last_word_items(documents, items, seed),
         CONTINUATION: passages.continuation_items(documents, items, seed),
         AGREEMENT: agreement.agreement_items(items, seed),
         PERPLEXITY: passages.perplexity_items(documents, items, seed),
+        PRONOUNS: pronouns.pronoun_items(items, seed),
+        ARITHMETIC: arithmetic.arithmetic_items(items, seed, planted),
     }
 
 
@@ -122,6 +156,8 @@ def main() -> None:
         description="Make the study's own tasks in data/tasks/: lm-eval task files (.yaml) and their items (.jsonl). "
         f"{LAST_WORD}: the last word of a clause. {CONTINUATION}: which of four passages goes on a text. "
         f"{AGREEMENT}: which of two sentences is grammatical. {PERPLEXITY}: whole passages. "
+        f"{PRONOUNS}: which of two occupations a pronoun means. "
+        f"{ARITHMETIC}: the answer to a sum or product in words. "
         "Texts are held-out ones; numbers of items and the seed are evaluation.own_tasks."
     ).takes("study")
     arguments = parser.parse_args()
@@ -130,7 +166,7 @@ def main() -> None:
     own = study.file.evaluation.own_tasks
     manifest.read(paths.HELD_OUT, CorpusFacts)
     fingerprints.require(study, paths.HELD_OUT)
-    records = make(list(read_documents(paths.HELD_OUT / DOCUMENTS)), own.items, own.seed)
+    records = make(list(read_documents(paths.HELD_OUT / DOCUMENTS)), own.items, own.seed, study.arithmetic)
     asked = {task for tasks in study.file.evaluation.task_sets.values() for task in tasks.tasks}
     for name in OWN_TASKS:
         if name in asked and not records[name]:
@@ -148,5 +184,5 @@ def main() -> None:
         started=started,
     )
     for name, found in records.items():
-        few = "" if len(found) == own.items else f" (the held-out text has no more than that; {own.items} asked)"
+        few = "" if len(found) == own.items else f" ({own.items} asked; no more can be made)"
         print(f"{name}: {len(found)} items{few}")

@@ -16,7 +16,7 @@ from scripts.common.errors import UserError
 from scripts.neox.architecture import PYTHIA, Activation
 from scripts.neox.model import GPTNeoX
 from scripts.neox.tensor_parallel import Layers
-from scripts.neox.weights import config_of, to_transformers
+from scripts.neox.weights import to_transformers, transformers_config
 from scripts.study.catalogue import Size
 
 RELATIVE_TOLERANCE = 1e-5  # of the largest |logit|, and of 1 where that is smaller: sums in fp32 in another order
@@ -65,7 +65,7 @@ class Pair:
         from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXRotaryEmbedding
 
         self.shape, self.dtype = shape, getattr(torch, dtype)
-        self.config = GPTNeoXConfig(**config_of(vars(shape), shape.sequence_length, dtype))
+        self.config = GPTNeoXConfig(**transformers_config(vars(shape), shape.sequence_length, dtype))
         with torch.device("meta"):
             self.exported = GPTNeoXForCausalLM(self.config).eval()
         self.trained = shape.model().eval()

@@ -193,7 +193,7 @@ def to_transformers(found: Layers, layers: int) -> dict[str, Tensor]:
     return state
 
 
-def config_of(size: dict[str, Any], sequence_length: int, dtype: str) -> dict[str, Any]:
+def transformers_config(size: dict[str, Any], sequence_length: int, dtype: str) -> dict[str, Any]:
     """Keyword arguments of GPTNeoXConfig that say what was trained.
 
     hidden_act is the tanh form the trainer computes, unless `size` names another "activation"; the published Pythia

@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 
 from scripts.common.errors import UserError
-from scripts.study.fingerprints import Inventory, everything, of_training
+from scripts.study.fingerprints import Artefacts, everything, of_training
 from scripts.study.stages import CONVERT, OF_MODELS
 from scripts.study.study import Study, load
 
@@ -37,7 +37,7 @@ def of_steps(study: Study, asked: dict[str, list[int]]) -> list[str]:
 def corrections(study: Study, before: Path, root: Path = Path()) -> tuple[list[str], list[str]]:
     """(artefacts to make again, those to forget the making of) of a study in `root`; `before` is the study file that
     the last start left, by which Snakemake's memory is."""
-    there = Inventory(study, root, texts=True)
+    there = Artefacts(study, root, texts=True)
     stale = there.stale(everything(study))
     try:
         old = jobs(load(root / before))

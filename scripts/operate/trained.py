@@ -14,7 +14,7 @@ from scripts.common.errors import UserError
 from scripts.common.manifest import Manifest
 from scripts.common.units import brief
 from scripts.study import paths
-from scripts.study.fingerprints import Inventory, differences, of_data, parents
+from scripts.study.fingerprints import Artefacts, differences, of_data, parents
 from scripts.study.manifests import OrderFacts
 from scripts.study.study import Study
 
@@ -24,7 +24,7 @@ WAYS = "  give the study the old settings back, or make the changed one beside i
 
 def check_training(study: Study, root: Path) -> None:
     """Refuse changes under runs that are trained or begun, all at once; raises UserError naming runs, keys and ways."""
-    there = Inventory(study, root, texts=True)
+    there = Artefacts(study, root, texts=True)
     states = {run: path for run in study.trained if (path := newest_manifest(there, run))}
     refusals, drop = [], []
     for run, path in states.items():
@@ -53,7 +53,7 @@ def check_training(study: Study, root: Path) -> None:
 def check_shared(study: Study, root: Path) -> None:
     """Refuse data of other settings that lies elsewhere, behind a link: making it again would undo another study."""
     home = root.resolve()
-    for path, why in Inventory(study, root).stale(of_data(study)).items():
+    for path, why in Artefacts(study, root).stale(of_data(study)).items():
         if not (place := (root / path).resolve().parent).is_relative_to(home):
             raise UserError(
                 f"{path}: was made with other settings, and lies out of this study's folder, where others may use it: "
@@ -62,7 +62,7 @@ def check_shared(study: Study, root: Path) -> None:
             )
 
 
-def newest_manifest(there: Inventory, run: str) -> str | None:
+def newest_manifest(there: Artefacts, run: str) -> str | None:
     """A manifest of what is trained of a run: its own, else of a checkpoint, else of a state to resume from."""
     home = str(paths.checkpoints(run))
     if there.there(f"{home}/{manifest.NAME}"):
@@ -74,7 +74,7 @@ def newest_manifest(there: Inventory, run: str) -> str | None:
     return None
 
 
-def changed_sequences(there: Inventory, path: str) -> Iterable[str]:
+def changed_sequences(there: Artefacts, path: str) -> Iterable[str]:
     """Why what a run was trained on, as a manifest of its says, is no longer that, a sentence each; checkpoints it went
     on from are other runs'."""
     held_out = f"{paths.HELD_OUT}/{manifest.NAME}"
@@ -90,7 +90,7 @@ def changed_sequences(there: Inventory, path: str) -> Iterable[str]:
             yield f"{path}: is another than the one that was trained on"
 
 
-def origins(there: Inventory, path: str) -> list[str]:
+def origins(there: Artefacts, path: str) -> list[str]:
     """The first artefacts that are not the study's among those one was made from and itself, with the reasons."""
     found, seen, todo = [], set(), [path]
     while todo:
@@ -105,7 +105,7 @@ def origins(there: Inventory, path: str) -> list[str]:
     return found or [f"{path}: {'; '.join(brief(there.wrong(path)))}" for _ in seen][:1]  # forged: all of a circle
 
 
-def other_ways(study: Study, run: str, made: dict[str, Any], there: Inventory) -> list[str]:
+def other_ways(study: Study, run: str, made: dict[str, Any], there: Artefacts) -> list[str]:
     """What to ask for instead where a finished run is to be longer, or other steps of it to be kept."""
     if not there.there(f"{paths.checkpoints(run)}/{manifest.NAME}"):
         return []

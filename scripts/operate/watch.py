@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from scripts.common.command import Parser
-from scripts.common.progress import MINUTE, Standing, duration, last_standing
+from scripts.common.progress import MINUTE, Standing, last_standing, time_in_words
 from scripts.operate.start import OWNER
 from scripts.study import paths
 
@@ -48,7 +48,7 @@ def table(jobs: list[Standing]) -> Table:
     )
     for job in jobs:
         bar = ProgressBar(total=job.total, completed=job.done)
-        view.add_row(job.title, bar, f"{job.done}/{job.total} {job.unit}", duration(job.left), job.note)
+        view.add_row(job.title, bar, f"{job.done}/{job.total} {job.unit}", time_in_words(job.left), job.note)
     return view
 
 

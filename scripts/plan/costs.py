@@ -15,10 +15,12 @@ from scripts.study.sampling import Drawn
 from scripts.study.storage import NOTHING, ORDER_A_SEQUENCE, TOKEN, Kept, kept, optimizer_bytes, results_bytes
 from scripts.study.study import Study
 
+STAGE_NAMES = {"held_out": "held-out loss", "starting": "starting jobs"}  # of `Hours`, where its own is none
+
 
 @dataclass(frozen=True)
 class Hours:
-    """Device-hours by stage; None: not counted."""
+    """Device-hours by stage, as `Work` has their FLOPs; None: not counted."""
 
     training: float
     held_out: float | None
@@ -30,10 +32,14 @@ class Hours:
     starting: float | None
 
     @property
+    def by_stage(self) -> dict[str, float | None]:
+        """Each under the name that is shown."""
+        return {STAGE_NAMES.get(stage, stage): hours for stage, hours in vars(self).items()}
+
+    @property
     def total(self) -> float:
         """Of everything that is counted."""
-        found: list[float | None] = list(vars(self).values())
-        return sum(hours for hours in found if hours is not None)
+        return sum(hours for hours in self.by_stage.values() if hours is not None)
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,7 @@ def plan_run(study: Study, name: str, device: Device, devices: int | None, drawn
     def hours(flops: int) -> float:
         return flops / rate.flops_per_second / 3600
 
+    by_stage: dict[str, Any] = {stage: None if flops is None else hours(flops) for stage, flops in vars(needed).items()}
     return RunPlan(
         run=name,
         size=spec.size.name,
@@ -166,14 +173,8 @@ def plan_run(study: Study, name: str, device: Device, devices: int | None, drawn
         flops_per_second=rate.flops_per_second,
         basis=rate.basis,
         hours=Hours(
-            hours(needed.training),
-            None if needed.held_out is None else hours(needed.held_out),
-            None if needed.evaluation is None else hours(needed.evaluation),
-            hours(needed.memorization),
-            hours(needed.export),
-            hours(needed.replay),
-            hours(needed.recency),
-            None if start is None else start * sum(jobs_of(study, name, drawn).values()) / 3600,
+            **by_stage,
+            starting=None if start is None else start * sum(jobs_of(study, name, drawn).values()) / 3600,
         ),
         devices=asked,
         wall_hours=hours(needed.training) / asked,

@@ -6,7 +6,7 @@ from collections import Counter
 
 from scripts.study import analyses, sampling
 from scripts.study.sampling import Drawn
-from scripts.study.stages import CONVERT, GGUF, OF_MODELS, Stage
+from scripts.study.stages import CONVERT, EVALUATE, GGUF, OF_MODELS, Stage
 from scripts.study.study import Study
 
 
@@ -38,6 +38,7 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
         "export_table": int(GGUF.asked(study)),
         **{analysis.rule: 1 for analysis in analyses.of_report(study)},
         **dict.fromkeys(("timings", "findings", "figures", "index", "page"), int(bool(study.trained))),
+        "scores_page": int(not study.trained and EVALUATE.asked(study)),
         **dict.fromkeys(("integrity", "audit_page"), int(bool(study.trained))),
         **dict.fromkeys(("tables", "cards", "all"), 1),
         **{stage: of_runs[stage] for stage in ("replay_segment", "replay_model")},

@@ -10,10 +10,12 @@ from statistics import median
 
 from scripts.analyze.sources import json_lines
 from scripts.analyze.timings import timing
+from scripts.common import manifest
 from scripts.common.files import read_json
 from scripts.plan.costs import Plan, RunPlan
 from scripts.plan.work import foreign_tasks
 from scripts.study import paths, sampling
+from scripts.study.inventory import Inventory
 from scripts.study.runs import flops_per_token
 from scripts.study.sampling import Drawn
 from scripts.study.stages import STAGES
@@ -58,7 +60,8 @@ def compare(study: Study, plan: Plan, root: Path) -> Comparison:
     mine, there = study.file.model_dump(exclude={"runtime"}), read_json(written)
     if {key: value for key, value in there.items() if key != "runtime"} != mine:
         return Comparison(why=f"{written} is of another study")
-    finished = [run for run in plan.runs if (root / paths.checkpoints(run.run) / "manifest.json").exists()]
+    inventory = Inventory(root)
+    finished = [run for run in plan.runs if inventory.there(f"{paths.checkpoints(run.run)}/{manifest.NAME}")]
     if not finished:
         return Comparison(why="no run is finished yet")
     drawn = sampling.everything(study)

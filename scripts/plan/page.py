@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import altair as alt
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from scripts.common.units import bytes_short, device_time, duration, short
@@ -15,46 +14,28 @@ from scripts.plan.costs import Plan, RunPlan
 from scripts.plan.measured import Comparison
 from scripts.plan.text import COLUMNS, MEASURED, measured_cells, money, run_cells, total_cells, totals
 from scripts.report import theme
-from scripts.report.pages.data import STYLE
+from scripts.report.pages.environment import rendered
 
 PAGE = Path(__file__).with_name("page.html")
 COLOURS = (*theme.CORPUS_COLOURS, "#f0e442", "#7d8590")
-STAGES: dict[str, Callable[[RunPlan], float]] = {
-    "training": lambda run: run.hours.training,
-    "held-out loss": lambda run: run.hours.held_out or 0.0,
-    "evaluation": lambda run: run.hours.evaluation or 0.0,
-    "memorization": lambda run: run.hours.memorization,
-    "export": lambda run: run.hours.export,
-    "replay": lambda run: run.hours.replay,
-    "recency": lambda run: run.hours.recency,
-    "starting jobs": lambda run: run.hours.starting or 0.0,
-}
-KEPT: dict[str, Callable[[RunPlan], float]] = {
-    "native weights": lambda run: run.bytes.weights,
-    "optimizer state": lambda run: run.bytes.optimizer,
-    "models": lambda run: run.bytes.models,
-    "GGUF files": lambda run: run.bytes.exports,
-}
 TIMES = {"device-hours": 1.0, "device-minutes": 1 / 60, "device-seconds": 1 / 3600}
 BYTES = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3}
 
 
 def plan_page(plan: Plan, comparison: Comparison) -> str:
     """The page's HTML, in one file that opens without a network."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    text: str = environment.from_string(PAGE.read_text(encoding="utf-8")).render(
-        style=Markup(STYLE.read_text(encoding="utf-8")),
+    return rendered(
+        PAGE,
         plan=plan,
         tiles=tiles(plan),
         figure=Markup(picture(plan)),
-        columns=COLUMNS,
+        columns=[(name, number not in (0, 5)) for number, name in enumerate(COLUMNS)],
         rows=[*map(run_cells, plan.runs), total_cells(plan)],
         totals=totals(plan),
         comparison=comparison,
-        measured_columns=MEASURED,
+        measured_columns=[(name, number > 1) for number, name in enumerate(MEASURED)],
         measured=[measured_cells(row) for row in comparison.rows],
     )
-    return text
 
 
 def tiles(plan: Plan) -> list[tuple[str, str]]:
@@ -83,20 +64,30 @@ def picture(plan: Plan) -> str:
 def figure(plan: Plan) -> Any:
     """Two panels with a bar a size: device time by stage, and bytes kept by kind."""
     sizes = list(dict.fromkeys(run.size for run in sorted(plan.runs, key=lambda run: run.non_embedding)))
-    hours = _panel(plan, sizes, STAGES, "Device time", device_time, TIMES)
-    disk = _panel(plan, sizes, KEPT, "Checkpoints and models", bytes_short, BYTES)
+    hours = _panel(plan, sizes, lambda run: run.hours.by_stage, "Device time", device_time, TIMES)
+    disk = _panel(plan, sizes, kept, "Checkpoints and models", bytes_short, BYTES)
     return alt.hconcat(hours, disk).resolve_scale(color="independent")
 
 
+def kept(run: RunPlan) -> dict[str, float | None]:
+    """Bytes kept of a run, by kind."""
+    told = run.bytes
+    return {
+        "native weights": told.weights, "optimizer state": told.optimizer, "models": told.models,
+        "GGUF files": told.exports,
+    }  # fmt: skip
+
+
 def _panel(
-    plan: Plan, sizes: list[str], parts: dict[str, Callable[[RunPlan], float]], title: str,
+    plan: Plan, sizes: list[str], parts_of: Callable[[RunPlan], dict[str, float | None]], title: str,
     told: Callable[[float], str], units: dict[str, float],
 ) -> Any:  # fmt: skip
     """Stacked bars with their sum written at the end; parts that are nothing are left out of the legend."""
+    parts = list(parts_of(plan.runs[0]))
     sums = {
-        (size, part): sum(value(run) for run in plan.runs if run.size == size)
+        (size, part): sum(parts_of(run)[part] or 0.0 for run in plan.runs if run.size == size)
         for size in sizes
-        for part, value in parts.items()
+        for part in parts
     }
     shown = [part for part in parts if any(sums[size, part] for size in sizes)]
     ends = {size: sum(sums[size, part] for part in shown) for size in sizes}

@@ -64,10 +64,8 @@ def total_cells(plan: Plan) -> list[str]:
 def totals(plan: Plan) -> list[tuple[str, str]]:
     """What is told of the whole study, in words."""
     hours, kept = plan.hours, plan.bytes
-    stages = (("training", hours.training), ("held-out loss", hours.held_out), ("evaluation", hours.evaluation),
-              ("memorization", hours.memorization), *((name, h) for name in AT_CHOICE if (h := getattr(hours, name))),
-              ("starting jobs", hours.starting))  # fmt: skip
-    by_stage = ", ".join(f"{name} {'not counted' if h is None else device_time(h)}" for name, h in stages)
+    stages = {name: h for name, h in hours.by_stage.items() if h or name not in AT_CHOICE}
+    by_stage = ", ".join(f"{name} {'not counted' if h is None else device_time(h)}" for name, h in stages.items())
     longest = max(plan.runs, key=lambda run: run.wall_hours)
     all_optimizer = sum(run.optimizer_bytes_at_all_steps for run in plan.runs)
     exported = f", GGUF files {bytes_short(kept.exports)}" if kept.exports else ""

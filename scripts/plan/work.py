@@ -14,7 +14,8 @@ from math import log
 
 from scripts.evaluate import passages
 from scripts.evaluate.agreement import agreement_items
-from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, PERPLEXITY
+from scripts.evaluate.names import AGREEMENT, ARITHMETIC, CONTINUATION, LAST_WORD, PERPLEXITY, PRONOUNS
+from scripts.evaluate.pronouns import pronoun_items
 from scripts.study import sampling
 from scripts.study.runs import flops_per_token, forward_flops_per_token
 from scripts.study.sampling import LEAST_CHECKPOINTS, Drawn, windows
@@ -23,7 +24,9 @@ from scripts.study.study import Study
 # Characters a token by vocabulary: the smoke and the default study's tasks as tokenized; the Pile's 1,254 GiB an epoch
 # (Gao et al. 2020, table 1) over the 332 billion tokens of its published tokenization.
 CHARACTERS_A_TOKEN = {512: 2.0, 2048: 2.7, 50277: 4.0}
-METRICS = {LAST_WORD: 2, CONTINUATION: 3, AGREEMENT: 1, PERPLEXITY: 3}  # values an item in the samples
+# values an item in the samples
+METRICS = {LAST_WORD: 2, CONTINUATION: 13, AGREEMENT: 7, PERPLEXITY: 3, PRONOUNS: 7, ARITHMETIC: 2}
+PROBLEM = 32  # characters of one of arithmetic and its answer, at their longest
 
 
 @dataclass(frozen=True)
@@ -141,8 +144,17 @@ def _agreement(items: int, seed: int, _: int) -> Requests:
     return [(len(choices), sum(map(len, choices)) / len(choices))]
 
 
+def _pronouns(items: int, seed: int, _: int) -> Requests:
+    asked = [item["question"] + choice for item in pronoun_items(items, seed) for choice in item["choices"]]
+    return [(len(asked), sum(map(len, asked)) / len(asked))]
+
+
 def _perplexity(items: int, _: int, __: int) -> Requests:
     return [(items, passages.PERPLEXITY_CHARACTERS)]
+
+
+def _arithmetic(items: int, _: int, shots: int) -> Requests:
+    return [(items, PROBLEM * (1 + shots))]
 
 
 REQUESTS: dict[str, Callable[[int, int, int], Requests]] = {  # number and characters
@@ -150,6 +162,8 @@ REQUESTS: dict[str, Callable[[int, int, int], Requests]] = {  # number and chara
     CONTINUATION: _continuation,
     AGREEMENT: _agreement,
     PERPLEXITY: _perplexity,
+    PRONOUNS: _pronouns,
+    ARITHMETIC: _arithmetic,
 }
 
 
@@ -186,7 +200,7 @@ def not_counted(study: Study) -> list[str]:
             missing.append(f"evaluation on lm-eval's own tasks, whose length no file here tells ({name}): "
                            f"{', '.join(foreign)}")  # fmt: skip
     data = study.file.data
-    unknown = [name for name, text in data.components.items() if not text.take_characters and not text.canaries]
+    unknown = [name for name, text in data.components.items() if not text.take_characters and not text.planted]
     unknown = [name for name in unknown if data.held_out_fraction or data.components[name].held_out]
     if unknown:
         missing.append(f"held-out loss on texts of unknown length (no take_characters): {', '.join(unknown)}")

@@ -6,6 +6,7 @@ COMMANDS = {
     "figures": "figures.figures",
     "findings": "findings.findings",
     "index": "pages.index",
+    "compare": "pages.compare",
     "science": "pages.science",
     "cards": "cards.cards",
 }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.common import manifest
 from scripts.study import paths
+from scripts.study.inventory import Inventory
 from scripts.study.runs import Run
 from scripts.study.stages import CONVERT, OF_EVERY_RUN, OF_MODELS, Stage
 from scripts.study.study import Study
@@ -28,12 +29,13 @@ class Made:
 
 def count(study: Study) -> Made:
     """Look for every artefact the study names."""
-    trained = [name for name in study.runs if (paths.checkpoints(name) / "manifest.json").exists()]
+    inventory = Inventory()
+    trained = [name for name in study.runs if inventory.there(f"{paths.checkpoints(name)}/{manifest.NAME}")]
     seconds = stage_seconds(paths.TIMINGS)
     return Made(
         trained=len(trained),
         tokens=sum(map(_tokens, (study.run(name) for name in trained))),
-        outputs={stage.name: sum(map(os.path.exists, stage.files(study))) for stage in (CONVERT, *OF_MODELS)},
+        outputs={stage.name: inventory.count(study, stage) for stage in (CONVERT, *OF_MODELS)},
         seconds=sum(seconds.values()) if seconds else None,
         longest=max(seconds.items(), key=lambda item: item[1]) if seconds else None,
     )
@@ -69,7 +71,7 @@ def in_words(study: Study, made: Made) -> str:
 
 
 def listed(made: Made, stages: Sequence[Stage]) -> str:
-    """What these stages made: 9 evaluations, 9 memorization scorings."""
+    """What these stages made: 9 models, 9 evaluations."""
     return ", ".join(f"{thousands(made.outputs[stage.name])} {stage.noun}" for stage in stages)
 
 

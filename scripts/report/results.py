@@ -11,8 +11,9 @@ import pandas as pd
 from scripts.analyze import tables
 from scripts.analyze.chance import chance, speaking_metric
 from scripts.study import analyses, paths
+from scripts.study.runs import flops_per_token
 from scripts.study.study import Study
-from scripts.study.targets import ANALYSES, OF_STAGES
+from scripts.study.targets import OF_MEMORIZATION, OF_STAGES
 
 EXTERNAL = ["model", "run", "size", "corpus", "non_embedding", "shots", "step", "task", "metric", "value"]
 
@@ -48,8 +49,8 @@ class Results:
     @cached_property
     def corpus_names(self) -> list[str]:
         """Corpora that runs were trained on, those with their duplicates first."""
-        corpora = self.study.file.data.corpora
-        return sorted(set(self.runs["corpus"]), key=lambda name: (corpora[name].deduplicated, name))
+        reduced = {name for name, corpus in self.study.file.data.corpora.items() if corpus.deduplicated}
+        return sorted(set(self.runs["corpus"]), key=lambda name: (name in reduced, name))
 
     @cached_property
     def main_corpus(self) -> str:
@@ -66,6 +67,18 @@ class Results:
                 if same and not corpora[whole].deduplicated and corpora[reduced].deduplicated:
                     return whole, reduced
         return None
+
+    @cached_property
+    def per_step(self) -> dict[str, dict[str, float]]:
+        """What a step of each size is in tokens and in FLOPs of training."""
+        made: dict[str, dict[str, float]] = {"tokens": {}, "FLOPs": {}}
+        for run in dict.fromkeys(self.runs["run"]):
+            spec = self.study.run(run)
+            tokens = spec.training.batch_size * spec.training.sequence_length
+            made["tokens"][spec.size.name] = tokens
+            flops = flops_per_token(spec, self.study.padded_vocabulary(run))
+            made["FLOPs"][spec.size.name] = float(tokens * flops)
+        return made
 
     @cached_property
     def spoken(self) -> pd.DataFrame:
@@ -105,7 +118,7 @@ def load(study: Study, *, every_analysis: bool = False) -> Results:
     """Read results/tables, and results/science of the report's or of all analyses; raises UserError that names a
     missing table."""
     names = ("losses", "held_out", "runs", *OF_STAGES)
-    of_memorization = {name: tables.read(f"memorization_{name}") for name in ANALYSES}
+    of_memorization = {name: tables.read(f"memorization_{name}") for name in OF_MEMORIZATION}
     made = of_tables(study, {name: tables.read(name) for name in names}, tables.read("corpora"), of_memorization)
     asked = analyses.asked(study) if every_analysis else analyses.of_report(study)
     science = {name: tables.read(name, paths.science) for analysis in asked for name in analysis.tables}

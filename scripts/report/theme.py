@@ -6,10 +6,13 @@ from typing import Any, NamedTuple
 
 import altair as alt
 
+from scripts.report.clicks import STEP_TITLE, answering
+
 # light to dark with size; distinct in lightness and hue, so also without colour vision
-SIZE_STOPS = ("#c98500", "#e9663a", "#c13f8f", "#5b3fc0")
+SIZE_STOPS = ("#c98500", "#d04a3a", "#9c2f80", "#35208a")
 CORPUS_COLOURS = ("#0072b2", "#c98500", "#009e73", "#cc79a7", "#3f9bd0", "#d55e00")
 # Okabe & Ito (2008), the orange and the light blue darker: on white they stand out by three to one
+GREY = "#7d8590"  # of floors, and of lines that join sizes
 FONT = "Inter, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 ZERO_AT = 0.5  # where a logarithmic axis shows step 0
 
@@ -80,7 +83,19 @@ def corpus_dash(corpora: list[str]) -> alt.StrokeDash:
     """Line pattern by corpus: the first is solid."""
     patterns = [[1, 0], [5, 3], [2, 2], [8, 3, 2, 3]]
     scale = alt.Scale(domain=corpora, range=[patterns[i % len(patterns)] for i in range(len(corpora))])
-    return alt.StrokeDash("corpus:N", title="corpus", scale=scale, sort=corpora, legend=alt.Legend(symbolSize=300))
+    return alt.StrokeDash("corpus:N", title="corpus", scale=scale, sort=corpora, legend=alt.Legend(symbolSize=160))
+
+
+def corpus_shape(corpora: list[str]) -> alt.Shape:
+    """Shape of points by corpus; its legend joins that of the line patterns."""
+    shapes = ["circle", "square", "triangle-up", "cross"]
+    scale = alt.Scale(domain=corpora, range=[shapes[i % len(shapes)] for i in range(len(corpora))])
+    return alt.Shape("corpus:N", title="corpus", scale=scale, sort=corpora, legend=alt.Legend(symbolSize=160))
+
+
+def along(chart: Any, per_step: dict[str, dict[str, float]]) -> Any:
+    """A whole chart of curves over steps, whose x the reader may switch to what `per_step` names, given by size."""
+    return chart.properties(usermeta={"per_step": per_step})
 
 
 def step_axis(largest: int, *, zero: bool = True) -> alt.X:
@@ -95,7 +110,7 @@ def step_axis(largest: int, *, zero: bool = True) -> alt.X:
     )
     axis = alt.Axis(values=ticks, labelExpr=label, grid=False)
     scale = alt.Scale(type="log", domain=[ticks[0], largest], nice=False)
-    return alt.X("x:Q", title="step (log)", axis=axis, scale=scale)
+    return alt.X("x:Q", title=STEP_TITLE, axis=axis, scale=scale)
 
 
 def parameter_axis(values: list[int]) -> alt.X:
@@ -124,7 +139,7 @@ def finish(chart: Any, title: str, subtitle: str) -> dict[str, Any]:
     """The Vega-Lite specification with a title and the shared configuration."""
     titled = chart.properties(title=alt.TitleParams(text=title, subtitle=subtitle))
     specification: dict[str, Any] = titled.to_dict()
-    return {**specification, "config": CONFIG}  # whole, since altair does not know Vega's legend.layout
+    return {**answering(specification), "config": CONFIG}  # whole, since altair does not know Vega's legend.layout
 
 
 def picture(specification: dict[str, Any]) -> str:

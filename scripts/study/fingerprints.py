@@ -8,7 +8,6 @@ are the study's and whatever it was made from is still what it names, and the st
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +19,7 @@ from scripts.common.files import canonical, read_json, sha256_file
 from scripts.common.manifest import Manifest
 from scripts.common.units import brief
 from scripts.study import paths, targets
+from scripts.study.inventory import Inventory
 from scripts.study.manifests import RunFacts, SourceFacts, kind_at
 from scripts.study.stages import CONVERT, OF_MODELS, at, pattern
 from scripts.study.study import HELD_OUT, Study
@@ -135,33 +135,16 @@ def differences(study: Study, path: str, content: Told, root: Path = Path()) -> 
     return manifest.differing(made, asked)
 
 
-class Inventory:
+class Artefacts(Inventory):
     """The artefacts of a study in a folder, each read once. With `texts`, raw texts that were changed since they were
     read count as settings: what was made from them is not the study's."""
 
     def __init__(self, study: Study, root: Path = Path(), *, texts: bool = False) -> None:
-        self.study, self.root, self.texts = study, root, texts
-        self._names: dict[str, frozenset[str]] = {}
+        super().__init__(root)
+        self.study, self.texts = study, texts
         self._content: dict[str, Told | None] = {}
         self._sha256: dict[str, str | None] = {}
         self._wrong: dict[str, list[str]] = {}
-
-    def there(self, path: str) -> bool:
-        """Whether a file or folder is there. A folder is listed once, and not at all where the one above lacks it."""
-        above, _, name = path.rpartition("/")
-        return name in self.names(above)
-
-    def names(self, folder: str) -> frozenset[str]:
-        """What a folder holds; nothing if it is not there."""
-        if folder not in self._names:
-            listed: Iterable[str] = ()
-            if not folder or self.there(folder):
-                try:
-                    listed = os.listdir(self.root / folder)  # noqa: PTH208  names are wanted, and fast
-                except (FileNotFoundError, NotADirectoryError):
-                    listed = ()
-            self._names[folder] = frozenset(listed)
-        return self._names[folder]
 
     def content(self, path: str) -> Told | None:
         """What an artefact that is there says of itself; None if it can't be read as what it should be."""
@@ -268,7 +251,7 @@ def of_models(study: Study) -> Iterator[str]:
 def require(study: Study, *folders: Path) -> None:
     """Refuse to use artefacts, by their folders seen from the working directory, that are not the study's; raises
     UserError."""
-    there = Inventory(study)
+    there = Artefacts(study)
     if stale := there.stale((folder / manifest.NAME).as_posix() for folder in folders):
         raise UserError("\n".join(told(stale)))
 

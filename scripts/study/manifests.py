@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.common.manifest import NAME, ManifestFacts
+from scripts.common import manifest
+from scripts.common.manifest import ManifestFacts
 from scripts.study import paths
 
 # --- data -----------------------------------------------------------------------------------------
@@ -289,4 +290,4 @@ def kind_at(path: str) -> type[ManifestFacts] | None:
     """What a manifest at a path of the study's folder should tell; None where none belongs."""
     folder, name = Path(path).parent, Path(path).name
     fit = (pattern for pattern in MANIFESTS if len(folder.parts) == len(pattern.parts) and folder.match(str(pattern)))
-    return MANIFESTS.get(next(fit, Path())) if name == NAME else None
+    return MANIFESTS.get(next(fit, Path())) if name == manifest.NAME else None

@@ -150,6 +150,7 @@ SCIENCE = RESULTS / "science"  # tables and figures of analyses
 SCIENCE_FINDINGS = SCIENCE / "findings.json"
 FIGURES = RESULTS / "figures"  # as Vega-Lite with their data, and as SVG
 EXPORT_MEMORY = RESULTS / "export_memory.csv"  # measured, so not repeatable
+TRAINING_SPEED = RESULTS / "training_speed.csv"  # of each run along its steps, measured
 TIMINGS = RESULTS / "timings.csv"  # what each job took
 FINDINGS = RESULTS / "findings.json"  # the findings in words, with their numbers
 LOCK = RESULTS / "suite.lock.json"  # the hash of every file

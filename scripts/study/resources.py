@@ -24,7 +24,7 @@ READS, READ_RATE = 4, 500e6  # how often the audit reads a suite's bytes; bytes 
 
 
 @dataclass(frozen=True)
-class Placement:
+class Spread:
     """Processes of a training job, and how they are spread over nodes."""
 
     processes: int
@@ -36,7 +36,7 @@ class Placement:
         return self.processes // self.nodes
 
 
-def placement(run: Run, runtime: Runtime) -> Placement:
+def placement(run: Run, runtime: Runtime) -> Spread:
     """Processes and nodes of a run's training job: on cuda a process is a GPU.
 
     Without runtime.processes as many of the catalogue's GPUs as share the batch evenly and fill their nodes. Raises
@@ -51,7 +51,7 @@ def placement(run: Run, runtime: Runtime) -> Placement:
             "that is 2 or more, a multiple of it"
         )
         raise UserError(explain("runtime.processes", most, allowed, f"processes: {fitting[-1]}"))
-    return Placement(fitting[-1], -(-fitting[-1] // per_node))
+    return Spread(fitting[-1], -(-fitting[-1] // per_node))
 
 
 def _full(processes: int, per_node: int) -> bool:

@@ -58,7 +58,7 @@ class Stage:
         """Its package, and its file in rules/."""
         return self.command[0].removeprefix("scripts.")
 
-    def file(self, run: str, step: int, part: str = "") -> str:
+    def file(self, run: str, step: paths.Part, part: str = "") -> str:
         """Its output, below the study's folder."""
         return self.output.format(run=run, step=step, part=part)
 
@@ -111,10 +111,13 @@ TRAIN = Stage(
     f"{paths.checkpoint('{run}', '{step}')}/{manifest.NAME}",
     steps=lambda study, run: study.steps(run) if run in study.trained else [],
     settings=lambda study, run, _: study.train_settings(run),
-    figures=("loss", "held_out_size", "held_out_component"),
+    figures=(
+        "loss", "held_out_size", "held_out_component", "held_out_step", "held_out_component_step",
+        "learning_rate", "gradient_norm",
+    ),
     category="Learning",
     batched=False,
-)
+)  # fmt: skip
 CONVERT = Stage(
     "convert",
     "convert",

@@ -15,11 +15,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from scripts.common import untrusted
 from scripts.common.errors import UserError, explain, near
 from scripts.common.files import read_yaml
-from scripts.common.untrusted import read_json
 from scripts.study import paths
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
+from scripts.study.config.data import Arithmetic
 from scripts.study.config.renamed import renamed
 from scripts.study.config.study_file import VERSION, StudyFile
 from scripts.study.explain import explain_all
@@ -171,9 +172,10 @@ class Study:
     # --- blocks of documents ----------------------------------------------------------------------
 
     def parts(self, component: str) -> int:
-        """Jobs that read a component: one for an archive, canaries, or where a share is taken over all of it."""
+        """Jobs that read a component: one for an archive, what is made here, or where a share is taken over all of
+        it."""
         text = self.file.data.components[component]
-        return 1 if text.archive or text.canaries or text.take_characters else self.file.runtime.data_parts
+        return 1 if text.archive or text.planted or text.take_characters else self.file.runtime.data_parts
 
     @property
     def part_count(self) -> int:
@@ -193,12 +195,23 @@ class Study:
             among = (data.corpora[corpus].components if corpus in data.corpora else None) or []
         return sorted(name for name in among if data.components[name].canaries)
 
+    def arithmetic_components(self) -> dict[str, Arithmetic]:
+        """What components of arithmetic plant, by name."""
+        texts = self.file.data.components
+        return {name: text.arithmetic for name, text in texts.items() if text.arithmetic}
+
+    @property
+    def arithmetic(self) -> Arithmetic | None:
+        """What castalia_arithmetic asks the held-out problems of, if any is planted: of several the first by name."""
+        planted = self.arithmetic_components()
+        return planted[min(planted)] if planted else None
+
     # --- what a stage reads: the params of its rule and the settings of its manifest ---------------
 
     def component_settings(self, component: str) -> dict[str, Any]:
         """Key data.components.<component>."""
         dumped = self.file.data.components[component].model_dump()
-        return {key: value for key, value in dumped.items() if key != "canaries" or value}
+        return {key: value for key, value in dumped.items() if key not in ("canaries", "arithmetic") or value}
 
     def hashing_settings(self) -> dict[str, Any]:
         """How near-duplicates are found, and among which components."""
@@ -213,6 +226,7 @@ class Study:
             "held_out_components": sorted(name for name, text in data.components.items() if text.held_out),
             "held_out_fraction": data.held_out_fraction,
             **({"canary_components": canaries} if (canaries := self.canary_components()) else {}),
+            **({"arithmetic_components": planted} if (planted := sorted(self.arithmetic_components())) else {}),
         }
 
     def tokenizer_settings(self) -> dict[str, Any]:
@@ -320,8 +334,9 @@ class Study:
         return {**self.gguf_settings(), "held_out_sequences": sequences, "sequence_length": length}
 
     def task_settings(self) -> dict[str, Any]:
-        """Key evaluation.own_tasks."""
-        return self.file.evaluation.own_tasks.model_dump()
+        """Key evaluation.own_tasks, and the arithmetic that is planted."""
+        planted = {"arithmetic": self.arithmetic.model_dump()} if self.arithmetic else {}
+        return self.file.evaluation.own_tasks.model_dump() | planted
 
     def evaluation_settings(self, task_set: str) -> dict[str, Any]:
         """One task set and how it is run; of a user's folder of tasks the content counts, not the place."""
@@ -350,7 +365,7 @@ def read(path: Path) -> dict[str, Any]:
     if path.suffix != ".json" or not path.is_file():
         return read_yaml(path)
     try:
-        content = read_json(path)
+        content = untrusted.read_json(path)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: line {error.lineno}, column {error.colno}: no JSON ({error.msg})") from None
     if not isinstance(content, dict):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scripts.common.environment import ROOT
 from scripts.study import analyses, paths, sampling
-from scripts.study.stages import CONVERT, GGUF, MEASURE, OF_EVERY_RUN, STAGES
+from scripts.study.stages import CONVERT, EVALUATE, GGUF, MEASURE, OF_EVERY_RUN, STAGES
 from scripts.study.study import Study
 
 EXPORT_TABLES = [str(paths.table("export")), str(paths.EXPORT_MEMORY)]
@@ -18,18 +18,19 @@ def _both(*tables: str) -> list[str]:
 
 
 OF_STAGES = [stage.table for stage in OF_EVERY_RUN if stage.table]  # one a stage
-ANALYSES = ["pairs", "histogram", "order", "windows", "seen", "groups", "fits"]  # of memorization
+OF_MEMORIZATION = ["pairs", "histogram", "order", "windows", "seen", "groups", "fits"]  # analyses
 TABLES = [
-    *_both("runs", "losses", "held_out", *OF_STAGES, *(f"memorization_{table}" for table in ANALYSES)),
+    *_both("runs", "losses", "held_out", *OF_STAGES, *(f"memorization_{table}" for table in OF_MEMORIZATION)),
     str(paths.table("corpora")),
 ]
 EXTERNAL = _both("external")
-PAGES = [str(paths.page(page)) for page in ("index", "data", "memorization", "audit", "report")]
-RESULTS = [*PAGES, str(paths.TIMINGS)]
+PAGES = [str(paths.page(page)) for page in ("index", "data", "memorization", "compare", "audit", "report")]
+RESULTS = [*PAGES, str(paths.TIMINGS), str(paths.TRAINING_SPEED)]
+OF_SCORES = [str(paths.page(page)) for page in ("index", "compare")]
 
 
-FIGURES = {name: stage.category for stage in STAGES for name in stage.figures}
-FIGURES |= {"corpora": "Data", "timings": "Cost"}  # name: category in Snakemake's report
+FIGURES = {"overview": "Overview"} | {name: stage.category for stage in STAGES for name in stage.figures}
+FIGURES |= {"corpora": "Data", "speed": "Cost", "timings": "Cost"}  # name: category in Snakemake's report
 CAPTIONS = ROOT / "rules/report"
 
 
@@ -104,8 +105,8 @@ def science_figures(study: Study) -> list[str]:
 
 
 def results(study: Study) -> list[str]:
-    """Pages of the report, which tells of training; none of a study that trains nothing."""
-    return RESULTS if study.trained else []
+    """Pages of the report; of a study that trains nothing those of its scores."""
+    return RESULTS if study.trained else OF_SCORES if EVALUATE.asked(study) else []
 
 
 def figures(study: Study) -> dict[str, str]:

@@ -12,14 +12,14 @@ from scripts.common import lock
 from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.study import paths
-from scripts.study.resources import Placement, placement
+from scripts.study.resources import Spread, placement
 from scripts.study.study import load
 from scripts.train.world import ALONE, unlaunched
 
 TRAINER = "scripts.train", "train"
 
 
-def launcher(spread: Placement, threads: int, command: tuple[str, str] = TRAINER) -> list[str]:
+def launcher(spread: Spread, threads: int, command: tuple[str, str] = TRAINER) -> list[str]:
     """The words that go before the arguments of the trainer, or of another command, for more than one process."""
     if spread.nodes == 1:
         # standalone: a free port, so that two jobs on one machine don't meet

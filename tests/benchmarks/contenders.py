@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scripts.neox.model import GPTNeoX, initialized
-from scripts.neox.weights import config_of, to_transformers
+from scripts.neox.weights import to_transformers, transformers_config
 from scripts.study.config.study_file import Runtime
 from scripts.study.runs import Run
 from scripts.train import engine
@@ -63,7 +63,7 @@ def shape(run: Run, vocabulary: int) -> dict[str, Any]:
     """Keyword arguments of Transformers' GPTNeoXConfig."""
     size = run.size
     shape = {"padded_vocabulary": vocabulary, "width": size.width, "layers": size.layers, "heads": size.heads}
-    return config_of(shape, run.training.sequence_length, "float32")
+    return transformers_config(shape, run.training.sequence_length, "float32")
 
 
 def transformers_model(run: Run, vocabulary: int, device: str) -> Any:

@@ -31,6 +31,15 @@
       if (contrast(colour, card) < ENOUGH) seen.add(`${name}: ${colour} on ${card}`);
     }
     faults.push(...seen);
+    // what is written must not run into what else is written
+    const written = [...svg.querySelectorAll("text")].filter(each => each.textContent.trim() && getComputedStyle(each).opacity !== "0")
+      .map(each => [each.textContent, each.getBoundingClientRect()]).filter(([, at]) => at.width && at.height);
+    const close = new Set();
+    written.forEach(([one, a], number) => written.slice(number + 1).forEach(([other, b]) => {
+      const across = Math.min(a.right, b.right) - Math.max(a.left, b.left), down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      if (across > 2 && down > Math.min(a.height, b.height) / 2) close.add(`${name}: "${one}" on "${other}"`);
+    }));
+    faults.push(...[...close].slice(0, 5));
     const menu = figure.querySelector("details");
     if (menu) {
       menu.open = true;
@@ -51,5 +60,6 @@
     if (text.textContent.trim() && colour.length === 3 && contrast(colour, ground(text)) < ENOUGH)
       faults.push(`text: ${text.textContent.trim().slice(0, 40)} in ${colour} on ${ground(text)}`);
   }
-  return {width: root.scrollWidth, height: root.scrollHeight, faults};
+  const first = document.querySelector("[data-figure]");
+  return {width: root.scrollWidth, height: root.scrollHeight, faults, first: first ? [first.getBoundingClientRect().top, first.getBoundingClientRect().bottom] : null};
 })()

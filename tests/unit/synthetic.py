@@ -38,6 +38,10 @@ def above_chance(spec: Run, task: str) -> float:
     return known.get(task, 0.25)
 
 
+ITEMS = 400  # of each task
+SINES = sum(math.sin(item) for item in range(ITEMS)) / ITEMS
+
+
 @dataclass(frozen=True)
 class Truth:
     """The answers planted in the results."""
@@ -51,13 +55,19 @@ def make(study: Study, truth: Truth | None = None) -> None:
     """Write every input of scripts.analyze.tables below the working directory."""
     truth = truth or Truth()
     _corpora(study)
+    evaluations(study, truth)
     for spec in study.runs.values():
         _training(study, spec, truth)
+        for step in study.memorization_steps(spec.name):
+            _memorization(study, spec, step, truth)
+
+
+def evaluations(study: Study, truth: Truth) -> None:
+    """Write scores and samples alone."""
+    for spec in study.runs.values():
         for step in study.evaluation_steps(spec.name):
             for name, chosen in study.file.evaluation.task_sets.items():
                 _scores(spec, name, chosen.tasks, step, truth)
-        for step in study.memorization_steps(spec.name):
-            _memorization(study, spec, step, truth)
 
 
 def learned(spec: Run, step: int) -> float:
@@ -98,22 +108,59 @@ def _training(study: Study, spec: Run, truth: Truth) -> None:
 
 
 def _scores(spec: Run, task_set: str, tasks: list[str], step: int, truth: Truth) -> None:
-    items, way = 400, learned(spec, step)
+    items, way = ITEMS, learned(spec, step)
     results: dict[str, dict[str, Any]] = {}
+    samples: list[tuple[str, int, str, float]] = []
     for task in tasks:
         if task == "castalia_perplexity":
-            bits = 8 - 4 * way * (truth.final_loss(spec) / 7)
+            bits = 8 - way * (8 - truth.final_loss(spec))
             results[task] = {"bits_per_byte,none": bits, "bits_per_byte_stderr,none": "N/A"}
+            samples += passages(task, bits)
             continue
         chance = {"castalia_agreement": 0.5, "castalia_continuation": 0.25}.get(task, 0.0)
         value = chance + (truth.accuracy(spec, task) - chance) * way
         stderr = math.sqrt(value * (1 - value) / items)
         results[task] = {"alias": task, "acc,none": value, "acc_stderr,none": stderr}
+        samples += answers(task, value)
     content = {
         "run": spec.name, "step": step, "task_set": task_set, "shots": 0, "model": "0" * 64,
         "results": results, "n": dict.fromkeys(tasks, items), "versions": {},
     }  # fmt: skip
-    write_json(Path("results/evals") / spec.name / task_set / f"step{step}.json", content)
+    path = Path("results/evals") / spec.name / task_set / f"step{step}.json"
+    write_json(path, content)
+    columns = dict(zip(("task", "item", "metric", "value"), zip(*samples, strict=True), strict=True))
+    pq.write_table(pa.table(columns), path.with_suffix(".samples.parquet"))
+
+
+Sample = tuple[str, int, str, float]
+
+
+def passages(task: str, bits: float) -> list[Sample]:
+    """Items of a rolling task: passages of 100 bytes, some harder, that cost `bits` a byte in the mean."""
+    return [
+        sample
+        for item in range(ITEMS)
+        for sample in (
+            (task, item, "bytes,none", 100.0),
+            (task, item, "loglikelihood,none", -100 * math.log(2) * (bits + math.sin(item) - SINES)),
+        )
+    ]
+
+
+def answers(task: str, value: float) -> list[Sample]:
+    """Items of a task with answers, of which a fraction `value` is right, the easiest ones first; what the right answer
+    is likelier by than the other (or, of the last word, how likely it is) goes with that."""
+    found = []
+    for item in range(ITEMS):
+        margin = value - (item + 0.5) / ITEMS
+        found.append((task, item, "acc,none", float(margin > 0)))
+        if "last_word" in task:
+            found.append((task, item, "perplexity,none", -8.0 + margin))
+            continue
+        for choice, score in enumerate((-20.0 + margin, -20.0)):
+            found += [(task, item, f"loglikelihood_{choice},none", score), (task, item, f"bytes_{choice},none", 20.0)]
+        found.append((task, item, "label,none", 0.0))
+    return found
 
 
 def _memorization(study: Study, spec: Run, step: int, truth: Truth) -> None:

@@ -103,6 +103,20 @@ def test_modules_that_belong_together_are_a_package() -> None:
         assert [word for word, count in words.items() if count > 1] == [], folder
 
 
+def test_a_name_that_other_packages_import_by_itself_means_one_thing() -> None:
+    """Modules are namespaces, so that many may have a `write`; one that two have is reached through its module."""
+    packages = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES}
+    imported: dict[str, set[str]] = {}
+    for path, tree in TREES.items():
+        home = packages[path].split(".")[1]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module in packages.values():
+                for name in node.names if node.module.split(".")[1] != home else []:
+                    imported.setdefault(name.name, set()).add(node.module)
+    assert len(imported) > 300
+    assert {name: sorted(homes) for name, homes in imported.items() if len(homes) > 1} == {}
+
+
 def paths_in(tree: ast.AST) -> list[str]:
     """Texts, but for docstrings, that begin with a folder of a study and a slash, or are one that is made a Path of."""
     said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -25,6 +26,24 @@ def test_every_job_has_log_benchmark_message_resources_and_environment(file: str
         assert re.search(rf"^\s+{directive}", body, flags=re.MULTILINE), directive
     assert ".jsonl" in body and "mem_mb" in body
     assert body.count("python -m ") == 1, "a rule calls one command"
+
+
+def inputs(path: Path) -> list[ast.Call]:
+    """The inputs of a file's rules, each as a call of what stands below `input:`."""
+    blocks = re.findall(r"^( +)input:\n((?:\1 +.*\n|\n)+)", path.read_text(), flags=re.MULTILINE)
+    calls = [ast.parse(f"input({block})", mode="eval").body for _, block in blocks]
+    return [call for call in calls if isinstance(call, ast.Call)]
+
+
+@pytest.mark.parametrize("path", [ROOT / "Snakefile", *FILES], ids=lambda path: path.name)
+def test_inputs_of_a_rule_with_several_are_named(path: Path) -> None:
+    several = [call for call in inputs(path) if len(call.args) + len(call.keywords) > 1]
+    assert [ast.unparse(call) for call in several if call.args] == []
+
+
+def test_inputs_are_seen() -> None:
+    seen = [call for path in FILES for call in inputs(path)]
+    assert len(seen) >= 35 and sum(len(call.keywords) > 1 for call in seen) >= 20
 
 
 def test_rule_files_stay_readable() -> None:

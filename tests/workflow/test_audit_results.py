@@ -172,6 +172,11 @@ def one_of(task: str, metric: str, value: float) -> Callable[[Frame], Frame]:
         (lambda frame: frame.assign(task=frame["task"].replace("castalia_agreement", "x")), "samples of x, which has"),
         (one_of("castalia_agreement", "acc", 0.5), "acc,none of item 0 is 0.5, which the item does not allow"),
         (one_of("castalia_agreement", "choice", 7.0), "choice,none of item 0 is 7.0, which the item does not allow"),
+        (one_of("castalia_agreement", "label", 2.0), "label,none of item 0 is 2.0, which the item does not allow"),
+        (one_of("castalia_agreement", "bytes_1", 9.0), "bytes_1,none of item 0 is 9.0, which the item does not allow"),
+        (one_of("castalia_agreement", "loglikelihood_0", 1.0), "loglikelihood_0,none of item 0 is 1.0, which the item"),
+        (one_of("castalia_agreement", "loglikelihood_0", 0.0), "castalia_agreement choice,none of item"),
+        (lambda frame: frame[frame["metric"] != "label,none"], "the samples do not hold acc,none, choice,none of"),
         (one_of("castalia_perplexity", "bytes", 9.0), "bytes,none of item 0 is 9.0, which the item does not allow"),
         (one_of("castalia_perplexity", "words", 9.0), "words,none of item 0 is 9.0, which the item does not allow"),
         (one_of("castalia_last_word", "perplexity", 1.0), "perplexity,none of item 0 is 1.0, which the item does not"),
@@ -183,6 +188,11 @@ def test_items_edited_with_their_hash_made_right(suite: Path, change: Callable[[
     sampled(change)
     found = failed()
     assert set(found) == {"items"} and told in found["items"], found
+
+
+def test_samples_of_before_choices_were_kept_are_whole(suite: Path) -> None:
+    sampled(lambda frame: frame[~frame["metric"].str.contains(r"_\d|label", regex=True)])
+    assert not failed()
 
 
 def test_an_answer_made_right_with_its_score(suite: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -31,6 +32,7 @@ def study_file(path: Path) -> Path:
     content = read_yaml(SMOKE)
     content["runs"] = [{**content["runs"][0], "sizes": ["tiny"]}]
     content["evaluation"]["steps"] = content["memorization"]["steps"] = [8, 10]
+    content["evaluation"]["task_sets"]["zero-shot"]["tasks"].append("castalia_pronouns")
     content["interventions"] = INTERVENTIONS
     content["checkpoints"]["optimizer_states"]["extra"] = [2, 4]
     path.write_text(yaml.safe_dump(content))
@@ -76,6 +78,16 @@ def test_an_intervention_that_changes_nothing_repeats_its_parent(changed: Workfl
         assert torch.equal(weights(changed, control, step), weights(changed, "pythia-tiny", step))
     findings = {finding["id"]: finding for finding in read_json(changed.folder / "results/findings.json")}
     assert findings[f"intervention_{control}"]["numbers"]["difference"] == 0
+
+
+def test_the_placebo_s_effect_on_every_score_is_exactly_0(changed: Workflow) -> None:
+    changed.succeed("results/science/pronouns.csv")
+    placebo = pd.read_csv(changed.folder / "results/science/pronouns_placebo.csv")
+    assert set(placebo["run"]) == {"pythia-tiny-intervention-control"}
+    assert (placebo["values"] > 100).all() and (placebo["unlike"] == 0).all()
+    effects = pd.read_csv(changed.folder / "results/science/pronouns_effects.csv")
+    control = effects["placebo"]
+    assert (effects.loc[control, "difference"] == 0).all() and (effects.loc[~control, "changed_items"] > 0).any()
 
 
 def test_another_recipe_goes_on_with_the_same_sequences(changed: Workflow) -> None:

@@ -25,6 +25,8 @@ RUNS = {
     "pythia-batch-sizes": 5,
     "pythia-interventions": 9,
     "polypythias": 56,
+    "pronouns-laptop": 6,
+    "scaling-laptop": 24,
 }
 
 

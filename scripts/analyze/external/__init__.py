@@ -1,1 +1,1 @@
-"""Scores and memorization that others published, and what their names and twins say."""
+"""Results that others published, and what their names and twins say."""

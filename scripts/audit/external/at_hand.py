@@ -11,9 +11,10 @@ from typing import Any
 
 from scripts.audit.external.table import CONFIG, Entry, revisions, step_of
 from scripts.audit.verdict import Check, judged
+from scripts.common import untrusted
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_file
-from scripts.common.untrusted import read_json, reading, safetensors_header
+from scripts.common.untrusted import reading, safetensors_header
 
 EMBEDDINGS = ("gpt_neox.embed_in.weight", "model.embed_tokens.weight", "transformer.wte.weight")
 JUMP = 3.0  # at most 2.2 over the nine runs of the default study, whose saved steps lie far apart
@@ -67,7 +68,7 @@ def _other_shapes(root: Path, files: Iterable[str]) -> list[str]:
     if CONFIG not in files or not shapes:
         return []
     with reading(root / CONFIG):
-        return list(contradictions(read_json(root / CONFIG), shapes))
+        return list(contradictions(untrusted.read_json(root / CONFIG), shapes))
 
 
 def contradictions(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Iterator[str]:

@@ -60,9 +60,10 @@ def against(lock_file: Path, directory: Path, jobs: int) -> list[Check]:
     sums = sha256_files(there, jobs)
     if unread := [path for path in there if path not in sums]:
         raise UserError(f"{unread[0]}: can't be read; let it be read, or remove it to verify the rest")
-    places = (paths.MODELS, paths.EXPORTS, *loaded())
-    extra = (path for place in places for path in beside(place, lock["files"]))
-    checks = suite_lock.check_lock(lock, sums, sorted({*artefacts(look()), *extra}))
+    folder = look()
+    places = (str(paths.MODELS), str(paths.EXPORTS), *loaded(folder.inventory))
+    extra = (path for place in places for path in beside(folder.inventory, place, lock["files"]))
+    checks = suite_lock.check_lock(lock, sums, sorted({*artefacts(folder), *extra}))
     show(f"{lock['study']} against {lock_file.name}", checks)
     return checks
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from scripts.audit.integrity.found import Folder, step_in
 from scripts.audit.verdict import Check, judged
@@ -36,23 +36,23 @@ def check_complete(study: Study, folder: Folder) -> Check:
 
 def check_known(study: Study, folder: Folder) -> Check:
     """No run, step, task set, text or order that the study does not ask for, whether a manifest names it or not."""
-    faults = [*_unknown_runs(study), *_unknown_data(study, folder)]
+    faults = [*_unknown_runs(study, folder), *_unknown_data(study, folder)]
     # a finished run of which fewer steps are asked for keeps what it has
     dropped = {run: set(run_settings(study, run)["steps"]) - set(study.steps(run)) for run in study.trained}
     count = 0
     for stage in STAGES:
         steps = {run: set(stage.steps(study, run)) | dropped.get(run, set()) for run in _runs(study, stage)}
         parts, place = set(stage.parts(study)), PurePath(stage.output.removesuffix(f"/{manifest.NAME}"))
-        for path in sorted(Path().glob(_glob(stage, place))):
-            names = dict(zip(place.parts, path.parts, strict=True))
-            run, step = names["{run}"], step_in(path.name)
+        for path in folder.inventory.find(_pattern(stage, place)):
+            names = dict(zip(place.parts, path.split("/"), strict=True))
+            run, step = names["{run}"], step_in(names[place.name])
             if run not in steps:
                 continue  # told once of all its steps
             count += 1
             if step not in steps[run]:
-                faults.append(f"{path.as_posix()}: the study's schedule has no such step")
+                faults.append(f"{path}: the study's schedule has no such step")
             elif names.get("{part}", ONCE[0]) not in parts:
-                faults.append(f"{path.as_posix()}: the study has no task set {names['{part}']}")
+                faults.append(f"{path}: the study has no task set {names['{part}']}")
     what = "There is no run, step, task set, text or order beyond the study's"
     return judged("known", what, faults, f"{count:,} are the study's")
 
@@ -61,17 +61,18 @@ def _runs(study: Study, stage: Stage) -> Iterable[str]:
     return study.trained if stage is TRAIN else study.runs
 
 
-def _glob(stage: Stage, place: PurePath) -> str:
+def _pattern(stage: Stage, place: PurePath) -> str:
     """Of what lies where a stage's steps do; among checkpoints lie segments and states to resume from too."""
     any_name = stage is not TRAIN and place != PurePath(stage.output)
     return re.sub(r"\{\w+\}", "*", f"{place.parent}/[!.]*/" if any_name else place.as_posix())
 
 
-def _unknown_runs(study: Study) -> Iterator[str]:
+def _unknown_runs(study: Study, folder: Folder) -> Iterator[str]:
     for stage in STAGES:
-        for path in sorted(Path(stage.output.partition("/{run}")[0]).glob("[!.]*/")):
-            if path.name not in _runs(study, stage) and any(path.glob("*")):  # a disk's lost+found is no run
-                yield f"{path.as_posix()}: the study has no run {path.name}"
+        for path in folder.inventory.find(f"{stage.output.partition('/{run}')[0]}/[!.]*"):
+            run = path.rpartition("/")[2]
+            if run not in _runs(study, stage) and folder.inventory.names(path):  # a disk's lost+found is no run
+                yield f"{path}: the study has no run {run}"
 
 
 def _unknown_data(study: Study, folder: Folder) -> Iterator[str]:
@@ -84,7 +85,7 @@ def _unknown_data(study: Study, folder: Folder) -> Iterator[str]:
         if paths.below(path, paths.DATA) and settings_of(study, path) is None
     )
     for pattern in OF_DATA:
-        for path in sorted(paths.DATA.glob(pattern)):
-            made = path.parent / manifest.NAME
-            if made.as_posix() not in folder.manifests and settings_of(study, made.as_posix()) is None:
-                yield f"{path.as_posix()}: the study asks for no such data, and nothing says what it is"
+        for path in folder.inventory.find(f"{paths.DATA}/{pattern}"):
+            made = f"{path.rpartition('/')[0]}/{manifest.NAME}"
+            if made not in folder.manifests and settings_of(study, made) is None:
+                yield f"{path}: the study asks for no such data, and nothing says what it is"

@@ -12,10 +12,10 @@ from typing import Any
 from scripts.analyze import export_table
 from scripts.audit.integrity.found import LARGEST, RECORD, VERSION, Folder
 from scripts.audit.verdict import Check, judged
-from scripts.common import manifest
+from scripts.common import manifest, untrusted
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_file
-from scripts.common.untrusted import read_json, read_text, reading
+from scripts.common.untrusted import read_text, reading
 from scripts.export.gguf_file import read_vocabulary, write_gguf
 from scripts.export.measure import TOLERANCE, held_out_sequences
 from scripts.export.source import open_model
@@ -36,7 +36,7 @@ def check_exported(study: Study, folder: Folder) -> Check:
         path = paths.measurement(name, step)
         try:
             with reading(path):
-                faults += _unlike(study, folder, name, step, read_json(path))
+                faults += _unlike(study, folder, name, step, untrusted.read_json(path))
             with reading(paths.record(name, step)):
                 faults += _unlike_record(study, paths.record(name, step))
         except UserError as error:
@@ -93,7 +93,7 @@ def unlike_files(study: Study, folder: Folder, name: str, step: int) -> list[str
     faults = []
     try:
         with reading(place), TemporaryDirectory() as scratch:
-            if read_json(Path(place) / RECORD)["packages"]["gguf"] != metadata.version("gguf"):
+            if untrusted.read_json(Path(place) / RECORD)["packages"]["gguf"] != metadata.version("gguf"):
                 return []
             source = open_model(model)
             vocabulary = read_vocabulary(model, source.shape.vocabulary)
@@ -124,7 +124,7 @@ def _odd(quantization: str, numbers: Mapping[str, Any], reference: float, tokens
 
 def _unlike_record(study: Study, path: Path) -> Iterator[str]:
     """Sentences on the record of memory and speed, which another machine would measure otherwise."""
-    measured, asked = read_json(path)["files"], study.gguf_settings()["quantizations"]
+    measured, asked = untrusted.read_json(path)["files"], study.gguf_settings()["quantizations"]
     if set(measured) != set(asked):
         yield f"{path.as_posix()}: holds {sorted(measured)}, the study asks for {asked}"
     for quantization, numbers in measured.items():

@@ -1,4 +1,4 @@
-"""What a study's folder holds that says of itself what it is: manifests, scores, memorization.
+"""What a study's folder holds that says of itself what it is: manifests, and results of stages.
 
 Paths are relative to the working directory, which is the study's.
 """
@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeGuard, TypeVar
 
 from scripts.audit.suite_lock import PLAIN
-from scripts.common import manifest
+from scripts.common import manifest, untrusted
 from scripts.common.errors import UserError
 from scripts.common.manifest import F, Manifest
-from scripts.common.untrusted import parquet_metadata, parse_json, read_bytes
+from scripts.common.untrusted import parquet_metadata, read_bytes
 from scripts.study import paths
+from scripts.study.inventory import Inventory
 from scripts.study.manifests import MANIFEST_KINDS, MANIFESTS, CheckpointFacts, ModelFacts
 from scripts.study.stages import EVALUATE, MEMORIZE, OF_EVERY_RUN
 
@@ -51,8 +52,9 @@ class Found(Generic[C]):
 
 @dataclass
 class Folder:
-    """All of them by path, results by their stage, and sentences on those that can't be read."""
+    """All of them by path, results by their stage, sentences on those that can't be read; `inventory` has the rest."""
 
+    inventory: Inventory = field(default_factory=Inventory)
     manifests: dict[str, Found[Manifest[Any]]] = field(default_factory=dict)
     of_stages: dict[str, dict[str, Found[Result]]] = field(
         default_factory=lambda: {stage.name: {} for stage in RESULTS}
@@ -107,28 +109,27 @@ def look() -> Folder:
     """Read every manifest and result file of the working directory."""
     folder = Folder()
     for pattern in (DATA, *OTHERS):
-        for path in sorted(Path().glob(pattern)):
+        for path in folder.inventory.find(pattern):
             _take(path, folder.manifests, folder.unreadable, lambda content: manifest.parse(content, MANIFEST_KINDS))
     for stage in RESULTS:
         into, form = folder.of_stages[stage.name], scores_of if stage == EVALUATE else _mapping
-        for path in sorted(Path().glob(stage.glob)):
-            if path.suffix != ".parquet":
+        for path in folder.inventory.find(stage.glob):
+            if not path.endswith(".parquet"):
                 _take(path, into, folder.unreadable, form)
-            elif PLAIN.fullmatch(path.as_posix()) and (facts := parquet_facts(path)) is not None:
-                into[path.as_posix()] = Found(path.as_posix(), None, facts)
+            elif PLAIN.fullmatch(path) and (facts := parquet_facts(Path(path))) is not None:
+                into[path] = Found(path, None, facts)
             else:
-                folder.unreadable.append(f"{path.as_posix()}: no parquet that says what it is")
+                folder.unreadable.append(f"{path}: no parquet that says what it is")
     return folder
 
 
-def _take(path: Path, into: dict[str, Found[C]], unreadable: list[str], form: Callable[[Any], C]) -> None:
-    name = path.as_posix()
+def _take(name: str, into: dict[str, Found[C]], unreadable: list[str], form: Callable[[Any], C]) -> None:
     if not PLAIN.fullmatch(name):
         unreadable.append(f"{name}: a lock holds paths of plain letters, digits and ._+=,@%/- only")
         return
     try:
-        raw = read_bytes(path)
-        content = parse_json(raw, name)
+        raw = read_bytes(Path(name))
+        content = untrusted.parse_json(raw, name)
     except UserError as error:
         unreadable.append(str(error))
         return
@@ -183,7 +184,7 @@ def _is_number(value: Any) -> TypeGuard[float]:
 def parquet_facts(path: Path) -> dict[str, Any] | None:
     """The key "castalia" of a parquet's metadata; None if it can't be read."""
     try:
-        facts = parse_json(parquet_metadata(path).get(b"castalia", b""), path.as_posix())
+        facts = untrusted.parse_json(parquet_metadata(path).get(b"castalia", b""), path.as_posix())
     except UserError:
         return None
     return facts if isinstance(facts, dict) else None

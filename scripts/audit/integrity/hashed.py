@@ -14,9 +14,10 @@ from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
 from scripts.common.progress import progress
 from scripts.study import paths
+from scripts.study.inventory import Inventory
 from scripts.study.manifests import ResumeFacts
 
-LOADED = (paths.checkpoint("*", "*"), paths.model("*", "*"), paths.exported("*", "*"), paths.TOKENIZER)
+LOADED = (paths.checkpoint("*", "*"), paths.TOKENIZER, paths.exported("*", "*"), paths.model("*", "*"))
 CARD = ("README.md", "figures")  # in a folder that a published revision was downloaded to
 EXPORTS = paths.measurement("*", "*[0-9]")  # not the records beside them
 TABLES = tuple(place("*", form) for place in (paths.table, paths.science) for form in ("csv", "parquet"))
@@ -48,7 +49,7 @@ def artefacts(folder: Folder) -> list[str]:
     """
     kept = {path for path, found in folder.manifests.items() if not isinstance(found.content.facts, ResumeFacts)}
     named = {path for path, said in named_files(folder).items() if said.by in kept}
-    results = {path.as_posix() for pattern in FILES for path in Path().glob(str(pattern))}
+    results = {path for pattern in FILES for path in folder.inventory.find(str(pattern))}
     return sorted(path for path in kept | named | results if PLAIN.fullmatch(path) and Path(path).is_file())
 
 
@@ -109,25 +110,27 @@ def check_files(folder: Folder, sums: dict[str, str]) -> Check:
 def check_unnamed(folder: Folder) -> Check:
     """No file lies in a checkpoint, model, GGUF or tokenizer that its manifest does not name: loaders take any."""
     known = {*named_files(folder), *folder.manifests}
-    places = [place for place in sorted(loaded()) if f"{place.as_posix()}/{manifest.NAME}" in folder.manifests]
-    faults = [f"{path}: no file of {place}'s manifest" for place in places for path in beside(place, known)]
+    places = [place for place in loaded(folder.inventory) if f"{place}/{manifest.NAME}" in folder.manifests]
+    faults = [
+        f"{path}: no file of {place}'s manifest" for place in places for path in beside(folder.inventory, place, known)
+    ]
     what = "No checkpoint, model, GGUF or tokenizer holds a file its manifest does not name"
     return judged("unnamed", what, faults, f"{len(places):,} folders hold the files of their manifests")
 
 
-def loaded() -> Iterator[Path]:
+def loaded(inventory: Inventory) -> Iterator[str]:
     """The folders whose files others load."""
-    return (place for pattern in LOADED for place in Path().glob(str(pattern)) if place.is_dir())
+    return (place for pattern in LOADED for place in inventory.find(f"{pattern}/"))
 
 
-def beside(place: Path, known: Container[str]) -> Iterator[str]:
+def beside(inventory: Inventory, place: str, known: Container[str]) -> Iterator[str]:
     """What lies below a folder and is not known, but for records, cards and their figures, and hidden files: no
     loader takes those. A link is never followed, so that one to a folder stands for itself."""
-    for path in sorted(place.rglob("*")):
-        parts = path.relative_to(place).parts
-        apart = path.name == RECORD or any(part in CARD or part.startswith(".") for part in parts)
-        if not apart and path.as_posix() not in known and (path.is_symlink() or not path.is_dir()):
-            yield path.as_posix()
+    for path in inventory.files(place):
+        parts = path.removeprefix(f"{place}/").split("/")
+        apart = parts[-1] == RECORD or any(part in CARD or part.startswith(".") for part in parts)
+        if not apart and path not in known:
+            yield path
 
 
 def check_links(folder: Folder) -> Check:

@@ -9,8 +9,9 @@ from typing import Any
 
 from scripts.audit.integrity.found import Folder, Found, step_in
 from scripts.audit.verdict import Check, judged
+from scripts.common import untrusted
 from scripts.common.errors import UserError
-from scripts.common.untrusted import read_json, read_text, reading
+from scripts.common.untrusted import read_text, reading
 from scripts.study import paths
 from scripts.study.manifests import CheckpointFacts, ModelFacts, kind_at
 
@@ -135,7 +136,7 @@ def _inside_model(found: Found[Any]) -> list[str]:
     path, asked = Path(found.folder) / "castalia.json", at(found.path)
     try:
         with reading(path):
-            held = read_json(path)
+            held = untrusted.read_json(path)
             said = {key: held.get(key) for key in ("run", "step")}
     except UserError as error:
         return [str(error)]

@@ -25,6 +25,7 @@ COLUMNS = {"task": "text", "item": "whole", "metric": "text", "value": "float"}
 WEIGHTED = {"word_perplexity": "words", "byte_perplexity": "bytes", "bits_per_byte": "bytes"}
 MEANS = re.compile(r"acc\w*|exact_match|likelihood_diff|pct_stereotype")
 PARTS = ("choice", "loglikelihood", "words", "bytes")  # what items hold beside values of the metrics themselves
+OF_CHOICES = re.compile(r"(label|loglikelihood_\d+|bytes_\d+),.*")  # the same, which the first versions did not keep
 CLOSE = 1e-9  # relative, between a mean and the same mean summed in another order
 OF_RESAMPLES = 1e-6  # the same of exponentials of 1,000 means
 MOST_ROWS = 1 << 24
@@ -119,7 +120,7 @@ def unlike_items(
 ) -> Iterator[str]:
     """Sentences on the scores of one task that are not those of its items, that items lack, or that lack items."""
     for metric in items:
-        if metric.partition(",")[0] not in PARTS:
+        if metric.partition(",")[0] not in PARTS and not OF_CHOICES.fullmatch(metric):
             wanted = [metric, *([error_name(metric)] if has_error(metric, items) else [])]
             yield from (f"{where}: {task} has no {name}, its items have" for name in wanted if name not in said)
     for metric, score in said.items():

@@ -9,10 +9,11 @@ from typing import Any
 from scripts.audit.integrity import tokenizer_files
 from scripts.audit.integrity.found import Folder, Found
 from scripts.audit.integrity.identity import at
+from scripts.common import untrusted
 from scripts.common.errors import UserError
 from scripts.common.manifest import Manifest, differing
 from scripts.common.units import brief
-from scripts.common.untrusted import read_json, reading, safetensors_header
+from scripts.common.untrusted import reading, safetensors_header
 from scripts.convert.convert import origin, unchanged
 from scripts.convert.external_source import Listed
 from scripts.convert.model_folder import ORIGIN, SETTINGS, defaults, settings
@@ -67,7 +68,7 @@ def other_index(place: Path) -> list[str]:
     if not first.name.endswith(".safetensors.index.json"):
         return []
     held = {name: path.name for path in shards for name in safetensors_header(path)}
-    lines = differing(read_json(first)["weight_map"], held)
+    lines = differing(untrusted.read_json(first)["weight_map"], held)
     return [f"{first}: {'; '.join(brief(lines))}"] if lines else []
 
 
@@ -88,7 +89,7 @@ def other_settings(study: Study, found: Model) -> list[str]:
     else:  # a native checkpoint has its own activation and type
         shape, dtype = shape_of(config), _dtype(config)
     with reading(place / SETTINGS[1]):
-        held = {SETTINGS[0]: config, SETTINGS[1]: dict(read_json(place / SETTINGS[1]))}
+        held = {SETTINGS[0]: config, SETTINGS[1]: dict(untrusted.read_json(place / SETTINGS[1]))}
     return [
         line
         for name, written in _written(shape, dtype).items()
@@ -145,7 +146,7 @@ def other_origin(study: Study, found: Model) -> list[str]:
         if fetched.weights == "transformers":
             asked["weights"] = Listed(source.files if source else {}).digest
         wanted["source"] = {**(vars(source) if source else {}), **asked}
-    return _told(path, differing(read_json(path), wanted))
+    return _told(path, differing(untrusted.read_json(path), wanted))
 
 
 def other_facts(study: Study, found: Model, folder: Folder) -> list[str]:  # noqa: ARG001  as its siblings

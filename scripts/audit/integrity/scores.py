@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import filterfalse
 from pathlib import Path
 
 from scripts.audit.integrity.found import RESULTS, SAMPLES, Folder, Found
 from scripts.audit.integrity.identity import at
-from scripts.audit.integrity.items import Samples, again, read_items, unlike_items
+from scripts.audit.integrity.items import OF_CHOICES, Samples, again, read_items, unlike_items
 from scripts.audit.integrity.task_sets import own_tasks, unlike_others, unlike_set, unlike_text
 from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
@@ -64,8 +65,7 @@ def check_items(study: Study, folder: Folder, sums: dict[str, str]) -> Check:
     own, faults = own_tasks(study)
     faults += unlike_text(study, own)
     samples_of = {_samples_path(found) for found in folder.evaluations.values()}
-    lying = sorted(path.as_posix() for path in Path().glob(SAMPLES))
-    faults += [f"{path}: no scores beside it" for path in lying if path not in samples_of]
+    faults += [f"{path}: no scores beside it" for path in folder.inventory.find(SAMPLES) if path not in samples_of]
     held: dict[str, dict[str, list[str]]] = {}
     scores = made = 0
     for found in folder.evaluations.values():
@@ -74,7 +74,7 @@ def check_items(study: Study, folder: Folder, sums: dict[str, str]) -> Check:
         except UserError as error:
             faults.append(str(error))
             continue
-        held[found.path] = {task: sorted(metrics) for task, metrics in samples.items()}
+        held[found.path] = {task: sorted(filterfalse(OF_CHOICES.fullmatch, of)) for task, of in samples.items()}
         for task, said in found.content["results"].items():
             items = samples.get(task, {})
             own_scores = {metric: again(metric, items) for metric in said}

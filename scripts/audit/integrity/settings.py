@@ -10,12 +10,13 @@ from typing import Any
 from scripts.audit.integrity.found import Folder, Found
 from scripts.audit.integrity.hashed import records
 from scripts.audit.verdict import Check, judged, told
+from scripts.common import untrusted
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_yaml
 from scripts.common.manifest import differing
 from scripts.common.units import brief
-from scripts.common.untrusted import read_json, reading
+from scripts.common.untrusted import reading
 from scripts.common.yaml_text import parse_yaml
 from scripts.study.fingerprints import differences, run_settings, settings_of
 from scripts.study.manifests import CheckpointFacts
@@ -89,7 +90,7 @@ def check_drift(folder: Folder) -> Check:
     for path in records(folder).values():
         try:
             with reading(path):
-                record = read_json(path)
+                record = untrusted.read_json(path)
                 made["code"][str(record.get("code"))] += 1
                 for package, version in (record.get("packages") or {}).items():
                     packages.setdefault(package, Counter())[str(version)] += 1

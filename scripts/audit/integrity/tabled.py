@@ -23,9 +23,9 @@ import pyarrow.types as is_of
 from scripts.audit.integrity import hashed
 from scripts.audit.integrity.found import RESULTS, Folder
 from scripts.audit.verdict import Check, guarded, judged
-from scripts.common import manifest
+from scripts.common import manifest, untrusted
 from scripts.common.errors import UserError
-from scripts.common.untrusted import read_json, read_parquet, read_text, reading, regular
+from scripts.common.untrusted import read_parquet, read_text, reading, regular
 from scripts.study import paths, targets
 from scripts.study.analyses import of_report
 from scripts.study.stages import GGUF
@@ -53,12 +53,12 @@ def checks(study: Study, folder: Folder) -> list[Check]:
 def check_tables(study: Study, folder: Folder) -> Check:
     """Tables hold what analysis makes of the results, in every cell."""
     what = "Tables hold what analysis makes of the results that are here"
-    there = [path for pattern in ("*.csv", "*.parquet") for path in sorted(paths.TABLES.glob(pattern))]
+    there = [Path(path) for form in ("csv", "parquet") for path in folder.inventory.find(str(paths.table("*", form)))]
     if not there:
         return Check("tables", what, "not applicable", ("there is no table",))
     strict = this_code_made(folder)
     try:
-        if (size := sum(map(_unpacked, _sources(study)))) > MOST:
+        if (size := sum(map(_unpacked, _sources(study, folder)))) > MOST:
             how = "make them again in a copy: python -m scripts.analyze tables --study results/study.json"
             return Check("tables", what, "not applicable", (f"they are made of {size / 1e9:.1f} GB of results; {how}",))
         with reading("what they are made of"):
@@ -78,16 +78,17 @@ def check_tables(study: Study, folder: Folder) -> Check:
 def check_analyses(study: Study, folder: Folder, tables: Check) -> Check:
     """Tables of the report's analyses hold what these make of the results; others take long and are not made again."""
     what = "Tables of analyses hold what these make of the results that are here"
-    there = [path for analysis in of_report(study) for path in map(Path, analysis.files) if path.exists()]
+    asked = [path for analysis in of_report(study) for path in analysis.files]
+    there = list(map(Path, filter(folder.inventory.there, asked)))
     if not there or tables.status != "pass":
         why = "there is no table of an analysis of the report" if not there else "they rest on what did not pass"
         return Check("analyses", what, "not applicable", (why,))
-    from scripts.science.make import made
+    from scripts.science import make
 
     strict, faults = this_code_made(folder), list[str]()
     try:
         with reading("what they are made of"):
-            again = {name: frame for each in of_report(study) for name, frame in made(study, each).items()}
+            again = {name: frame for each in of_report(study) for name, frame in make.made(study, each).items()}
         for path in there:
             faults += _unlike_table(path, again[path.stem], strict)
     except UserError as error:
@@ -98,26 +99,26 @@ def check_analyses(study: Study, folder: Folder, tables: Check) -> Check:
 def check_findings(study: Study, folder: Folder, tables: Check) -> Check:
     """Findings and figures say what analysis makes of the tables."""
     what = "Findings and figures show what is in the tables"
-    drawn = sorted(paths.FIGURES.glob("*.json"))
+    drawn = list(map(Path, folder.inventory.find(str(paths.figure("*")))))
     if not study.trained or not (drawn or paths.FINDINGS.exists()):
         return Check("findings", what, "not applicable", ("there are no findings and figures",))
-    # without a table they rest on nothing: `load` says so
-    unsound = tables.status != "pass" and any(paths.TABLES.glob("*"))
+    # without a table they rest on nothing: `results.load` says so
+    unsound = tables.status != "pass" and bool(folder.inventory.names(str(paths.TABLES)))
     if unsound or study.file.evaluation.external:
         why = "tables that did not pass" if unsound else "published scores, which are no part of the suite"
         return Check("findings", what, "not applicable", (f"they rest on {why}",))
+    from scripts.report import results
     from scripts.report.figures.figures import makers
     from scripts.report.findings.findings import findings
-    from scripts.report.results import load
     from scripts.report.theme import finish
 
-    strict, results, faults = this_code_made(folder), load(study), list[str]()
+    strict, shown, faults = this_code_made(folder), results.load(study), list[str]()
     if paths.FINDINGS.exists():
-        said = [finding.plain() for finding in findings(results)]
+        said = [finding.plain() for finding in findings(shown)]
         faults += _unlike_json(paths.FINDINGS, said, (lambda found: found) if strict else _numbers)
     for name, make in makers(study).items():
         if name in targets.figures(study) and (path := paths.figure(name)) in drawn:
-            figure = make(results)
+            figure = make(shown)
             specification = finish(figure.chart, figure.title, figure.subtitle)
             faults += _unlike_json(path, specification, _named if strict else lambda found: _named(found)["datasets"])
     return judged("findings", what, faults, _told(f"findings and {len(drawn)} figures", strict))
@@ -128,18 +129,18 @@ def this_code_made(folder: Folder) -> bool:
     revision = manifest.code_revision()
     if revision is None or revision.endswith("-dirty"):
         return False
-    return {read_json(path).get("code") for path in hashed.records(folder).values()} == {revision}
+    return {untrusted.read_json(path).get("code") for path in hashed.records(folder).values()} == {revision}
 
 
 def _told(count: str, strict: bool) -> str:
     return count if strict else f"{count}; {ELSEWHERE}"
 
 
-def _sources(study: Study) -> Iterator[Path]:
+def _sources(study: Study, folder: Folder) -> Iterator[Path]:
     """What tables are made of, where it is there."""
-    yield from (path for run in study.trained for path in paths.checkpoints(run).glob("*.jsonl"))
-    for stage in RESULTS:
-        yield from Path().glob(stage.glob)
+    of_runs = (f"{paths.checkpoints(run)}/*.jsonl" for run in study.trained)
+    for pattern in (*of_runs, *(stage.glob for stage in RESULTS)):
+        yield from map(Path, folder.inventory.find(pattern))
 
 
 def _unpacked(path: Path) -> int:
@@ -154,10 +155,9 @@ def _unpacked(path: Path) -> int:
 
 def _made(study: Study) -> dict[str, Any]:
     """Tables by name; None of those that are not of the suite alone: measured, or of scores published elsewhere."""
-    from scripts.analyze import export_table
-    from scripts.analyze.tables import made
+    from scripts.analyze import export_table, tables
 
-    found: dict[str, Any] = dict(made(study))
+    found: dict[str, Any] = dict(tables.made(study))
     if GGUF.asked(study):
         found["export"] = export_table.text([*export_table.IDENTITY, *export_table.SCORES], export_table.rows(study))
     return {**found, **({"external": None} if study.file.evaluation.external else {})}
@@ -214,7 +214,7 @@ def _unlike_json(path: Path, made: Any, part: Callable[[Any], Any]) -> Iterator[
     """Where the JSON of a file is not the one made again, in the part that is compared."""
     try:
         with reading(path):
-            yield from _differing(part(json.loads(json.dumps(made))), part(read_json(path)), str(path))
+            yield from _differing(part(json.loads(json.dumps(made))), part(untrusted.read_json(path)), str(path))
     except UserError as error:
         yield str(error)
 

@@ -48,8 +48,15 @@ class OwnTask:
         return names | (errors if len(self.items) > 1 else set())
 
     @property
+    def of_choices(self) -> set[str]:
+        """Names of what samples hold of each item's choices."""
+        count = len(self.items[0].get("choices", ()))
+        names = {f"{name}_{number},none" for name in ("loglikelihood", "bytes") for number in range(count)}
+        return names | ({"label,none"} if count else set())
+
+    @property
     def of_items(self) -> set[str]:
-        """Names of what samples hold of each item."""
+        """Names of what samples hold of each item beside those."""
         own = {metric for metric in self.metrics if metric not in WEIGHTED}
         parts = {part for metric in self.metrics if metric in WEIGHTED for part in ("loglikelihood", WEIGHTED[metric])}
         return {f"{name},none" for name in own | parts | ({"choice"} if "choices" in self.items[0] else set())}
@@ -96,7 +103,7 @@ def unlike_text(study: Study, own: Own) -> list[str]:
                 documents.append(document)
                 if (length := length + len(document.text)) > 8 * MOST_TEXT:
                     return []
-            made = make(documents, asked.items, asked.seed)
+            made = make(documents, asked.items, asked.seed, study.arithmetic)
     except UserError as error:
         return [str(error)]
     return [
@@ -182,7 +189,8 @@ def _own(where: str, task: str, own: OwnTask, said: Mapping[str, Any], items: Ma
         yield f"{where}: {said['n'].get(task)} items of {task}, {paths.TASKS / task}.jsonl has {count}"
     if (version := said["versions"]["tasks"].get(task)) != own.version:
         yield f"{where}: {task} of version {version}, {paths.TASKS / task}.yaml is of {own.version}"
-    if set(items) != own.of_items or any(not np.array_equal(v.item, np.arange(count)) for v in items.values()):
+    held = own.of_items, own.of_items | own.of_choices  # the first versions kept no log-likelihoods of choices
+    if set(items) not in held or any(not np.array_equal(v.item, np.arange(count)) for v in items.values()):
         yield f"{where}: the samples do not hold {', '.join(sorted(own.of_items))} of each item of {task}"
         return
     labels = [item.get("label") for item in own.items]
@@ -195,14 +203,22 @@ def _own(where: str, task: str, own: OwnTask, said: Mapping[str, Any], items: Ma
 
 def _possible(name: str, values: Any, own: OwnTask, items: Mapping[str, Values]) -> Any:
     """Which values of a metric an item may have, bool [n]: by its label, its choices, its text."""
+    if name == "label":
+        return values == [item["label"] for item in own.items]
+    kind, _, number = name.partition("_")
+    if kind == "bytes" and number:
+        return values == [len(item["choices"][int(number)].encode()) for item in own.items]
     if name in ("words", "bytes"):
         measure: Callable[[str], int] = (
             (lambda text: len(re.split(r"\s+", text))) if name == "words" else lambda text: len(text.encode())
         )
         return values == np.array([measure(str(item.get("text"))) for item in own.items])
     if name == "choice":
+        named = [f"loglikelihood_{number},none" for number in range(len(own.items[0]["choices"]))]
+        if named[0] in items:
+            return values == np.argmax([items[metric].value for metric in named], axis=0)
         return np.isin(values, np.arange(16)) & (values < [len(item["choices"]) for item in own.items])
-    if name in ("loglikelihood", "perplexity"):
+    if name == "perplexity" or kind == "loglikelihood":
         return values <= 0
     if name == "acc" and (choice := items.get("choice,none")) is not None:
         return values == (choice.value == [item["label"] for item in own.items])

@@ -75,9 +75,9 @@ def _unlike_split(study: Study, described: pa.Table) -> Iterator[str]:
         return
     with reading(paths.CLUSTERS):
         cluster, names = ids_to_numbers(clustered["cluster"]), sorted(described["component"].unique().to_pylist())
-        reserved, canaries = (
+        reserved, planted = (
             np.repeat([bool(getattr(components[block.source], key)) for block in blocks], lengths)
-            for key in ("held_out", "canaries")
+            for key in ("held_out", "planted")
         )
         codes = pc.index_in(described["component"], pa.array(names, pa.large_string()))
         made = assign(
@@ -88,7 +88,7 @@ def _unlike_split(study: Study, described: pa.Table) -> Iterator[str]:
                 names=names,
                 characters=described["characters"].to_numpy(),
                 reserved=reserved,
-                canaries=canaries,
+                planted=planted,
             ),
             study.file.data.held_out_fraction,
         )

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from scripts.audit.integrity.found import Folder, Found
+from scripts.common import untrusted
 from scripts.common.errors import UserError
 from scripts.common.manifest import Manifest, differing
 from scripts.common.units import brief
-from scripts.common.untrusted import read_json, reading
+from scripts.common.untrusted import reading
 from scripts.convert.external_source import SMALL_BYTES
 from scripts.convert.tokenizer_files import FILES
-from scripts.data.tokenizer import END_OF_TEXT, PADDING, frame, settings
+from scripts.data import tokenizer
+from scripts.data.tokenizer import END_OF_TEXT, PADDING, frame
 from scripts.study import paths
 from scripts.study.manifests import ModelFacts, TokenizerFacts
 from scripts.study.study import Study
@@ -31,7 +33,7 @@ def own(study: Study, folder: Folder) -> list[str]:
     place, wanted = Path(found.folder), study.file.data.tokenizer
     try:
         with reading(place / FILES[0]):
-            content = read_json(place / FILES[0], SMALL_BYTES)
+            content = untrusted.read_json(place / FILES[0], SMALL_BYTES)
             ids = _ids(content)
             lines = [] if wanted.file or wanted.repo else _other_frame(content)
     except UserError as error:
@@ -43,9 +45,9 @@ def own(study: Study, folder: Folder) -> list[str]:
     faults = [f"{place / FILES[0]}: {'; '.join(brief(lines))}"] if lines else []
     more = sorted(set(found.content.files) - set(FILES))
     faults += [f"{place / name}: no file of a tokenizer that the study makes" for name in more]
-    for name, asked in zip(FILES[1:], settings(PADDING in ids), strict=True):
+    for name, asked in zip(FILES[1:], tokenizer.settings(PADDING in ids), strict=True):
         try:
-            lines = differing(read_json(place / name), asked)
+            lines = differing(untrusted.read_json(place / name), asked)
         except UserError as error:
             lines = [str(error)]
         faults += [f"{place / name}: {'; '.join(brief(lines))}"] if lines else []

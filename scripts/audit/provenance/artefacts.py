@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.common import manifest
+from scripts.common import manifest, untrusted
 from scripts.common.errors import UserError
-from scripts.common.untrusted import read_json, reading
+from scripts.common.untrusted import reading
 from scripts.study import paths, targets
+from scripts.study.inventory import Inventory
 from scripts.study.stages import STAGES, TRAIN
 from scripts.study.study import Study
 
@@ -36,7 +37,8 @@ def artefacts(study: Study) -> list[Artefact]:
         **{stage.name: stage.files(study) for stage in STAGES if stage.replayed and stage is not TRAIN},
     }
     found = [Artefact(stage, Path(path)) for stage, paths in by_stage.items() for path in dict.fromkeys(paths)]
-    if missing := next((artefact.path for artefact in found if not artefact.path.exists()), None):
+    inventory = Inventory()
+    if missing := next((artefact.path for artefact in found if not inventory.there(str(artefact.path))), None):
         raise UserError(f"{missing}: missing; provenance is of a finished study, run the workflow first")
     return found
 
@@ -54,7 +56,7 @@ def record(path: Path) -> dict[str, Any]:
     if path.name != manifest.NAME or not beside.exists():
         return {}
     with reading(beside):
-        told: dict[str, Any] = read_json(beside)
+        told: dict[str, Any] = untrusted.read_json(beside)
         texts = [*(told[key] for key in ("finished", "platform", "python")), *told["packages"].values()]
         texts += [told[key] for key in ("code", "processor") if told.get(key)]  # of older records, or unknown
         if not all(isinstance(text, str) for text in texts):

@@ -85,7 +85,7 @@ def _sources(study: Study) -> list[str]:
     return [
         f"{name}: {component.archive.package} {component.archive.version}, sha256 {component.archive.sha256}"
         if component.archive
-        else f"{name}: {', '.join(component.files or ['canaries'])}"
+        else f"{name}: {', '.join(component.files or ['canaries' if component.canaries else 'arithmetic'])}"
         for name, component in study.file.data.components.items()
     ]
 

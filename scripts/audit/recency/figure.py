@@ -8,8 +8,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from scripts.common import untrusted
 from scripts.common.command import Parser
-from scripts.common.untrusted import read_json, reading
+from scripts.common.untrusted import reading
 from scripts.report import theme
 from scripts.report.figures.figures import write
 from scripts.study import paths
@@ -53,7 +54,7 @@ def main() -> None:
     parser = Parser(description=__doc__).takes("study")
     parser.parse_args()
     with reading(paths.RECENCY):
-        verdict = str(read_json(paths.RECENCY)["verdict"])
+        verdict = str(untrusted.read_json(paths.RECENCY)["verdict"])
     with reading(paths.RECENCY_TABLE):
         drawn = specification(pd.read_csv(paths.RECENCY_TABLE), verdict)
     write(NAME, drawn)

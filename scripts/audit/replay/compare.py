@@ -7,10 +7,10 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from scripts.common import manifest
+from scripts.common import manifest, untrusted
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_file
-from scripts.common.untrusted import read_json, reading
+from scripts.common.untrusted import reading
 from scripts.study.manifests import CheckpointFacts
 
 NOT_COMPARED = ("record.json",)  # facts of one execution
@@ -59,7 +59,7 @@ def _machine(path: Path) -> dict[str, str]:
     """Processor and versions that a record names; {} of one that is missing, or no record (a check of its own)."""
     try:
         with reading(path):
-            content = read_json(path)
+            content = untrusted.read_json(path)
             named = {**content["packages"], "processor": content.get("processor")}
     except UserError:
         return {}

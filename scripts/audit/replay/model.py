@@ -1,4 +1,4 @@
-"""Convert one checkpoint, evaluate it and score it for memorization a second time, and compare every byte."""
+"""Make a second time what the stages made of one checkpoint, and compare every byte."""
 
 from __future__ import annotations
 

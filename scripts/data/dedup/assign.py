@@ -21,7 +21,7 @@ class Documents:
 
     `ids` uint64 [n]; `near` int64 [n], the number of a cluster of near-duplicates or SINGLE; `component` int32 [n],
     index into `names`; `characters` int64 [n]; `reserved` bool [n], of a component that is held out as a whole;
-    `canaries` bool [n], of canaries, which are never held out (None: there are none).
+    `planted` bool [n], of what is made here as often as asked, which is never held out (None: there is none).
     """
 
     ids: np.ndarray
@@ -30,7 +30,7 @@ class Documents:
     names: list[str]
     characters: np.ndarray
     reserved: np.ndarray
-    canaries: np.ndarray | None = None
+    planted: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def assign(documents: Documents, held_out_fraction: float) -> Clusters:
     held_out = np.zeros(count, dtype=bool)
     held_out[group[documents.reserved]] = True
     free = ~held_out
-    if documents.canaries is not None:
-        free[group[documents.canaries]] = False
+    if documents.planted is not None:
+        free[group[documents.planted]] = False
     free = np.flatnonzero(free)
     rank = shuffled(documents.ids[leader[free]])
     of = documents.component[leader[free]]

@@ -44,7 +44,7 @@ def read_all(study: Study) -> tuple[list[Block], Documents]:
     """Columns of all documents in the order of the corpora; raises UserError for a component name used twice."""
     blocks = study.blocks()
     near = near_duplicates(study, blocks)
-    ids, characters, columns, reserved, canaries = [], [], [], [], []
+    ids, characters, columns, reserved, planted = [], [], [], [], []
     sources: dict[str, str] = {}
     for block in blocks:
         table = pq.read_table(block.folder / TABLE, columns=["id", "component", "characters"])
@@ -59,7 +59,7 @@ def read_all(study: Study) -> tuple[list[Block], Documents]:
         columns.append(table["component"])
         source = study.file.data.components[block.source]
         reserved.append(np.full(len(table), source.held_out))
-        canaries.append(np.full(len(table), source.canaries is not None))
+        planted.append(np.full(len(table), source.planted))
     names = sorted(sources)
     codes = [pc.index_in(column, pa.array(names, pa.string())).to_numpy() for column in columns]
     return blocks, Documents(
@@ -69,7 +69,7 @@ def read_all(study: Study) -> tuple[list[Block], Documents]:
         names=names,
         characters=np.concatenate(characters),
         reserved=np.concatenate(reserved),
-        canaries=np.concatenate(canaries),
+        planted=np.concatenate(planted),
     )
 
 

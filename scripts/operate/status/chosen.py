@@ -31,7 +31,7 @@ def export(study: Study, folder: Folder) -> StageStatus:
         for job in jobs_of(study, stage, run, folder, batches)
     ]
     tables = targets.export_tables(study)
-    there = {number for number, path in enumerate(tables) if (folder.root / path).exists()}
+    there = {number for number, path in enumerate(tables) if folder.inventory.there(path)}
     jobs.append(Job("export_table.log", list(range(len(tables))), there, lambda _: None))
     return status_of("export", jobs, folder)
 
@@ -68,4 +68,4 @@ def _piece(folder: Folder, path: str, log: str) -> Job:
 
 def _file(folder: Folder, path: str, log: str, stale: Callable[[int], str | None] = lambda _: None) -> Job:
     """A job that makes one file."""
-    return Job(log, [0], {0} if (folder.root / path).exists() else set(), stale)
+    return Job(log, [0], {0} if folder.inventory.there(path) else set(), stale)

@@ -1,8 +1,4 @@
-"""What lies in a study's folder: finished steps, and what the logs of the jobs say.
-
-Made for shared file systems: each folder is listed once, and no expected file is asked for on its own but the
-manifest of a step's folder that is there.
-"""
+"""What a study's folder says of its jobs: their logs, their locks, and whether what they made is the study's."""
 
 from __future__ import annotations
 
@@ -11,45 +7,25 @@ import os
 import re
 import socket
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from scripts.common import lock, manifest
+from scripts.common import lock
 from scripts.common.files import read_json
-from scripts.common.progress import duration
+from scripts.common.progress import time_in_words
 from scripts.common.units import brief
 from scripts.operate.watch import standing
 from scripts.study import paths
-from scripts.study.fingerprints import Inventory
+from scripts.study.fingerprints import Artefacts
 from scripts.study.study import Study
 
+OWN_LOGS = ".snakemake/log"  # Snakemake's
 SAVED = "asked to end; saved at step"  # a training job that a recency ended: nothing is wrong
 TAIL = 1 << 16  # bytes of a log that are read
 RAISED = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b.*")
 FAILED_JOB = re.compile(  # in Snakemake's log file, whose form does not depend on what the terminal shows
     r"^Error in rule .+:\n(?: {4,}.*\n)*? {4}log: (?P<logs>.+?)(?: \(check log file.*)?$", re.MULTILINE
 )
-
-
-def names(folder: Path) -> set[str]:
-    """Names in a folder; none if it is not there."""
-    try:
-        return {path.name for path in folder.iterdir()}
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
-
-
-def steps_among(found: set[str], before: str, after: str = "") -> set[int]:
-    """Steps in names such as step512.json."""
-    pattern = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
-    return {int(match[1]) for match in map(pattern.fullmatch, found) if match}
-
-
-def whole_steps(folder: Path, before: str) -> set[int]:
-    """Steps whose folder `before`<N> holds a manifest, which is written last."""
-    steps = steps_among(names(folder), before)
-    return {step for step in steps if (folder / f"{before}{step}" / manifest.NAME).exists()}
 
 
 def content(path: Path) -> dict[str, Any] | None:
@@ -86,16 +62,13 @@ def failed_jobs(text: str) -> set[str]:
 
 
 class Folder:
-    """A study's folder at one moment; hashes and lists of logs are looked up once. A job's log is named as
-    "convert/<name>.log"."""
+    """A study's folder at one moment. A job's log is named as "convert/<name>.log"."""
 
     def __init__(self, study: Study, root: Path, now: float) -> None:
         self.root, self.now = root, now
-        self.inventory = Inventory(study, root)
-        self.logs = cache(lambda stage: names(root / paths.LOGS / stage))
-        own = root / ".snakemake/log"
-        latest = max(names(own), default=None)  # named by the moment Snakemake began
-        self.failed = failed_jobs((own / latest).read_text(errors="replace")) if latest else set()
+        self.inventory = Artefacts(study, root)
+        latest = max(self.inventory.names(OWN_LOGS), default=None)  # named by the moment Snakemake began
+        self.failed = failed_jobs((root / OWN_LOGS / latest).read_text(errors="replace")) if latest else set()
 
     def stale(self, pattern: str, run: str = "") -> Callable[[int], str | None]:
         """A test of a step's artefact, by a pattern of its path: why it is not the study's, in a few words, which begin
@@ -120,8 +93,7 @@ class Folder:
 
     def log(self, log: str) -> Path | None:
         """Where a log lies, or None if it is not there."""
-        stage, _, name = log.rpartition("/")
-        return self.root / paths.LOGS / log if name in self.logs(stage) else None
+        return self.root / paths.LOGS / log if self.inventory.there(f"{paths.LOGS}/{log}") else None
 
     def at_work(self, log: str) -> str | None:
         """How far a job is that wrote a moment ago, is not at its end and has told no error; None for any other."""
@@ -131,7 +103,7 @@ class Folder:
         text = tail(path)
         if error_line(text) or not (told := standing(path, text, self.now)):
             return None
-        return f"{told.done} of {told.total} {told.unit}, about {duration(told.left)} left"
+        return f"{told.done} of {told.total} {told.unit}, about {time_in_words(told.left)} left"
 
     def failure(self, log: str) -> str | None:
         """Why the job of this log failed, or None if it did not."""

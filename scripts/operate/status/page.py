@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-
 from scripts.operate.status.states import State, Status, count, grids, in_words, totals
-from scripts.report.pages.data import STYLE
+from scripts.report.pages.environment import rendered
 from scripts.study.stages import OF_EVERY_RUN
 
 PAGE = Path(__file__).with_name("page.html")
@@ -16,9 +13,8 @@ PAGE = Path(__file__).with_name("page.html")
 
 def status_page(status: Status, moment: str) -> str:
     """The page's HTML, in one file that opens without a network; `moment` is when the study was looked at."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    text: str = environment.from_string(PAGE.read_text(encoding="utf-8")).render(
-        style=Markup(STYLE.read_text(encoding="utf-8")),
+    return rendered(
+        PAGE,
         status=status,
         moment=moment,
         words=in_words(status),
@@ -28,4 +24,3 @@ def status_page(status: Status, moment: str) -> str:
         states=list(State),
         count=count,
     )
-    return text

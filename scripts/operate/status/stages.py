@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import PurePath
 
 from scripts.common import manifest
 from scripts.common.units import brief
-from scripts.operate.status.found import Folder, content, names, steps_among, whole_steps
+from scripts.operate.status.found import Folder, content
 from scripts.operate.status.states import StageStatus, State, by_count
 from scripts.study import paths, stages
 from scripts.study.study import Study
@@ -50,11 +49,10 @@ def train(study: Study, run: str, folder: Folder) -> StageStatus:
     """Checkpoints of a run; it is complete when the run's own manifest, written last, is there too."""
     if study.run(run).external:
         return StageStatus("train", State.COMPLETE, 0, 0, ["published, not trained here"])
-    home, asked, segments = folder.root / paths.checkpoints(run), study.steps(run), study.file.runtime.segments
-    whole = content(home / manifest.NAME)
+    asked, segments, inventory = study.steps(run), study.file.runtime.segments, folder.inventory
+    whole = content(folder.root / paths.checkpoints(run) / manifest.NAME)
     # a whole run's checkpoints had their manifests when its own was written, so their folders' names will do
-    native = paths.global_step("")
-    steps = steps_among(names(home), native) if whole else whole_steps(home, native)
+    steps = inventory.numbers(str(paths.checkpoint(run, "{step}"))) if whole else inventory.steps(stages.TRAIN, run)
     made = len(steps & set(asked))
     logs = [
         f"train/{run}.log",
@@ -71,10 +69,10 @@ def train(study: Study, run: str, folder: Folder) -> StageStatus:
     if whole is None and failures:
         return stage(State.FAILED, failures[0])
     newest_path = manifest.NAME if whole else f"{paths.global_step(max(steps))}/{manifest.NAME}" if steps else None
-    if newest_path and (stale := folder.inventory.wrong(f"{paths.checkpoints(run)}/{newest_path}")):
+    if newest_path and (stale := inventory.wrong(f"{paths.checkpoints(run)}/{newest_path}")):
         return stage(State.STALE, "; ".join(brief(stale)))
     if whole is None and made:
-        trained = max(steps | whole_steps(home / paths.RESUME, native))
+        trained = max(steps | inventory.numbers(f"{paths.resume(run, '{step}')}/{manifest.NAME}"))
         return stage(State.PARTIAL, f"step {trained} of {asked[-1]}")
     return stage(by_count(made, len(asked)))
 
@@ -89,12 +87,8 @@ def jobs_of(study: Study, stage: stages.Stage, run: str, folder: Folder, batches
     """Its jobs of a run, one a part and batch of steps."""
     jobs = []
     for part in stage.parts(study):
-        place = PurePath(stage.output.format(run=run, part=part, step="{step}"))
-        if place.name == manifest.NAME:
-            made = whole_steps(folder.root / place.parents[1], place.parent.name.partition("{")[0])
-        else:
-            made = steps_among(names(folder.root / place.parent), *place.name.split("{step}"))
-        stale = folder.stale(place.as_posix(), run if stage.phase == "export" else "")
+        made = folder.inventory.steps(stage, run, part)
+        stale = folder.stale(stage.file(run, "{step}", part), run if stage.phase == "export" else "")
         jobs += [
             Job(f"{stage.log(run, part, label)}.log", steps, made & set(steps), stale)
             for label, steps in batches[run].items()

@@ -76,17 +76,17 @@ def place(study: Study, run: Run) -> tuple[str, str]:
 def data(study: Study, folder: Folder) -> StageStatus:
     """Corpora, orders, held-out text, tokenizer and tasks."""
     needed = [path for path in of_data(study) if path.split("/")[1] not in PASSING]
-    found = [path for path in needed if folder.inventory.there(path)]
+    found = set(filter(folder.inventory.there, needed))
     stale = [f"{path}: {'; '.join(brief(why))}" for path, why in folder.inventory.stale(of_data(study)).items()]
     if stale:
         return StageStatus("data", State.STALE, len(found), len(needed), brief(stale))
-    return _counted("data", needed, set(found))
+    return _counted("data", needed, found)
 
 
 def results(study: Study, folder: Folder) -> StageStatus:
     """Tables, figures' pages, the report, the model cards and the provenance."""
     asked = [*targets.tables(study), *targets.results(study), *targets.cards(study), *targets.provenance(study)]
-    return _counted("results", asked, {path for path in asked if (folder.root / path).exists()})
+    return _counted("results", asked, set(filter(folder.inventory.there, asked)))
 
 
 def _counted(name: str, asked: list[str], found: set[str]) -> StageStatus:

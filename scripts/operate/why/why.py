@@ -21,7 +21,7 @@ from scripts.common.files import read_json, read_yaml
 from scripts.operate.trained import check_orders, check_training
 from scripts.operate.why.dry_run import ASKING, Job, told, with_artefacts
 from scripts.study import targets
-from scripts.study.fingerprints import Inventory, everything
+from scripts.study.fingerprints import Artefacts, everything
 from scripts.study.stages import CONVERT, OF_MODELS, PHASES
 from scripts.study.study import Study, load
 
@@ -87,6 +87,6 @@ def main() -> None:
     given.study = seen(given.study, given.directory)
     study = load(given.study)
     jobs = dry_run(given.study, given.directory, given.target, known_targets(study))
-    other = Inventory(study, given.directory, texts=True).stale(everything(study))
+    other = Artefacts(study, given.directory, texts=True).stale(everything(study))
     lines = told(given.target or f"the {study.file.study} study", [with_artefacts(job, other) for job in jobs])
     print("\n".join([*lines, *refusal(study, given.directory)]))

@@ -26,15 +26,18 @@ def log_bins(largest: int) -> np.ndarray:
     return np.unique(np.geomspace(1, largest, POINTS_A_CURVE).round().astype(np.int64))
 
 
-def loss_curves(results: Results) -> pd.DataFrame:
-    """Training loss by size, corpus and log-spaced step, mean and range over seeds; `x` is the bin's last step."""
+def logged_curves(results: Results, column: str) -> pd.DataFrame:
+    """A column of the table `losses` by size, corpus and log-spaced step, mean and range over seeds.
+
+    `x` is the bin's last step.
+    """
     parts = []
     for (_, size, corpus), rows in results.losses.groupby(["run", "size", "corpus"], sort=True):
         ends = log_bins(int(rows["step"].max()))
         ends_of = ends[np.searchsorted(ends, rows["step"].to_numpy())]
-        means = rows["loss"].groupby(ends_of).mean()
-        parts.append(pd.DataFrame({"size": size, "corpus": corpus, "x": means.index, "loss": means.to_numpy()}))
-    return spread(pd.concat(parts), ["size", "corpus", "x"], "loss")
+        means = rows[column].groupby(ends_of).mean()
+        parts.append(pd.DataFrame({"size": size, "corpus": corpus, "x": means.index, column: means.to_numpy()}))
+    return spread(pd.concat(parts), ["size", "corpus", "x"], column)
 
 
 def score_curves(results: Results) -> pd.DataFrame:

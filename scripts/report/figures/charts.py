@@ -9,33 +9,18 @@ import pandas as pd
 
 from scripts.report import theme
 from scripts.report.figures import aggregate
+from scripts.report.figures.curves import curve
 from scripts.report.results import Results
 
 NATS = "loss (nats a token)"
 KINDS = {"sample": "sampled sequences", "repeated": "sequences chosen because they repeat"}
 
 
-def loss(results: Results, width: int = 760, height: int = 360, *, legend: bool = True) -> Any:
+def loss(results: Results, width: int = 760, height: int = 360) -> Any:
     """Training loss by step: a line a size and corpus, a band over seeds."""
     if results.losses.empty:
         return theme.empty("No update was logged.")
-    data = aggregate.loss_curves(results)
-    base = alt.Chart(data).encode(
-        x=theme.step_axis(int(data["x"].max()), zero=False), color=theme.size_colour(results.sizes, legend=legend)
-    )
-    band = base.mark_area(opacity=0.18).encode(
-        y=alt.Y("lowest:Q", title=NATS, scale=alt.Scale(zero=False)), y2="highest:Q", detail="corpus:N"
-    )
-    dash = theme.corpus_dash(results.corpus_names)
-    tooltip = [
-        "size:N",
-        "corpus:N",
-        alt.Tooltip("x:Q", title="step"),
-        alt.Tooltip("mean:Q", title="loss", format=".3f"),
-    ]
-    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("mean:Q", title=NATS), strokeDash=dash)
-    touch = base.mark_point(opacity=0, size=80).encode(y="mean:Q", tooltip=[*tooltip, "runs:Q"])
-    return (band + line + touch).properties(width=width, height=height)
+    return curve(results, aggregate.logged_curves(results, "loss"), NATS, (width, height))
 
 
 def held_out_size(results: Results, width: int = 640, height: int = 360, *, legend: bool = True) -> Any:
@@ -44,14 +29,17 @@ def held_out_size(results: Results, width: int = 640, height: int = 360, *, lege
     runs = results.runs[columns].copy()
     means = aggregate.spread(runs, ["corpus", "non_embedding", "size"], "held_out_loss")
     x = theme.parameter_axis(sorted({int(n) for n in runs["non_embedding"]}))
-    colour = theme.corpus_colour(results.corpus_names, legend=legend)
     y_title = "held-out loss at the end (nats a token)"
-    base = alt.Chart(means).encode(x=x, color=colour)
-    band = base.mark_area(opacity=0.18).encode(y=alt.Y("lowest:Q", title=y_title), y2="highest:Q")
-    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("mean:Q", title=y_title, scale=alt.Scale(zero=False)))
+    base = alt.Chart(means).encode(x=x, detail="corpus:N")
+    band = base.mark_area(opacity=0.15, color=theme.GREY).encode(y=alt.Y("lowest:Q", title=y_title), y2="highest:Q")
+    line = base.mark_line(strokeWidth=2, color=theme.GREY).encode(
+        y=alt.Y("mean:Q", title=y_title, scale=alt.Scale(zero=False)),
+        strokeDash=theme.corpus_dash(results.corpus_names),
+    )
     points = alt.Chart(runs).mark_point(filled=True, size=70, opacity=0.9).encode(
-        x=x, y="held_out_loss:Q", color=colour,
-        tooltip=["run:N", alt.Tooltip("non_embedding:Q", format=","), "init_seed:Q", "data_seed:Q",
+        x=x, y="held_out_loss:Q", color=theme.size_colour(results.sizes, legend=legend),
+        shape=theme.corpus_shape(results.corpus_names),
+        tooltip=["run:N", "size:N", alt.Tooltip("non_embedding:Q", format=","), "init_seed:Q", "data_seed:Q",
                  alt.Tooltip("held_out_loss:Q", format=".4f")],
     )  # fmt: skip
     return (band + line + points).properties(width=width, height=height)
@@ -115,7 +103,7 @@ def _fraction_panel(
 
 
 def memorization_size(results: Results) -> Any:
-    """Memorized fraction at the end against non-embedding parameters: a panel a kind of sequence, colour corpus."""
+    """Memorized fraction at the end against non-embedding parameters: a panel a kind of sequence, lines by corpus."""
     data = aggregate.memorized_fractions(results, final=True)
     if data.empty:
         return theme.empty("No checkpoint had seen enough scored sequences.")
@@ -128,13 +116,18 @@ def _size_panel(
     results: Results, rows: pd.DataFrame, title: str, width: int = 370, height: int = 260, *, legend: bool = True
 ) -> Any:
     x = theme.parameter_axis(sorted({int(n) for n in rows["non_embedding"]}))
-    base = alt.Chart(rows).encode(x=x, color=theme.corpus_colour(results.corpus_names, legend=legend))
+    base = alt.Chart(rows).encode(x=x)
     y_title = "memorized fraction at the end"
     axis = alt.Axis(format="~%", tickCount=5)
-    line = base.mark_line(strokeWidth=2).encode(y=alt.Y("fraction:Q", title=y_title, axis=axis))
-    error = base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("lowest:Q", title=y_title), y2="highest:Q")
+    line = base.mark_line(strokeWidth=2, color=theme.GREY).encode(
+        y=alt.Y("fraction:Q", title=y_title, axis=axis), strokeDash=theme.corpus_dash(results.corpus_names)
+    )
+    colour = theme.size_colour(results.sizes, legend=legend)
+    error = base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("lowest:Q", title=y_title), y2="highest:Q", color=colour)
     tooltip = ["size:N", "corpus:N", alt.Tooltip("fraction:Q", format=".2%"), "memorized:Q", "sequences:Q"]
-    points = base.mark_point(filled=True, size=80, opacity=1).encode(y="fraction:Q", tooltip=tooltip)
+    points = base.mark_point(filled=True, size=80, opacity=1).encode(
+        y="fraction:Q", color=colour, shape=theme.corpus_shape(results.corpus_names), tooltip=tooltip
+    )
     return (line + error + points).properties(width=width, height=height, title=theme.panel(title))
 
 
@@ -184,13 +177,13 @@ def timings(measured: pd.DataFrame | None) -> Any:
 
 
 def overview(results: Results) -> Any:
-    """Three panels for the README: training loss, held-out loss against size, memorized fraction against size."""
-    left = loss(results, 330, 270).properties(title=theme.panel("Training loss"))
-    middle = held_out_size(results, 260, 270, legend=True).properties(title=theme.panel("Held-out loss at the end"))
+    """Three panels: training loss, held-out loss against size, memorized fraction against size."""
+    left = loss(results, 300, 230).properties(title=theme.panel("Training loss"))
+    middle = held_out_size(results, 270, 230).properties(title=theme.panel("Held-out loss at the end"))
     data = aggregate.memorized_fractions(results, final=True)
-    if data.empty:
+    sampled = data[data["chosen"] == "sample"]
+    if sampled.empty:
         right = theme.empty("No sequences were scored.")
     else:
-        kind = "sample"
-        right = _size_panel(results, data[data["chosen"] == kind], "Memorized fraction of sampled sequences", 260, 270)
-    return alt.hconcat(left, middle, right).resolve_scale(color="independent", strokeDash="independent")
+        right = _size_panel(results, sampled, "Memorized fraction of sampled sequences", 270, 230)
+    return alt.hconcat(left, middle, right)

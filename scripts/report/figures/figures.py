@@ -15,7 +15,7 @@ import pandas as pd
 from scripts.common.command import Parser
 from scripts.common.files import atomic, write_json, write_text
 from scripts.report import theme
-from scripts.report.figures import charts, scores
+from scripts.report.figures import charts, curves, scores
 from scripts.report.figures import memorization as analyses
 from scripts.report.findings.finding import Finding, percent
 from scripts.report.findings.findings import themes
@@ -33,7 +33,12 @@ FRACTIONS = "Bands and bars: Wilson intervals of two standard errors, seeds pool
 def makers(study: Study) -> dict[str, Callable[[Results], Figure]]:
     """What draws each figure of results, by name."""
     found: dict[str, Callable[[Results], Figure]] = {
+        "overview": _overview,
         "loss": _loss,
+        "held_out_step": _held_out_step,
+        "held_out_component_step": _held_out_component_step,
+        "learning_rate": _learning_rate,
+        "gradient_norm": _gradient_norm,
         "held_out_size": _held_out_size,
         "held_out_component": _held_out_component,
         "evals": _evals,
@@ -49,17 +54,30 @@ def makers(study: Study) -> dict[str, Callable[[Results], Figure]]:
     return found
 
 
-def figures(results: Results, timings: pd.DataFrame | None) -> dict[str, Figure]:
+def figures(results: Results, timings: pd.DataFrame | None, speed: pd.DataFrame | None = None) -> dict[str, Figure]:
     """Every figure of the report by name."""
     asked = targets.figures(results.study)
-    made = {name: make(results) for name, make in makers(results.study).items() if name in asked}
-    return {**made, "timings": _timings(timings)}
+    drawn = {name: make(results) for name, make in makers(results.study).items() if name in asked}
+    return {**drawn, "speed": _speed(results, speed), "timings": _timings(timings)}
 
 
 def of_run(results: Results) -> dict[str, Figure]:
     """The figures of a model card by name, of results that are one run's."""
     makers = {"loss": _loss, "evals": _evals, "memorization_step": _memorization_step}
     return {name: make(results) for name, make in makers.items()}
+
+
+def of_scores(results: Results) -> dict[str, Figure]:
+    """The figures of models that others trained."""
+    makers = {"evals": _evals, "evals_size": _evals_size, "evals_heat": _evals_heat}
+    scored = {"memorization_step": _memorization_step, "memorization_size": _memorization_size}
+    return {name: make(results) for name, make in (makers | ({} if results.memorization.empty else scored)).items()}
+
+
+def _overview(results: Results) -> Figure:
+    title = f"The {results.study.file.study} study: {len(results.runs)} runs of sizes {', '.join(results.sizes)}"
+    how = "Lines: means over seeds. Bands: lowest to highest seed. Bars: two standard errors."
+    return Figure(theme.along(charts.overview(results), results.per_step), title, how)
 
 
 def _loss(results: Results) -> Figure:
@@ -69,7 +87,32 @@ def _loss(results: Results) -> Figure:
     told = ", ".join(f"{ends[size]:.2f} ({size})" for size in dict.fromkeys((*known[:1], *known[-1:])))
     how = f"Means over log-spaced steps; band: lowest to highest seed. Ends: last twentieth, {results.main_corpus}."
     title = f"Training loss ends at {told} nats a token" if told else "Training loss"
-    return Figure(charts.loss(results), title, how)
+    return Figure(theme.along(charts.loss(results), results.per_step), title, how)
+
+
+def _held_out_step(results: Results) -> Figure:
+    how = "Mean over seeds at the saved steps; band: lowest to highest seed."
+    return Figure(theme.along(curves.held_out_step(results), results.per_step), "Held-out loss in training", how)
+
+
+def _held_out_component_step(results: Results) -> Figure:
+    how = "Mean over seeds at the saved steps; band: lowest to highest seed; all panels on one scale."
+    chart = theme.along(curves.held_out_component_step(results), results.per_step)
+    return Figure(chart, "Held-out loss in training, by kind of text", how)
+
+
+def _learning_rate(results: Results) -> Figure:
+    chart = curves.logged(results, "learning_rate", "learning rate")
+    peaks = results.losses.groupby("size")["learning_rate"].max()
+    told = ", ".join(f"{peaks[size]:.2g} ({size})" for size in results.sizes if size in peaks.index)
+    title = f"Learning rate, at most {told}" if told else "Learning rate"
+    return Figure(theme.along(chart, results.per_step), title, "Means over log-spaced steps.")
+
+
+def _gradient_norm(results: Results) -> Figure:
+    chart = curves.logged(results, "gradient_norm", "gradient norm")
+    how = "Before clipping; means over log-spaced steps; band: lowest to highest seed."
+    return Figure(theme.along(chart, results.per_step), "Gradient norm in training", how)
 
 
 def _held_out_size(results: Results) -> Figure:
@@ -91,7 +134,9 @@ def _evals(results: Results) -> Figure:
         how += f" {hidden} more tasks are in results/tables/evals.csv."
     if not results.external.empty:
         how += " Diamonds: published."
-    return Figure(scores.evals(results), "Task scores in training, with floor and ceiling", how)
+    return Figure(
+        theme.along(scores.evals(results), results.per_step), "Task scores in training, with floor and ceiling", how
+    )
 
 
 def _evals_size(results: Results) -> Figure:
@@ -113,7 +158,7 @@ def _memorization_step(results: Results) -> Figure:
         False: "The memorized fraction of what was seen does not grow in training",
         None: "Memorized fraction of what was seen, by step",
     }[holds]
-    return Figure(charts.memorization_step(results), title, FRACTIONS)
+    return Figure(theme.along(charts.memorization_step(results), results.per_step), title, FRACTIONS)
 
 
 def _memorization_size(results: Results) -> Figure:
@@ -157,6 +202,18 @@ def _corpora(results: Results) -> Figure:
     return Figure(charts.corpora(results), title, "Tokens in each corpus; held-out text is in none of them.")
 
 
+def _speed(results: Results, measured: pd.DataFrame | None) -> Figure:
+    if measured is None or measured.empty:
+        return Figure(theme.empty("No speed was measured."), "Speed of training", "")
+    how = "Medians of the steps between two points; runs that trained side by side slow one another."
+    if measured["mfu"].isna().all():
+        how += " No MFU: the device's peak is not known."
+    medians = measured.groupby("size")["tokens_per_second"].median()
+    told = ", ".join(f"{medians[size]:,.0f} ({size})" for size in results.sizes if size in medians.index)
+    chart = theme.along(curves.speed(results, measured), results.per_step)
+    return Figure(chart, f"Tokens a second in training: {told}", how)
+
+
 def _timings(timings: pd.DataFrame | None) -> Figure:
     chart = charts.timings(timings)
     if timings is None or timings.empty:
@@ -190,11 +247,11 @@ def main() -> None:
     parser = Parser(description=__doc__).takes("study")
     study = load_study(parser.parse_args().study)
     results = load(study)
-    measured = pd.read_csv(paths.TIMINGS) if paths.TIMINGS.exists() else None
-    made = figures(results, measured)
+    timings, speed = (pd.read_csv(path) if path.exists() else None for path in (paths.TIMINGS, paths.TRAINING_SPEED))
+    made = figures(results, timings, speed)
     for name, figure in made.items():
-        write(name, theme.finish(figure.chart, figure.title, figure.subtitle))
-    main_title = f"The {study.file.study} study: {len(results.runs)} runs of sizes {', '.join(results.sizes)}"
-    how = "Lines: means over seeds. Bands: lowest to highest seed. Bars: two standard errors."
-    write_png("overview", theme.finish(charts.overview(results), main_title, how))
+        specification = theme.finish(figure.chart, figure.title, figure.subtitle)
+        write(name, specification)
+        if name == "overview":
+            write_png(name, specification)
     print(f"{len(made)} figures")

@@ -199,7 +199,7 @@ def _by(results: Results, by: str, title: str) -> Any:
     panels = []
     for corpus in (name for name in results.corpus_names if name in set(data["corpus"])):
         base = alt.Chart(data[data["corpus"] == corpus].drop(columns="corpus")).encode(
-            x=alt.X("group:N", sort=names, title=title, axis=alt.Axis(labelAngle=0)),
+            x=alt.X("group:N", sort=names, title=title, axis=alt.Axis(labelAngle=-90 if by == "component" else 0)),
             xOffset=alt.XOffset("size:N", sort=results.sizes), color=theme.size_colour(results.sizes),
         )  # fmt: skip
         scale = alt.Scale(domain=[0, float(np.ceil(10 * data["highest"].max()) / 10)])

@@ -17,7 +17,6 @@ from scripts.report.results import Results
 TASKS_AT_MOST = 12
 SEEDS_WITH_POINTS = 3
 WIDTH, HEIGHT = 380, 230  # of a panel
-GREY = "#7d8590"
 
 
 def evals(results: Results) -> Any:
@@ -108,8 +107,8 @@ def _task_title(task: str) -> str:
 def _floor_rule(level: float) -> list[Any]:
     """A dotted line, its name beside the panel, where no curve runs over it."""
     base = alt.Chart(alt.Data(values=[{"level": level, "text": "floor"}])).encode(y="level:Q")
-    rule = base.mark_rule(strokeDash=[2, 3], color=GREY, strokeWidth=1.5)
-    name = base.mark_text(align="left", baseline="middle", color=GREY, fontSize=11)
+    rule = base.mark_rule(strokeDash=[2, 3], color=theme.GREY, strokeWidth=1.5)
+    name = base.mark_text(align="left", baseline="middle", color=theme.GREY, fontSize=11)
     return [rule, name.encode(x=alt.value(WIDTH + 5), text="text:N")]
 
 
@@ -129,16 +128,18 @@ def _size_panel(results: Results, task_set: str, task: str, rows: pd.DataFrame) 
     last = aggregate.with_bands(results.final(rows))
     y = _score_axis(metric, pd.concat([last["lowest"], last["highest"], there["value"]]), levels["chance"])
     x = theme.parameter_axis(sorted({int(n) for n in rows["non_embedding"]}))
-    colour = theme.corpus_colour(results.corpus_names)
+    colour, dash = theme.size_colour(results.sizes), theme.corpus_dash(results.corpus_names)
     means = aggregate.spread(last, ["corpus", "non_embedding", "size"], "value")
-    base = alt.Chart(means).encode(x=x, color=colour)
-    band = base.mark_area(opacity=0.15).encode(y=y("lowest:Q"), y2="highest:Q")
-    line = base.mark_line(strokeWidth=2).encode(y=y("mean:Q"))
+    base = alt.Chart(means).encode(x=x, detail="corpus:N")
+    band = base.mark_area(opacity=0.15, color=theme.GREY).encode(y=y("lowest:Q"), y2="highest:Q")
+    line = base.mark_line(strokeWidth=2, color=theme.GREY).encode(y=y("mean:Q"), strokeDash=dash)
     shown = last[["run", "size", "non_embedding", "corpus", "value", "stderr", "lowest", "highest"]]
     points = alt.Chart(shown).encode(x=x, color=colour)
     bars = points.mark_rule(opacity=0.45, strokeWidth=1.3).encode(y=y("lowest:Q"), y2="highest:Q")
     tooltip = ["run:N", "size:N", alt.Tooltip("value:Q", format=".4f"), alt.Tooltip("stderr:Q", format=".4f")]
-    dots = points.mark_point(filled=True, size=46, opacity=0.9).encode(y=y("value:Q"), tooltip=tooltip)
+    dots = points.mark_point(filled=True, size=46, opacity=0.9).encode(
+        y=y("value:Q"), shape=theme.corpus_shape(results.corpus_names), tooltip=tooltip
+    )
     layers = [band, line, bars, dots]
     if not there.empty:
         layers.append(_external(there, x, colour))

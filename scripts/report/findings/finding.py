@@ -17,7 +17,10 @@ class Finding:
 
     `expectation` is what the Pythia papers lead one to expect, `holds` whether it came out here: None
     if the numbers can't tell, or if the finding is a plain fact (then `expectation` is None too).
-    Headlines have a `short` line for the closing screen.
+    A `check` asks whether the study itself is right (its loss falls, its order is one), and says nothing of Pythia.
+    Headlines have a `short` line for the closing screen. `effect` is the difference a finding is about, in `unit`;
+    `interval` its 95 % interval; `yardstick` what another seed alone does to the same measure, of any sign. `figure`
+    and `table` name what shows it: a figure of the report, a table of results/tables or results/science.
     """
 
     id: str
@@ -25,12 +28,19 @@ class Finding:
     numbers: dict[str, Any] = field(default_factory=dict)
     expectation: str | None = None
     holds: bool | None = None
+    check: bool = False
     headline: bool = False
     short: str | None = None
+    effect: float | None = None
+    interval: tuple[float, float] | None = None
+    yardstick: float | None = None
+    unit: str | None = None
+    figure: str | None = None
+    table: str | None = None
 
     def plain(self) -> dict[str, Any]:
         """As results/findings.json holds it; floats to six digits."""
-        return {**asdict(self), "numbers": _rounded(self.numbers)}
+        return {name: _rounded(value) for name, value in asdict(self).items()}
 
 
 def greater(difference: float, stderr: float) -> bool | None:
@@ -38,6 +48,11 @@ def greater(difference: float, stderr: float) -> bool | None:
     if abs(difference) <= CLEAR * stderr or difference == 0:
         return None
     return difference > 0
+
+
+def detectable(stderr: float) -> float:
+    """The difference that `greater` finds in 80 % of studies: of a smaller one it can't say that there is none."""
+    return (CLEAR + NormalDist().inv_cdf(0.8)) * stderr
 
 
 def shares_differ(hits: tuple[float, float], rows: tuple[float, float]) -> bool | None:

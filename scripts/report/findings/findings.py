@@ -19,7 +19,14 @@ from scripts.report.results import Results, load
 from scripts.study import paths
 from scripts.study.study import load as load_study
 
-FIRST = ("learning", "scores", "floors", "memorization", "memorized")  # as findings are read; the others by name
+FIRST = (
+    "learning",
+    "scores",
+    "paired",
+    "floors",
+    "memorization",
+    "memorized",
+)  # as findings are read; the others by name
 
 
 def themes() -> list[ModuleType]:
@@ -38,13 +45,18 @@ def findings(results: Results) -> list[Finding]:
 
 def summary(found: list[Finding]) -> Finding:
     """What came out as in Pythia, what did not, and what the numbers can't tell."""
-    expected = [finding for finding in found if finding.expectation is not None]
+    expected = [finding for finding in found if finding.expectation is not None and not finding.check]
     against = [finding for finding in expected if finding.holds is False]
     open_ = [finding for finding in expected if finding.holds is None]
     came = len(expected) - len(against) - len(open_)
     parts = [f"{came} of {len(expected)} expectations from Pythia came out here."]
     for title, group in (("Did not come out", against), ("Could not be told from these numbers", open_)):
         parts += [f"{title}: " + " ".join(str(finding.expectation) for finding in group)] if group else []
+    checks = [finding for finding in found if finding.check]
+    failed = [finding.id for finding in checks if finding.holds is False]
+    if checks:
+        passed = sum(finding.holds is True for finding in checks)
+        parts.append(f"Of {len(checks)} checks of the study itself {passed} pass and {len(failed)} fail.")
     return Finding(
         id="not_as_in_pythia",
         text=" ".join(parts),
@@ -53,6 +65,7 @@ def summary(found: list[Finding]) -> Finding:
             "came_out": came,
             "did_not": [finding.id for finding in against],
             "could_not_be_told": [finding.id for finding in open_],
+            "checks_failed": failed,
         },
     )
 

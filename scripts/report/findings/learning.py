@@ -8,7 +8,9 @@ from typing import Any
 
 from scripts.report.findings.finding import Finding, listed
 from scripts.report.results import Results, records
+from scripts.science.statistics.paired import Seeds, beyond, seeds
 
+LOW_P = 0.05
 SMALL_INIT_EXCESS = 0.2
 START_TOLERANCE = 0.1  # nats; one draw of a small model's logits differs by some hundredths
 
@@ -41,29 +43,46 @@ def final_losses(results: Results) -> dict[str, list[dict[str, Any]]]:
     return rows
 
 
+def spread_of_seeds(results: Results) -> Seeds:
+    """What another seed does to the final held-out loss, runs of one size and corpus pooled."""
+    return seeds([list(group) for _, group in results.runs.groupby(["size", "corpus"])["held_out_loss"]])
+
+
+def gaps(results: Results) -> list[dict[str, Any]]:
+    """Neighbouring sizes by corpus: `gap` in mean loss, larger less smaller, and `clear`: True if it is above 0 by more
+    than seeds make it, False below, None neither; its sign alone where the study has no second seed."""
+    found = []
+    of = spread_of_seeds(results)
+    for corpus, rows in final_losses(results).items():
+        for a, b in pairwise(rows):
+            gap = b["mean"] - a["mean"]
+            p = beyond(gap, of, (a["seeds"], b["seeds"]))
+            clear = None if p >= LOW_P or gap == 0 else gap > 0
+            found.append({"corpus": corpus, "smaller": a["size"], "larger": b["size"], "gap": gap, "clear": clear})
+    return found
+
+
 def loss_and_size(results: Results) -> Finding:
-    """Does the mean final held-out loss fall at every step up in size, in every corpus?"""
-    table = final_losses(results)
-    steps = {corpus: [(a, b) for a, b in pairwise(rows)] for corpus, rows in table.items()}
-    rises = [
-        f"{b['size']} is not below {a['size']} ({corpus})"
-        for corpus, pairs in steps.items()
-        for a, b in pairs
-        if b["mean"] >= a["mean"]
-    ]
+    """Does the mean final held-out loss fall at every step up in size, in every corpus, by more than seeds make it?"""
+    table, steps, of = final_losses(results), gaps(results), spread_of_seeds(results)
+    rises = [f"{row['larger']} is above {row['smaller']} ({row['corpus']})" for row in steps if row["clear"]]
+    open_ = [f"{row['smaller']} and {row['larger']} ({row['corpus']})" for row in steps if row["clear"] is None]
     told = {corpus: ", ".join(f"{row['mean']:.3f} ({row['size']})" for row in rows) for corpus, rows in table.items()}
     lists = "; ".join(f"{corpus}: {values}" for corpus, values in told.items())
-    compared = any(steps.values())
     verdict = "falls with size" if not rises else f"does not fall with size everywhere: {listed(rises)}"
-    if not compared:
+    if open_ and not rises:
+        verdict = f"does not tell all sizes from seeds: {listed(open_)}"
+    if not steps:
         verdict = "is known for one size only"
+    beside = f" Another seed changes it by {of.spread:.3f} (standard deviation)." if of.freedom else ""
+    beside = beside or " No second seed says what a seed does." * bool(steps)
     main = table[results.main_corpus]
     return Finding(
         id="loss_falls_with_size",
-        text=f"Held-out loss at the end {verdict}. Nats a token, mean over seeds: {lists}.",
-        numbers={"final_held_out_loss": table},
+        text=f"Held-out loss at the end {verdict}. Nats a token, mean over seeds: {lists}.{beside}",
+        numbers={"final_held_out_loss": table, "gaps": steps, "seed_spread": of.spread},
         expectation="Larger models reach a lower loss on the same text in the same order.",
-        holds=not rises if compared else None,
+        holds=False if rises else (None if open_ or not steps else True),
         headline=True,
         short=(
             f"Held-out loss {verdict.partition(':')[0]}: "
@@ -93,34 +112,29 @@ def largest_learned(results: Results) -> Finding:
         numbers={"size": size, "start": float(first), "end": float(last), "uniform": uniform, "padded": vocabulary},
         expectation="Training lowers the loss.",
         holds=learned,
+        check=True,
     )
 
 
 def seeds_and_sizes(results: Results) -> Finding:
-    """Is the difference between seeds smaller than that between neighbouring sizes?"""
-    table = final_losses(results)
-    ranges = [
-        {"corpus": corpus, "size": row["size"], "range": row["highest"] - row["lowest"], "seeds": row["seeds"]}
-        for corpus, rows in table.items()
-        for row in rows
-        if row["seeds"] > 1
-    ]
-    gaps = [abs(a["mean"] - b["mean"]) for rows in table.values() for a, b in pairwise(rows)]
+    """Is what a seed does smaller than any difference between neighbouring sizes, and are these told from it?"""
+    of, steps = spread_of_seeds(results), gaps(results)
     expectation = "Runs that differ only in their seed end close together: seeds matter less than size."
-    if not ranges or not gaps:
+    if not of.freedom or not steps:
         text = "The study has no two seeds of one size, or one size only, so seeds can't be compared with sizes."
         return Finding(id="seeds_matter_less_than_size", text=text, expectation=expectation)
-    widest, least = max(ranges, key=lambda row: row["range"]), min(gaps)
-    told = ", ".join(f"{row['range']:.3f} ({row['size']}, {row['seeds']} seeds)" for row in ranges)
+    least = min(abs(row["gap"]) for row in steps)
+    apart = [row for row in steps if row["clear"] is not None]
     return Finding(
         id="seeds_matter_less_than_size",
         text=(
-            f"Final held-out losses of seeds differ by {told} nats a token; neighbouring sizes differ by at least "
-            f"{least:.3f}."
+            f"Final held-out losses of two seeds differ by {of.spread:.3f} nats a token (standard deviation, of "
+            f"{of.freedom} degrees of freedom); neighbouring sizes by at least {least:.3f}, and {len(apart)} of "
+            f"{len(steps)} of these differences are more than seeds make (t test, 5%)."
         ),
-        numbers={"seed_ranges": ranges, "smallest_gap_between_sizes": least},
+        numbers={"seed_spread": of.spread, "freedom": of.freedom, "smallest_gap_between_sizes": least, "gaps": steps},
         expectation=expectation,
-        holds=widest["range"] < least,
+        holds=False if of.spread >= least else (True if len(apart) == len(steps) else None),
     )
 
 
@@ -150,6 +164,7 @@ def untrained_loss(results: Results) -> Finding:
         numbers={"runs": rows},
         expectation="An untrained model's loss is ln(vocabulary) and half the variance of its logits.",
         holds=off <= START_TOLERANCE,
+        check=True,
     )
 
 
@@ -162,7 +177,7 @@ def first_update(results: Results) -> Finding:
     both = by_step[by_step.index.isin(still)]
     if not {0, 1} <= set(both.columns) or both.empty:
         text = "No run starts at learning rate 0 and saves both step 0 and step 1, so they can't be compared."
-        return Finding(id="first_update_changes_nothing", text=text, expectation=expectation)
+        return Finding(id="first_update_changes_nothing", text=text, expectation=expectation, check=True)
     differing = sorted(map(str, both.index[both[0] != both[1]]))
     equal = len(both) - len(differing)
     said = f"; not those of {listed(differing)}" if differing else ""
@@ -172,6 +187,7 @@ def first_update(results: Results) -> Finding:
         numbers={"runs": len(both), "differing": differing},
         expectation=expectation,
         holds=not differing,
+        check=True,
     )
 
 
@@ -192,10 +208,13 @@ def corpora_and_loss(results: Results) -> Finding:
         )
     pairs["change"] = pairs["held_out_loss_reduced"] - pairs["held_out_loss_whole"]
     told = ", ".join(f"{row['change']:+.3f} ({row['size']})" for row in records(pairs))
+    of = spread_of_seeds(results)
+    beside = f"another seed by {of.spread:.3f} (standard deviation)" if of.freedom else "no second seed is beside it"
     return Finding(
         id="deduplication_and_loss",
-        text=f"Training on {reduced} instead of {whole} changes the final held-out loss by {told} nats a token.",
-        numbers={"change": records(pairs[["size", "change"]])},
+        text=f"Training on {reduced} instead of {whole} changes the final held-out loss by {told} nats a token; "
+        f"{beside}.",
+        numbers={"change": records(pairs[["size", "change"]]), "seed_spread": of.spread},
     )
 
 
@@ -220,6 +239,7 @@ def same_order(results: Results) -> Finding:
         numbers={"groups": groups},
         expectation="All sizes saw the same sequences in the same order.",
         holds=not wrong,
+        check=True,
     )
 
 

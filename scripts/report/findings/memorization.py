@@ -6,15 +6,17 @@ errors of a difference of fractions on.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
 
-from scripts.report.findings.finding import Finding, listed, percent, shares_differ
+from scripts.report.findings.finding import Finding, detectable, listed, percent, shares_differ
 from scripts.report.results import Results, records
 
 NOT_SCORED = "Memorization was not scored on sequences that a checkpoint had seen."
 ENOUGH_ROWS = 30
+NONE_OF = 3  # none of n: the fraction is below 3 / n with 95 % (the rule of three)
 
 
 def all_findings(results: Results) -> list[Finding]:
@@ -39,6 +41,18 @@ def pooled(frame: pd.DataFrame, keys: list[str]) -> list[dict[str, Any]]:
 def clear_difference(more: dict[str, Any], less: dict[str, Any]) -> bool | None:
     """Whether the first fraction is clearly above (True) or below (False) the second; None if neither."""
     return shares_differ((more["memorized"], less["memorized"]), (more["sequences"], less["sequences"]))
+
+
+def visible(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """, 3.1% would have been seen: the difference of two fractions that 80 % of studies find."""
+    pooled = (one["memorized"] + other["memorized"]) / (one["sequences"] + other["sequences"])
+    error = math.sqrt(pooled * (1 - pooled) * (1 / one["sequences"] + 1 / other["sequences"]))
+    return f", {percent(detectable(error))} would have been seen" if error else ""
+
+
+def none_at_all(rows: dict[str, Any]) -> bool | None:
+    """False, none is memorized, if one in a hundred would have been found among so many sequences; None if not."""
+    return False if 0.01 * rows["sequences"] >= NONE_OF else None
 
 
 def memorization_and_size(results: Results) -> Finding:
@@ -67,23 +81,27 @@ def memorization_and_size(results: Results) -> Finding:
         False: f"falls from {results.sizes[0]} to {results.sizes[-1]}, {told}",
         None: f"does not differ clearly between {results.sizes[0]} and {results.sizes[-1]}, {told}",
     }[clear]
+    said += visible(small, large) if clear is None and small["sequences"] and large["sequences"] else ""
     nothing = not any(row["memorized"] for row in rows)
     if nothing:
-        said = "is zero for every size: no sampled sequence is memorized"
+        said, clear = "is zero for every size: no sampled sequence is memorized", none_at_all(large)
     if len(results.sizes) == 1:
         said, clear = "is known for one size", None
     fractions = ", ".join(
         f"{percent(row['fraction'])} ({row['size']})" for row in (main if len(main) < 5 else main[:: len(main) - 1])
     )
+    unseen = control(results)
+    fraction = _control_numbers(unseen).get("unseen", 0.0)
     return Finding(
         id=identifier,
         text=f"The memorized fraction of sampled training sequences at the end {said}. "
-        f"By corpus: {'; '.join(by_corpus)}.",
-        numbers={"final": rows},
+        f"By corpus: {'; '.join(by_corpus)}."
+        + (f" The control: {control_in_words(results, unseen)}." if unseen else ""),
+        numbers={"final": rows, "control": _control_numbers(unseen)},
         expectation=expectation,
-        holds=False if nothing and len(results.sizes) > 1 else clear,
+        holds=clear,
         headline=True,
-        short=f"Memorized fraction of sampled sequences: {fractions}",
+        short=f"Memorized of seen sequences: {fractions}" + (f"; of unseen {percent(fraction)}" if unseen else ""),
     )
 
 
@@ -111,46 +129,63 @@ def memorization_and_training(results: Results) -> Finding:
     told = ", ".join(f"{percent(row['fraction'])} of {row['sequences']:.0f} (step {row['step']:.0f})" for row in rows)
     clear = clear_difference(end, early)
     verb = {True: "grows", False: "falls", None: "does not change clearly"}[clear]
+    beside = visible(early, end) if clear is None else ""
     return Finding(
         id=identifier,
-        text=f"Over all runs the memorized fraction of the sampled sequences seen so far {verb} in training: {told}.",
+        text=(
+            f"Over all runs the memorized fraction of the sampled sequences seen so far {verb} in training: "
+            f"{told}{beside}."
+        ),
         numbers={"by_step": rows},
         expectation=expectation,
-        holds=False if not end["memorized"] else clear,
+        holds=clear if end["memorized"] else none_at_all(end),
+    )
+
+
+def control(results: Results) -> dict[str, Any] | None:
+    """What the largest size completes of sequences that it has not seen yet, and of those it has, at the last step that
+    leaves enough of both: text that repeats can be completed without having been seen in that place."""
+    frame = results.memorization
+    if frame.empty:
+        return None
+    chosen = frame[(frame["size"] == results.sizes[-1]) & (frame["corpus"] == results.main_corpus)]
+    chosen = chosen[chosen["chosen"] == "sample"]
+    both = [chosen[chosen["seen"] == kind].groupby("step")[["sequences", "memorized"]].sum() for kind in (True, False)]
+    sums = both[0].add_suffix("_seen").join(both[1].add_suffix("_unseen"), how="inner")
+    enough = sums[sums[["sequences_seen", "sequences_unseen"]].min(axis=1) >= ENOUGH_ROWS].reset_index()
+    return records(enough)[-1] if len(enough) else None
+
+
+def control_in_words(results: Results, found: dict[str, Any]) -> str:
+    """at step 600, 1.7m completes 9.1% of the 720 sampled sequences it has seen and 8.8% of the 160 it has not."""
+    seen, unseen = ({key: found[f"{key}_{kind}"] for key in ("sequences", "memorized")} for kind in ("seen", "unseen"))
+    fractions = [percent(side["memorized"] / side["sequences"]) for side in (seen, unseen)]
+    no = f"no clear difference{visible(seen, unseen)}"
+    verdict = {True: "clearly more", False: "clearly less", None: no}[clear_difference(seen, unseen)]
+    return (
+        f"at step {found['step']}, {results.sizes[-1]} completes {fractions[0]} of the {seen['sequences']} sampled "
+        f"sequences it has seen and {fractions[1]} of the {unseen['sequences']} it has not seen yet ({verdict})"
     )
 
 
 def seen_and_unseen(results: Results) -> Finding:
-    """The control: sequences that a checkpoint has not seen yet, at the last step that leaves enough of them."""
-    frame, size = results.memorization, results.sizes[-1]
-    identifier = "unseen_sequences"
-    text = "No checkpoint has both seen and unseen sampled sequences enough to compare them."
-    if frame.empty:
-        return Finding(id=identifier, text=text)
-    chosen = frame[(frame["size"] == size) & (frame["corpus"] == results.main_corpus) & (frame["chosen"] == "sample")]
-    both = [
-        chosen[chosen["seen"] == kind].set_index("step")[["run", "sequences", "memorized"]] for kind in (True, False)
-    ]
-    sums = pd.concat([part.groupby("step")[["sequences", "memorized"]].sum() for part in both], axis=1, join="inner")
-    sums.columns = pd.Index(["seen_sequences", "seen", "unseen_sequences", "unseen"])
-    enough = records(sums[sums[["seen_sequences", "unseen_sequences"]].min(axis=1) >= ENOUGH_ROWS].reset_index())
-    if not enough:
-        return Finding(id=identifier, text=text)
-    last = enough[-1]
-    step, seen, unseen = (
-        last["step"],
-        last["seen"] / last["seen_sequences"],
-        last["unseen"] / last["unseen_sequences"],
+    """The control: sequences that a checkpoint has not seen yet."""
+    found = control(results)
+    if found is None:
+        text = "No checkpoint has both seen and unseen sampled sequences enough to compare them."
+        return Finding(id="unseen_sequences", text=text)
+    text = (
+        f"A control: {control_in_words(results, found)}; text that repeats can be completed without having been seen "
     )
-    return Finding(
-        id=identifier,
-        text=(
-            f"A control: at step {step}, {size} completes {percent(seen)} of the {last['seen_sequences']} sampled "
-            f"sequences it has seen and {percent(unseen)} of the {last['unseen_sequences']} it has not seen yet; text "
-            "that repeats can be completed without having been seen in that place."
-        ),
-        numbers={"step": step, "seen": seen, "unseen": unseen},
-    )
+    return Finding(id="unseen_sequences", text=f"{text}in that place.", numbers=_control_numbers(found))
+
+
+def _control_numbers(found: dict[str, Any] | None) -> dict[str, Any]:
+    """Step and fractions; nothing where there is no control."""
+    if found is None:
+        return {}
+    seen, unseen = (found[f"memorized_{kind}"] / found[f"sequences_{kind}"] for kind in ("seen", "unseen"))
+    return {"step": found["step"], "seen": seen, "unseen": unseen}
 
 
 def memorization_and_repetition(results: Results) -> Finding:
@@ -200,11 +235,12 @@ def memorization_and_deduplication(results: Results) -> Finding:
     totals = [_total(sides[name]) for name in (whole, reduced)]
     clear = clear_difference(*totals)
     verb = {True: "reduces", False: "increases", None: "does not clearly change"}[clear]
+    beside = visible(*totals) if clear is None else ""
     return Finding(
         id=identifier,
         text=(
             f"Deduplication {verb} the memorized fraction of sampled sequences, same size and seeds, {whole} to "
-            f"{reduced}: {listed(told)}. {_passes(results, whole, reduced)}"
+            f"{reduced}: {listed(told)}{beside}. {_passes(results, whole, reduced)}"
         ),
         numbers=sides,
         expectation=expectation,

@@ -179,14 +179,14 @@ def _pooled(table: pd.DataFrame) -> tuple[str, dict[str, float | int]]:
 
 
 def _predicts(numbers: dict[str, float | int]) -> bool | None:
-    """Whether most of what is predicted comes true, and clearly more of it than of what is true was predicted.
+    """Whether most of what is predicted comes true, and what is true is much more: at least twice as much.
 
-    Precision above recall alone would only say that the predicting checkpoint has memorized fewer sequences. None where
-    the numbers don't tell one of the two.
+    Precision above recall alone would only say that the predicting checkpoint has memorized fewer sequences; that most
+    was not predicted is what "much more" says. None where the numbers don't tell one of the two.
     """
     if not numbers:
         return None
     one, two = numbers["precision"], numbers["recall"]
     of_one, of_two = one * (1 - one) / numbers["predicted"], two * (1 - two) / numbers["memorized"]
-    most, more = greater(one - 0.5, math.sqrt(of_one)), greater(one - two, math.sqrt(of_one + of_two))
-    return False if most is False or more is False else (True if most and more else None)
+    most, much = greater(one - 0.5, math.sqrt(of_one)), greater(0.5 - two, math.sqrt(of_two))
+    return False if most is False or much is False else (True if most and much else None)

@@ -1,4 +1,4 @@
-"""Findings about task scores: against chance, with size, and with deduplication."""
+"""Findings about task scores against chance."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import pandas as pd
 
 from scripts.analyze.chance import FRACTIONS
 from scripts.analyze.external import twins
-from scripts.report.findings.finding import CLEAR, Finding, beyond_chance, greater, listed, percent, root_sum
+from scripts.report.findings.finding import CLEAR, Finding, detectable, greater, listed, percent, root_sum
 from scripts.report.results import Results, records
 
-NO_SCORES = "No task with an accuracy was evaluated."
 NAMED_IN_SHORT = 3
+SIDES = {
+    "above": "above chance", "at": "at chance", "below": "below chance", "undecided": "not told apart from chance",
+}  # fmt: skip
+FIFTH = 5  # of the way from chance to all items right, which "at chance" asks to have been able to see
 
 
 def all_findings(results: Results) -> list[Finding]:
     """Every finding of this module."""
-    found = [against_chance(results), hard_tasks(results), scores_and_size(results), scores_and_deduplication(results)]
-    return found + external_twins(results)
+    return [against_chance(results), hard_tasks(results), *external_twins(results)]
 
 
 def external_twins(results: Results) -> list[Finding]:
@@ -35,8 +37,9 @@ def final_scores(results: Results) -> list[dict[str, Any]]:
 
     Seeds answer the same items, so the items' error does not shrink with their number: the stderr is
     the mean of theirs. `start` is what the same runs scored at step 0 (None if that was not evaluated).
-    `against_chance` is "above", "at" or "below", None where chance is not known; "above" asks for a score clearly
-    above both chance and the runs' own start, for a task may favour one answer even for a model that knows nothing.
+    `against_chance` is "above", "at", "below" or "undecided", None where chance is not known; "above" asks for a score
+    clearly above both chance and, on the same items, the runs' own start, for a task may favour one answer even for a
+    model that knows nothing. "at" asks that a fifth of the way from chance to all items right would have been seen.
     """
     last = results.final(results.spoken)
     rows: list[dict[str, Any]] = []
@@ -55,7 +58,8 @@ def final_scores(results: Results) -> list[dict[str, Any]]:
         known = len(starts) == len(group)
         row["start"] = sum(start for start, _ in starts) / len(starts) if known else None
         start_error = sum(error for _, error in starts) / len(starts) if known else 0.0
-        row["against_chance"] = None if row["chance"] is None else _side(row, start_error)
+        gained = _gain_errors(results, task_set, task, list(group["run"])) or [root_sum(stderr, start_error)]
+        row["against_chance"] = None if row["chance"] is None else _side(row, sum(gained) / len(gained))
         rows.append(row)
     return rows
 
@@ -66,12 +70,21 @@ def _at_start(results: Results) -> dict[tuple[str, str, str], tuple[float, float
     return {(row["task_set"], row["task"], row["run"]): (row["value"], row["stderr"]) for row in rows}
 
 
-def _side(row: dict[str, Any], start_error: float) -> str:
-    side = {True: "above", False: "below", None: "at"}[greater(row["value"] - row["chance"], row["stderr"])]
-    if side == "above" and row["start"] is not None:
-        learned = greater(row["value"] - row["start"], root_sum(row["stderr"], start_error))
-        return "above" if learned else "at"
-    return side
+def _gain_errors(results: Results, task_set: object, task: object, runs: list[str]) -> list[float]:
+    """Standard errors of what runs gained in accuracy since step 0, over the same items; none where it is not known."""
+    if (table := results.science.get("paired")) is None:
+        return []
+    of = table[(table["comparison"] == "step") & (table["base_step"] == 0) & table["measure"].isin(FRACTIONS)]
+    return list(of[(of["task_set"] == task_set) & (of["task"] == task) & of["run"].isin(runs)]["stderr"])
+
+
+def _side(row: dict[str, Any], gain_error: float) -> str:
+    side, error = greater(row["value"] - row["chance"], row["stderr"]), row["stderr"]
+    if side and row["start"] is not None and not greater(row["value"] - row["start"], gain_error):
+        side, error = None, gain_error
+    if side is None:
+        return "at" if detectable(error) <= (1 - row["chance"]) / FIFTH else "undecided"
+    return "above" if side else "below"
 
 
 def against_chance(results: Results) -> Finding:
@@ -86,16 +99,9 @@ def against_chance(results: Results) -> Finding:
     for name, rows in _by_task(main).items():
         shown = rows if len(rows) <= NAMED_IN_SHORT else [rows[0], rows[-1]]
         scores = ", ".join(f"{percent(row['value'])} ± {percent(row['stderr'])} ({row['size']})" for row in shown)
-        above = [row["size"] for row in rows if row["against_chance"] == "above"]
-        below = [row["size"] for row in rows if row["against_chance"] == "below"]
-        said = "stays at chance for every size" if not above else f"is above chance for {listed(above)}"
-        if above and len(above) + len(below) < len(rows):
-            said += ", at chance for " + listed([row["size"] for row in rows if row["against_chance"] == "at"])
-        if below:
-            said += f", below chance for {listed(below)}" if above else f" or below it ({listed(below)})"
         starts = [row["start"] for row in rows if row["start"] is not None]
         began = f", untrained {_between(starts)}" if starts else ""
-        sentences.append(f"{name} {said}: {scores}, chance {percent(rows[0]['chance'])}{began}.")
+        sentences.append(f"{name} {_sides(rows)}: {scores}, chance {percent(rows[0]['chance'])}{began}.")
         shorts.setdefault(rows[-1]["against_chance"], []).append(f"{_plain(name)} ({percent(rows[-1]['value'])})")
     return Finding(
         id="scores_against_chance",
@@ -108,6 +114,16 @@ def against_chance(results: Results) -> Finding:
     )
 
 
+def _sides(rows: list[dict[str, Any]]) -> str:
+    """is above chance for 1.7m, at chance for 160k; or stays at chance for every size."""
+    of = {side: [row["size"] for row in rows if row["against_chance"] == side] for side in SIDES}
+    if len(of["at"]) == len(rows):
+        return "stays at chance for every size"
+    if len(of["undecided"]) == len(rows):
+        return "is not told apart from chance for any size"
+    return "is " + ", ".join(f"{verb} for {listed(of[side])}" for side, verb in SIDES.items() if of[side])
+
+
 def _between(fractions: list[float]) -> str:
     """50.0% to 52.0%."""
     low, high = percent(min(fractions)), percent(max(fractions))
@@ -117,10 +133,10 @@ def _between(fractions: list[float]) -> str:
 def _short(tasks: dict[str, list[str]]) -> str:
     """above chance on a (70.0%); at chance on b (25.0%): by name if the tasks are few, else counted."""
     total = sum(map(len, tasks.values()))
-    sides = [side for side in ("above", "at", "below") if side in tasks]
+    sides = [(verb, tasks[side]) for side, verb in SIDES.items() if side in tasks]
     if total <= NAMED_IN_SHORT:
-        return "; ".join(f"{side} chance on {listed(tasks[side])}" for side in sides)
-    return ", ".join(f"{side} chance on {len(tasks[side])}" for side in sides) + f" of {total} tasks"
+        return "; ".join(f"{verb} on {listed(named)}" for verb, named in sides)
+    return ", ".join(f"{verb} on {len(named)}" for verb, named in sides) + f" of {total} tasks"
 
 
 def hard_tasks(results: Results) -> Finding:
@@ -134,95 +150,22 @@ def hard_tasks(results: Results) -> Finding:
     ]
     if not rows:
         return Finding(id="small_models_at_chance", text="No task with a known chance level.", expectation=expectation)
-    at = [name for name, (row, *_) in _by_task(rows).items() if row["against_chance"] != "above"]
+    of = {name: row["against_chance"] for name, (row, *_) in _by_task(rows).items()}
+    at = [name for name, side in of.items() if side in ("at", "below")]
+    open_ = [name for name, side in of.items() if side == "undecided"]
     where = f"is not above chance on {len(at)} of" if at else "is above chance on all of"
-    text = f"The smallest size, {smallest}, {where} {len(rows)} multiple-choice tasks"
+    where = where if at or not open_ else "is not told to be at chance on any of"
+    text = f"The smallest size, {smallest}, {where} {len(rows)} multiple-choice tasks" + (
+        f": {listed(at)}." if at else "."
+    )
+    if open_:
+        text += f" Of {listed(open_)} items are too few to tell chance from a fifth of the way to all right."
     return Finding(
         id="small_models_at_chance",
-        text=text + (f": {listed(at)}." if at else "."),
-        numbers={"at_chance": at, "tasks": len(rows)},
+        text=text,
+        numbers={"at_chance": at, "undecided": open_, "tasks": len(rows)},
         expectation=expectation,
-        holds=bool(at),
-    )
-
-
-def scores_and_size(results: Results) -> Finding:
-    """Is the largest size clearly better than the smallest on some tasks, and on none clearly worse?"""
-    expectation = "Task scores rise with size."
-    better: list[str] = []
-    worse: list[str] = []
-    same: list[str] = []
-    rows, pairs = [], []
-    for name, by_size in _by_task([r for r in final_scores(results) if r["corpus"] == results.main_corpus]).items():
-        small, large = by_size[0], by_size[-1]
-        if small is large:
-            continue
-        difference = large["value"] - small["value"]
-        pairs.append((difference, root_sum(large["stderr"], small["stderr"])))
-        clear = greater(*pairs[-1])
-        {True: better, False: worse, None: same}[clear].append(
-            f"{name} ({percent(small['value'])} to {percent(large['value'])})"
-        )
-        rows.append({"task": name, "difference": difference, "clear": clear})
-    if not rows:
-        return Finding(id="scores_rise_with_size", text=NO_SCORES, expectation=expectation)
-    said = [
-        f"{verb} {listed(tasks)}"
-        for verb, tasks in (
-            ("clearly better on", better),
-            ("clearly worse on", worse),
-            ("no clear difference on", same),
-        )
-        if tasks
-    ]
-    risen, fallen = (beyond_chance([(sign * d, error) for d, error in pairs], sided=1) for sign in (1, -1))
-    by_chance = [f"of {len(rows)} comparisons so many would be clear by chance"]
-    said += by_chance if (better or worse) and not (risen or fallen) else []
-    return Finding(
-        id="scores_rise_with_size",
-        text=f"From {results.sizes[0]} to {results.sizes[-1]} at the end: {'; '.join(said)}.",
-        numbers={"tasks": rows},
-        expectation=expectation,
-        holds=False if fallen else (True if risen else None),
-    )
-
-
-def scores_and_deduplication(results: Results) -> Finding:
-    """Do scores differ clearly between a corpus and its deduplicated form?"""
-    expectation = "Training on deduplicated text makes no clear difference to task scores."
-    identifier = "deduplication_and_scores"
-    if results.deduplicated_pair is None:
-        text = "The study does not train on a corpus and its deduplicated form."
-        return Finding(id=identifier, text=text, expectation=expectation)
-    whole, reduced = results.deduplicated_pair
-    last = results.final(results.spoken)
-    last = last[last["metric"].isin(FRACTIONS)] if not last.empty else last
-    if last.empty:
-        return Finding(id=identifier, text=NO_SCORES, expectation=expectation)
-    keys = ["size", "init_seed", "data_seed", "task_set", "task"]
-    left, right = (last[last["corpus"] == name][[*keys, "value", "stderr"]] for name in (whole, reduced))
-    rows, pairs = [], []
-    for row in records(left.merge(right, on=keys, suffixes=("_whole", "_reduced"))):
-        difference = row["value_reduced"] - row["value_whole"]
-        pairs.append((difference, root_sum(row["stderr_whole"], row["stderr_reduced"])))
-        clear = greater(*pairs[-1])
-        rows.append({"task": row["task"], "size": row["size"], "difference": difference, "clear": clear})
-    if not rows:
-        return Finding(id=identifier, text=f"No run on {whole} matches one on {reduced}.", expectation=expectation)
-    differing = [
-        f"{row['task']} of {row['size']} ({100 * row['difference']:+.1f} points)"
-        for row in rows
-        if row["clear"] is not None
-    ]
-    said = f"differ clearly in {len(differing)} of {len(rows)}" + (f": {listed(differing)}" if differing else "")
-    real = beyond_chance(pairs)
-    said += "; so many would by chance" if differing and not real else ""
-    return Finding(
-        id=identifier,
-        text=f"Of the accuracies on {whole} and {reduced}, same size and seeds, those at the end {said}.",
-        numbers={"differences": rows},
-        expectation=expectation,
-        holds=not real,
+        holds=True if at else (None if open_ else False),
     )
 
 

@@ -8,33 +8,46 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from scripts.common import manifest
 from scripts.common.files import read_json
 from scripts.data.dedup.minhash import UNSEPARATED
 from scripts.report.made import thousands
+from scripts.report.pages.environment import rendered
 from scripts.study import paths
 from scripts.study.manifests import ClustersFacts, CorpusFacts, OrderFacts
 from scripts.study.study import Study
 
 PAGE = Path(__file__).with_name("data.html")
-STYLE = Path(__file__).with_name("style.css")
+COLUMNS = {
+    "corpora": (
+        ("component", False), ("documents", True), ("tokens", True), ("documents removed", True),
+        ("tokens removed", True),
+    ),
+    "orders": (
+        ("corpus", False), ("data seed", True), ("layout", False), ("sequences read", True),
+        ("sequences there are", True), ("epochs", True), ("digest", False), ("runs that read it", "wide"),
+    ),
+    "clusters": (
+        ("component", False), ("documents", True), ("too short to compare", True), ("clusters", True),
+        ("of several documents", True), ("held-out documents", True), ("removed documents", True),
+        ("removed characters", True),
+    ),
+}  # fmt: skip
 
 
 def data_page(study: Study, corpora: Path, findings: list[dict[str, Any]]) -> str:
     """The page's HTML; raises UserError that names a missing manifest."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    template = environment.from_string(PAGE.read_text(encoding="utf-8"))
     held_out = manifest.read(paths.HELD_OUT, CorpusFacts).facts
-    text: str = template.render(
-        style=Markup(STYLE.read_text(encoding="utf-8")),
+    return rendered(
+        PAGE,
         study=study.file.study,
         lead=(
             f"{thousands(held_out.documents)} held-out documents with {thousands(held_out.tokens)} tokens stand "
             "in no corpus that was made here, nor does a near-duplicate of them."
         ),
+        columns=COLUMNS,
         corpora=sorted(corpus_tables(corpora), key=lambda table: study.file.data.corpora[table[0]].deduplicated),
         orders=order_rows(study),
         same_order=next(finding["text"] for finding in findings if finding["id"] == "same_order"),
@@ -43,7 +56,6 @@ def data_page(study: Study, corpora: Path, findings: list[dict[str, Any]]) -> st
         pairs=[side_by_side(pair) for pair in read_json(paths.CLUSTERS / "examples.json")],
         snippet=snippet(study),
     )
-    return text
 
 
 def corpus_tables(path: Path) -> list[tuple[str, list[list[str]]]]:

@@ -7,6 +7,7 @@ const night = {
   title: {color: "#e8eaee", subtitleColor: "#a0a8b4"},
 };
 const CARD = "#1a1d22", ENOUGH = 4.5;  // WCAG 2: of text on its ground
+const NARROW = 700, BESIDE = 110, LETTER = 0.56;  // px of a room without columns, and of axes; widths of a letter in its height
 function channels(colour) { return [1, 3, 5].map(place => parseInt(colour.slice(place, place + 2), 16)); }
 function light(parts) {
   const [red, green, blue] = parts.map(part => part / 255).map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
@@ -22,20 +23,72 @@ function seen(colour) {
     }
   }
 }
+// lines of a title of that height which fit into the room
+function wrapped(text, room, height) {
+  const most = Math.max(12, Math.floor(room / (LETTER * height)));
+  return [text].flat().flatMap(whole => {
+    const lines = [];
+    for (const word of whole.split(" ")) {
+      if (lines.length && `${lines.at(-1)} ${word}`.length <= most) lines[lines.length - 1] += ` ${word}`;
+      else lines.push(word);
+    }
+    return lines;
+  });
+}
+function titled(part, room) {
+  if (!part.title) return;
+  const title = typeof part.title === "string" ? {text: part.title} : part.title;
+  part.title = {...title, text: wrapped(title.text, room, title.fontSize ?? 15)};
+  if (title.subtitle && title.subtitle.length) part.title.subtitle = wrapped(title.subtitle, room, title.subtitleFontSize ?? 12);
+}
+// panels below one another and no wider than the room, where it is that of a phone
+function fitted(part, room) {
+  const narrow = room < NARROW;
+  if (narrow && part.hconcat) { part.vconcat = part.hconcat; delete part.hconcat; }
+  if (narrow && part.concat) part.columns = 1;
+  const width = narrow && part.width > room - BESIDE ? room - BESIDE : part.width, places = part.encoding?.x;
+  if (narrow && places?.value > width) places.value = width + 5;
+  if (part.width) part.width = width;
+  for (const inner of [part.layer, part.concat, part.vconcat, part.hconcat].flat().filter(Boolean)) {
+    if (part.layer) inner.width ??= width;
+    fitted(inner, room);
+    if (part.layer) delete inner.width;
+    else titled(inner, narrow ? room - BESIDE / 2 : (inner.width ?? inner.layer?.[0]?.width ?? room) + BESIDE / 2);
+  }
+  for (const encoded of Object.values(part.encoding ?? {})) if (narrow && encoded.legend) Object.assign(encoded.legend, {columns: 3, gradientLength: 90});
+}
+// an axis says what it is along
+function named(part) {
+  for (const axis of part.axes ?? []) {
+    if (axis.title === "step (log)") axis.title = {signal: "along + ' (log)'"};
+  }
+  (part.marks ?? []).forEach(named);
+}
 function draw() {
   for (const place of document.querySelectorAll("[data-figure]")) {
     const text = document.getElementById("specification-" + place.dataset.figure).textContent;
     const {config, ...chart} = JSON.parse(text);
     const shown = dark.matches ? JSON.parse(JSON.stringify(chart).replace(/#[0-9a-f]{6}(?=")/gi, seen)) : chart;
+    const room = place.clientWidth, narrow = room < NARROW;
+    fitted(shown, room);
+    titled(shown, room - 44);  // the menu stands beside it
     shown.config = {...config, background: "transparent"};
+    if (narrow) {
+      shown.config.axis = {...config.axis, labelLimit: 84};
+      shown.config.legend = {...config.legend, layout: {top: {anchor: "start", direction: "vertical", margin: 8}}};
+    }
     if (dark.matches) {
       for (const [part, values] of Object.entries(night)) {
         shown.config[part] = {...shown.config[part], ...values};
       }
     }
     const actions = {export: true, source: false, compiled: false, editor: false};
-    vegaEmbed(place, shown, {actions, renderer: "svg", tooltip: {theme: dark.matches ? "dark" : "light"}});
+    const patch = vega => { if (shown.params?.some(each => each.name === "along")) named(vega); return vega; };
+    vegaEmbed(place, shown, {actions, patch, renderer: "svg", tooltip: {theme: dark.matches ? "dark" : "light"}});
   }
 }
-draw();
-dark.addEventListener("change", draw);
+let drawnAt = 0;
+function redraw() { drawnAt = window.innerWidth; draw(); }
+redraw();
+dark.addEventListener("change", redraw);
+window.addEventListener("resize", () => { if ((window.innerWidth < NARROW) !== (drawnAt < NARROW)) redraw(); });

@@ -6,115 +6,74 @@ What was made, the findings in words with those that did not hold, the figures, 
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup, escape
-
 from scripts.common.command import Parser
-from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_text
 from scripts.common.units import short
 from scripts.report.made import Made, count, in_words, thousands
-from scripts.report.pages.data import STYLE, data_page
+from scripts.report.pages.compare import comparison_page, read
+from scripts.report.pages.data import data_page
+from scripts.report.pages.drawn import figure, finding, present, science_table
+from scripts.report.pages.environment import rendered
+from scripts.report.pages.external import external_page
+from scripts.report.pages.memorization import FIGURES as OF_MEMORIZATION
+from scripts.report.pages.memorization import memorization_page
 from scripts.report.pages.memory import section as memory_section
-from scripts.report.theme import grammar
-from scripts.study import paths, targets
+from scripts.report.pages.opening import grid, sentences
+from scripts.study import analyses, paths, targets
 from scripts.study.sampling import recency_runs
 from scripts.study.stages import CONVERT, OF_EVERY_RUN
 from scripts.study.study import Study, load
 
-PAGE = Path(__file__).with_name("page.html")
-DRAW = Path(__file__).with_name("draw.js")
-MEMORIZATION = Path(__file__).with_name("memorization.html")
-FIGURES = ("held_out_size", "loss", "held_out_component", "evals", "evals_size", "evals_heat", "memorization_size",
-           "memorization_step", "corpora", "timings")  # fmt: skip
-MEMORIZATION_FIGURES = ("memorization_step", "memorization_size", "memorization_canaries", "memorization_groups",
-                        "memorization_predict", "memorization_correlation", "memorization_histogram",
-                        "memorization_order", "memorization_seen")  # fmt: skip
-ABOUT_MEMORIZATION = {
-    "memorization_grows_with_size",
-    "memorization_grows_in_training",
-    "unseen_sequences",
-    "repeated_text_is_memorized_more",
-    "deduplication_reduces_memorization",
-    "canaries",
-    "small_predicts_large",
-    "early_predicts_final",
-    "training_order_is_poisson",
-    "memorization_scaling",
-}
+PAGE = Path(__file__).with_name("index.html")
+OPENING = "overview"
+SCORES = ("held_out_size", "loss", "held_out_step", "held_out_component", "held_out_component_step", "evals",
+          "evals_size", "evals_heat")  # fmt: skip
+LATER = ("memorization_size", "memorization_step", "learning_rate", "gradient_norm", "speed", "corpora", "timings")
 COLUMNS = (
     ("run", False), ("size", False), ("corpus", False), ("init seed", True), ("data seed", True), ("parameters", True),
     ("tokens", True), ("training loss", True), ("held-out loss", True),
 )  # fmt: skip
-MARKS = {True: ("yes", "holds"), False: ("no", "does not hold"), None: ("open", "undecided")}
+SUMMARY = "not_as_in_pythia"
+GENERATIONS = "generations"  # the table of the science with text that models wrote
 
 
 def page(study: Study, made: Made) -> str:
     """The page's HTML; raises UserError that names a missing input."""
-    found: list[dict[str, Any]] = read_json(_present(paths.FINDINGS))
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
-    template = environment.from_string(PAGE.read_text(encoding="utf-8"))
+    found: list[dict[str, Any]] = read_json(present(paths.FINDINGS))
+    columns, runs = grid(study)
+    places = dict.fromkeys(OF_MEMORIZATION, paths.page("memorization").name) | dict.fromkeys(shown(study), "")
+    told = [finding(each, places) for each in found if each["id"] != SUMMARY]
     run_name = _model_to_show(study)
-    text: str = template.render(
-        style=Markup(STYLE.read_text(encoding="utf-8")),
+    return rendered(
+        PAGE,
         study=study.file.study,
+        opening=[{**figure(OPENING), "caption": ""}],
+        sentences=sentences(found),
+        columns=columns,
+        grid=runs,
+        expected=[each for each in told if each["expectation"] is not None and not each["check"]],
+        checks=[each for each in told if each["check"]],
+        facts=[each for each in told if each["expectation"] is None],
+        science=[analysis.question for analysis in analyses.asked(study)],
+        figures=[figure(name) for name in shown(study) if name != OPENING],
+        generations=science_table(GENERATIONS),
         lead=in_words(study, made),
         tiles=tiles(study, made),
-        headlines=[finding for finding in found if finding["headline"]],
-        expected=[finding for finding in found if finding["expectation"] is not None],
-        facts=[f for f in found if f["expectation"] is None and f["id"] != "not_as_in_pythia"],
-        summary=next(finding["text"] for finding in found if finding["id"] == "not_as_in_pythia"),
-        figures=[figure_of(name) for name in shown(study)],
-        columns=COLUMNS,
-        runs=run_rows(_present(paths.table("runs"))),
+        run_columns=COLUMNS,
+        runs=run_rows(present(paths.table("runs"))),
         memory=memory_section(study),
         snippet=snippet(run_name, study.steps(run_name)[-1]),
         files=files(run_name, study.steps(run_name)[-1]),
-        bundle=Markup(bundle()),
-        draw=Markup(DRAW.read_text(encoding="utf-8")),
-        mark=mark,
-        zip=zip,
     )
-    return text
 
 
 def shown(study: Study) -> list[str]:
-    """Figures of the page, in order: those listed, then any other that has no page of its own."""
-    others = [name for name in targets.figures(study) if name not in (*FIGURES, *MEMORIZATION_FIGURES)]
-    return [*FIGURES, *others, *(["recency"] if recency_runs(study) else [])]
-
-
-def memorization_page(study: Study) -> str:
-    """The page on memorization, with all its figures; raises UserError that names a missing input."""
-    found: list[dict[str, Any]] = read_json(_present(paths.FINDINGS))
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    asked = study.file.memorization
-    text: str = environment.from_string(MEMORIZATION.read_text(encoding="utf-8")).render(
-        style=Markup(STYLE.read_text(encoding="utf-8")),
-        study=study.file.study,
-        lead=(
-            f"A sequence is memorized if its first {asked.prompt} tokens, continued greedily, give its next "
-            f"{asked.continuation} tokens. Fractions are of sequences that a checkpoint has seen."
-        ),
-        findings=[finding for finding in found if finding["id"] in ABOUT_MEMORIZATION],
-        figures=[figure_of(name) for name in MEMORIZATION_FIGURES],
-        bundle=Markup(bundle()),
-        draw=Markup(DRAW.read_text(encoding="utf-8")),
-        mark=mark,
-    )
-    return text
-
-
-def mark(finding: dict[str, Any]) -> Markup:
-    """The badge of a finding; a plain fact has its own."""
-    kind, said = MARKS[finding["holds"]]
-    if finding["holds"] is None and finding["expectation"] is None:
-        kind, said = "", "fact"
-    return Markup('<span class="mark {}">{}</span>').format(kind, said)
+    """Figures of the page, in order: those listed, and after the scores any other that has no page of its own."""
+    others = [name for name in targets.figures(study) if name not in (OPENING, *SCORES, *LATER, *OF_MEMORIZATION)]
+    return [OPENING, *SCORES, *others, *LATER, *(["recency"] if recency_runs(study) else [])]
 
 
 def tiles(study: Study, made: Made) -> list[tuple[str, str]]:
@@ -175,51 +134,24 @@ def files(name: str, step: int) -> list[tuple[str, str]]:
     ]
 
 
-def caption(name: str) -> Markup:
-    """A figure's caption, from the one source that Snakemake's report reads too."""
-    text = " ".join(targets.caption(name).read_text(encoding="utf-8").split())
-    parts = text.split("``")
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if index % 2 else escape(part) for index, part in enumerate(parts)
-    )
-
-
-def figure_of(name: str, path: Path | None = None) -> dict[str, Any]:
-    """A figure as the pages embed it; its specification lies with the report's, or at `path`."""
-    specification = read_json(_present(path or paths.figure(name)))
-    # "</" would end the script element that holds it
-    text = json.dumps(specification, sort_keys=True, separators=(",", ":")).replace("</", "<\\/")
-    return {"name": name, "caption": caption(name), "specification": Markup(text)}
-
-
-def bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script."""
-    import vl_convert
-
-    script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", grammar())
-    return script.replace("</script", "<\\/script")
-
-
 def _model_to_show(study: Study) -> str:
     """The first run of the largest size."""
     return max(study.runs.values(), key=lambda spec: spec.size.non_embedding_parameters).name
 
 
-def _present(path: Path) -> Path:
-    if not path.exists():
-        raise UserError(f"{path}: missing; the page is made from it")
-    return path
-
-
 def main() -> None:
     parser = Parser(description=__doc__).takes("study")
     study = load(parser.parse_args().study)
-    found = read_json(_present(paths.FINDINGS))
-    pages = {
-        paths.page("index"): page(study, count(study)),
-        paths.page("data"): data_page(study, _present(paths.table("corpora")), found),
-        paths.page("memorization"): memorization_page(study),
-    }
+    pages = {paths.page("compare"): comparison_page(f"the {study.file.study} study", read(Path()), back=True)}
+    if study.trained:
+        found = read_json(present(paths.FINDINGS))
+        pages |= {
+            paths.page("index"): page(study, count(study)),
+            paths.page("data"): data_page(study, present(paths.table("corpora")), found),
+            paths.page("memorization"): memorization_page(study, found),
+        }
+    else:
+        pages[paths.page("index")] = external_page(study)
     for path, text in pages.items():
         write_text(path, text)
     print(", ".join(map(str, pages)))

@@ -71,12 +71,12 @@ def real_row(name: str) -> list[str]:
 
 def weight_bytes(name: str, quantization: str) -> int:
     """Bytes of a published size's weights in a GGUF file of this quantization."""
+    from scripts.export import source
     from scripts.export.gguf_file import kind_of, stored_bytes
-    from scripts.export.source import Shape
 
     size = CATALOGUE[name]
     vocabulary = padded_vocabulary(PYTHIA_VOCABULARY, size.tensor_parallel)
-    shape = Shape(
+    shape = source.Shape(
         layers=size.layers, width=size.width, heads=size.heads, inner=4 * size.width, vocabulary=vocabulary,
         context=2048, rotary=0, rope_base=10000, epsilon=1e-5, parallel_residual=True,
     )  # fmt: skip

@@ -6,17 +6,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-
 from scripts.common.command import Parser
 from scripts.common.files import write_json, write_text
 from scripts.report import theme
 from scripts.report.figures.figures import makers, write
 from scripts.report.findings.finding import Finding
 from scripts.report.findings.findings import themes
-from scripts.report.pages.data import STYLE
-from scripts.report.pages.index import DRAW, bundle, figure_of, mark
+from scripts.report.pages.drawn import figure as embedded
+from scripts.report.pages.drawn import finding, science_table
+from scripts.report.pages.environment import rendered
+from scripts.report.pages.memorization import FIGURES as OF_MEMORIZATION
 from scripts.report.results import Results, load
 from scripts.study import paths, targets
 from scripts.study.analyses import Analysis, asked
@@ -36,28 +35,24 @@ def findings_of(results: Results) -> dict[str, list[Finding]]:
 
 def page(study: Study, found: dict[str, list[Finding]], place: dict[str, Path]) -> str:
     """The page's HTML; `place` says where the specification of each figure lies."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    sections = [_section(analysis, found, place) for analysis in asked(study)]
-    text: str = environment.from_string(PAGE.read_text(encoding="utf-8")).render(
-        style=Markup(STYLE.read_text(encoding="utf-8")),
-        study=study.file.study,
-        sections=sections,
-        figures=[figure for section in sections for figure in section["figures"]],
-        bundle=Markup(bundle()),
-        draw=Markup(DRAW.read_text(encoding="utf-8")),
-        mark=mark,
-    )
-    return text
+    sections = [_section(study, analysis, found, place) for analysis in asked(study)]
+    figures = [figure for section in sections for figure in section["figures"]]
+    return rendered(PAGE, study=study.file.study, sections=sections, figures=figures)
 
 
-def _section(analysis: Analysis, found: dict[str, list[Finding]], place: dict[str, Path]) -> dict[str, Any]:
+def _section(
+    study: Study, analysis: Analysis, found: dict[str, list[Finding]], place: dict[str, Path]
+) -> dict[str, Any]:
     """What the page shows of an analysis; findings that several share stand with the first that names their theme."""
+    own = {name for each in asked(study) for name in each.figures}
+    others = {name: paths.page("memorization" if name in OF_MEMORIZATION else "index").name for name in place}
+    here = others | dict.fromkeys(own, "")
     return {
         "name": analysis.name,
         "question": analysis.question,
-        "findings": [finding.plain() for finding in found.pop(analysis.theme or analysis.name, [])],
-        "figures": [figure_of(name, place[name]) for name in analysis.figures],
-        "tables": [f"{paths.SCIENCE.name}/{table}.csv" for table in analysis.tables],
+        "findings": [finding(each.plain(), here) for each in found.pop(analysis.theme or analysis.name, [])],
+        "figures": [embedded(name, place[name]) for name in analysis.figures],
+        "tables": list(filter(None, map(science_table, analysis.tables))),
     }
 
 
@@ -70,7 +65,7 @@ def main() -> None:
     for name in targets.science_figures(study):
         figure, place[name] = draw[name](results), paths.science(name, "json")
         write(name, theme.finish(figure.chart, figure.title, figure.subtitle), paths.science)
-    told = [finding.plain() for group in found.values() for finding in group]
+    told = [each.plain() for group in found.values() for each in group]
     write_json(paths.SCIENCE_FINDINGS, told)
     write_text(paths.page("science"), page(study, found, place))
     print(f"{len(asked(study))} analyses, {len(told)} findings; open {paths.page('science')}")

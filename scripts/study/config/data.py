@@ -70,8 +70,43 @@ class Canaries(Strict):
         return self
 
 
+Operation = Literal["plus", "times"]
+
+
+class Arithmetic(Strict):
+    """Sums and products in words, whose first numbers stand in the text as often as Zipf's law says."""
+
+    problems: Small
+    """Problems written, a line each, of all operations together."""
+    operations: Annotated[list[Operation], Field(min_length=1)] = ["plus", "times"]
+    """What is done with the two numbers."""
+    operands: Annotated[int, Field(ge=2, le=1000)] = 100
+    """First numbers, from 0 on. Which of them is frequent is drawn by the seed, whatever its size."""
+    seconds: Annotated[int, Field(ge=2, le=1000)] = 50
+    """Second numbers, from 1 on, all equally frequent."""
+    exponent: Annotated[float, Field(ge=0, le=4)] = 1.0
+    """Of Zipf's law: the operand of rank r is written in proportion to r ** -exponent; 0: all equally often."""
+    held_out_fraction: Share = 0.2
+    """Fraction of each operand's problems that is never written; castalia_arithmetic asks these and others by turns."""
+    problems_per_document: Small = 16
+    """Problems a document."""
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _fits(self) -> Arithmetic:
+        if len(set(self.operations)) < len(self.operations):
+            raise ValueError(f"an operation stands twice; write: operations: {sorted(set(self.operations))}")
+        if not 0 < (kept := round(self.held_out_fraction * self.seconds)) < self.seconds:
+            few = "none" if not kept else "all"
+            raise ValueError(
+                f"held_out_fraction {self.held_out_fraction} of {self.seconds} seconds holds out {few} of them; "
+                "write: held_out_fraction: 0.5"
+            )
+        return self
+
+
 class Component(Strict):
-    """One source of text. Give one of `archive`, `files` and `canaries`."""
+    """One source of text. Give one of `archive`, `files`, `canaries` and `arithmetic`."""
 
     archive: Archive | None = None
     """Package to fetch the text from."""
@@ -79,6 +114,8 @@ class Component(Strict):
     """Paths or globs of text on disk, not an archive: .txt, .md, .jsonl, .ndjson (or with .gz, .zst), .parquet."""
     canaries: Canaries | None = None
     """Strings made here, to see what repetition does to memorization. None of them is held out."""
+    arithmetic: Arithmetic | None = None
+    """Problems made here, to see what the frequency of a number does to reckoning with it. No document is held out."""
     sha256: Sha256 | None = None
     """Expected hash, if `files` is a single file."""
     members: list[str] = ["*"]
@@ -99,11 +136,17 @@ class Component(Strict):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Component:
-        if sum(each is not None for each in (self.archive, self.files, self.canaries)) != 1:
-            raise ValueError("give exactly one of `archive`, `files` and `canaries`")
-        if self.canaries and (self.held_out or self.section_characters or self.take_characters):
-            raise ValueError("canaries are taken whole: no held_out, section_characters or take_characters")
+        if sum(each is not None for each in (self.archive, self.files, self.canaries, self.arithmetic)) != 1:
+            raise ValueError("give exactly one of `archive`, `files`, `canaries` and `arithmetic`")
+        if self.planted and (self.held_out or self.section_characters or self.take_characters):
+            kind = "canaries are" if self.canaries else "arithmetic is"
+            raise ValueError(f"{kind} taken whole: no held_out, section_characters or take_characters")
         return self
+
+    @property
+    def planted(self) -> bool:
+        """Whether it is made here, as often as asked, so that none of it may be held out."""
+        return self.canaries is not None or self.arithmetic is not None
 
 
 class Tokenizer(Strict):

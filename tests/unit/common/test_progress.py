@@ -71,7 +71,7 @@ def test_what_a_kill_cut_short_is_not_read() -> None:
     ],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert shown.duration(seconds) == text
+    assert shown.time_in_words(seconds) == text
 
 
 @pytest.mark.parametrize("columns", ["80", "160"])

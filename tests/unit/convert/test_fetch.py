@@ -100,7 +100,8 @@ def test_published_runs_are_in_the_run_table_and_not_trained() -> None:
 def test_a_study_may_train_nothing() -> None:
     asked = study()
     assert asked.memorization_steps(THEIRS) == []  # the study has no corpus of that name
-    assert targets.orders(asked) == targets.checkpoints(asked) == targets.results(asked) == []
+    assert targets.orders(asked) == targets.checkpoints(asked) == []
+    assert targets.results(asked) == ["results/index.html", "results/compare.html"]
     assert targets.tables(asked) == ["results/tables/evals.parquet", "results/tables/evals.csv"]
     jobs = jobs_by_rule(asked)
     assert jobs["fetch_models"] == 1
@@ -124,7 +125,7 @@ def test_status_of_a_study_of_published_runs(tmp_path: Path) -> None:
         )
     fakes.scores(THEIRS, "zero-shot")
     fakes.memorization(THEIRS)
-    for file in (*targets.tables(asked), *targets.cards(asked)):
+    for file in (*targets.tables(asked), *targets.results(asked), *targets.cards(asked)):
         fakes.write(file, {})
     assert gather(asked, tmp_path, 0.0).complete
 

@@ -69,6 +69,21 @@ def test_the_choice_is_the_likeliest_with_its_context() -> None:
     assert results.commonest(rows, {"plain", "twice"}) == {"plain": 2 / 3, "twice": 1.0}
 
 
+def test_every_choice_keeps_its_likelihood_its_bytes_and_which_is_right() -> None:
+    def asked(label: int | None, *scores: float, twice: bool = False) -> dict[str, Any]:
+        made = sample(0, acc=1, **({"acc_mutual_info": 1} if twice else {}))
+        choices = [" é", "ab"] * (2 if twice else 1)
+        return {**made, "label": label, "choices": choices, "filtered_resps": [(score, False) for score in scores]}
+
+    logged = {"twice": [asked(1, -2.0, -1.0, -9.0, 0.0, twice=True)], "open": [asked(None, -3.0, -4.0)], "words": []}
+    rows = results.choice_rows(logged, {"twice", "open"})
+    of = {task: {name: value for of, _, name, value in rows if of == task} for task in ("twice", "open")}
+    sizes = {"bytes_0,none": 3.0, "bytes_1,none": 2.0}
+    assert of["twice"] == {"label,none": 1.0, "loglikelihood_0,none": -2.0, "loglikelihood_1,none": -1.0, **sizes}
+    assert of["open"] == {"loglikelihood_0,none": -3.0, "loglikelihood_1,none": -4.0, **sizes}
+    assert rows == sorted(rows)
+
+
 def test_a_model_that_is_always_right_gives_no_constant_answer() -> None:
     """In BLiMP the good sentence is always the first choice."""
     logged = {

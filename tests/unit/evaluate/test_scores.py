@@ -19,7 +19,15 @@ from scripts.common import manifest
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.evaluate import evaluate, tasks
-from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY
+from scripts.evaluate.names import (
+    AGREEMENT,
+    ARITHMETIC,
+    CONTINUATION,
+    LAST_WORD,
+    OWN_TASKS,
+    PERPLEXITY,
+    PRONOUNS,
+)
 from scripts.study import fingerprints, paths
 from scripts.study.manifests import ModelFacts, TasksFacts
 from scripts.study.study import Study, parse
@@ -33,10 +41,10 @@ STEPS = [0, 1, 8]
 
 
 def study(shots: int = 0, **evaluation: Any) -> Study:
-    """The smoke study with another evaluation."""
+    """The smoke study with another evaluation, of all own tasks."""
     content = yaml.safe_load((ROOT / "studies/smoke.yaml").read_text())
     content["evaluation"] |= evaluation
-    content["evaluation"]["task_sets"]["zero-shot"]["shots"] = shots
+    content["evaluation"]["task_sets"]["zero-shot"] |= {"shots": shots, "tasks": list(OWN_TASKS)}
     return parse(content)
 
 
@@ -154,13 +162,14 @@ def the_command(there: Path, step: int, shots: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("shots", [0, 2])
 def test_scores_equal_the_commands_to_the_last_digit(there: Path, shots: int) -> None:
-    """Of a log-likelihood, two multiple-choice and a rolling task. Errors that lm-eval resamples are left out: the
+    """Of two log-likelihood, two multiple-choice and a rolling task. Errors that lm-eval resamples are left out: the
     command takes 100,000 resamples, which no option of it changes, the workflow 1,000."""
     score(STEPS, study(shots))
     ours, theirs = written(8), the_command(there, 8, shots)
     assert ours["n"] == {task: theirs["n-samples"][task]["effective"] for task in OWN_TASKS}
     assert ours["n"][AGREEMENT] == 20
-    assert theirs["n-shot"] == {LAST_WORD: shots, CONTINUATION: shots, AGREEMENT: 0, PERPLEXITY: 0}
+    with_examples = {LAST_WORD: shots, CONTINUATION: shots, ARITHMETIC: shots}
+    assert theirs["n-shot"] == {**with_examples, AGREEMENT: 0, PERPLEXITY: 0, PRONOUNS: 0}
     for task, metrics in ours["results"].items():
         expected = {k: v for k, v in theirs["results"][task].items() if "," in k and v != "N/A"}
         resampled = "perplexity_stderr,none"
@@ -187,7 +196,7 @@ def test_samples_give_the_scores(there: Path) -> None:
     table = pd.read_parquet(there / f"results/evals/{RUN}/zero-shot/step8.samples.parquet")
     means = table.groupby(["task", "metric"], observed=True)["value"].mean()
     sums = table.groupby(["task", "metric"], observed=True)["value"].sum()
-    for task in (LAST_WORD, CONTINUATION, AGREEMENT):
+    for task in (LAST_WORD, CONTINUATION, AGREEMENT, PRONOUNS):
         assert means[task, "acc,none"] == pytest.approx(content["results"][task]["acc,none"])
     assert math.exp(-means[LAST_WORD, "perplexity,none"]) == pytest.approx(
         content["results"][LAST_WORD]["perplexity,none"]
@@ -335,7 +344,12 @@ def test_scores_of_tasks_and_groups_are_those_of_lm_evals_own_loop(there: Path) 
         assert found == {key: theirs["results"][name][key] for key in found}
         assert all(key in found for key in theirs["results"][name] if "," in key or key == "sample_len")
     for name, logged in theirs["samples"].items():
-        assert ours["samples"][name] == [{key: each[key] for key in ours["samples"][name][0]} for each in logged]
+        kept = [{key: each[key] for key in each.keys() - {"label", "choices"}} for each in ours["samples"][name]]
+        assert kept == [{key: each[key] for key in kept[0]} for each in logged]
+    for own, each in zip(ours["samples"][CONTINUATION], theirs["samples"][CONTINUATION], strict=True):
+        assert own["choices"] == [asked[1] for asked in each["arguments"]]  # and once more without context
+        likelihoods = [response[0] for response in own["filtered_resps"][:4]]
+        assert each["acc"] == (likelihoods.index(max(likelihoods)) == own["label"])
 
 
 def test_more_examples_than_there_are_items_are_refused(there: Path) -> None:

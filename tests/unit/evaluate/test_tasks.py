@@ -17,7 +17,16 @@ from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.data.streams import Document, document_id, write_documents
 from scripts.evaluate import agreement, loading, passages, tasks
-from scripts.evaluate.names import AGREEMENT, CONTINUATION, LAST_WORD, OWN_TASKS, PERPLEXITY, refuse_python
+from scripts.evaluate.names import (
+    AGREEMENT,
+    ARITHMETIC,
+    CONTINUATION,
+    LAST_WORD,
+    OWN_TASKS,
+    PERPLEXITY,
+    PRONOUNS,
+    refuse_python,
+)
 from scripts.study.config.evaluation import TaskSet
 from scripts.study.manifests import CorpusFacts, TasksFacts
 from scripts.study.study import load
@@ -207,7 +216,8 @@ def test_a_held_out_split_that_is_too_small_is_refused(tmp_path: Path, monkeypat
 
 
 def test_every_task_has_a_shape() -> None:
-    assert set(tasks.SHAPES) == set(OWN_TASKS) == {LAST_WORD, CONTINUATION, AGREEMENT, PERPLEXITY}
+    known = {LAST_WORD, CONTINUATION, AGREEMENT, PERPLEXITY, PRONOUNS, ARITHMETIC}
+    assert set(tasks.SHAPES) == set(OWN_TASKS) == known
 
 
 # --- few-shot examples -----------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from scripts.report.findings.finding import Finding, beyond_chance, greater, lis
 from scripts.report.findings.findings import FIRST, findings, themes
 from scripts.report.findings.floors import limits, limits_in_words
 from scripts.report.results import Results, of_tables
+from scripts.science import paired
 from scripts.study.runs import Run
 from scripts.study.study import Study, parse
 from tests.unit import synthetic
@@ -42,7 +43,7 @@ def gathered(study: Study) -> Results:
         "evals": tables.evals(study),
         "memorization": tables.memorization(study),
     }
-    return of_tables(study, made, tables.corpora(study))
+    return replace(of_tables(study, made, tables.corpora(study)), science=paired.made(study))
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_deduplication_that_increases_memorization_is_told(
 
 def test_tasks_at_chance_are_said_plainly(told: Callable[[synthetic.Truth], dict[str, Finding]]) -> None:
     chance = {"castalia_agreement": 0.5, "castalia_continuation": 0.25}
-    found = told(synthetic.Truth(accuracy=lambda spec, task: chance.get(task, 0.0)))
+    found = told(synthetic.Truth(final_loss=lambda spec: 6.0, accuracy=lambda spec, task: chance.get(task, 0.0)))
     text = found["scores_against_chance"].text
     assert "castalia_agreement stays at chance for every size" in text
     assert "castalia_continuation stays at chance for every size" in text

@@ -42,7 +42,8 @@ def test_precision_stands_beside_the_share_of_all_rows() -> None:
     ("numbers", "holds"),
     [
         ((100, 400, 40), False),  # as by chance; precision above recall only says that 100 is less than 400
-        ((100, 100, 90), None),  # nothing much besides
+        ((100, 100, 90), False),  # nothing much besides
+        ((150, 300, 140), None),  # is half of all much?
         ((400, 100, 90), False),
         ((4, 9, 3), None),  # too few to tell
     ],

@@ -31,7 +31,7 @@ from scripts.report import theme
 from scripts.report.figures import aggregate, figures
 from scripts.report.findings.findings import findings
 from scripts.report.made import count
-from scripts.report.pages import index
+from scripts.report.pages import environment, index, memorization
 from scripts.report.results import Results, load
 from scripts.science import make as science
 from scripts.study import analyses, paths, targets
@@ -90,11 +90,11 @@ def study(made: tuple[Path, Study], monkeypatch: pytest.MonkeyPatch) -> Study:
 def test_every_figure_is_valid_has_a_caption_and_fetches_nothing(study: Study) -> None:
     names = {path.stem for path in Path("results/figures").glob("*.json")}
     captions = {name: targets.caption(name).stem for name in names}
-    assert names == set(index.shown(study)) | set(index.MEMORIZATION_FIGURES)
+    assert names == set(index.shown(study)) | set(memorization.FIGURES)
     shared = {"figure", "workflow", "interventions", "export", "audit"}
     assert set(captions.values()) - {"figure"} == {path.stem for path in targets.CAPTIONS.glob("*.rst")} - shared
-    common = {name for each in (*STAGES, *analyses.ANALYSES) for name in each.figures}
-    assert {name for name, of in captions.items() if of != name} <= common
+    shown = {name for each in (*STAGES, *analyses.ANALYSES) for name in each.figures}
+    assert {name for name, of in captions.items() if of != name} - {"speed"} <= shown
     assert names - {"recency"} == set(targets.figures(study))
     for name in sorted(names):
         specification = read_json(Path(f"results/figures/{name}.json"))
@@ -196,7 +196,7 @@ def test_published_models_with_the_same_scores_are_a_finding(study: Study) -> No
 def test_the_page_is_whole_and_asks_the_network_for_nothing(study: Study) -> None:
     text = index.page(study, count(study))
     assert text == index.page(study, count(study))
-    own = text.replace(index.bundle(), "")
+    own = text.replace(environment.bundle(), "")
     assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", own)
     for finding in read_json(Path("results/findings.json")):
         if finding["id"] != "not_as_in_pythia":
@@ -204,7 +204,7 @@ def test_the_page_is_whole_and_asks_the_network_for_nothing(study: Study) -> Non
     assert all(f'data-figure="{name}"' in text for name in index.shown(study))
     assert all(f"<td>{name}</td>" in text for name in study.runs)
     assert text.count("<script") - own.count("<script") <= text.count("<script")
-    assert own.count("</script>") == len(index.shown(study)) + 2
+    assert own.count("</script>") == len(index.shown(study)) + 3
 
 
 def test_text_of_the_study_is_escaped(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +215,7 @@ def test_text_of_the_study_is_escaped(study: Study, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_missing_figure_is_named(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "FIGURES", ("loss", "absent"))
+    monkeypatch.setattr(index, "SCORES", ("loss", "absent"))
     with pytest.raises(UserError, match=r"figures/absent\.json|absent\.rst"):
         index.page(study, count(study))
 
@@ -267,16 +267,16 @@ def test_sizes_get_distinct_colours_from_light_to_dark() -> None:
 
 
 def test_the_page_on_memorization_has_its_figures_and_findings(study: Study) -> None:
-    text = index.memorization_page(study)
-    for name in index.MEMORIZATION_FIGURES:
+    text = memorization.memorization_page(study, read_json(Path("results/findings.json")))
+    for name in memorization.FIGURES:
         assert f'id="specification-{name}"' in text
     found = {finding["id"] for finding in read_json(Path("results/findings.json"))}
-    assert found & index.ABOUT_MEMORIZATION >= {
+    assert found & memorization.ABOUT >= {
         "small_predicts_large",
         "training_order_is_poisson",
         "memorization_scaling",
     }
-    assert all(f'<li id="{name}">' in text for name in found & index.ABOUT_MEMORIZATION)
+    assert all(f'<li id="{name}">' in text for name in found & memorization.ABOUT)
 
 
 @pytest.mark.parametrize("how", ["no row", "one row", "one group"])
@@ -287,12 +287,18 @@ def test_figures_of_little_are_bounded_and_hold_numbers_only(study: Study, how: 
     names = ("losses", "held_out", "evals", "memorization", "corpora")
     cut = {name: _cut(getattr(results, name), how) for name in names}
     cut_analyses = {name: _cut(table, how) for name, table in results.analyses.items()}
+    cut_science = {name: _cut(table, how) for name, table in results.science.items()}
     made = {"recency": recency_figure.specification(_cut(seen, how), "pass")}
     alone: list[dict[str, Any]] = [{name: table} for name, table in cut.items()]
     makers = {**figures.makers(study), "timings": lambda _: figures._timings(_cut(timings, how))}
     for name, make in makers.items():
         read = _tables_read(make, results)
-        for changes in (*alone, {"analyses": cut_analyses}, {**cut, "analyses": cut_analyses}):
+        for changes in (
+            *alone,
+            {"analyses": cut_analyses},
+            {"science": cut_science},
+            {**cut, "analyses": cut_analyses},
+        ):
             if len(changes) > 1 or read & changes.keys():  # else nothing changes
                 made[f"{name} {list(changes)}"] = theme.finish(*make(replace(results, **changes)))
     for text, name in {json.dumps(specification, sort_keys=True): name for name, specification in made.items()}.items():

@@ -14,7 +14,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import digest_of, read_json, read_yaml, sha256_file, write_json
 from scripts.operate.remembered import corrections
 from scripts.operate.trained import check_shared, check_training
-from scripts.study.fingerprints import Inventory, of_data, of_models, of_training, require, run_settings, settings_of
+from scripts.study.fingerprints import Artefacts, of_data, of_models, of_training, require, run_settings, settings_of
 from scripts.study.manifests import RawFile
 from scripts.study.study import Study, load, parse
 from tests.fakes import Fakes
@@ -43,7 +43,7 @@ def changed(path: str, value: Any) -> Study:
 
 
 def stale(study: Study, root: Path) -> dict[str, list[str]]:
-    return Inventory(study, root, texts=True).stale([*of_data(study), *of_training(study), *of_models(study)])
+    return Artefacts(study, root, texts=True).stale([*of_data(study), *of_training(study), *of_models(study)])
 
 
 def test_a_finished_study_is_its_own(fakes: Fakes) -> None:

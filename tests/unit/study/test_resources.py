@@ -15,7 +15,7 @@ from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.study.config.study_file import Runtime
 from scripts.study.resources import (
-    Placement,
+    Spread,
     cache_megabytes,
     capped,
     forward_minutes,
@@ -41,10 +41,10 @@ def test_the_suite_asks_for_the_published_gpus() -> None:
     """GPUs of a run: table 6 of Biderman et al. 2023, also in the catalogue; nodes of eight."""
     spread = {name: placement(PYTHIA.run(f"pythia-{name}"), runtime()) for name in ("70m", "1b", "6.9b", "12b")}
     assert spread == {
-        "70m": Placement(32, 4),
-        "1b": Placement(64, 8),
-        "6.9b": Placement(128, 16),
-        "12b": Placement(256, 32),
+        "70m": Spread(32, 4),
+        "1b": Spread(64, 8),
+        "6.9b": Spread(128, 16),
+        "12b": Spread(256, 32),
     }
 
 
@@ -73,13 +73,13 @@ def test_the_catalogues_gpus_are_fewer_where_they_could_not_share_the_batch() ->
     content = PYTHIA.file.model_dump()
     content["training"]["batch_size"] = 24
     study = parse(content)
-    assert placement(study.run("pythia-70m"), study.file.runtime) == Placement(24, 3)
+    assert placement(study.run("pythia-70m"), study.file.runtime) == Spread(24, 3)
 
 
 def test_one_process_on_a_cpu_and_a_batch_that_cannot_be_shared_is_refused_with_the_study() -> None:
     content = load(ROOT / "studies/smoke.yaml").file.model_dump()
     study = parse(content)
-    assert all(placement(run, study.file.runtime) == Placement(1, 1) for run in study.runs.values())
+    assert all(placement(run, study.file.runtime) == Spread(1, 1) for run in study.runs.values())
     content["runtime"]["processes"] = 3
     with pytest.raises(UserError, match="processes: 2"):
         parse(content)
@@ -112,9 +112,9 @@ def test_memory_is_that_of_a_node() -> None:
 
 
 def test_launchers() -> None:
-    on_one = launcher(Placement(4, 1), 8)
+    on_one = launcher(Spread(4, 1), 8)
     assert on_one[:3] == [sys.executable, "-m", "torch.distributed.run"] and "--nproc-per-node=4" in on_one
-    over_four = launcher(Placement(32, 4), 8)
+    over_four = launcher(Spread(32, 4), 8)
     assert over_four[:5] == ["srun", "--nodes=4", "--ntasks=32", "--ntasks-per-node=8", "--cpus-per-task=8"]
 
 

@@ -17,7 +17,7 @@ from scripts.common.errors import UserError
 from scripts.neox.attention import Rotate, angles
 from scripts.neox.loss import LOGITS, mean_loss, token_losses
 from scripts.neox.model import GPTNeoX, deviations, initialize
-from scripts.neox.weights import config_of, to_transformers
+from scripts.neox.weights import to_transformers, transformers_config
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
 from scripts.study.config.study_file import LearningRate, Runtime, Training
 from scripts.study.resources import check_recipe, micro_batch
@@ -43,7 +43,7 @@ def plain_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 def as_transformers(model: GPTNeoX, size: Size) -> GPTNeoXForCausalLM:
     shape = {"padded_vocabulary": VOCABULARY, "width": size.width, "layers": size.layers, "heads": size.heads}
-    reference = GPTNeoXForCausalLM(GPTNeoXConfig(**config_of(shape, LENGTH, "float32")))
+    reference = GPTNeoXForCausalLM(GPTNeoXConfig(**transformers_config(shape, LENGTH, "float32")))
     found = {number: module.state_dict() for number, module in model.numbered().items()}
     reference.load_state_dict(to_transformers(found, size.layers), strict=True)
     return reference
