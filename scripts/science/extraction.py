@@ -78,7 +78,7 @@ def of_tries(logs: np.ndarray, n: int, p: float) -> dict[str, Any]:
 
 def beside_greedy(logs: np.ndarray, memorized: bool) -> dict[str, Any]:
     """p_z of sequences that greedy decoding gives, or does not give; nothing but their number where there are none."""
-    found: dict[str, Any] = {"memorized": memorized, "sequences": len(logs)}
+    found: dict[str, Any] = {"memorized": memorized, "sequences": len(logs), "extractable": 0}
     if not len(logs):
         return found
     n, p = BESIDE

@@ -26,7 +26,8 @@ from scripts.study.study import Study
 COUNTED = 1 << 26  # tokens of the corpus, its first, that frequencies are counted in
 EXAMPLES = 2  # of each kind and checkpoint
 FEATURES = ["log_count", "token_frequency", "zlib_ratio", "huffman_bits"]
-FRACTIONS = [*IDENTITY, "step", "kind", "sequences", "memorized", "fraction", "low", "high", "of_memorized"]
+FRACTIONS = [*IDENTITY, "step", "kind", "sequences", "memorized", "of_memorized", "texts", "memorized_texts",
+             "fraction", "low", "high"]  # fmt: skip
 MODEL = [*IDENTITY, "step", "kind", "term", "sequences", "memorized", "estimate", "low", "high"]
 TEXT = [*IDENTITY, "step", "kind", "place", "count", "since", "prompt", "continuation"]
 
@@ -87,15 +88,17 @@ def described(study: Study, spec: Run, seen: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_kinds(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Of each kind the fraction memorized, with Wilson's interval, and its part of what is memorized."""
+    """Of each kind its part of the memorized sequences, and the fraction memorized of its distinct texts, with Wilson's
+    interval: sequences of one text are memorized all or none."""
     every, rows = int(table["memorized"].sum()), []
     for kind in KINDS:
-        part = table.loc[table["kind"] == kind, "memorized"]
-        hits, count = int(part.sum()), len(part)
-        low, high = wilson(hits, count)
-        rows.append({"kind": kind, "sequences": count, "memorized": hits, "low": low, "high": high,
-                     "fraction": hits / count if count else np.nan,
-                     "of_memorized": hits / every if every else np.nan})  # fmt: skip
+        part = table[table["kind"] == kind]
+        flags = part.drop_duplicates("text")["memorized"]
+        memorized, hits, texts = int(part["memorized"].sum()), int(flags.sum()), len(flags)
+        low, high = wilson(hits, texts)
+        rows.append({"kind": kind, "sequences": len(part), "memorized": memorized,
+                     "of_memorized": memorized / every if every else np.nan, "texts": texts, "memorized_texts": hits,
+                     "fraction": hits / texts if texts else np.nan, "low": low, "high": high})  # fmt: skip
     return rows
 
 

@@ -7,14 +7,17 @@ from typing import Any
 
 import altair as alt
 import pandas as pd
+from scipy.stats import binomtest
 
 from scripts.report import theme
 from scripts.report.findings.finding import Finding, listed, percent
 from scripts.report.results import Results, records
 from scripts.report.theme import Figure
+from scripts.science.extraction import BESIDE
 from scripts.study.analyses import asked
 from scripts.study.study import Study
 
+LOW_P = 0.05
 LIKELY = 0.5  # p that findings and figure are told at
 EXPECTATION = "Sampling brings out more sequences than greedy decoding does (Hayes et al. 2025)."
 
@@ -46,16 +49,20 @@ def extracted(results: Results, table: pd.DataFrame, beside: pd.DataFrame) -> Fi
     rows = rows[(rows["run"] == run) & (rows["p"] == LIKELY)]
     plain = records(rows[rows["temperature"] == 1])
     greedy = at_end(results, beside)
-    greedy = greedy[(greedy["run"] == run) & (greedy["temperature"] == 1) & greedy["memorized"]]
+    greedy = greedy[(greedy["run"] == run) & (greedy["temperature"] == 1)]
     told = [f"{percent(row['fraction'])} (95% {percent(row['low'])} to {percent(row['high'])}) in {row['n']:,}"
             for row in plain]  # fmt: skip
-    (own,), first, most = records(greedy), plain[0], plain[-1]
+    (own,), (other,), first = records(greedy[greedy["memorized"]]), records(greedy[~greedy["memorized"]]), plain[0]
     fraction, median = own["sequences"] / first["sequences"], own["median"]
-    holds = True if most["low"] > fraction else (False if most["high"] < fraction else None)
+    more, fewer = int(other["extractable"]), int(own["sequences"] - own["extractable"])
+    chance = float(binomtest(more, more + fewer).pvalue) if more + fewer else 1.0
+    holds = (more > fewer) if chance < LOW_P else None
     sure = "" if pd.isna(median) else f", whose continuations have probability {median:.2g} in the median"
     text = (
         f"Of {first['sequences']} seen sequences {first['size']} gives {percent(fraction)} greedily at step "
-        f"{first['step']}{sure}. Sampled at temperature 1 it gives with even chances {listed(told)} tries."
+        f"{first['step']}{sure}. Sampled at temperature 1 it gives with even chances {listed(told)} tries; "
+        f"in {BESIDE[0]} tries it gives {more} that it does not give greedily, and misses "
+        f"{fewer} that it does (exact McNemar p = {chance:.2g})."
     )
     numbers = {
         "step": first["step"],
@@ -63,6 +70,9 @@ def extracted(results: Results, table: pd.DataFrame, beside: pd.DataFrame) -> Fi
         "greedy": fraction,
         "tries": {str(row["n"]): [row[name] for name in ("fraction", "low", "high")] for row in plain},
         "median_probability_of_greedy": median,
+        "more_than_greedy": more,
+        "fewer_than_greedy": fewer,
+        "p": chance,
     }
     return Finding("extraction", text, numbers, EXPECTATION, holds)
 

@@ -9,7 +9,7 @@ import altair as alt
 import pandas as pd
 
 from scripts.report import theme
-from scripts.report.findings.finding import Finding, listed, percent
+from scripts.report.findings.finding import Finding, percent
 from scripts.report.results import Results, records
 from scripts.report.theme import Figure
 from scripts.science.statistics.proportions import difference
@@ -38,11 +38,10 @@ def all_figures(study: Study) -> dict[str, Callable[[Results], Figure]]:
 
 
 def largest(results: Results, table: pd.DataFrame) -> pd.DataFrame:
-    """The last step of the first run of the largest size on the main corpus."""
+    """The last step of the largest size's runs on the main corpus."""
     rows = table[(table["corpus"] == results.main_corpus) & (table["intervention"] == "")]
     rows = rows[rows["run"].isin(list(results.study.trained))]
-    rows = results.final(rows[rows["non_embedding"] == rows["non_embedding"].max()])
-    found: pd.DataFrame = rows[rows["run"] == rows["run"].iloc[0]] if len(rows) else rows
+    found: pd.DataFrame = results.final(rows[rows["non_embedding"] == rows["non_embedding"].max()])
     return found
 
 
@@ -51,29 +50,34 @@ def kinds_of(results: Results, table: pd.DataFrame) -> Finding:
     rows = largest(results, table)
     if rows.empty or not rows["memorized"].sum():
         return Finding("kinds", "No sequence is memorized, so none is of any kind.", expectation=EXPECTATION)
-    own = {str(row["kind"]): row for row in records(rows)}
+    own, *others = [{str(row["kind"]): row for row in records(part)} for _, part in rows.groupby("run", sort=False)]
     told = [
-        f"{percent(row['of_memorized'])} {NAMES[kind]}: {percent(row['fraction'])} of {row['sequences']:,} such "
-        f"(95% {percent(row['low'])} to {percent(row['high'])})"
+        f"{percent(row['of_memorized'])} {NAMES[kind]}, {percent(row['fraction'])} of {row['texts']:,} such texts"
         for kind, row in own.items()
-        if row["sequences"]
+        if row["texts"]
     ]
-    holds, one, two = None, own["recite"], own["recollect"]
-    if one["sequences"] and two["sequences"]:
-        low, high = difference((one["memorized"], one["sequences"]), (two["memorized"], two["sequences"]))
+    holds, apart, one, two = None, "", own["recite"], own["recollect"]
+    if one["texts"] and two["texts"]:
+        low, high = difference((one["memorized_texts"], one["texts"]), (two["memorized_texts"], two["texts"]))
         holds = True if low > 0 else (False if high < 0 else None)
-    text = f"Of what {one['size']} has memorized at step {one['step']}, {listed(told)}."
-    numbers = {kind: {name: row[name] for name in ("sequences", "memorized")} for kind, row in own.items()}
-    return Finding("kinds", text, numbers, EXPECTATION, holds)
+        value, *seeds = [100 * (each["recite"]["fraction"] - each["recollect"]["fraction"]) for each in (own, *others)]
+        beside = f"; its other seeds {', '.join(f'{each:+.1f}' for each in seeds)}" if seeds else ""
+        apart = f" Recited less recollected: {value:+.1f} points (95% {100 * low:+.1f} to {100 * high:+.1f}{beside})."
+    text = f"Of what {one['size']} has memorized at step {one['step']}: {'; '.join(told)}.{apart}"
+    names = ("sequences", "memorized", "texts", "memorized_texts")
+    return Finding("kinds", text, {kind: {name: row[name] for name in names} for kind, row in own.items()},
+                   EXPECTATION, holds)  # fmt: skip
 
 
 def features(results: Results, model: pd.DataFrame) -> Finding:
     """Log-odds of being memorized for a standard deviation of each feature, by kind, where the fit is determined."""
-    rows = largest(results, model).dropna(subset="estimate")
+    rows = largest(results, model)
+    rows = rows[rows["run"] == rows["run"].iloc[0]].dropna(subset="estimate") if len(rows) else rows
     if rows.empty:
         return Finding("kinds_model", "Too few sequences of any kind are memorized to fit what goes with it.")
     told = []
-    for kind, part in rows.groupby("kind", sort=False):
+    for kind in dict.fromkeys(map(str, rows["kind"])):
+        part = rows[rows["kind"] == kind]
         clear = [row for row in records(part) if row["low"] > 0 or row["high"] < 0]
         terms = [
             f"{TERMS[row['term']]} {row['estimate']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})" for row in clear
@@ -91,9 +95,9 @@ def kinds(results: Results) -> Figure:
     rows = results.science.get("kinds")
     title = "What kinds of text are memorized"
     if rows is not None and len(own := largest(results, rows)) and own["memorized"].sum():
-        most = max(records(own), key=lambda row: row["memorized"])
+        most = max(records(own[own["run"] == own["run"].iloc[0]]), key=lambda row: row["memorized"])
         title = f"Most of what {most['size']} has memorized it could {most['kind']} ({percent(most['of_memorized'])})"
-    how = f"Of seen sequences of each kind, where there are {FEWEST}; band: 95 % (Wilson). First run of each size."
+    how = f"Of distinct texts that were seen, {FEWEST} of a kind or more; band: 95 % (Wilson). First run of each size."
     return Figure(_chart(results), title, how)
 
 
@@ -101,7 +105,7 @@ def _chart(results: Results) -> Any:
     table = results.science.get("kinds")
     if table is None or table.empty or not table["memorized"].sum():
         return theme.empty("No sequence is memorized.")
-    rows = table[(table["corpus"] == results.main_corpus) & (table["sequences"] >= FEWEST) & (table["step"] > 0)]
+    rows = table[(table["corpus"] == results.main_corpus) & (table["texts"] >= FEWEST) & (table["step"] > 0)]
     rows = rows[rows["run"].isin(rows.groupby("size")["run"].first())].assign(x=rows["step"])
     panels = []
     for size in (each for each in results.sizes if each in set(rows["size"])):
@@ -110,7 +114,7 @@ def _chart(results: Results) -> Any:
             color=alt.Color("kind:N", title="kind", scale=COLOURS, sort=list(NAMES), legend=LEGEND),
         )
         value = alt.Y("fraction:Q", title="fraction memorized", axis=alt.Axis(format="%"))
-        tips = ["kind:N", "step:Q", "memorized:Q", "sequences:Q", alt.Tooltip("fraction:Q", format=".1%")]
+        tips = ["kind:N", "step:Q", "memorized_texts:Q", "texts:Q", alt.Tooltip("fraction:Q", format=".1%")]
         band = base.mark_area(opacity=0.15).encode(y="low:Q", y2="high:Q")
         line = base.mark_line(point=True).encode(
             y=value, tooltip=tips, strokeDash=alt.StrokeDash("kind:N", title="kind", sort=list(NAMES), legend=None)

@@ -89,13 +89,19 @@ def test_exposures(results: Results, low: float, high: float, holds: bool | None
 
 def test_kinds(results: Results) -> None:
     kind = np.array(["recite"] * 50 + ["recollect"] * 150)
-    table = pd.DataFrame({"kind": kind, "memorized": np.arange(200) % 50 < np.where(kind == "recite", 25, 5)})
+    flags = np.arange(200) % 50 < np.where(kind == "recite", 25, 5)
+    table = pd.DataFrame({"kind": kind, "memorized": flags, "text": np.arange(200)})
     model = {"kind": "all", "sequences": 200, "memorized": 40}
     terms = [{**model, "term": "log_count", "estimate": 1.0, "low": 0.5, "high": 1.5},
              {**model, "term": "zlib_ratio", "estimate": 0.1, "low": -0.5, "high": 0.7}]  # fmt: skip
     science = {"kinds": rows(*of_kinds(table)), "kinds_model": rows(*terms)}
     first, second = kinds.all_findings(replace(results, science=science))
-    assert first.holds is True and "62.5% recited" in first.text and "50.0% of 50" in first.text
+    assert (
+        first.holds is True
+        and "62.5% recited" in first.text
+        and "50.0% of 50 such texts" in first.text
+        and "+40.0 points" in first.text
+    )
     assert "occurrences +1.00" in second.text and "zlib" not in second.text
     assert finish(*kinds.kinds(replace(results, science=science)))
     missing = rows(*({**term, "estimate": np.nan} for term in terms))

@@ -62,7 +62,7 @@ def test_memorized_sequences_beside_their_probabilities() -> None:
     found = beside_greedy(np.log([0.5, 0.25, 0.125]), True)
     assert (found["least"], found["median"], found["most"]) == pytest.approx((0.125, 0.25, 0.5))
     assert found["median_tries"] == pytest.approx(math.log(0.5) / math.log(0.75)) and found["extractable"] == 3
-    assert beside_greedy(np.zeros(0), False) == {"memorized": False, "sequences": 0}
+    assert beside_greedy(np.zeros(0), False) == {"memorized": False, "sequences": 0, "extractable": 0}
 
 
 def test_results_without_log_probabilities_say_what_to_do(study: Study) -> None:
