@@ -118,7 +118,7 @@ def canaries(results: Results) -> Finding:
             f"{corpus}: " + ", ".join(f"{percent(fraction)} of {count}x" for count, fraction in fractions.items())
         )
         if corpus == results.main_corpus and len(sums) > 1:
-            holds = rises(sums / of_corpus["run"].nunique()) if sums["memorized"].any() else False
+            holds = rises(sums / of_corpus["run"].nunique())  # undecided where none is memorized
     text = f"Canaries memorized at the end, by how often they were planted, runs pooled: {'; '.join(told)}."
     return Finding("canaries", text, numbers, expectation, holds)
 

@@ -81,9 +81,10 @@ def test_figures_show_the_seed_that_the_study_names_first() -> None:
     assert shown_runs(asked) == ["a"]
 
 
-@pytest.mark.parametrize(("often", "holds"), [(1, None), (4, True), (0, False)])
+@pytest.mark.parametrize(("often", "holds"), [(1, None), (4, True), (0, None)])
 def test_one_string_in_six_runs_is_one_string(often: int, holds: bool | None) -> None:
-    """Four strings a count; `often` of those planted 32 times are memorized, the same in every run."""
+    """Four strings a count; `often` of those planted 32 times are memorized, the same in every run. None of four tells
+    nothing: one in five might be."""
     names = [f"run{number}" for number in range(6)]
     runs = pd.DataFrame({"run": names}).assign(
         size="1m", non_embedding=1, corpus="standard", init_seed=range(6), data_seed=range(6)
