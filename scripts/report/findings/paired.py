@@ -95,6 +95,7 @@ def scores_and_size(results: Results) -> Finding:
         numbers={"tasks": rows},
         expectation=expectation,
         holds=False if fallen else (True if risen else None),
+        **measured_by(rows),
     )
 
 
@@ -141,7 +142,18 @@ def scores_and_deduplication(results: Results) -> Finding:
         numbers={"differences": rows},
         expectation=expectation,
         holds=False if differs else (True if seen else None),
+        **measured_by(rows),
     )
+
+
+def measured_by(rows: list[Row]) -> dict[str, Any]:
+    """Effect, interval and yardstick of a finding on several tasks: those of the task that tells most."""
+    row = min(rows, key=lambda row: (row["holm"], -abs(row["z"])))
+    unit = f"{UNITS.get(row['measure'], 'accuracy')} on {_plain(row['task'])}"
+    spread = row["seed_spread"] if row["seeds"] else None
+    interval = (row["low"], row["high"])
+    shown = {"figure": "paired", "table": "paired_effects"}
+    return {"effect": row["difference"], "interval": interval, "yardstick": spread, "unit": unit, **shown}
 
 
 def step_up(results: Results) -> dict[tuple[str, str], float]:
