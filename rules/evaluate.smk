@@ -33,7 +33,7 @@ for batch in batches(EVALUATE):
             f"evaluate_{batch.label}"
         input:
             models=outputs(CONVERT, batch),
-            tasks="data/tasks/manifest.json",
+            own_tasks="data/tasks/manifest.json",
             included=lambda wildcards: holdable(
                 task_files(STUDY.file.evaluation.task_sets[wildcards.task_set].include_path)
             ),

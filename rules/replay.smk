@@ -45,7 +45,7 @@ rule replay_model:
         made=lambda wildcards: list(of_step(STUDY, wildcards.run, int(wildcards.step))),
         corpus=corpus_manifest,
         order=order_manifest,
-        tasks="data/tasks/manifest.json",
+        own_tasks="data/tasks/manifest.json",
     output:
         "results/audit/replay/{run}_{step}.json",
     log:

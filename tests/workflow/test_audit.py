@@ -739,6 +739,7 @@ def test_the_lock_names_every_file_that_makes_up_the_suite(finished: Workflow, m
         "results/evals",
         "results/memorization",
         "results/tables",
+        "results/science",
         "exports",
         "results/export",
     )

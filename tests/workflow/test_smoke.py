@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.files import read_json
+from scripts.study.analyses import ANALYSES
 from scripts.study.stages import OF_EVERY_RUN, OF_MODELS, STAGES
 from scripts.study.study import load
 from tests.workflow.conftest import SMOKE, Workflow
@@ -96,9 +97,9 @@ LOOKED_AT_AGAIN = {"replay_data": 1, "replay": 1, "recency_run": 1, "recency": 1
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("sample_sequences: 16", "sample_sequences: 12", {"memorize": 3, **REPORT}),
-        ("    items: 10", "    items: 8", {"tasks": 1, "evaluate": 3, **REPORT}),
-        ("batch_size: 32", "batch_size: 16", {"evaluate": 3, **REPORT}),
+        ("sample_sequences: 16", "sample_sequences: 12", {"memorize": 3, "science_control": 1, **REPORT}),
+        ("    items: 10", "    items: 8", {"tasks": 1, "evaluate": 3, "science_paired": 1, **REPORT}),
+        ("batch_size: 32", "batch_size: 16", {"evaluate": 3, "science_paired": 1, **REPORT}),
         ("held_out_sequences: 4", "held_out_sequences: 3", {"measure": 1, "export_table": 1, **AUDITED, **PAGES}),
         ("[f32, q4_0]", "[f32, q5_0]", {**EXPORT, **AUDITED, **PAGES}),
         ("study: smoke", "study: smoke-renamed", {}),
@@ -119,6 +120,7 @@ def test_a_changed_recipe_retrains_its_runs_only(copied: Callable[..., Workflow]
         **{stage.name: 1 for stage in OF_EVERY_RUN if stage in OF_MODELS},
         **EXPORT,
         **LOOKED_AT_AGAIN,
+        **{analysis.rule: 1 for analysis in ANALYSES if analysis.in_study},
         **REPORT,
     }
 

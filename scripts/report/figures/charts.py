@@ -81,6 +81,7 @@ def memorization_step(results: Results) -> Any:
         panels = [
             _fraction_panel(results, of_kind[of_kind["corpus"] == corpus], largest, top, f"{corpus}: {KINDS[kind]}")
             for corpus in results.corpus_names
+            if corpus in set(of_kind["corpus"])  # of models of others not every corpus is known here
         ]
         rows.append(alt.hconcat(*panels))
     return alt.vconcat(*rows).resolve_scale(color="shared")
