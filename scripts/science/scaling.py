@@ -293,7 +293,7 @@ def _verdicts(
             **about,
             **run,
             "forecast": float(forecast[place]),
-            "reached": reached,
+            "reached": float(reached[place]),
             "verdict": came,
             "why": about.get("why", why),
         }

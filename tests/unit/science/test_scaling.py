@@ -98,6 +98,7 @@ def test_checkpoints_of_undecayed_runs_are_no_points(grid: dict[str, pd.DataFram
 
 def test_the_largest_size_is_foretold_from_the_others(grid: dict[str, pd.DataFrame]) -> None:
     forecasts = of(grid["scaling_forecasts"], measure="held-out loss")
+    assert forecasts["reached"].dtype == float and forecasts["reached"].notna().all()  # one a run, not all of them
     assert set(forecasts["size"]) == {"1.7m"} and len(forecasts) == 12  # four lengths, three kinds of resamples
     assert "outside" not in set(forecasts["verdict"])
     assert (forecasts["forecast"] / forecasts["seen"] - 1).abs().max() < 0.03
