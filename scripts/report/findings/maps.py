@@ -151,7 +151,8 @@ def outlier_checkpoints(results: Results) -> Figure:
     )  # fmt: skip
     names = base.transform_filter("datum.odd").mark_text(align="right", dx=-7, fontSize=11).encode(text="label:N")
     rule = alt.Chart(pd.DataFrame({"y": [dips.FAR]})).mark_rule(strokeDash=[4, 3], color="#7d8590").encode(y="y:Q")
-    return Figure((rule + points + names).properties(width=720, height=260), title, how)
+    drawn = alt.layer(rule, points, *([names] if len(odd) else []))
+    return Figure(drawn.properties(width=720, height=260), title, how)
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:

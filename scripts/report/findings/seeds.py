@@ -194,12 +194,14 @@ def seed_bands(results: Results) -> Figure:
         y = [alt.Y(f"{field}:Q", title=name, scale=alt.Scale(zero=False)) for field in ("lowest", "lower", "median")]
         whole = base.mark_area(opacity=0.12).encode(y=y[0], y2="highest:Q")
         half = base.transform_filter("datum.seeds > 3").mark_area(opacity=0.3).encode(y=y[1], y2="upper:Q")
+        halves = [half] if (rows["seeds"] > 3).any() else []
         line = base.mark_line(strokeWidth=2).encode(y=y[2], strokeDash=theme.corpus_dash(results.corpus_names))
         touch = base.mark_point(opacity=0, size=80).encode(
             y=y[2], tooltip=["size:N", "corpus:N", "step:Q", "seeds:Q", *_numbers("lowest", "median", "highest")]
         )
         title_of = "held-out loss" if key[0] == LOSS[0] else f"{_task(key[1])} ({key[0]})"
-        panels.append((whole + half + line + touch).properties(width=330, height=200, title=theme.panel(title_of)))
+        drawn = alt.layer(whole, *halves, line, touch)
+        panels.append(drawn.properties(width=330, height=200, title=theme.panel(title_of)))
     return Figure(alt.concat(*panels, columns=2) if panels else theme.empty("No measure."), title, how)
 
 

@@ -137,7 +137,7 @@ def _panel(results: Results, name: str, rows: pd.DataFrame) -> Any:
     line = base.mark_line(strokeWidth=1.4).encode(strokeDash=theme.corpus_dash(results.corpus_names), detail="run:N")
     points = base.transform_filter("datum.clear").mark_point(filled=True, size=34, opacity=1)
     floor = alt.Chart(pd.DataFrame({"y": [float(rows["chance"].iloc[0])]})).mark_rule(strokeDash=[2, 3])
-    layers = alt.layer(floor.encode(y="y:Q"), line, points)
+    layers = alt.layer(floor.encode(y="y:Q"), line, *([points] if drawn["clear"].any() else []))
     return layers.properties(width=230, height=150, title=theme.panel(name.removeprefix("castalia_")))
 
 
