@@ -6,7 +6,7 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,10 @@ class Batches:
 class Trainer:
     """One run on its engine: steps, measures, saves."""
 
-    def __init__(self, study: Study, spec: Run, world: engine.World, root: Path) -> None:
+    def __init__(
+        self, study: Study, spec: Run, world: engine.World, root: Path, also: Mapping[int, bool] | None = None
+    ) -> None:
+        """`also`: steps to save beside those of the schedule, and whether with the optimizer state."""
         runtime = study.file.runtime
         self.spec, self.world, self.root = spec, world, root
         corpus = paths.corpus(spec.corpus)
@@ -95,6 +98,8 @@ class Trainer:
         self.held_out = held_out.read(paths.HELD_OUT, spec.training.sequence_length)
         self.optimizer_steps = set(self.settings["optimizer_steps"])
         self.steps = set(self.settings["steps"])
+        self.also = dict(also or {})
+        self.saved = self.steps | self.also.keys()
         self.engine = engine.build(spec, study.padded_vocabulary(spec.name), runtime, world)
         device = next(self.engine.module.parameters()).device
         self.speed = Speed(spec, study.padded_vocabulary(spec.name), device, world.size)
@@ -108,14 +113,14 @@ class Trainer:
             if self.ancestor:
                 self.ancestor.load(self.engine, self.checkpoints)
                 engine.set_recipe(self.engine, self.spec)
-            if self.spec.first_step in self.steps:
+            if self.spec.first_step in self.saved:
                 self.save(self.spec.first_step)
             return
         step, state = found
         checkpoint.load(self.engine, self.checkpoints.resume, step)
         self.log.rewind(state.facts.lengths)
         engine.set_recipe(self.engine, self.spec)
-        if step in self.steps and not self.checkpoints.promoted(step):
+        if step in self.saved and not self.checkpoints.promoted(step):
             self.promote(step)
         if self.world.rank == 0:
             self.checkpoints.tidy(step)
@@ -168,7 +173,7 @@ class Trainer:
             earlier = max((s for s in self.steps if s < step), default=self.spec.first_step)
             batch = self.spec.training.batch_size
             places, updates = (earlier * batch, step * batch), self.log.updates(earlier, step)
-            self.checkpoints.promote(step, step in self.optimizer_steps, places, updates)
+            self.checkpoints.promote(step, step in self.optimizer_steps or self.also.get(step, False), places, updates)
             self.checkpoints.drop_resume_before(step)
 
     def keep(self, step: int) -> None:
@@ -191,7 +196,7 @@ class Trainer:
                 note = self.step()
                 step += 1
                 due, end = watch.look()
-                if step in self.steps:
+                if step in self.saved:
                     self.save(step)
                     watch.just_saved()
                 elif due or step == until:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scripts.audit.replay import scratch
 from scripts.audit.replay.pieces import write_piece
 from scripts.audit.state import looked_at
 from scripts.audit.verdict import Check, judged
@@ -27,6 +26,7 @@ from scripts.data.megatron.indexed import Tokens, open_tokens
 from scripts.data.placement import Mapped, Placement
 from scripts.data.sequences import Entry, Sequences, placed
 from scripts.data.tokenize import encode
+from scripts.replay import scratch
 from scripts.study import paths
 from scripts.study.manifests import OrderFacts
 from scripts.study.sampling import Point, data_points

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.audit.replay import compare, scratch
 from scripts.audit.replay.pieces import write_piece
 from scripts.audit.state import looked_at
 from scripts.audit.verdict import Check, judged
@@ -18,6 +17,7 @@ from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_file, write_json
 from scripts.evaluate.names import refuse_python
+from scripts.replay import compare, scratch
 from scripts.study import paths
 from scripts.study.manifests import RunFacts
 from scripts.study.sampling import Point

@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from scripts.audit.replay import cost, pieces
 from scripts.audit.replay import data as replay_data
 from scripts.audit.replay import model as replay_model
+from scripts.audit.replay import pieces
 from scripts.audit.replay import segment as replay_segment
 from scripts.audit.state import together
 from scripts.audit.verdict import Check, plain
 from scripts.common.command import Parser
 from scripts.common.files import write_json
+from scripts.replay import cost
 from scripts.study import paths
 from scripts.study.sampling import chances, models, segments
 from scripts.study.study import Study, load, parse

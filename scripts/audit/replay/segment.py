@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -10,38 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.audit.replay import compare, scratch
-from scripts.audit.replay.cost import said
 from scripts.audit.replay.pieces import write_piece
 from scripts.audit.state import looked_at
 from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.errors import UserError, explain
+from scripts.replay import compare, scratch
+from scripts.replay.cost import said
+from scripts.replay.training import retrain
 from scripts.study import paths
 from scripts.study.manifests import RunFacts
-from scripts.study.resources import placement
 from scripts.study.sampling import Interval, intervals
-from scripts.study.study import Study, load, parse
-from scripts.train.launch import launcher
-from scripts.train.world import ALONE, EXIT_SAVED
+from scripts.study.study import Study, load
 
-RETRAIN = "scripts.train", "retrain"
 SAME_ANYWHERE = ("sequences", "learning_rate", "applied")  # of an update, on any machine
-
-
-def retrain(interval: Interval, work: Path) -> None:
-    """Train the interval in the scratch folder; raises UserError if that fails, SystemExit(75) if asked to end."""
-    there = parse(json.loads((work / paths.STUDY).read_text()))
-    spread = placement(there.run(interval.run), there.file.runtime)
-    alone = spread.processes == 1
-    command = [sys.executable, "-m", *RETRAIN] if alone else launcher(spread, there.file.runtime.threads, RETRAIN)
-    arguments = ["--study", str(paths.STUDY), "--run", interval.run, "--until", str(interval.end)]
-    code = scratch.call([*command, *arguments], work, ALONE if alone else {})
-    if code == EXIT_SAVED:
-        raise SystemExit(code)
-    if code:
-        raise UserError(f"{work}: training {interval.run} again ended with exit code {code}; what it said stands above")
 
 
 def steps_of(study: Study, interval: Interval) -> list[int]:

@@ -13,14 +13,14 @@ import pytest
 from scripts.audit.provenance import checklist
 from scripts.audit.provenance.artefacts import record
 from scripts.audit.recency import measure
-from scripts.audit.replay import cost, scratch
 from scripts.audit.replay import segment as replay_segment
-from scripts.audit.replay.compare import other_kind
 from scripts.audit.replay.pieces import read_pieces
 from scripts.audit.verdict import judged, plain
 from scripts.common.environment import ROOT
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_json
+from scripts.replay import cost, scratch
+from scripts.replay.compare import other_kind
 from scripts.study import paths
 from scripts.study.sampling import Interval, recency_runs
 from scripts.study.study import Study, load

@@ -1,0 +1,1 @@
+"""Any step of a past run, made again on demand and proven."""
