@@ -1,6 +1,8 @@
 # Batches of checkpoints: a step stays a target of its own, a process handles the batch.
 from snakemake.cli import get_argument_parser
 
+from scripts.study import replayed
+from scripts.study.inventory import Inventory
 from scripts.study.stages import alone, inherited
 
 # What single steps are asked for by path. Snakemake tells the targets only after it has read the rules, so they are taken
@@ -11,11 +13,28 @@ if workflow.is_main_process:
     asked = get_argument_parser().parse_known_args(sys.argv[1:])[0].targets if maybe else []
 STEPS_ASKED = inherited(asked)
 
+# Steps that no run saved are rules only where they are asked for, by path or by a schedule that has grown since.
+ADDED = replayed.added(STUDY)
+try:
+    UNSCHEDULED = replayed.unscheduled(STUDY, STEPS_ASKED or {})
+    STRETCHES = replayed.inherited(replayed.asked_for(STUDY, asked, Inventory()) if asked is not None else None)
+except UserError as error:
+    sys.exit(f"error in a target:\n{error}")
+CHECKPOINTS += [TRAIN.file(run, step) for run, steps in ADDED.items() for step in steps]
+
 
 def batches(stage):
     """Batches of checkpoints, of the steps alone that are asked for by path, if such are."""
     whole = stage.batches(STUDY)
-    return whole if STEPS_ASKED is None else alone(whole, STEPS_ASKED)
+    if STEPS_ASKED is None:
+        return whole
+    return [*alone(whole, STEPS_ASKED), *(replayed.batches(STUDY, UNSCHEDULED) if stage.replayed else [])]
+
+
+def made_again(wildcards, batch):
+    """What a batch of steps is converted from beside its run: checkpoints of steps that the run did not save."""
+    steps = set(batch.steps) & {*ADDED.get(wildcards.run, []), *UNSCHEDULED.get(wildcards.run, [])}
+    return [f"{replayed.target(STUDY, wildcards.run, step)}/manifest.json" for step in sorted(steps)]
 
 
 def model_batches(runs):

@@ -10,7 +10,7 @@ from scripts.operate.preflight import begin, rehearse
 from scripts.operate.start import record
 from scripts.study import analyses, inputs, paths, sampling, targets
 from scripts.study.config.study_file import APACHE
-from scripts.study.stages import CONVERT, EVALUATE, GGUF, MEASURE, MEMORIZE, OF_EVERY_RUN, OF_MODELS, STAGES
+from scripts.study.stages import CONVERT, EVALUATE, GGUF, MEASURE, MEMORIZE, OF_EVERY_RUN, OF_MODELS, STAGES, TRAIN
 from scripts.study.study import merged, parse as parse_study
 
 STUDY_FILE = str(paths.STUDY)  # written by onstart; what every command reads

@@ -8,6 +8,7 @@ for batch in model_batches(STUDY.trained):
             f"convert_{batch.label}"
         input:
             checkpoints="checkpoints/{run}/manifest.json",
+            again=partial(made_again, batch=batch),
             tokenizer="data/tokenizer/manifest.json",
         output:
             # kept while the job runs, which converts only those that are missing or out of date

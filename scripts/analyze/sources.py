@@ -15,7 +15,7 @@ from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.files import parse_json, read_json
 from scripts.study import paths
-from scripts.study.manifests import RunFacts
+from scripts.study.manifests import CheckpointFacts, ReplayedFacts, RunFacts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,9 +66,19 @@ def held_out_losses(run: str, steps: list[int]) -> list[dict[str, Any]]:
     path = paths.checkpoints(run) / paths.HELD_OUT_LOSSES
     require([path])
     lines = {line["step"]: line for line in json_lines(path)}
+    lines |= {step: line for step in steps if step not in lines and (line := _made_again(run, step))}
     if absent := [step for step in steps if step not in lines]:
         raise UserError(f"{path}: no line for saved steps {absent}")
     return [lines[step] for step in steps]
+
+
+def _made_again(run: str, step: int) -> dict[str, Any] | None:
+    """The line of a checkpoint that a replay made, which its manifest holds."""
+    folder = paths.checkpoint(run, step)
+    if not (folder / manifest.NAME).exists():
+        return None
+    facts = manifest.read(folder, CheckpointFacts).facts
+    return facts.held_out if isinstance(facts, ReplayedFacts) else None
 
 
 def scores(run: str, task_set: str, step: int) -> dict[str, Any]:

@@ -127,7 +127,8 @@ def write(
 
 
 def read(folder: Path, facts: type[F], of: dict[str, Any] | None = None) -> Manifest[F]:
-    """Read a folder's manifest, which has to be of this kind and, if given, have the subject `of`.
+    """Read a folder's manifest, which has to be of this kind, or one that tells more, and have the subject `of`, if
+    given.
 
     Raises UserError that names the file and the key, what was found and what is allowed.
     """
@@ -159,7 +160,7 @@ def parse(content: Any, kinds: Iterable[type[F]]) -> Manifest[F]:
 
     if not isinstance(content, dict):
         raise UserError("no mapping")
-    known: dict[str, Any] = {facts.kind: facts for facts in kinds}
+    known: dict[str, Any] = {facts.kind: facts for kind in kinds for facts in (kind, *kind.__subclasses__())}
     if not isinstance(kind := content.get("kind"), str) or kind not in known:
         raise UserError(f"kind: {repr(kind)} is not allowed; allowed: {', '.join(known)}")
     try:  # of JSON text, since a list of Python is no tuple

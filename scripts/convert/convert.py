@@ -13,7 +13,7 @@ from scripts.common.progress import progress
 from scripts.convert.model_folder import ORIGIN, content_files, save, swapped_in
 from scripts.convert.tokenizer_files import check_largest_token, copy_files, prove_same_ids
 from scripts.neox.architecture import DTYPES
-from scripts.study import fingerprints, paths
+from scripts.study import fingerprints, paths, replayed
 from scripts.study.manifests import CheckpointFacts, CorpusFacts, ModelFacts, TokenizerFacts, Updates
 from scripts.study.study import Study, load
 
@@ -41,7 +41,7 @@ class Converter:
         path = paths.model(self.name, step) / manifest.NAME
         try:
             manifest.verify(path.parent, ModelFacts)
-            manifest.verify(paths.checkpoint(self.name, step), CheckpointFacts)
+            manifest.verify(replayed.stored(self.name, step), CheckpointFacts)
         except UserError:
             return False
         if fingerprints.Artefacts(self.study).wrong(path.as_posix()):
@@ -54,7 +54,7 @@ class Converter:
         from scripts.neox.weights import read_layers
 
         started, subject = time.time(), {"run": self.name, "step": step}
-        source = paths.checkpoint(self.name, step)
+        source = replayed.stored(self.name, step)
         checked = manifest.verify(source, CheckpointFacts, subject)
         fingerprints.require(self.study, source)
         parity = self.pair.prove(read_layers(source, self.settings["size"]["layers"]), str(source))
@@ -102,7 +102,7 @@ def main() -> None:
     parser = Parser(description=__doc__).takes("study", "run", "steps")
     arguments = parser.parse_args()
     study = load(arguments.study)
-    study.check_steps(arguments.run, arguments.steps)
+    replayed.check_steps(study, arguments.run, arguments.steps)
     converter = Converter(study, arguments.run)
     with progress(f"convert {arguments.run}", len(arguments.steps), "checkpoints") as tell:
         for done, step in enumerate(arguments.steps, start=1):

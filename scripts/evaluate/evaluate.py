@@ -15,7 +15,7 @@ from scripts.common.files import sha256_file
 from scripts.common.progress import progress
 from scripts.evaluate import cache, finished
 from scripts.evaluate.names import OWN_TASKS, check_tasks, task_hashes
-from scripts.study import fingerprints, paths
+from scripts.study import fingerprints, paths, replayed
 from scripts.study.manifests import ModelFacts, TasksFacts
 from scripts.study.study import Study, load
 
@@ -159,7 +159,7 @@ def check(study: Study, name: str, task_set: str, steps: list[int]) -> None:
     known = list(study.file.evaluation.task_sets)
     if task_set not in known:
         raise UserError(explain("--task-set", task_set, ", ".join(known), near(task_set, known)))
-    study.check_steps(name, steps)
+    replayed.check_steps(study, name, steps)
     asked = study.file.evaluation.task_sets[task_set]
     check_tasks(asked.tasks, asked.include_path)
 

@@ -36,7 +36,7 @@ from scripts.memorize import pieces
 from scripts.memorize.chosen import KINDS
 from scripts.memorize.pieces import Scores
 from scripts.memorize.read import NOWHERE, Read, read_sequences
-from scripts.study import fingerprints, paths
+from scripts.study import fingerprints, paths, replayed
 from scripts.study.fingerprints import parquet_facts
 from scripts.study.manifests import ModelFacts
 from scripts.study.study import Study, load
@@ -242,7 +242,7 @@ def main() -> None:
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     study = load(arguments.study)
-    study.check_steps(arguments.run, arguments.steps)
+    replayed.check_steps(study, arguments.run, arguments.steps)
     workers = study.file.runtime.memorization_processes if arguments.workers is None else arguments.workers
     if workers < 1:
         raise UserError("--workers: at least 1")

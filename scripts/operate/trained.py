@@ -120,8 +120,8 @@ def other_ways(study: Study, run: str, made: dict[str, Any], there: Artefacts) -
             f"        parent: {{run: {run}, step: {max(kept)}}}",
             f"        training: {{steps: {after}}}",
         ]
-    if set(study.steps(run)) - set(made.get("steps") or []):
-        return [f"  steps that it did not save can't be had; it saved {', '.join(map(str, made.get('steps') or []))}"]
+    if set(study.optimizer_steps(run)) & set(made.get("steps") or []) - set(kept):
+        return [f"  optimizer states that it dropped are not put back; it kept those of {', '.join(map(str, kept))}"]
     return []
 
 

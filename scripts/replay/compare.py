@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -32,15 +33,16 @@ class Distance:
     optimizer: float | None
 
 
-def file_sums(folder: Path) -> dict[str, str]:
-    """sha256 by path below the folder of every file in it but records."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in NOT_COMPARED)
+def file_sums(folder: Path, without: Collection[str] = ()) -> dict[str, str]:
+    """sha256 by path below the folder of every file in it but records, and others by name."""
+    left_out = {*NOT_COMPARED, *without}
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in left_out)
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
 
 
-def differing_files(stored: Path, replayed: Path) -> list[str]:
-    """Paths of stored files that are not the replayed ones, with how they differ."""
-    there, here = file_sums(stored), file_sums(replayed)
+def differing_files(stored: Path, replayed: Path, without: Collection[str] = ()) -> list[str]:
+    """Paths of stored files that are not the replayed ones, with how they differ; some are left out by name."""
+    there, here = file_sums(stored, without), file_sums(replayed, without)
     faults = [f"{stored / name}: not made by the replay" for name in there if name not in here]
     faults += [f"{stored / name}: made by the replay, not stored" for name in here if name not in there]
     both = (name for name in there if name in here and there[name] != here[name])

@@ -32,14 +32,15 @@ LOG_BYTES = 1 << 30  # read of a run's log; Pythia's 143,000 updates are 60 MB
 HELD_BY = ("processes", "zero_stage")  # runtime keys that a stored optimizer state is cut up by
 
 
-def for_interval(study: Study, interval: Interval) -> Path:
-    """A folder where training goes on from the interval's beginning; one of a killed try is kept if it is of the same.
+def for_interval(study: Study, interval: Interval, where: Path = paths.SCRATCH, **asked: Any) -> Path:
+    """A folder below `where` in which training goes on from the interval's beginning; one of a killed try is kept if it
+    is of the same, whatever else is `asked` of it included.
 
     Raises UserError if what it starts from is damaged.
     """
     from scripts.neox.files import refuse_code
 
-    work = paths.SCRATCH / interval.name
+    work = where / interval.name
     run, begin = study.run(interval.run), interval.begin
     fresh = begin == run.first_step and (run.origin is None or run.origin.folder is None)
     source = None if fresh else paths.checkpoint(run.name, begin) / manifest.NAME
@@ -49,7 +50,7 @@ def for_interval(study: Study, interval: Interval) -> Path:
         refuse_code(paths.checkpoint(run.origin.run, run.origin.step))
     content = study.file.model_dump()
     content["runtime"] |= {"segments": 1, "tensorboard": False, "wandb": None, **split(interval)}
-    stamp = {"study": digest_of(content), "from": source and sha256_file(source)}
+    stamp = {"study": digest_of(content), "from": source and sha256_file(source), **asked}
     if _mine(work, stamp):
         return work
     emptied(work)
@@ -58,6 +59,7 @@ def for_interval(study: Study, interval: Interval) -> Path:
         if paths.below(parent, paths.CHECKPOINTS):
             link(Path(parent).parent, work)
     write_json(work / paths.STUDY, content)
+    _copied(paths.checkpoints(run.name) / manifest.NAME, work)  # the schedule it was trained by, whatever is asked now
     if source is not None:
         _lay_state(work, run.name, begin)
     write_json(work / STAMP, {**stamp, "inode": work.stat().st_ino})
@@ -118,12 +120,18 @@ def _lay_state(work: Path, run: str, step: int) -> None:
         files=[state / name for name in stored.files],
         known={state / name: named.sha256 for name, named in stored.files.items()},
     )
-    published = own / source.name
-    published.mkdir()
-    shutil.copyfile(source / manifest.NAME, published / manifest.NAME)  # the next checkpoint's parent
+    for earlier in {step, max((s for s in stored.settings["steps"] if s <= step), default=step)}:
+        _copied(paths.checkpoint(run, earlier) / manifest.NAME, work)  # the next checkpoint's parent is one of them
     adopted = paths.adopted(run)
     if adopted.is_dir():
         shutil.copytree(adopted, work / adopted)
+
+
+def _copied(path: Path, work: Path) -> None:
+    """A copy in the scratch folder of a file that is there."""
+    if path.exists():
+        (work / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, work / path)
 
 
 def upto(path: Path, step: int) -> str:

@@ -32,18 +32,19 @@ SAVED = ("steps", "optimizer_steps")  # of a run's settings: which of its states
 
 
 def run_settings(study: Study, run: str, root: Path = Path()) -> Settings:
-    """A run's settings; of a finished one that saved more steps than are asked for now, with all that it saved.
+    """A run's settings; of a finished one with the steps that it saved, whichever are asked for now.
 
-    So fewer steps may be asked of it: what is there stays as it is, and the others are used no more.
+    So fewer steps may be asked of it: what is there stays as it is, and the others are used no more; and further ones,
+    which a replay gives back (scripts/replay/steps.py). An optimizer state that was dropped is no such step.
     """
     asked = study.train_settings(run)
     try:
         made = manifest.read(root / paths.checkpoints(run), RunFacts).settings
         whole = {key: made[key] for key in SAVED}
-        fits = all(set(asked[key]) <= set(whole[key]) for key in SAVED)
+        dropped = (set(asked["optimizer_steps"]) - set(whole["optimizer_steps"])) & set(whole["steps"])
     except (UserError, KeyError, TypeError):
         return asked
-    return {**asked, **whole} if fits else asked
+    return asked if dropped else {**asked, **whole}
 
 
 def _documents(study: Study, component: str) -> Settings | None:
@@ -78,6 +79,7 @@ SETTINGS: dict[Path, Callable[..., Settings | None]] = {  # by the folder, with 
     paths.order("{corpus}", "{seed}"): _order,
     paths.checkpoints("{run}"): _run,
     paths.checkpoint("{run}", "*"): _run,
+    paths.replayed_checkpoint("{run}", "*"): _run,
     paths.resume("{run}", "*"): _run,
     paths.segment("{run}", "*"): _run,
 }
@@ -104,11 +106,15 @@ def settings_of(study: Study, path: str) -> Settings | None:
     return None
 
 
+def _trained(path: str) -> bool:
+    return paths.below(path, paths.CHECKPOINTS) or paths.below(path, paths.REPLAYED)
+
+
 def said(path: str, content: Told) -> Any:
     """The settings that an artefact says it was made with."""
     if not isinstance(content, Manifest):
         return content.get("settings")
-    if paths.below(path, paths.CHECKPOINTS):
+    if _trained(path):
         return {key: value for key, value in content.settings.items() if key != "parents"}
     if paths.below(path, paths.DOCUMENTS):
         return {**content.settings, "parts": content.subject.get("parts")}
@@ -118,7 +124,7 @@ def said(path: str, content: Told) -> Any:
 def parents(path: str, content: Told) -> dict[str, str]:
     """sha256 of the manifests an artefact was made from, by path; of a checkpoint, those of its run."""
     if isinstance(content, Manifest):
-        return dict(content.settings.get("parents") or {}) if paths.below(path, paths.CHECKPOINTS) else content.parents
+        return dict(content.settings.get("parents") or {}) if _trained(path) else content.parents
     model = CONVERT.file(content.get("run", ""), content.get("step", ""))
     named = {model: content.get("model"), f"{paths.TASKS}/{manifest.NAME}": content.get("tasks"),
              f"{paths.HELD_OUT}/{manifest.NAME}": content.get("held_out")}  # fmt: skip
@@ -130,7 +136,7 @@ def differences(study: Study, path: str, content: Told, root: Path = Path()) -> 
     asked, made = settings_of(study, path), said(path, content)
     if asked is None or asked == made:
         return []
-    if paths.below(path, paths.CHECKPOINTS):
+    if _trained(path):
         asked = json.loads(canonical(run_settings(study, asked["run"], root)))
     return manifest.differing(made, asked)
 

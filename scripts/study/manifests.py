@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scripts.common import manifest
 from scripts.common.manifest import ManifestFacts
@@ -189,6 +190,17 @@ class CheckpointFacts(Updates, ManifestFacts, kind="checkpoint"):
 
 
 @dataclass(frozen=True)
+class ReplayedFacts(CheckpointFacts, kind="replayed"):
+    """A checkpoint made again after its run: trained on from the state of step `begin` (whose manifest is a parent, if
+    it was stored) through to the stored step `met` (a parent too), whose every file came out the same. `held_out`: its
+    line of held-out losses."""
+
+    begin: int
+    met: int
+    held_out: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class ResumeFacts(ManifestFacts, kind="resume"):
     """A state to resume from, cut up as a checkpoint's; `lengths` in bytes of the run's logs as it was saved."""
 
@@ -277,6 +289,7 @@ MANIFESTS: dict[Path, type[ManifestFacts]] = {  # by patterns, of which the firs
     paths.order("*", "*"): OrderFacts,
     paths.checkpoints("*"): RunFacts,
     paths.checkpoint("*", "*"): CheckpointFacts,
+    paths.replayed_checkpoint("*", "*"): ReplayedFacts,
     paths.resume("*", "*"): ResumeFacts,
     paths.segment("*", "*"): SegmentFacts,
     paths.adopted("*"): AdoptedFacts,

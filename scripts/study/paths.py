@@ -111,6 +111,14 @@ def adopted(run: str) -> Path:
     return CHECKPOINTS / run / "adopted"
 
 
+REPLAYED = Path("replayed")  # checkpoints of steps that no schedule asks for: made again, to be dropped at will
+
+
+def replayed_checkpoint(run: str, step: Part) -> Path:
+    """A step that the run did not save."""
+    return REPLAYED / CHECKPOINTS / run / global_step(step)
+
+
 # --- models and exports -------------------------------------------------------------------------
 
 
@@ -165,7 +173,7 @@ DISTANCES = AUDIT / "distances.csv"  # between checkpoints
 REPLAY = AUDIT / "replay.json"
 RECENCY = AUDIT / "recency.json"  # what checkpoints know of the sequences they just saw
 RECENCY_TABLE = AUDIT / "recency.csv"
-SCRATCH = AUDIT / "scratch"  # where replays work
+SCRATCH = AUDIT / "scratch"  # where the audit's replays work
 
 
 def evaluation(run: str, task_set: str, step: Part) -> Path:

@@ -180,6 +180,7 @@ STAGES = (TRAIN, CONVERT, GGUF, MEASURE, EVALUATE, MEMORIZE)
 OF_MODELS = (GGUF, MEASURE, EVALUATE, MEMORIZE)
 OF_EVERY_RUN = tuple(stage for stage in STAGES if stage.phase != "export")  # the others are asked of some runs only
 NEEDS_NO_MODEL = ("data", "train", "deduplicate")  # phases
+NO_MODELS = (paths.DATA, paths.CHECKPOINTS, paths.REPLAYED)  # folders
 ASKED = "CASTALIA_STEPS"  # environment variable
 PHASES = ("all", "deduplicate", "data", *dict.fromkeys(stage.phase for stage in STAGES), "analyze", "report")
 
@@ -217,7 +218,7 @@ def steps_asked(names: Iterable[str]) -> dict[str, list[int]] | None:
         found = at(re.sub(r"\.record\.json$", ".json", path))
         if found and found[0] is not TRAIN:
             asked.setdefault(found[1]["run"], []).append(int(found[1]["step"]))
-        elif not (path in NEEDS_NO_MODEL or paths.below(path, paths.DATA) or paths.below(path, paths.CHECKPOINTS)):
+        elif path not in NEEDS_NO_MODEL and not any(paths.below(path, folder) for folder in NO_MODELS):
             return None
     return asked or None
 

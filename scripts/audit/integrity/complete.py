@@ -11,6 +11,7 @@ from scripts.audit.verdict import Check, judged
 from scripts.common import manifest
 from scripts.study import paths, targets
 from scripts.study.fingerprints import run_settings, settings_of
+from scripts.study.manifests import ReplayedFacts
 from scripts.study.stages import MEASURE, ONCE, STAGES, TRAIN, Stage
 from scripts.study.study import Study
 
@@ -49,12 +50,17 @@ def check_known(study: Study, folder: Folder) -> Check:
             if run not in steps:
                 continue  # told once of all its steps
             count += 1
-            if step not in steps[run]:
+            if step not in steps[run] and not _replayed(folder, run, step):
                 faults.append(f"{path}: the study's schedule has no such step")
             elif names.get("{part}", ONCE[0]) not in parts:
                 faults.append(f"{path}: the study has no task set {names['{part}']}")
     what = "There is no run, step, task set, text or order beyond the study's"
     return judged("known", what, faults, f"{count:,} are the study's")
+
+
+def _replayed(folder: Folder, run: str, step: int | None) -> bool:
+    """Whether a step is one that was made again, with whatever was made of it."""
+    return step is not None and folder.at(paths.replayed_checkpoint(run, step), ReplayedFacts) is not None
 
 
 def _runs(study: Study, stage: Stage) -> Iterable[str]:

@@ -19,6 +19,7 @@ SEGMENT = re.compile(r"segment-([0-9]{1,18})")
 LATEST = 64  # bytes
 OF_RUNS = (
     "checkpoint",
+    "replayed",
     "model",
     "resume",
     "gguf",
@@ -32,7 +33,7 @@ def check_names(folder: Folder) -> Check:
     faults = []
     for found in folder.manifests.values():
         content, wanted = found.content, kind_at(found.path)
-        if wanted and content.kind != wanted.kind:
+        if wanted and not isinstance(content.facts, wanted):
             faults.append(f"{found.path}: a manifest of kind {content.kind!r}, there belongs {wanted.kind!r}")
         elif content.kind in OF_RUNS and content.subject != (asked := at(found.path)):
             faults.append(f"{found.path}: its manifest is of {content.subject}, its path of {asked}")
@@ -70,7 +71,8 @@ def _other_latest(folder: Folder) -> list[str]:
 def at(path: str) -> dict[str, Any]:
     """Run, and step or segment, of a path: checkpoints/a/global_step8/manifest.json gives {"run": "a", "step": 8}."""
     parts = path.split("/")
-    subject: dict[str, Any] = {"run": parts[2 if paths.below(path, paths.RESULTS) else 1]}
+    deeper = paths.below(path, paths.RESULTS) or paths.below(path, paths.REPLAYED)
+    subject: dict[str, Any] = {"run": parts[2 if deeper else 1]}
     steps = [step for step in map(step_in, parts[2:]) if step is not None]
     segments = [int(match[1]) for match in map(SEGMENT.fullmatch, parts) if match]
     return subject | ({"step": steps[-1]} if steps else {}) | ({"segment": segments[-1]} if segments else {})

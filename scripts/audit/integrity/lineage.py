@@ -10,7 +10,8 @@ from scripts.audit.verdict import Check, judged
 from scripts.common.files import digest_of
 from scripts.common.manifest import Manifest
 from scripts.study import paths
-from scripts.study.manifests import ModelFacts, RunFacts
+from scripts.study.fingerprints import run_settings
+from scripts.study.manifests import ModelFacts, ReplayedFacts, RunFacts
 from scripts.study.stages import CONVERT, TRAIN
 from scripts.study.study import Study
 
@@ -47,26 +48,37 @@ def check_chain(study: Study, folder: Folder) -> Check:
     faults: list[str] = []
     length = 0
     for name in study.trained:
-        before = first_parents(study, name)
+        saved = run_settings(study, name)["steps"]
         for step in study.steps(name):
             found = folder.checkpoint(name, step)
-            if found is not None:
-                faults += _other_parents(found, before)
+            if found is not None and not isinstance(found.content.facts, ReplayedFacts):
+                earlier = [TRAIN.file(name, other) for other in saved if other < step]
+                faults += _other_parents(found, earlier[-1:] or first_parents(study, name))
                 length += 1
-            before = [TRAIN.file(name, step)]
         run = folder.at(paths.checkpoints(name), RunFacts)
         if run is not None:
             faults += _other_parents(run, first_parents(study, name))
-            listed = {f"{paths.global_step(step)}/manifest.json" for step in study.steps(name)}
+            listed = {f"{paths.global_step(step)}/manifest.json" for step in saved}
             unlike = listed ^ {file for file in run.content.files if file.endswith("manifest.json")}
             faults += [f"{run.path}: {file} is named, or scheduled, and not both" for file in sorted(unlike)]
+    for again in folder.of_kind(ReplayedFacts):
+        name, facts = again.content.subject["run"], again.content.facts
+        ends = [TRAIN.file(name, facts.begin), TRAIN.file(name, facts.met)]
+        from_seed = ends[0] not in again.content.parents  # or the parent of its run
+        faults += _other_parents(again, ends[from_seed:])
     for model in folder.of_kind(ModelFacts):
         subject = at(model.path)
         if model.path == CONVERT.file(subject["run"], subject.get("step", -1)):
-            native = [] if subject["run"] in study.external else [TRAIN.file(subject["run"], subject["step"])]
+            native = [] if subject["run"] in study.external else [_native(folder, subject["run"], subject["step"])]
             faults += _other_parents(model, [*native, TOKENIZER])
     what = "Each run is one chain from its data and step 0, and each model hangs on its own checkpoint"
     return judged("chain", what, faults, f"{len(study.trained)} chains, {length:,} checkpoints")
+
+
+def _native(folder: Folder, run: str, step: int) -> str:
+    """The manifest of the checkpoint that a model is converted from."""
+    again = folder.at(paths.replayed_checkpoint(run, step), ReplayedFacts)
+    return again.path if again else TRAIN.file(run, step)
 
 
 def first_parents(study: Study, name: str) -> list[str]:

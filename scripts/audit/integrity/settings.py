@@ -64,7 +64,8 @@ def check_retention(study: Study, folder: Folder) -> Check:
     """Optimizer states are kept at the steps the study says, and at no others."""
     faults, kept = [], 0
     for name in study.trained:
-        asked = set(run_settings(study, name)["optimizer_steps"])
+        saved = run_settings(study, name)
+        asked = set(saved["optimizer_steps"]) | (set(study.optimizer_steps(name)) - set(saved["steps"]))
         for step in study.steps(name):
             found = folder.checkpoint(name, step)
             if found is None:

@@ -13,6 +13,7 @@ from scripts.audit.verdict import Check, judged
 from scripts.common.errors import UserError
 from scripts.common.untrusted import reading
 from scripts.study import paths
+from scripts.study.fingerprints import run_settings
 from scripts.study.manifests import OrderFacts
 from scripts.study.runs import Run
 from scripts.study.study import Study
@@ -27,16 +28,16 @@ def check_updates(study: Study, folder: Folder, histories: dict[str, History], u
     for name, history in histories.items():
         run = study.run(name)
         count += len(history.step)
-        before = run.first_step
+        saved = run_settings(study, name)["steps"]
         for step in study.steps(name):
             found = folder.checkpoint(name, step)
+            before = max((other for other in saved if other < step), default=run.first_step)
             if found is not None:
                 batch = run.training.batch_size
                 asked = {"places": (before * batch, step * batch), **vars(history.updates(before, step))}
                 for key, value in asked.items():
                     if (told := getattr(found.content.facts, key)) != value:
                         faults.append(f"{found.path}: {key} is {told}, by metrics.jsonl it is {value}")
-            before = step
     what = "No update is missing, and every checkpoint tells of the updates that metrics.jsonl holds"
     return judged("updates", what, faults, f"{count:,} updates of {len(histories)} runs")
 

@@ -18,7 +18,7 @@ from scripts.common.errors import UserError, explain
 from scripts.replay import compare, scratch
 from scripts.replay.cost import said
 from scripts.replay.training import retrain
-from scripts.study import paths
+from scripts.study import paths, replayed
 from scripts.study.manifests import RunFacts
 from scripts.study.sampling import Interval, intervals
 from scripts.study.study import Study, load
@@ -33,10 +33,15 @@ def steps_of(study: Study, interval: Interval) -> list[int]:
     return [step for step in study.steps(interval.run) if first < step <= interval.end]
 
 
-def update_faults(stored: Path, replayed: Path, interval: Interval) -> Iterator[str]:
+def made_again(study: Study, interval: Interval) -> list[int]:
+    """Those of them that the run itself did not save: a replay made them since, and their manifests are its own."""
+    return [step for step in steps_of(study, interval) if step not in replayed.made(study, interval.run)]
+
+
+def update_faults(stored: Path, anew: Path, interval: Interval) -> Iterator[str]:
     """The first update whose sequences, learning rate or fate are not the replayed ones."""
     try:
-        there, here = ({told["step"]: told for _, told in scratch.logged(path)} for path in (stored, replayed))
+        there, here = ({told["step"]: told for _, told in scratch.logged(path)} for path in (stored, anew))
     except UserError as error:
         yield str(error)
         return
@@ -53,25 +58,25 @@ def weight_faults(study: Study, interval: Interval, work: Path, tolerance: float
     faults: list[str] = []
     told: list[str] = []
     layers = study.run(interval.run).size.layers
-    equal = 0
+    equal, again = 0, made_again(study, interval)
     for step in steps_of(study, interval):
         stored = paths.checkpoint(interval.run, step)
-        replayed = work / stored
+        anew = work / stored
         if not stored.is_dir():
             faults.append(f"{stored}: missing")
             continue
-        differing = compare.differing_files(stored, replayed)
+        differing = compare.differing_files(stored, anew, ("manifest.json",) if step in again else ())
         if not differing:
             equal += 1
             continue
         begin = paths.checkpoint(interval.run, interval.begin)
         try:
-            apart = compare.distance(stored, replayed, begin if begin.is_dir() else None, layers)
+            apart = compare.distance(stored, anew, begin if begin.is_dir() else None, layers)
         except UserError as error:
             faults += [*differing, str(error)]
             continue
         measured = in_words(apart)
-        kind = compare.other_kind(stored, replayed)
+        kind = compare.other_kind(stored, anew)
         far = max(apart.weights if apart.of_way is None else apart.of_way, apart.optimizer or 0.0)
         if kind and far <= tolerance:
             told.append(f"{stored}: {measured}; allowed {tolerance:g}, as made on another kind: {', '.join(kind)}")
@@ -132,7 +137,8 @@ def replay(study: Study, interval: Interval) -> dict[str, Any]:
         work = scratch.for_interval(study, interval)
     except UserError as error:
         return write_piece(interval.name, interval.run, damaged(interval, error), started, of)
-    retrain(interval, work)
+    again = made_again(study, interval)
+    retrain(interval, work, {step: step in study.optimizer_steps(interval.run) for step in again})
     trained = time.time()
     found = checks(study, interval, work)
     piece = write_piece(

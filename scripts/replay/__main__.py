@@ -1,0 +1,12 @@
+"""The commands of this package: python -m scripts.replay --help."""
+
+from scripts.common.commands import dispatch
+
+COMMANDS = {
+    "steps": "steps",
+    "list": "kept",
+    "drop": "drop",
+}
+
+if __name__ == "__main__":
+    dispatch("scripts.replay", COMMANDS)
