@@ -102,11 +102,11 @@ def asked_for(study: Study, targets: Iterable[str], there: Inventory) -> list[St
     """
     wanted = {run: set(steps) for run, steps in added(study).items()}
     for path in map(os.path.normpath, targets):
-        if (found := at(path)) is None:
-            found = (TRAIN, names) if (names := PATTERN.fullmatch(path)) else None
-        if found is None or (run := found[1]["run"]) not in study.runs:
+        replay, stage = PATTERN.fullmatch(path), at(path)
+        names = replay.groupdict() if replay else stage[1] if stage else {}
+        if (run := names.get("run", "")) not in study.runs:
             continue
-        step = int(found[1]["step"])
+        step = int(names["step"])
         unknown = unscheduled(study, {run: [step]})
         if unknown and path == TRAIN.file(run, step):
             fix = f"{paths.replayed_checkpoint(run, step)}/{manifest.NAME}, or checkpoints.schedule.extra with {step}"

@@ -29,9 +29,7 @@ CHANGED = {
     "software_stack_changed": "the software environment changed",
 }
 HALF_MADE = "left half made by a killed job"
-BATCH = re.compile(
-    r"_\d+_\d+(?:_schedule\d+)?(?:_asked\d+)?(?:_replayed\d+)?$"
-)  # in the names of rules for batches of checkpoints
+BATCH = re.compile(r"_\d+_\d+(?:_schedule\d+)?(?:_asked\d+|_replayed\d+)?$")  # in names of rules for batches
 SHOWN = 5  # jobs named one by one
 
 Reasons = list[tuple[str, list[str]]]  # each of a kind, with details
