@@ -39,9 +39,9 @@ def token_losses(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return losses
 
 
-def mean_loss(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Mean of `token_losses` as a scalar to call backward on."""
-    result: Tensor = _MeanLoss.apply(states, weight, targets)
+def mean_loss(states: Tensor, weight: Tensor, targets: Tensor, losses: Tensor | None = None) -> Tensor:
+    """Mean of `token_losses` as a scalar to call backward on; those themselves are written into `losses`, if given."""
+    result: Tensor = _MeanLoss.apply(states, weight, targets, losses)
     return result
 
 
@@ -60,8 +60,9 @@ class _MeanLoss(torch.autograd.Function):
     the batch, and the loss scale comes in afterwards, in fp32."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        losses = torch.empty(len(targets), dtype=torch.float32, device=states.device)
+    def forward(ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, losses: Tensor | None) -> Tensor:
+        if losses is None:
+            losses = torch.empty(len(targets), dtype=torch.float32, device=states.device)
         to_states = torch.empty_like(states)
         to_weight = torch.zeros_like(weight, dtype=torch.float32)
         for part in spans(len(targets), len(weight), states.device.type):
@@ -80,8 +81,8 @@ class _MeanLoss(torch.autograd.Function):
         return losses.mean()
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, None, None]:
         to_states, to_weight = ctx.saved_tensors
         factor = upstream[0].float() / len(to_states)
         # in place, where autograd refuses to come a second time
-        return to_states.mul_(factor), to_weight.mul_(factor).to(to_states.dtype), None
+        return to_states.mul_(factor), to_weight.mul_(factor).to(to_states.dtype), None, None

@@ -82,6 +82,9 @@ class FinalNorm(nn.Module):
 class Output(nn.Module):
     """Untied output layer without bias, and the loss, which never holds the logits of all tokens at once."""
 
+    token_losses: Tensor | None = None
+    """fp32 [batch * seq], to have every token's loss written into on the way to the mean."""
+
     def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__()
         self.final_linear = nn.Linear(width, vocabulary, bias=False)
@@ -94,7 +97,7 @@ class Output(nn.Module):
             return logits
         flat, weight = states.flatten(0, 1), self.final_linear.weight
         if torch.is_grad_enabled():
-            return mean_loss(flat, weight, targets.flatten())
+            return mean_loss(flat, weight, targets.flatten(), self.token_losses)
         return token_losses(flat, weight, targets.flatten()).view(targets.shape)
 
 

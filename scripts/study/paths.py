@@ -119,6 +119,24 @@ def replayed_checkpoint(run: str, step: Part) -> Path:
     return REPLAYED / CHECKPOINTS / run / global_step(step)
 
 
+RECORDINGS = Path("recordings")  # what was kept of steps beside their weights
+
+
+def recording(name: str, run: str) -> Path:
+    """A recording of a run."""
+    return RECORDINGS / name / run
+
+
+def recorded(name: str, run: str, step: Part) -> Path:
+    """Its tensors of one step."""
+    return recording(name, run) / f"step{step}.safetensors"
+
+
+def recorded_table(name: str, run: str, table: str) -> Path:
+    """Its losses or statistics of all steps."""
+    return recording(name, run) / f"{table}.parquet"
+
+
 # --- models and exports -------------------------------------------------------------------------
 
 

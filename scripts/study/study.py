@@ -18,12 +18,13 @@ from pydantic import ValidationError
 from scripts.common import untrusted
 from scripts.common.errors import UserError, explain, near
 from scripts.common.files import read_yaml
-from scripts.study import paths
+from scripts.study import paths, recordings
 from scripts.study.catalogue import CATALOGUE, Size, padded_vocabulary
 from scripts.study.config.data import Arithmetic
 from scripts.study.config.renamed import renamed
 from scripts.study.config.study_file import VERSION, StudyFile
 from scripts.study.explain import explain_all
+from scripts.study.recordings import RunRecording
 from scripts.study.resources import check_recipe, micro_batch, placement
 from scripts.study.runs import Run, run_table
 from scripts.study.schedule import check_count, check_saved, in_batches, in_schedule, scheduled_steps
@@ -51,6 +52,9 @@ class Study:
         self.runs: dict[str, Run] = run_table(file, self.sizes)
         self._check_runs()
         self._check_parents()
+        recordings.check_patterns(file, list(self.trained))
+        for recording in self.recordings():
+            recordings.check(recording, file.runtime)
         for stage in ("evaluation", "memorization"):
             check_saved(f"{stage}.steps", getattr(file, stage).steps, chain.from_iterable(map(self.steps, self.runs)))
 
@@ -126,6 +130,18 @@ class Study:
         if asked is None or not any(fnmatchcase(run, pattern) for pattern in asked.runs):
             return []
         return saved[-1:] if asked.steps is None else self._among(run, asked.steps)
+
+    def recordings(self, run: str | None = None) -> list[RunRecording]:
+        """The recordings of a run, or of all."""
+        of = self.runs.values() if run is None else [self.run(run)]
+        return [each for spec in of for each in recordings.of_run(self.file, spec, self.padded_vocabulary(spec.name))]
+
+    def recording(self, name: str, run: str) -> RunRecording:
+        """One recording of one run; raises UserError with the near name."""
+        known = {each.name: each for each in self.recordings(run)}
+        if name not in known:
+            raise UserError(explain("recording", name, ", ".join(known) or f"none of {run}", near(name, list(known))))
+        return known[name]
 
     def batches(self, steps_of: Callable[[str], list[int]]) -> list[Batch]:
         """Batches of checkpoints that one process handles; runs with the same steps share them."""

@@ -8,9 +8,10 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed
@@ -153,17 +154,30 @@ def build(run: Run, vocabulary: int, runtime: Runtime, world: World) -> Any:
     return engine
 
 
-def update(engine: Any, batches: Iterator[tuple[Tensor, Tensor]]) -> float:
+class Observer(Protocol):
+    """Who looks on at an update."""
+
+    def forward(self) -> AbstractContextManager[None]:
+        """Entered for each forward pass, and left before its backward pass."""
+
+    def gradients(self) -> None:
+        """Called after the last backward pass, before the optimizer's step."""
+
+
+def update(engine: Any, batches: Iterator[tuple[Tensor, Tensor]], observer: Observer | None = None) -> float:
     """One optimizer update over this process's micro-batches (inputs and targets, int64 [sequences, seq]).
 
     Returns the mean loss over all processes. Raises UserError if fp16's loss scale would have to go below its minimum.
     """
     accumulated = engine.gradient_accumulation_steps()
     total = torch.zeros((), device=engine.device)
-    for _ in range(accumulated):
+    for turn in range(accumulated):
         inputs, targets = next(batches)
-        loss = engine(inputs.to(engine.device), targets.to(engine.device))
+        with observer.forward() if observer else nullcontext():
+            loss = engine(inputs.to(engine.device), targets.to(engine.device))
         engine.backward(loss)
+        if observer and turn == accumulated - 1:
+            observer.gradients()
         _step(engine)
         total += loss.detach()
     if torch.distributed.get_world_size() > 1:

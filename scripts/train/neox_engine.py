@@ -16,7 +16,13 @@ import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
 from deepspeed.runtime.zero.partition_parameters import GatheredParameters
 from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
-from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+from deepspeed.utils import (
+    safe_get_full_fp32_param,
+    safe_get_full_grad,
+    safe_get_full_optimizer_state,
+    safe_set_full_fp32_param,
+    safe_set_full_optimizer_state,
+)
 from torch import nn
 
 from scripts.neox.model import GPTNeoX
@@ -93,8 +99,11 @@ class NeoXEngine(DeepSpeedEngine):
         for flat in self._optimized():
             count = torch.tensor(float(adam_steps), device=flat.device)
             adam.state[flat] = {"step": count, **{key: torch.zeros_like(flat) for key in ("exp_avg", "exp_avg_sq")}}
-        link = getattr(self.optimizer, "_lazy_init_hp_params_optimizer_state", None)
-        if link is not None:  # DeepSpeed does so at the first update, and needs it for safe_set_full_optimizer_state
+        self._link()
+
+    def _link(self) -> None:
+        """Let DeepSpeed's safe_get_full_optimizer_state and its like find the moments (ZeRO 1 and 2)."""
+        if link := getattr(self.optimizer, "_lazy_init_hp_params_optimizer_state", None):
             self.optimizer._hp_optimizer_states_linked = False
             link()
 
@@ -108,6 +117,40 @@ class NeoXEngine(DeepSpeedEngine):
         safe_set_full_fp32_param(parameter, values["master"])
         for key in ("exp_avg", "exp_avg_sq"):
             safe_set_full_optimizer_state(parameter, values[key], key)
+
+    def gradient(self, parameter: nn.Parameter) -> torch.Tensor:
+        """The whole gradient of the global batch, fp32, before clipping; between the last backward pass and the step.
+        Every rank calls this, and the following."""
+        found: torch.Tensor = safe_get_full_grad(parameter).detach().float()
+        return found / self._get_optimizer_loss_scale() if self.fp16_enabled() else found
+
+    def master(self, parameter: nn.Parameter) -> torch.Tensor:
+        """A copy of the whole fp32 weights."""
+        if self._without_zero:
+            return parameter.detach().clone()
+        return safe_get_full_fp32_param(parameter).detach().clone()
+
+    def moment(self, parameter: nn.Parameter, key: str) -> torch.Tensor:
+        """A copy of the whole "exp_avg" or "exp_avg_sq"; zeros before the first update."""
+        if not self.basic_optimizer.state:
+            return torch.zeros(getattr(parameter, "ds_shape", parameter.shape))
+        if self._without_zero:
+            return self.basic_optimizer.state[parameter][key].detach().clone()
+        mapping = getattr(parameter, "_hp_mapping", None)
+        if mapping is not None and not mapping.optim_fragment:
+            # DeepSpeed does so once: after the first group's first update, when the second has no moments yet
+            self._link()
+        return safe_get_full_optimizer_state(parameter, key).detach().clone()
+
+    @property
+    def adam_steps(self) -> int:
+        """Updates that Adam has counted."""
+        return int(next((state["step"] for state in self.basic_optimizer.state.values()), 0))
+
+    @property
+    def _without_zero(self) -> bool:
+        """Whether the parameters are their own masters, and Adam's."""
+        return self.zero_optimization_stage() == 0
 
     def _optimized(self) -> list[torch.Tensor]:
         """The tensors Adam sees: the flat fp32 shares that ZeRO keeps here, or the parameters themselves."""

@@ -37,6 +37,7 @@ from scripts.study.study import Study, load
 from scripts.train import ancestry, checkpoint, engine, held_out, stop
 from scripts.train.metrics import EXACT, MetricsLog, Speed
 from scripts.train.recipe import learning_rate
+from scripts.train.recorder import Recorder
 from scripts.train.trackers import Trackers
 from scripts.train.world import together
 
@@ -104,12 +105,14 @@ class Trainer:
         device = next(self.engine.module.parameters()).device
         self.speed = Speed(spec, study.padded_vocabulary(spec.name), device, world.size)
         self.batches = Batches(self.sequences, spec, micro_batch(spec, runtime, world.size), world)
+        self.recorder = Recorder(study, spec.name, self.engine, world, self.held_out)
 
     def start(self) -> None:
         """Continue from the newest whole state, else from the parent's checkpoint, or make step 0."""
         found = self.checkpoints.newest_resume()
         if found is None:
             self.log.rewind({})
+            self.recorder.begin(self.spec.first_step)
             if self.ancestor:
                 self.ancestor.load(self.engine, self.checkpoints)
                 engine.set_recipe(self.engine, self.spec)
@@ -119,6 +122,7 @@ class Trainer:
         step, state = found
         checkpoint.load(self.engine, self.checkpoints.resume, step)
         self.log.rewind(state.facts.lengths)
+        self.recorder.begin(step)
         engine.set_recipe(self.engine, self.spec)
         if step in self.saved and not self.checkpoints.promoted(step):
             self.promote(step)
@@ -134,12 +138,15 @@ class Trainer:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         sequences = self.batches.start_step(before)
-        loss = engine.update(self.engine, self.batches)
+        taking = self.recorder.at(before)
+        loss = engine.update(self.engine, self.batches, taking)
         if not math.isfinite(loss):
             raise UserError(
                 f"{self.spec.name}: the loss is {loss} at step {before + 1}; the last state saved is kept in "
                 f"{self.checkpoints.resume}, if there was one"
             )
+        if taking:
+            taking.finish()
         norm = self.engine.get_global_grad_norm()
         line = {
             "step": self.engine.global_steps,
@@ -164,6 +171,7 @@ class Trainer:
                 f"state before it is kept in {self.checkpoints.resume}, if there was one"
             )
         self.log.write(EXACT[1], {"step": step, **measured})
+        self.recorder.flush()
         self.checkpoints.save(self.engine, step, self.log.lengths())
         self.promote(step)
 
@@ -178,6 +186,7 @@ class Trainer:
 
     def keep(self, step: int) -> None:
         """Save the state to resume from between scheduled steps."""
+        self.recorder.flush()
         self.checkpoints.save(self.engine, step, self.log.lengths())
         if self.world.rank == 0:
             self.checkpoints.drop_resume_before(step)
@@ -208,6 +217,8 @@ class Trainer:
                         name = self.spec.name
                         print(f"{name}: asked to end; saved at step {step} of {total}, run it again", file=sys.stderr)
                     raise SystemExit(stop.EXIT_SAVED)
+        if step == total:
+            self.recorder.end(total)
 
 
 def refuse_foreign(root: Path, settings: dict[str, Any]) -> None:

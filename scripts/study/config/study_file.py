@@ -14,6 +14,7 @@ from scripts.study.config.export import Export
 from scripts.study.config.external import ExternalRun
 from scripts.study.config.interventions import Intervention
 from scripts.study.config.memorization import Memorization
+from scripts.study.config.recordings import Recording
 from scripts.study.schedule import PYTHIA_OPTIMIZER_STEPS, PYTHIA_STEPS
 
 MINUTES = 366 * 24 * 60
@@ -216,6 +217,8 @@ class StudyFile(Strict):
     memorization: Memorization
     export: Export | None = None
     """null: no GGUF files."""
+    recordings: dict[Name, Recording] = {}
+    """Losses by sequence, gradients, activations, moments and updates to keep, by name; they change no run."""
     overrides: dict[str, dict[str, object]] = {}
     """Changes of `training`, and below `checkpoints` of `checkpoints`, for runs whose "size/corpus" matches the
     pattern; the most specific wins."""
