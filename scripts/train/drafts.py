@@ -61,6 +61,7 @@ class Draft:
         if tensors:
             with atomic(self.file(step)) as temporary:
                 save_file(tensors, temporary)
+                temporary.chmod(0o644)  # safetensors lets nobody else read them
         with self.log.open("a") as handle:
             handle.write(json.dumps({"step": step, **line}) + "\n")
 

@@ -59,6 +59,7 @@ class Taking:
 
     def __init__(self, recorder: Recorder, step: int, due: list[Draft]) -> None:
         self.recorder, self.step = recorder, step
+        self.adam_steps = self._engine.adam_steps
         self.records = [Record(draft, recorder.world) for draft in due]
         self.masters: dict[str, Tensor] = {}
         for record in self.records:
@@ -144,7 +145,7 @@ class Taking:
             if "update" in record.recording.kinds:
                 went = {name: self._master(name).sub_(self.masters[name]) for name in record.parameters}
                 record.add("update", went)
-            record.write(self.step, self._engine.adam_steps)
+            record.write(self.step, self.adam_steps)
 
 
 class Record:
