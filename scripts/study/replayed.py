@@ -89,9 +89,9 @@ def unscheduled(study: Study, asked: Mapping[str, Iterable[int]]) -> dict[str, l
     return found
 
 
-def added(study: Study) -> dict[str, list[int]]:
+def added(study: Study, root: Path = Path()) -> dict[str, list[int]]:
     """Scheduled steps that finished runs did not save, as the schedule has grown since: there or not."""
-    lacking = {run: sorted(set(study.steps(run)) - set(made(study, run))) for run in study.trained}
+    lacking = {run: sorted(set(study.steps(run)) - set(made(study, run, root))) for run in study.trained}
     return {run: steps for run, steps in lacking.items() if steps}
 
 
@@ -100,7 +100,7 @@ def asked_for(study: Study, targets: Iterable[str], there: Inventory) -> list[St
 
     Raises UserError for steps that can't be had, and for an unscheduled one asked for where scheduled ones lie.
     """
-    wanted = {run: set(steps) for run, steps in added(study).items()}
+    wanted = {run: set(steps) for run, steps in added(study, there.root).items()}
     for path in map(os.path.normpath, targets):
         replay, stage = PATTERN.fullmatch(path), at(path)
         names = replay.groupdict() if replay else stage[1] if stage else {}
