@@ -108,7 +108,7 @@ for stretch in STRETCHES:
             study=STUDY_FILE,
             steps=list(stretch.steps),
         message:
-            f"Replay {{wildcards.run}} from step {stretch.begin} to {stretch.end}, for {len(stretch.steps)} steps"
+            f"Replay {{wildcards.run}} from step {stretch.begin} to {stretch.end} for {stretch.said}"
         shell:
             "exec python -m scripts.replay steps --study {params.study} --run {wildcards.run} --steps {params.steps}"
             " > {log} 2>&1"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from scripts.common import manifest
 from scripts.common.errors import UserError, explain
+from scripts.common.units import brief
 from scripts.study import paths
 from scripts.study.fingerprints import run_settings
 from scripts.study.inventory import Inventory
@@ -39,6 +40,11 @@ class Stretch:
         """Its updates."""
         return Interval(self.run, self.begin, self.end)
 
+    @property
+    def said(self) -> str:
+        """Its steps in few words."""
+        return f"step{'s' * (len(self.steps) > 1)} {', '.join(brief(map(str, self.steps)))}"
+
     def files(self, study: Study) -> list[str]:
         """The manifests it makes."""
         return [f"{target(study, self.run, step)}/{manifest.NAME}" for step in self.steps]
@@ -52,6 +58,11 @@ def target(study: Study, run: str, step: int) -> Path:
 def is_there(run: str, step: int, root: Path = Path()) -> bool:
     """Whether a step that no schedule asks for was made again."""
     return (root / paths.replayed_checkpoint(run, step) / manifest.NAME).exists()
+
+
+def kept(run: str, root: Path = Path()) -> list[int]:
+    """The steps that no schedule asks for and that were made again."""
+    return sorted(Inventory(root).numbers(f"{paths.replayed_checkpoint(run, '{step}')}/{manifest.NAME}"))
 
 
 def stored(run: str, step: int) -> Path:

@@ -58,8 +58,7 @@ class RunStatus:
 @dataclass(frozen=True)
 class Status:
     """A study: its runs, what they read (`data`), what is made of some of them (`chosen`: export, replay, recency, as
-    far as the study asks for them) and of them all (`results`); in words, the unscheduled steps that lie there beside it
-    (`replayed`)."""
+    far as the study asks for them) and of them all (`results`); `replayed`: a line per run of unscheduled steps."""
 
     study: str
     runs: list[RunStatus]
