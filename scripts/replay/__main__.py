@@ -4,6 +4,7 @@ from scripts.common.commands import dispatch
 
 COMMANDS = {
     "steps": "steps",
+    "record": "record",
     "list": "kept",
     "drop": "drop",
 }

@@ -32,9 +32,15 @@ LOG_BYTES = 1 << 30  # read of a run's log; Pythia's 143,000 updates are 60 MB
 HELD_BY = ("processes", "zero_stage")  # runtime keys that a stored optimizer state is cut up by
 
 
-def for_interval(study: Study, interval: Interval, where: Path = paths.SCRATCH, **asked: Any) -> Path:
-    """A folder below `where` in which training goes on from the interval's beginning; one of a killed try is kept if it
-    is of the same, whatever else is `asked` of it included.
+def for_interval(
+    study: Study,
+    interval: Interval,
+    where: Path = paths.SCRATCH,
+    recordings: Mapping[str, Any] | None = None,
+    **asked: Any,
+) -> Path:
+    """A folder below `where` in which training goes on from the interval's beginning, with these `recordings`; one of a
+    killed try is kept if it is of the same, whatever else is `asked` of it included.
 
     Raises UserError if what it starts from is damaged.
     """
@@ -49,6 +55,7 @@ def for_interval(study: Study, interval: Interval, where: Path = paths.SCRATCH, 
     elif run.origin is not None and run.origin.run is not None:
         refuse_code(paths.checkpoint(run.origin.run, run.origin.step))
     content = study.file.model_dump()
+    content["recordings"] = dict(recordings or {})
     content["runtime"] |= {"segments": 1, "tensorboard": False, "wandb": None, **split(interval)}
     stamp = {"study": digest_of(content), "from": source and sha256_file(source), **asked}
     if _mine(work, stamp):

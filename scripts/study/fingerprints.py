@@ -65,6 +65,11 @@ def _run(study: Study, run: str) -> Settings | None:
     return study.train_settings(run) if run in study.trained else None
 
 
+def _recording(study: Study, name: str, run: str) -> Settings | None:
+    of_run = study.recordings(run) if run in study.runs else []
+    return next((recording.settings() for recording in of_run if recording.name == name), None)
+
+
 SETTINGS: dict[Path, Callable[..., Settings | None]] = {  # by the folder, with {names}, of what is no stage's output
     paths.source("{component}"): lambda study, name: (
         study.component_settings(name) if name in study.file.data.components else None
@@ -82,6 +87,7 @@ SETTINGS: dict[Path, Callable[..., Settings | None]] = {  # by the folder, with 
     paths.replayed_checkpoint("{run}", "*"): _run,
     paths.resume("{run}", "*"): _run,
     paths.segment("{run}", "*"): _run,
+    paths.recording("{recording}", "{run}"): _recording,
 }
 PATTERNS = {pattern(f"{folder}/{manifest.NAME}"): settings for folder, settings in SETTINGS.items()}
 

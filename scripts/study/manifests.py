@@ -222,6 +222,16 @@ class RunFacts(ManifestFacts, kind="run"):
 
 
 @dataclass(frozen=True)
+class RecordingFacts(ManifestFacts, kind="recording"):
+    """What was recorded of a run beside its weights: how many steps, of which each has so many losses, and tensors or
+    their statistics. Whether while it trained or by replay, its record says."""
+
+    steps: int
+    losses: int
+    tensors: int
+
+
+@dataclass(frozen=True)
 class AdoptedFacts(ManifestFacts, kind="adopted"):
     """Somebody else's checkpoint that a run goes on from: the digest over names and hashes of its files."""
 
@@ -293,6 +303,7 @@ MANIFESTS: dict[Path, type[ManifestFacts]] = {  # by patterns, of which the firs
     paths.resume("*", "*"): ResumeFacts,
     paths.segment("*", "*"): SegmentFacts,
     paths.adopted("*"): AdoptedFacts,
+    paths.recording("*", "*"): RecordingFacts,
     paths.model("*", "*"): ModelFacts,
     paths.exported("*", "*"): GgufFacts,
 }

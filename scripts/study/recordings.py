@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -20,6 +20,7 @@ OF_PARAMETERS = {"gradient", "adam_moments", "update"}
 MOMENTS = ("exp_avg", "exp_avg_sq")
 STATISTICS = ("norm", "mean", "std", "min", "max", "zero_fraction", "kurtosis")
 COLUMNS = {"norm": STATISTICS[:1], "statistics": STATISTICS}
+LOSSES_TABLE, STATISTICS_TABLE = "losses", "statistics"
 WIDTH = {"fp32": 4, "bf16": 2, "fp16": 2}  # bytes of a number that a module gives out
 NUMBER = 28  # bytes of a reduced number: as text while training, and in the table
 LOSS = 16  # bytes of a sequence's loss, the same way
@@ -128,13 +129,24 @@ class RunRecording:
         """Whether it has a file of tensors for each step."""
         return self.asked.reduce == "full" and bool(self.kinds)
 
+    @property
+    def tensors(self) -> int:
+        """Tensors of a step, or rows of its statistics."""
+        return sum(len(self.modules if kind == "activation" else self.parameters) for kind in self.kinds)
+
+    @property
+    def tables(self) -> list[str]:
+        """Its tables by name."""
+        reduced = bool(self.kinds) and not self.in_full
+        return [LOSSES_TABLE] * self.has_losses + [STATISTICS_TABLE] * reduced
+
     def settings(self) -> dict[str, Any]:
         """What determines it, beside the run."""
         return {"recording": self.name, **self.asked.model_dump(exclude={"runs"}, exclude_none=True)}
 
     def numbers(self) -> dict[str, Any]:
         """Those of its settings, and of its run's, that its numbers depend on, whichever steps are asked for."""
-        return {key: value for key, value in self.settings().items() if key not in WHICH}
+        return numbers_of(self.settings())
 
     def bytes(self) -> int:
         """What it takes on the disk."""
@@ -144,11 +156,15 @@ class RunRecording:
         """The same of one step."""
         losses = LOSS * self.sequences * self.has_losses
         of_modules = self.sequences * self.run.training.sequence_length * WIDTH[self.run.training.precision]
-        tensors = {kind: self.modules if kind == "activation" else self.parameters for kind in self.kinds}
         if self.asked.reduce != "full":
-            return losses + NUMBER * len(COLUMNS[self.asked.reduce]) * sum(map(len, tensors.values()))
+            return losses + NUMBER * len(COLUMNS[self.asked.reduce]) * self.tensors
         whole = sum(4 * sum(map(prod, self.parameters.values())) for kind in self.kinds if kind != "activation")
         return losses + whole + of_modules * sum(self.modules.values())
+
+
+def numbers_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings of a recording that its numbers depend on, whichever steps are asked for."""
+    return {key: value for key, value in settings.items() if key not in WHICH}
 
 
 def _fits(name: str, *, within: bool = False) -> Callable[[str], bool]:
@@ -171,7 +187,9 @@ def check_patterns(file: StudyFile, runs: Sequence[str]) -> None:
             if not any(fnmatchcase(run, pattern) for run in runs):
                 key, known = f"recordings.{name}.runs (no run fits)", list(runs)
                 guess = near(pattern, known)
-                raise UserError(explain(key, pattern, ", ".join(known) or "none", f"runs: [{guess}]" if guess else None))
+                raise UserError(
+                    explain(key, pattern, ", ".join(known) or "none", f"runs: [{guess}]" if guess else None)
+                )
 
 
 def check(recording: RunRecording, runtime: Runtime) -> None:
@@ -198,9 +216,14 @@ def _check_layers(recording: RunRecording) -> None:
     lost = [pattern for pattern in asked.layers if (parameters or modules)
             and not any(_fits(name, within=True)(pattern) for name in parameters)
             and not any(_fits(name)(pattern) for name in modules)]  # fmt: skip
-    for kind, known, chosen in (("parameters", parameters, recording.parameters), ("modules", modules, recording.modules)):
+    for kind, known, chosen in (
+        ("parameters", parameters, recording.parameters),
+        ("modules", modules, recording.modules),
+    ):
         if known and (lost or not chosen):
             pattern, short = (lost or asked.layers)[0], ", ".join(known[:SHOWN]) + " .." * (len(known) > SHOWN)
             guess = near(pattern, [*known, *module_widths(size)])
             fix = f"layers: [{json.dumps(guess)}]" if guess else None
-            raise UserError(explain(f"{recording.key}.layers", pattern, f"{kind} of {recording.run.name}: {short}", fix))
+            raise UserError(
+                explain(f"{recording.key}.layers", pattern, f"{kind} of {recording.run.name}: {short}", fix)
+            )

@@ -63,7 +63,7 @@ class Draft:
                 save_file(tensors, temporary)
                 temporary.chmod(0o644)  # safetensors lets nobody else read them
         with self.log.open("a") as handle:
-            handle.write(json.dumps({"step": step, **line}) + "\n")
+            handle.write(line_of(step, line))
 
     def flush(self) -> None:
         """Make what was written survive a power cut."""
@@ -75,6 +75,10 @@ class Draft:
         if self.log.exists():
             with self.log.open() as handle:
                 yield from ((step_of(line.encode()), line) for line in handle if line.endswith("\n"))
+
+    def steps(self) -> set[int]:
+        """The steps that are recorded."""
+        return {step for step, _ in self.lines() if not self.recording.in_full or self.file(step).exists()}
 
     def take(self, other: Draft) -> None:
         """Bring in the steps of another draft of the same recording; its tensors are moved."""
@@ -90,6 +94,11 @@ class Draft:
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic(self.log) as temporary, temporary.open("w") as handle:
             handle.writelines(lines[step] for step in sorted(lines))
+
+
+def line_of(step: int, content: Mapping[str, Any]) -> str:
+    """The line of a step, which `step_of` reads."""
+    return json.dumps({"step": step, **content}) + "\n"
 
 
 def step_of(line: bytes) -> int:

@@ -65,7 +65,9 @@ class Taking:
         for record in self.records:
             kinds = record.recording.kinds
             for key in MOMENTS if MOMENTS[0] in kinds else ():
-                record.add(key, {name: self._engine.moment(recorder.parameters[name], key) for name in record.parameters})
+                record.add(
+                    key, {name: self._engine.moment(recorder.parameters[name], key) for name in record.parameters}
+                )
             if "update" in kinds:
                 self.masters |= {name: self._master(name) for name in record.parameters if name not in self.masters}
             if record.recording.asked.held_out_sequences:
@@ -210,7 +212,9 @@ class Record:
         if self.world.rank:
             return
         if self.sums:
-            line["statistics"] = dict(zip(self.sums, reduction.finished(torch.cat(list(self.sums.values()))), strict=True))
+            line["statistics"] = dict(
+                zip(self.sums, reduction.finished(torch.cat(list(self.sums.values()))), strict=True)
+            )
         tensors = {name: torch.cat(parts).contiguous() for name, parts in self.parts.items()}
         if any(name.startswith(MOMENTS) for name in tensors):
             tensors["adam_steps"] = torch.tensor(adam_steps)
