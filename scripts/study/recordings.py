@@ -30,7 +30,8 @@ SHOWN = 12  # names in a refusal
 
 def parameter_shapes(size: Size, vocabulary: int) -> dict[str, tuple[int, ...]]:
     """Shapes of the model's parameters by NeoX's names, in the model's order."""
-    width, shapes = size.width, {}
+    width = size.width
+    shapes: dict[str, tuple[int, ...]] = {}
 
     def linear(name: str, inputs: int, outputs: int) -> None:
         shapes[f"{name}.weight"] = (outputs, inputs)
@@ -187,9 +188,8 @@ def check_patterns(file: StudyFile, runs: Sequence[str]) -> None:
             if not any(fnmatchcase(run, pattern) for run in runs):
                 key, known = f"recordings.{name}.runs (no run fits)", list(runs)
                 guess = near(pattern, known)
-                raise UserError(
-                    explain(key, pattern, ", ".join(known) or "none", f"runs: [{guess}]" if guess else None)
-                )
+                fix = f"runs: [{guess}]" if guess else None
+                raise UserError(explain(key, pattern, ", ".join(known) or "none", fix))
 
 
 def check(recording: RunRecording, runtime: Runtime) -> None:

@@ -122,25 +122,30 @@ class NeoXEngine(DeepSpeedEngine):
         """The whole gradient of the global batch, fp32, before clipping; between the last backward pass and the step.
         Every rank calls this, and the following."""
         found: torch.Tensor = safe_get_full_grad(parameter).detach().float()
-        return found / self._get_optimizer_loss_scale() if self.fp16_enabled() else found
+        scale: float = self._get_optimizer_loss_scale() if self.fp16_enabled() else 1.0
+        return found if scale == 1 else found / scale
 
     def master(self, parameter: nn.Parameter) -> torch.Tensor:
         """A copy of the whole fp32 weights."""
         if self._without_zero:
             return parameter.detach().clone()
-        return safe_get_full_fp32_param(parameter).detach().clone()
+        found: torch.Tensor = safe_get_full_fp32_param(parameter)
+        return found.detach().clone()
 
     def moment(self, parameter: nn.Parameter, key: str) -> torch.Tensor:
         """A copy of the whole "exp_avg" or "exp_avg_sq"; zeros before the first update."""
         if not self.basic_optimizer.state:
             return torch.zeros(getattr(parameter, "ds_shape", parameter.shape))
+        found: torch.Tensor
         if self._without_zero:
-            return self.basic_optimizer.state[parameter][key].detach().clone()
+            found = self.basic_optimizer.state[parameter][key]
+            return found.detach().clone()
         mapping = getattr(parameter, "_hp_mapping", None)
         if mapping is not None and not mapping.optim_fragment:
             # DeepSpeed does so once: after the first group's first update, when the second has no moments yet
             self._link()
-        return safe_get_full_optimizer_state(parameter, key).detach().clone()
+        found = safe_get_full_optimizer_state(parameter, key)
+        return found.detach().clone()
 
     @property
     def adam_steps(self) -> int:
@@ -150,7 +155,7 @@ class NeoXEngine(DeepSpeedEngine):
     @property
     def _without_zero(self) -> bool:
         """Whether the parameters are their own masters, and Adam's."""
-        return self.zero_optimization_stage() == 0
+        return bool(self.zero_optimization_stage() == 0)
 
     def _optimized(self) -> list[torch.Tensor]:
         """The tensors Adam sees: the flat fp32 shares that ZeRO keeps here, or the parameters themselves."""

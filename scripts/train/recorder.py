@@ -11,7 +11,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from scripts.study.recordings import MOMENTS, RunRecording
+from scripts.study.recordings import MOMENTS
 from scripts.study.study import Study
 from scripts.train import reduction
 from scripts.train.drafts import Draft
