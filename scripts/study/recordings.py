@@ -133,7 +133,11 @@ class RunRecording:
     @property
     def tensors(self) -> int:
         """Tensors of a step, or rows of its statistics."""
-        return sum(len(self.modules if kind == "activation" else self.parameters) for kind in self.kinds)
+        return sum(len(self.names(kind)) for kind in self.kinds)
+
+    def names(self, kind: str) -> Sequence[str]:
+        """The parameters, or modules, of which it has a kind of tensors."""
+        return list(self.modules if kind == "activation" else self.parameters)
 
     @property
     def tables(self) -> list[str]:

@@ -69,7 +69,8 @@ class Taking:
                     key, {name: self._engine.moment(recorder.parameters[name], key) for name in record.parameters}
                 )
             if "update" in kinds:
-                self.masters |= {name: self._master(name) for name in record.parameters if name not in self.masters}
+                new = (name for name in record.parameters if name not in self.masters)
+                self.masters |= {name: self._master(name).clone() for name in new}
             if record.recording.asked.held_out_sequences:
                 self._held_out(record)
 
@@ -102,7 +103,7 @@ class Taking:
 
         def keep(name: str) -> Any:
             def hook(_: Any, __: Any, output: Tensor) -> None:
-                outputs[name] = output.detach().clone()
+                outputs[name] = output.detach()  # which nothing in the model changes in place
 
             return hook
 
@@ -145,7 +146,7 @@ class Taking:
         """After the update: write everything down."""
         for record in self.records:
             if "update" in record.recording.kinds:
-                went = {name: self._master(name).sub_(self.masters[name]) for name in record.parameters}
+                went = {name: self._master(name) - self.masters[name] for name in record.parameters}
                 record.add("update", went)
             record.write(self.step, self.adam_steps)
 
@@ -155,7 +156,7 @@ class Record:
 
     def __init__(self, draft: Draft, world: World) -> None:
         self.draft, self.recording, self.world = draft, draft.recording, world
-        self.parameters = list(self.recording.parameters)
+        self.parameters = self.recording.parameters
         self.sequences: list[int] | None = None
         self.losses: list[Tensor] = []
         self.parts: dict[str, list[Tensor]] = {}
@@ -170,31 +171,30 @@ class Record:
     def add(self, kind: str, tensors: dict[str, Tensor]) -> None:
         """Tensors that are whole on every rank, of which rank 0 keeps what is asked."""
         if self.world.rank == 0:
-            self._keep({f"{kind}/{name}": tensor for name, tensor in tensors.items()})
+            self._keep(kind, tensors)
 
     def add_activations(self, outputs: dict[str, Tensor], *, shared: bool) -> None:
         """What modules gave out for some sequences; `shared`: each rank had others."""
-        mine = {f"activation/{name}": outputs[name] for name in self.recording.modules}
-        if self.recording.asked.reduce != "full":
-            self.shared = shared
-            if shared or self.world.rank == 0:
-                self._keep(mine)
-            return
-        for name, tensor in mine.items():
-            for part in _gathered(tensor, self.world) if shared else [tensor] * (self.world.rank == 0):
-                self._keep({name: part})
+        mine = {name: outputs[name] for name in self.recording.modules}
+        if not shared:
+            self.add("activation", mine)
+        elif self.recording.asked.reduce != "full":
+            self.shared = True
+            self._keep("activation", mine)
+        else:
+            for name, tensor in mine.items():
+                for part in _gathered(tensor.detach(), self.world):
+                    self._keep("activation", {name: part})
 
-    def _keep(self, tensors: dict[str, Tensor]) -> None:
-        reduce = self.recording.asked.reduce
+    def _keep(self, kind: str, tensors: dict[str, Tensor]) -> None:
         if not tensors:
             return
-        if reduce == "full":
+        if self.recording.asked.reduce == "full":
             for name, tensor in tensors.items():
-                self.parts.setdefault(name, []).append(tensor.cpu())
+                self.parts.setdefault(f"{kind}/{name}", []).append(tensor.detach().to("cpu", copy=True))
             return
-        for name, row in zip(tensors, reduction.sums(list(tensors.values()), reduce), strict=True):
-            one = row[None]
-            self.sums[name] = reduction.added(self.sums[name], one) if name in self.sums else one
+        sums = reduction.sums(list(tensors.values()), self.recording.asked.reduce)
+        self.sums[kind] = reduction.added(self.sums[kind], sums) if kind in self.sums else sums
 
     def write(self, step: int, adam_steps: int) -> None:
         """Put the ranks' parts together, and write; every rank calls this."""
@@ -207,14 +207,14 @@ class Record:
             line["losses"] = [float(str(loss)) for loss in losses.cpu().numpy()]
             if self.sequences is not None:
                 line["sequences"] = self.sequences
-        if self.shared and self.world.size > 1:
+        if self.shared and self.recording.modules and self.world.size > 1:
             self._add_up()
         if self.world.rank:
             return
         if self.sums:
-            line["statistics"] = dict(
-                zip(self.sums, reduction.finished(torch.cat(list(self.sums.values()))), strict=True)
-            )
+            finished = reduction.finished(torch.cat(list(self.sums.values())))
+            names = [f"{kind}/{name}" for kind in self.sums for name in self.recording.names(kind)]
+            line["statistics"] = dict(zip(names, finished, strict=True))
         tensors = {name: torch.cat(parts).contiguous() for name, parts in self.parts.items()}
         if any(name.startswith(MOMENTS) for name in tensors):
             tensors["adam_steps"] = torch.tensor(adam_steps)
@@ -222,13 +222,8 @@ class Record:
 
     def _add_up(self) -> None:
         """Add the other ranks' sums of activations to rank 0's, in the order of ranks."""
-        names = [f"activation/{name}" for name in self.recording.modules]
-        ranks = _gathered(torch.cat([self.sums[name] for name in names]), self.world)
-        if ranks:
-            total = ranks[0]
-            for other in ranks[1:]:
-                total = reduction.added(total, other)
-            self.sums |= {name: row[None] for name, row in zip(names, total, strict=True)}
+        for rank, other in enumerate(_gathered(self.sums["activation"], self.world)):
+            self.sums["activation"] = reduction.added(self.sums["activation"], other) if rank else other
 
 
 def _gathered(tensor: Tensor, world: World) -> list[Tensor]:
