@@ -14,7 +14,7 @@ PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 RUN := PATH="$(CURDIR)/$(ENV)/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study science fetch export plan resume watch status why audit test test-all test-slurm test-browser dry-run lint format bench docs clean-env
+.PHONY: help setup study science recordings fetch export plan resume watch status why audit test test-all test-slurm test-browser dry-run lint format bench docs clean-env
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ $(READY): envs/requirements.lock | slurm
 
 study: $(READY) ## run the whole default study; then open results/index.html (STUDY=..., DIRECTORY=..., TARGET=one file or phase)
 	@$(RUN) python -m scripts.operate start --directory "$(DIRECTORY)" -- $(TARGET) --profile profiles/local --configfile "$(STUDY)"
+
+recordings: TARGET = recordings
+recordings: study ## what the study's key `recordings` asks for; what was not recorded in training is replayed (STUDY=..., DIRECTORY=...)
 
 science: TARGET = science
 science: study ## every analysis of a study, and their page results/science.html (STUDY=..., DIRECTORY=...)

@@ -29,6 +29,7 @@ include: "rules/report.smk"
 include: "rules/audit.smk"
 include: "rules/plan.smk"
 include: "rules/replay.smk"
+include: "rules/recordings.smk"
 include: "rules/recency.smk"
 include: "rules/provenance.smk"
 include: "rules/targets.smk"
@@ -39,7 +40,7 @@ rule all:
     # every phase, so that a deleted model comes back even though the report made from it is still there
     input:
         data=DATA,
-        runs=later(CHECKPOINTS, *OF_STAGES.values()),
+        runs=later(CHECKPOINTS, RECORDINGS, *OF_STAGES.values()),
         export_tables=EXPORT_TABLES,
         tables=TABLES,
         pages=RESULTS,

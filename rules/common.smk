@@ -79,6 +79,7 @@ def later(*lists):
 
 DATA = targets.data(STUDY)
 CHECKPOINTS = targets.checkpoints(STUDY)
+RECORDINGS = targets.recordings(STUDY)
 OF_STAGES = {stage.name: stage.files(STUDY) for stage in (CONVERT, *OF_MODELS)}
 EXPORT_TABLES = targets.export_tables(STUDY)
 TABLES = targets.tables(STUDY)

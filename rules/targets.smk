@@ -34,6 +34,14 @@ rule train:
         "Every run of {STUDY.file.study} is trained"
 
 
+rule recordings:
+    input:
+        later(RECORDINGS),
+    localrule: True
+    message:
+        "Every recording of {STUDY.file.study} is in recordings/"
+
+
 for phase in dict.fromkeys(stage.phase for stage in (CONVERT, *OF_MODELS)):
 
     rule:

@@ -18,6 +18,7 @@ from scripts.evaluate.names import WITH_EXAMPLES
 from scripts.operate.trained import check_orders, check_shared, check_training
 from scripts.study import paths
 from scripts.study.config.data import External
+from scripts.study.recordings import RunRecording
 from scripts.study.resources import check_compiler, placement
 from scripts.study.runs import native_folder
 from scripts.study.storage import all_kept, bytes_needed
@@ -46,6 +47,8 @@ def check_room(study: Study, root: Path, free: Callable[[Path], int] = free_byte
     kept = all_kept(study)
     needed = {"models": kept.models, "exports": kept.exports}
     needed["checkpoints"] = kept.peak - sum(needed.values())
+    if recordings := study.recordings():
+        needed["recordings"] = sum(recording.bytes() for recording in recordings)
     disks: dict[int, list[str]] = {}
     for name in sorted(needed):
         place = root / name if (root / name).exists() else root
@@ -59,7 +62,17 @@ def check_room(study: Study, root: Path, free: Callable[[Path], int] = free_byte
                 f"{root.resolve()}: about {missing / 1e9:.1f} GB will be written to {', '.join(names)}, "
                 f"{room / 1e9:.1f} GB are free there\n"
                 "  write:   fewer sizes, seeds or checkpoints, or a --directory, or a link in it, on a larger disk"
+                + _of_recordings(recordings if "recordings" in names else [])
             )
+
+
+def _of_recordings(recordings: list[RunRecording]) -> str:
+    """What the largest recording takes, if there is one."""
+    if not recordings:
+        return ""
+    largest = max(recordings, key=RunRecording.bytes)
+    takes = f"{largest.bytes() / 1e9:.1f} GB of {largest.run.name}"
+    return f"\n  {largest.key} takes {takes}: fewer steps or layers there, or reduce: norm"
 
 
 def check_writable(root: Path) -> None:

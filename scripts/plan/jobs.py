@@ -33,6 +33,7 @@ def jobs_by_rule(study: Study) -> dict[str, int]:
         "train_segment": of_runs["train"] - len(study.trained),
         "train_run": len(study.trained),
         "fetch_models": of_runs["fetch_models"],
+        "record": len(study.recordings()),
         "tasks": min(1, of_runs["evaluate"]),
         **{stage.name: of_runs[stage.name] for stage in (CONVERT, *OF_MODELS)},
         "export_table": int(GGUF.asked(study)),

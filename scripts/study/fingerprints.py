@@ -215,9 +215,10 @@ class Artefacts(Inventory):
 
 
 def everything(study: Study) -> Iterator[str]:
-    """Every artefact that tells its settings, by path: of data, training and models."""
+    """Every artefact that tells its settings, by path: of data, training, recordings and models."""
     yield from of_data(study)
     yield from of_training(study)
+    yield from targets.recordings(study)
     yield from of_models(study)
 
 

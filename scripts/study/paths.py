@@ -13,12 +13,13 @@ Part = int | str
 
 DATA = Path("data")  # texts, tokens and orders: may be shared by studies
 CHECKPOINTS = Path("checkpoints")  # training states in NeoX layout, with what the runs logged
+RECORDINGS = Path("recordings")  # what was kept of steps beside their weights
 MODELS = Path("models")  # weights in Transformers format
 EXPORTS = Path("exports")  # GGUF files
 RESULTS = Path("results")  # scores, tables, figures, pages, and the audit
 LOGS = Path("logs")  # of each job
 BENCHMARKS = Path("benchmarks")  # what each job took, by Snakemake
-FOLDERS = (DATA, CHECKPOINTS, MODELS, EXPORTS, RESULTS, LOGS, BENCHMARKS)
+FOLDERS = (DATA, CHECKPOINTS, RECORDINGS, MODELS, EXPORTS, RESULTS, LOGS, BENCHMARKS)
 
 # --- below data/ --------------------------------------------------------------------------------
 
@@ -117,9 +118,6 @@ REPLAYED = Path("replayed")  # checkpoints of steps that no schedule asks for: m
 def replayed_checkpoint(run: str, step: Part) -> Path:
     """A step that the run did not save."""
     return REPLAYED / CHECKPOINTS / run / global_step(step)
-
-
-RECORDINGS = Path("recordings")  # what was kept of steps beside their weights
 
 
 def recording(name: str, run: str) -> Path:

@@ -61,6 +61,12 @@ def checkpoints(study: Study) -> list[str]:
     return [f"{paths.checkpoints(run)}/manifest.json" for run in study.trained]
 
 
+def recordings(study: Study) -> list[str]:
+    """A manifest a recording and run."""
+    asked = study.recordings()
+    return [f"{paths.recording(recording.name, recording.run.name)}/manifest.json" for recording in asked]
+
+
 def last_models(study: Study) -> list[str]:
     """The manifest of every run's last step."""
     return [CONVERT.file(run, study.steps(run)[-1]) for run in study.runs]

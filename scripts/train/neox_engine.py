@@ -118,7 +118,7 @@ class NeoXEngine(DeepSpeedEngine):
         for key in ("exp_avg", "exp_avg_sq"):
             safe_set_full_optimizer_state(parameter, values[key], key)
 
-    def gradient(self, parameter: nn.Parameter) -> torch.Tensor:
+    def gradient(self, parameter: Any) -> torch.Tensor:
         """The whole gradient of the global batch, fp32, before clipping; between the last backward pass and the step.
         Every rank calls this, and the following; what they give may be changed by the next update."""
         mapping = self._whole(parameter)

@@ -25,6 +25,7 @@ OF_RUNS = (
     "gguf",
     "run",
     "segment",
+    "recording",
 )  # kinds whose paths tell the same as their subjects
 
 
@@ -71,6 +72,8 @@ def _other_latest(folder: Folder) -> list[str]:
 def at(path: str) -> dict[str, Any]:
     """Run, and step or segment, of a path: checkpoints/a/global_step8/manifest.json gives {"run": "a", "step": 8}."""
     parts = path.split("/")
+    if paths.below(path, paths.RECORDINGS):
+        return {"recording": parts[1], "run": parts[2]}
     deeper = paths.below(path, paths.RESULTS) or paths.below(path, paths.REPLAYED)
     subject: dict[str, Any] = {"run": parts[2 if deeper else 1]}
     steps = [step for step in map(step_in, parts[2:]) if step is not None]
