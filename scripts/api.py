@@ -17,12 +17,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from scripts.analyze import sources, tables
+from scripts.analyze import recordings, sources, tables
 from scripts.common import manifest
 from scripts.common.errors import UserError, explain, near
 from scripts.data.changes import change_of
@@ -145,6 +145,14 @@ class Suite:
             vocabulary = Vocabulary.read(paths.VOCABULARY)
             components = [order.components[number] for number in order.origin(np.array(places)).tolist()]
             return Batch(tokens, [vocabulary.decode(row) for row in tokens.tolist()], components, places)
+
+    def recording(self, name: str, run: str, step: int | None = None, table: str | None = None) -> Any:
+        """What the study's key `recordings.<name>` kept of a run: of a step a mapping of tensors, by kind and name
+        ("gradient/2.mlp.dense_h_to_4h.weight"); without a step the frame of all, with "losses" or "statistics" for
+        `table` where it has both."""
+        asked = self.study.recording(name, run)
+        with self._inside():
+            return recordings.table(asked, table) if step is None else recordings.tensors(asked, step)
 
     def model(self, run: str, step: int) -> GPTNeoXForCausalLM:
         """The model of a saved step, or of one that was made again, in evaluation mode, on the CPU."""

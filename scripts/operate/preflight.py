@@ -14,6 +14,7 @@ from scripts.common.command import Parser
 from scripts.common.environment import cuda_devices
 from scripts.common.errors import UserError, explain
 from scripts.common.files import read_json, write_json
+from scripts.common.units import bytes_short
 from scripts.evaluate.names import WITH_EXAMPLES
 from scripts.operate.trained import check_orders, check_shared, check_training
 from scripts.study import paths
@@ -71,7 +72,7 @@ def _of_recordings(recordings: list[RunRecording]) -> str:
     if not recordings:
         return ""
     largest = max(recordings, key=RunRecording.bytes)
-    takes = f"{largest.bytes() / 1e9:.1f} GB of {largest.run.name}"
+    takes = f"{bytes_short(largest.bytes())} for {largest.run.name}"
     return f"\n  {largest.key} takes {takes}: fewer steps or layers there, or reduce: norm"
 
 

@@ -16,7 +16,7 @@ from scripts.study.study import Study
 
 def chosen(study: Study, folder: Folder) -> list[StageStatus]:
     """Those of these stages that the study asks for."""
-    made = (export(study, folder), replay(study, folder), recency(study, folder))
+    made = (export(study, folder), recordings(study, folder), replay(study, folder), recency(study, folder))
     return [stage for stage in made if stage.expected]
 
 
@@ -34,6 +34,13 @@ def export(study: Study, folder: Folder) -> StageStatus:
     there = {number for number, path in enumerate(tables) if folder.inventory.there(path)}
     jobs.append(Job("export_table.log", list(range(len(tables))), there, lambda _: None))
     return status_of("export", jobs, folder)
+
+
+def recordings(study: Study, folder: Folder) -> StageStatus:
+    """Recordings of runs."""
+    asked = zip(study.recordings(), targets.recordings(study), strict=True)
+    jobs = [_file(folder, path, f"record/{each.name}_{each.run.name}.log") for each, path in asked]
+    return status_of("recordings", jobs, folder)
 
 
 def replay(study: Study, folder: Folder) -> StageStatus:
