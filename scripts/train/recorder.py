@@ -198,19 +198,15 @@ class Record:
 
     def write(self, step: int, adam_steps: int) -> None:
         """Put the ranks' parts together, and write; every rank calls this."""
-        line: dict[str, Any] = {}
-        if self.recording.has_losses:
-            mine = torch.stack(self.losses) if self.of_own_batch else torch.cat(self.losses)
-            # micro-batches walk blocks of micro * world sequences, of which each rank has its part
-            ranks = _gathered(mine, self.world) if self.of_own_batch else [mine]
-            losses = torch.stack(ranks, 1).flatten() if self.of_own_batch and ranks else mine
-            line["losses"] = [float(str(loss)) for loss in losses.cpu().numpy()]
-            if self.sequences is not None:
-                line["sequences"] = self.sequences
+        losses = self._all_losses() if self.recording.has_losses else None
         if self.shared and self.recording.modules and self.world.size > 1:
             self._add_up()
         if self.world.rank:
             return
+        line: dict[str, Any] = {}
+        if losses is not None:
+            line["losses"] = [float(str(loss)) for loss in losses.cpu().numpy()]  # the shortest text of an fp32 number
+            line |= {"sequences": self.sequences} if self.sequences is not None else {}
         if self.sums:
             finished = reduction.finished(torch.cat(list(self.sums.values())))
             names = [f"{kind}/{name}" for kind in self.sums for name in self.recording.names(kind)]
@@ -219,6 +215,14 @@ class Record:
         if any(name.startswith(MOMENTS) for name in tensors):
             tensors["adam_steps"] = torch.tensor(adam_steps)
         self.draft.write(step, line, tensors)
+
+    def _all_losses(self) -> Tensor | None:
+        """Every sequence's, in the order of sample indices, on rank 0."""
+        if not self.of_own_batch:
+            return torch.cat(self.losses)
+        # micro-batches walk blocks of micro * world sequences, of which each rank has its part
+        ranks = _gathered(torch.stack(self.losses), self.world)
+        return torch.stack(ranks, 1).flatten() if ranks else None
 
     def _add_up(self) -> None:
         """Add the other ranks' sums of activations to rank 0's, in the order of ranks."""
