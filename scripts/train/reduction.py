@@ -25,7 +25,8 @@ def sums(tensors: list[Tensor], reduce: Reduce) -> Tensor:
 
 
 def _of_tokens(tensor: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(tensor.detach(), dim=-1, dtype=torch.float32)
+    lengths: Tensor = torch.linalg.vector_norm(tensor.detach(), dim=-1, dtype=torch.float32)
+    return lengths
 
 
 def _of_one(numbers: Tensor) -> Tensor:

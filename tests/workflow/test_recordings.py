@@ -238,7 +238,9 @@ def test_every_way_of_training_records_the_same_to_last_digits(
         assert set(found) == set(wanted)
         for key, tensor in wanted.items():
             apart = (found[key].double() - tensor.double()).norm()
-            assert apart <= near * max(tensor.double().norm(), 1e-3), (key, float(apart))
+            # of gradients near zero, as a key's bias has them, Adam takes little but the sign
+            most = 10 * near if key.startswith("update") else near
+            assert apart <= most * max(tensor.double().norm(), 1e-3), (key, float(apart))
     for name, kind_of in (("losses", "losses"), ("norms", "statistics"), ("statistics", "statistics")):
         one, two = table(recorded, name, kind_of), table(other, name, kind_of)
         assert list(one.step) == list(two.step)
