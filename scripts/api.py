@@ -40,12 +40,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Batch:
     """Sequences that one training step reads: `tokens` int64 [batch, sequence_length + 1], whose last column is only
-    predicted; `texts` and `components` (that of each sequence's first token) by sequence; `places` in the order."""
+    predicted; `texts` and `components` (that of each sequence's first token) by sequence; `sample_indices` in the
+    run's order."""
 
     tokens: np.ndarray
     texts: list[str]
     components: list[str]
-    places: range
+    sample_indices: range
 
 
 def study(directory: str | Path = ".") -> Suite:
@@ -138,13 +139,13 @@ class Suite:
         size, last = spec.training.batch_size, spec.training.steps
         if not spec.first_step <= step < last:
             raise UserError(explain("step", step, f"{spec.first_step} to {last - 1}, whose batches {run} reads"))
-        places = range(step * size, (step + 1) * size)
+        indices = range(step * size, (step + 1) * size)
         with self._inside():
-            order = Sequences.open(paths.corpus(spec.corpus), spec.data_seed, change_of(spec), places.stop)
-            tokens = order.at(np.array(places)).astype(np.int64)
+            order = Sequences.open(paths.corpus(spec.corpus), spec.data_seed, change_of(spec), indices.stop)
+            tokens = order.at(np.array(indices)).astype(np.int64)
             vocabulary = Vocabulary.read(paths.VOCABULARY)
-            components = [order.components[number] for number in order.origin(np.array(places)).tolist()]
-            return Batch(tokens, [vocabulary.decode(row) for row in tokens.tolist()], components, places)
+            components = [order.components[number] for number in order.origin(np.array(indices)).tolist()]
+            return Batch(tokens, [vocabulary.decode(row) for row in tokens.tolist()], components, indices)
 
     def model(self, run: str, step: int) -> GPTNeoXForCausalLM:
         """A saved step's model in evaluation mode, on the CPU."""

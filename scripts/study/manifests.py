@@ -180,10 +180,10 @@ class Updates:
 
 @dataclass(frozen=True)
 class CheckpointFacts(Updates, ManifestFacts, kind="checkpoint"):
-    """A saved step: the updates since the one before, which read the sequences at `places` [first, end). `processes`
-    and `zero_stage` are what its optimizer state is cut up by, null where none was kept."""
+    """A saved step: the updates since the one before, which read the sequences at `sample_indices` [first, end).
+    `processes` and `zero_stage` are what its optimizer state is cut up by, null where none was kept."""
 
-    places: tuple[int, int]
+    sample_indices: tuple[int, int]
     optimizer_state: bool
     processes: int | None
     zero_stage: int | None

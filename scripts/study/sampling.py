@@ -153,7 +153,7 @@ def evenly(steps: list[int], most: int) -> list[int]:
 
 
 def windows(steps: list[int], first_step: int, batch: int, most: int) -> list[tuple[int, int]]:
-    """Places [begin, end) of at most `most` sequences just before each step, none before the step before it."""
+    """Sample indices [begin, end) of at most `most` sequences just before each step, none before the step before it."""
     befores = [first_step, *steps[:-1]]
     return [
         (max(before * batch, step * batch - most), step * batch) for before, step in zip(befores, steps, strict=True)

@@ -146,9 +146,9 @@ class Checkpoints:
             known=known,
         )
 
-    def promote(self, step: int, keep_optimizer: bool, places: tuple[int, int], updates: Updates) -> None:
+    def promote(self, step: int, keep_optimizer: bool, sample_indices: tuple[int, int], updates: Updates) -> None:
         """Link the resume state of `step` as the scheduled checkpoint global_step<N>, manifest last; it tells of the
-        updates since the one before, and which places of the order they read."""
+        updates since the one before, and which sequences of the order they read."""
         source, target = self.resume / paths.global_step(step), self.root / paths.global_step(step)
         shutil.rmtree(target, ignore_errors=True)
         dropped = set() if keep_optimizer else set(source.glob(OPTIMIZER_FILES))
@@ -164,7 +164,7 @@ class Checkpoints:
             target,
             CheckpointFacts(
                 **vars(updates),
-                places=places,
+                sample_indices=sample_indices,
                 optimizer_state=keep_optimizer,
                 processes=processes,
                 zero_stage=zero_stage,

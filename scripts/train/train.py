@@ -172,8 +172,8 @@ class Trainer:
         if self.world.rank == 0:
             earlier = max((s for s in self.steps if s < step), default=self.spec.first_step)
             batch = self.spec.training.batch_size
-            places, updates = (earlier * batch, step * batch), self.log.updates(earlier, step)
-            self.checkpoints.promote(step, step in self.optimizer_steps or self.also.get(step, False), places, updates)
+            indices, updates = (earlier * batch, step * batch), self.log.updates(earlier, step)
+            self.checkpoints.promote(step, step in self.optimizer_steps or self.also.get(step, False), indices, updates)
             self.checkpoints.drop_resume_before(step)
 
     def keep(self, step: int) -> None:

@@ -32,7 +32,7 @@ def test_tables_come_by_name_and_the_working_directory_stays(opened: api.Suite) 
 
 def test_a_checkpoint_has_on_its_next_batch_the_loss_that_was_logged(opened: api.Suite) -> None:
     batch = opened.sequences(RUN, 4)
-    assert batch.tokens.shape == (4, 65) and batch.places == range(16, 20)
+    assert batch.tokens.shape == (4, 65) and batch.sample_indices == range(16, 20)
     assert batch.texts[0] == opened.tokenizer().decode(batch.tokens[0])
     assert set(batch.components) <= {"novels", "verse", "planted"}
     tokens = torch.tensor(batch.tokens)

@@ -510,11 +510,11 @@ def test_memorization_of_another_model_and_of_other_rows(suite: Path) -> None:
     path = Path(f"results/memorization/{TINY}/step8.parquet")
     table = pq.read_table(path)
     facts = json.loads(table.schema.metadata[b"castalia"]) | {"model": "0" * 64}
-    moved = table.set_column(0, "place", pc.add(table["place"], 1).cast(table["place"].type))
+    moved = table.set_column(0, "sample_index", pc.add(table["sample_index"], 1))
     pq.write_table(moved.replace_schema_metadata({"castalia": canonical(facts)}), path)
     found = failed()
     assert f"{path}: belongs to another model" in found["results"]
-    assert f"{path}: other place than" in found["scored_sequences"]
+    assert f"{path}: other sample_index than" in found["scored_sequences"]
 
 
 def test_the_study_changed_after_training(suite: Path, tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ def test_a_replaced_order_is_named(finished: Workflow, tmp_path: Path) -> None:
         path.unlink()
         np.save(path, order[::-1].copy())
     found = faults(sequences(all_runs))
-    assert any("order-1234: the sequence at place" in line for line in found)
+    assert any("order-1234: the sequence at sample index" in line for line in found)
 
 
 def test_the_command_draws_tells_the_cost_and_ends_with_1_for_a_fault(

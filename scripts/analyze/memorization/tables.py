@@ -45,8 +45,9 @@ class Scored:
         return self.study.memorization_steps(run)
 
     def rows(self, run: str, step: int) -> pd.DataFrame:
-        """Sequences of the order that the checkpoint has seen, by place."""
-        return self.table(run, step).query("seen and chosen != 'canary'").sort_values("place").set_index("place")
+        """Sequences of the order that the checkpoint has seen, by sample index."""
+        found = self.table(run, step).query("seen and chosen != 'canary'")
+        return found.set_index("sample_index").sort_index()
 
     def fair(self, run: str, step: int) -> pd.DataFrame:
         """As `rows`, without those that were chosen because they repeat, unless all sequences are there."""
@@ -221,14 +222,14 @@ def fits(scored: Scored) -> pd.DataFrame:
 
 
 def matrices(scored: Scored, models: list[tuple[Run, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """(memorized, seen) bool [models, rows], by place, of the sequences that are in the sample of every model.
+    """(memorized, seen) bool [models, rows], by sample index, of the sequences that are in the sample of every model.
 
     Runs of another length draw another sample.
     """
     flags = []
     for spec, step in models:
         table = scored.table(spec.name, step)
-        flags.append(table.loc[table["chosen"] == "sample"].set_index("place")[["memorized", "seen"]])
+        flags.append(table.loc[table["chosen"] == "sample"].set_index("sample_index")[["memorized", "seen"]])
     shared = sorted(set.intersection(*(set(each.index) for each in flags)))
     memorized, seen = (np.array([each.loc[shared, name].to_numpy(bool) for each in flags])
                        for name in ("memorized", "seen"))  # fmt: skip

@@ -34,7 +34,7 @@ def check_updates(study: Study, folder: Folder, histories: dict[str, History], u
             before = max((other for other in saved if other < step), default=run.first_step)
             if found is not None:
                 batch = run.training.batch_size
-                asked = {"places": (before * batch, step * batch), **vars(history.updates(before, step))}
+                asked = {"sample_indices": (before * batch, step * batch), **vars(history.updates(before, step))}
                 for key, value in asked.items():
                     if (told := getattr(found.content.facts, key)) != value:
                         faults.append(f"{found.path}: {key} is {told}, by metrics.jsonl it is {value}")

@@ -114,14 +114,14 @@ def look(study: Study, points: list[Point], tokenizer: Tokenizer) -> Found:
     tokens = open_tokens(folder / "tokens")
     anew = order_anew(study, first.corpus, first.data_seed, tokens)
     stored = Sequences.open(folder, first.data_seed)
-    batches = {point: _places(study, point) for point in points}
-    places = np.unique(np.concatenate(list(batches.values())))
-    rebuilt = anew.at(places)
-    for place in places[np.any(rebuilt != stored.at(places), axis=1)].tolist():
+    batches = {point: _sample_indices(study, point) for point in points}
+    indices = np.unique(np.concatenate(list(batches.values())))
+    rebuilt = anew.at(indices)
+    for index in indices[np.any(rebuilt != stored.at(indices), axis=1)].tolist():
         order = paths.order(first.corpus, first.data_seed)
-        found.order.append(f"{order}: the sequence at place {place} is not the one its seed gives")
+        found.order.append(f"{order}: the sequence at sample index {index} is not the one its seed gives")
     if study.file.data.corpora[first.corpus].components:
-        numbers = np.unique(anew.pieces(places).documents)
+        numbers = np.unique(anew.pieces(indices).documents)
         entries = stored.documents(numbers.tolist())
         known = texts(study, first.corpus, entries)
         ids = encode(tokenizer, list(known.values()), study.file.data.append_eod)
@@ -131,15 +131,15 @@ def look(study: Study, points: list[Point], tokenizer: Tokenizer) -> Found:
         found.without_text.add(first.corpus)
     for point, batch in batches.items():
         change = change_of(study.run(point.run))
-        sequences = rebuilt[np.searchsorted(places, batch)]
+        sequences = rebuilt[np.searchsorted(indices, batch)]
         sequences = sequences if change is None else change.applied(batch, sequences)
         if fault := _read_fault(point, digest(sequences)):
             found.read.append(fault)
-    found.sequences, found.updates = len(places), len(points)
+    found.sequences, found.updates = len(indices), len(points)
     return found
 
 
-def _places(study: Study, point: Point) -> np.ndarray:
+def _sample_indices(study: Study, point: Point) -> np.ndarray:
     batch = study.run(point.run).training.batch_size
     return np.arange((point.step - 1) * batch, point.step * batch)
 
@@ -175,9 +175,9 @@ def checks(study: Study, points: list[Point]) -> list[Check]:
         as_text,
         judged(
             "replay-data-order",
-            "the sequences at sampled places are those that the data seed gives",
+            "the sequences that sampled steps read are those that the data seed gives",
             [fault for found in every for fault in found.order],
-            f"{sequences} places, the order made anew",
+            f"{sequences} sequences, the order made anew",
         ),
         judged(
             "replay-data-read",

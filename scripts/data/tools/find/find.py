@@ -34,10 +34,10 @@ STEPS_IN_TABLE = 6
 
 @dataclass(frozen=True)
 class Sighting:
-    """Update number and place of a sequence that held an occurrence, or only a part of it."""
+    """Step and sample index of a sequence that held an occurrence, or only a part of it."""
 
     step: int
-    place: int
+    sample_index: int
     whole: bool
 
 
@@ -91,9 +91,9 @@ def hits(
         )
         mine = slice(first[number - numbers.start], first[number - numbers.start + 1])
         sightings = [
-            Sighting(place // source.batch_size + 1, place, whole)
-            for place, whole in zip(sequences.place[mine].tolist(), sequences.whole[mine].tolist(), strict=True)
-            if place < until * source.batch_size
+            Sighting(index // source.batch_size + 1, index, whole)
+            for index, whole in zip(sequences.sample_index[mine].tolist(), sequences.whole[mine].tolist(), strict=True)
+            if index < until * source.batch_size
         ]
         yield Hit(
             pattern.text, document, entry.id, entry.component, entry.origin, begin, end,
