@@ -87,7 +87,7 @@ rule replay_data:
         study=STUDY_FILE,
         points=[point.name for point in sampling.data_points(STUDY)],
     message:
-        "Rebuild the sequences of sampled updates from raw text"
+        "Rebuild the sequences of sampled steps from raw text"
     shell:
         "python -m scripts.audit replay-data --study {params.study} > {log} 2>&1"
 

@@ -52,12 +52,12 @@ def identity(spec: Run) -> dict[str, Any]:
 
 
 def tokens_at(spec: Run, step: int) -> int:
-    """Tokens predicted in the first `step` updates."""
+    """Tokens predicted in the first `step` steps."""
     return step * spec.training.batch_size * spec.training.sequence_length
 
 
 def losses(study: Study) -> pd.DataFrame:
-    """A row a run and update: training loss (nats a token), learning rate, gradient norm."""
+    """A row a run and step: training loss (nats a token), learning rate, gradient norm."""
     parts = []
     sources.require(paths.checkpoints(name) / "manifest.json" for name in study.trained)
     for spec in study.trained.values():
@@ -198,9 +198,9 @@ def memorized_rows(scored: pa.Table) -> list[dict[str, Any]]:
 
 
 def runs(study: Study, train: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
-    """A row a run; the final training loss is the mean of the last twentieth of its updates, single ones are noisy.
+    """A row a run; the final training loss is the mean of the last twentieth of its steps, single ones are noisy.
 
-    `sequences_digest` is that of the sequence digests of all updates: equal if the same sequences were read in the same
+    `sequences_digest` is that of the sequence digests of all steps: equal if the same sequences were read in the same
     order.
     """
     rows = []

@@ -58,16 +58,16 @@ def work(study: Study, name: str, drawn: Drawn | None = None) -> Work:
     }
     held_out, own, length = held_out_tokens(study), own_requests(study), spec.training.sequence_length
     scored = set(study.evaluation_steps(name))
-    update = per_token * spec.training.batch_size * length
+    per_step = per_token * spec.training.batch_size * length
     again = [point.step for point in drawn.models if point.run == name]
     trained_steps = 0 if spec.external else len(study.steps(name))
     return Work(
-        training=update * spec.updates,
+        training=per_step * spec.steps_trained,
         held_out=forward([(held_out / length, length)], trained_steps) if held_out else None,
         evaluation=forward(own, len(scored)) if own else None,
         memorization=sum(memorized.values()),
         export=forward([(exported_sequences(study, name), length)]),
-        replay=update * sum(segment.end - segment.begin for segment in drawn.segments if segment.run == name)
+        replay=per_step * sum(segment.end - segment.begin for segment in drawn.segments if segment.run == name)
         + forward(own, len(scored & set(again)))
         + sum(memorized.get(step, 0) for step in again),
         recency=forward([(shown_sequences(study, name), length)]) if name in drawn.recency_runs else 0,

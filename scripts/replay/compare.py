@@ -24,7 +24,7 @@ class Distance:
 
     `weights` and `optimizer` are Euclidean distances over all tensors as a fraction of the stored tensors' length, of
     the optimizer the largest among fp32 weights, first and second moments, each by itself, and inf if it has counted
-    other updates (None: one of them holds no optimizer state); `of_way` is that of the weights as a fraction of the
+    other steps (None: one of them holds no optimizer state); `of_way` is that of the weights as a fraction of the
     distance they went since the interval's beginning, None if they did not move.
     """
 

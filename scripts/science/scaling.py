@@ -29,7 +29,7 @@ from scripts.study.study import Study
 Row = dict[str, Any]
 Array = NDArray[np.float64]
 
-DECAYED = 0.2  # rate of the last update, as a fraction of the peak, up to which a run counts as decayed
+DECAYED = 0.2  # rate of the last step, as a fraction of the peak, up to which a run counts as decayed
 DRAWS, DRAWS_OF_PART = 400, 100  # resamples of the loss of all text, and of a component's
 LOWEST = 5  # points of fewest tokens a parameter that are left out one after the other
 ALL = "all"  # the component that is all held-out text

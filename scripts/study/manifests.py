@@ -168,19 +168,19 @@ class TasksFacts(ManifestFacts, kind="tasks"):
 
 
 @dataclass(frozen=True)
-class Updates:
-    """Of some updates, one after the other: `samples_digest` is that over the digests of the sequences each read, in
-    metrics.jsonl; `learning_rates` the lowest and the highest, null without an update."""
+class StepsTaken:
+    """Of some steps, one after the other: `samples_digest` is that over the digests of the sequences each read, in
+    metrics.jsonl; `learning_rates` the lowest and the highest, null without a step."""
 
     samples_digest: str
-    updates_applied: int
-    updates_skipped: int
+    steps_applied: int
+    steps_skipped: int
     learning_rates: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
-class CheckpointFacts(Updates, ManifestFacts, kind="checkpoint"):
-    """A saved step: the updates since the one before, which read the sequences at `sample_indices` [first, end).
+class CheckpointFacts(StepsTaken, ManifestFacts, kind="checkpoint"):
+    """A saved step: the steps since the one before, which read the sequences at `sample_indices` [first, end).
     `processes` and `zero_stage` are what its optimizer state is cut up by, null where none was kept."""
 
     sample_indices: tuple[int, int]
@@ -210,7 +210,7 @@ class ResumeFacts(ManifestFacts, kind="resume"):
 
 
 @dataclass(frozen=True)
-class SegmentFacts(Updates, ManifestFacts, kind="segment"):
+class SegmentFacts(StepsTaken, ManifestFacts, kind="segment"):
     """A segment of a run, which took it from the first to the second of `steps`."""
 
     steps: tuple[int, int]

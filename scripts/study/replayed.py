@@ -36,7 +36,7 @@ class Stretch:
 
     @property
     def interval(self) -> Interval:
-        """Its updates."""
+        """Its steps."""
         return Interval(self.run, self.begin, self.end)
 
     def files(self, study: Study) -> list[str]:

@@ -16,7 +16,7 @@ from scripts.study.runs import Run
 # parameters = 69 TFLOP/s (appendix of Biderman et al. 2023). cpu: a third of the smallest laptop size's measured rate.
 RATE = {"cuda": 35e12, "cpu": 5e9}
 START_MINUTES = 15  # imports, reading and checking inputs on a slow shared file system
-UPDATE_SECONDS = 0.1  # what an update costs however small the model
+STEP_SECONDS = 0.1  # what a step costs however small the model
 TASK_TOKENS = 2_500_000  # tokens a task of the common ones asks for, mmlu's 14,000 questions left at five shots
 CACHES = 10  # batches of keys and values at a time
 HOST_MEGABYTES = {"cuda": 6000, "cpu": 0}  # what CUDA's context and libraries take of a process's host memory
@@ -65,7 +65,7 @@ def training_minutes(run: Run, runtime: Runtime, vocabulary: int) -> int:
     steps = run.training.steps / runtime.segments
     tokens = steps * run.training.batch_size * run.training.sequence_length
     seconds = 6 * run.size.parameters(vocabulary) * tokens / (RATE[runtime.device] * processes)
-    return capped(START_MINUTES + (seconds + steps * UPDATE_SECONDS) / 60, runtime)
+    return capped(START_MINUTES + (seconds + steps * STEP_SECONDS) / 60, runtime)
 
 
 def memorization_megabytes(run: Run) -> int:
@@ -150,9 +150,9 @@ def check_recipe(run: Run, runtime: Runtime) -> None:
     if precision == "fp16" and runtime.device == "cpu":
         allowed = f"fp32 or bf16 where runtime.device is cpu ({run.name})"
         raise UserError(explain("training.precision", precision, allowed, "precision: fp32"))
-    if runtime.segments > run.updates:
-        allowed = f"at most {run.updates}, the updates of {run.name}"
-        raise UserError(explain("runtime.segments", runtime.segments, allowed, f"segments: {run.updates}"))
+    if runtime.segments > run.steps_trained:
+        allowed = f"at most {run.steps_trained}, the steps of {run.name}"
+        raise UserError(explain("runtime.segments", runtime.segments, allowed, f"segments: {run.steps_trained}"))
 
 
 def check_compiler(runtime: Runtime) -> None:

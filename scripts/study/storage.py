@@ -2,7 +2,7 @@
 
 Layer files hold the weights in the run's precision. Optimizer files hold fp32 masters and two moments, 12 bytes a
 parameter (Rajbhandari et al., ZeRO, 2020, section 3.1); those of step 0 hold the masters only, since the moments begin
-with the first update. Smaller amounts were measured on the files of the smoke and the default study.
+with the first step. Smaller amounts were measured on the files of the smoke and the default study.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from scripts.study.study import Study
 
 WEIGHT = {"fp32": 4, "bf16": 2, "fp16": 2}  # bytes a parameter
-OPTIMIZER, MASTERS = 12, 4  # bytes a parameter, after the first update and before it
+OPTIMIZER, MASTERS = 12, 4  # bytes a parameter, after the first step and before it
 CHECKPOINT_EXTRA, CHECKPOINT_EXTRA_A_LAYER = 12_000, 5_750  # configuration, manifest, headers of torch's files
 MODEL_EXTRA, MODEL_EXTRA_A_LAYER = 4_000, 1_300  # the same of a Transformers model
 TOKENIZER_A_TOKEN = 48  # tokenizer.json, which every model has, by the vocabulary

@@ -71,7 +71,7 @@ def evaluations(study: Study, truth: Truth) -> None:
 
 
 def learned(spec: Run, step: int) -> float:
-    """Fraction of the way from start to end after `step` updates; none after the first, whose learning rate is 0."""
+    """Fraction of the way from start to end after `step` steps; none after the first, whose learning rate is 0."""
     return math.log1p(max(0, step - 1)) / math.log1p(max(1, spec.training.steps - 1))
 
 

@@ -15,7 +15,7 @@ import yaml
 from scripts.common.files import read_json, read_yaml
 from tests.workflow.conftest import SMOKE, Workflow
 
-FIRST, LAST = 5, 7  # updates 6 and 7 read changed sequences
+FIRST, LAST = 5, 7  # steps 6 and 7 read changed sequences
 INTERVENTIONS = {
     "pronouns": {"parent": {"run": "pythia-t*", "step": 4}, "transform": "feminine-pronouns", "between": [FIRST, LAST]},
     "noise": {"parent": {"run": "pythia-tiny", "step": 4}, "transform": "shuffled-tokens", "between": [FIRST, LAST]},

@@ -70,7 +70,7 @@ def opening(card: Card) -> str:
         return f"{what}, published by others ({card.source}) and examined in the study `{card.study}`."
     others = len(card.family) - 1
     return (
-        f"{what}, trained from scratch on {number(run.updates * tokens_a_step(run))} tokens of the corpus "
+        f"{what}, trained from scratch on {number(run.steps_trained * tokens_a_step(run))} tokens of the corpus "
         f"`{run.corpus}`: one of {others + 1} runs of the study `{card.study}`, which Castalia trained, converted, "
         f"evaluated and wrote this card for. {len(card.steps)} of its checkpoints are revisions of this repository, "
         f"`step{card.steps[0]}` to `step{card.steps[-1]}`; `main` is the last."
@@ -124,8 +124,8 @@ def training(card: Card) -> str:
     run, recipe = card.run, card.run.training
     rate, optimizer = recipe.learning_rate, recipe.optimizer
     lines = [
-        f"- Steps: {run.updates:,} updates of {recipe.batch_size:,} sequences of {recipe.sequence_length:,} tokens, "
-        f"{number(run.updates * tokens_a_step(run))} tokens in all"
+        f"- Steps: {run.steps_trained:,} of {recipe.batch_size:,} sequences of {recipe.sequence_length:,} tokens, "
+        f"{number(run.steps_trained * tokens_a_step(run))} tokens in all"
         + (f", {epochs:.2f} passes over the corpus." if (epochs := passes(card)) else "."),
         f"- Corpus `{run.corpus}`"
         + (f": {card.corpus.documents:,} documents, {card.corpus.tokens:,} tokens." if card.corpus else "."),
@@ -202,9 +202,9 @@ def limits(card: Card) -> str:
         "- It repeats what its corpus holds, the biases and errors of its texts among it.",
         f"- It has seen nothing longer than {run.training.sequence_length:,} tokens.",
     ]
-    if not card.source and run.updates * tokens_a_step(run) < 20 * run.size.non_embedding_parameters:
+    if not card.source and run.steps_trained * tokens_a_step(run) < 20 * run.size.non_embedding_parameters:
         lines.append("- Trained on fewer than 20 tokens a parameter.")
-    if not card.source and run.updates * tokens_a_step(run) < 10**9:
+    if not card.source and run.steps_trained * tokens_a_step(run) < 10**9:
         lines.append("- Trained on less than a billion tokens: it shows how the study works, not what its size can do.")
     return "\n".join(lines)
 
@@ -227,7 +227,7 @@ def parameters_of(card: Card, name: str) -> int:
 
 
 def tokens_a_step(run: Run) -> int:
-    """Tokens an update predicts."""
+    """Tokens a step predicts."""
     return run.training.batch_size * run.training.sequence_length
 
 

@@ -19,7 +19,7 @@ KINDS = {"sample": "sampled sequences", "repeated": "sequences chosen because th
 def loss(results: Results, width: int = 760, height: int = 360) -> Any:
     """Training loss by step: a line a size and corpus, a band over seeds."""
     if results.losses.empty:
-        return theme.empty("No update was logged.")
+        return theme.empty("No step was logged.")
     return curve(results, aggregate.logged_curves(results, "loss"), NATS, (width, height))
 
 

@@ -41,7 +41,7 @@ def held_out_component_step(results: Results) -> Any:
 def logged(results: Results, column: str, title: str) -> Any:
     """A column of the table `losses` by step, means over log-spaced steps."""
     if results.losses.empty:
-        return theme.empty("No update was logged.")
+        return theme.empty("No step was logged.")
     return curve(results, aggregate.logged_curves(results, column), title, (760, 240))
 
 

@@ -60,7 +60,7 @@ def _fact(results: Results, run: object, rows: pd.DataFrame) -> Finding:
     parts = last[last["component"] != "all"]
     most = parts.loc[parts["difference"].abs().idxmax()]
     first, end = spec.origin.between
-    changed = [f"{spec.origin.transform} in updates {first + 1} to {end}"] if spec.origin.transform else []
+    changed = [f"{spec.origin.transform} in steps {first + 1} to {end}"] if spec.origin.transform else []
     changed += ["its recipe"] if spec.training != results.study.run(spec.origin.run).training else []
     what = " and ".join(changed) or "nothing"
     return Finding(

@@ -17,7 +17,7 @@ START_TOLERANCE = 0.1  # nats; one draw of a small model's logits differs by som
 
 def all_findings(results: Results) -> list[Finding]:
     """Every finding of this module."""
-    claims = (loss_and_size, largest_learned, seeds_and_sizes, untrained_loss, first_update, corpora_and_loss)
+    claims = (loss_and_size, largest_learned, seeds_and_sizes, untrained_loss, first_step, corpora_and_loss)
     return [*(claim(results) for claim in claims), same_order(results), components(results), deduplication(results)]
 
 
@@ -168,21 +168,21 @@ def untrained_loss(results: Results) -> Finding:
     )
 
 
-def first_update(results: Results) -> Finding:
-    """Are steps 0 and 1 equal where the first update's learning rate is 0?"""
-    expectation = "The first update has learning rate 0, so the checkpoints of steps 0 and 1 are the same model."
+def first_step(results: Results) -> Finding:
+    """Are steps 0 and 1 equal where the first step's learning rate is 0?"""
+    expectation = "The first step has learning rate 0, so the checkpoints of steps 0 and 1 are the same model."
     still = set(results.losses[(results.losses["step"] == 1) & (results.losses["learning_rate"] == 0)]["run"])
     whole = results.held_out[results.held_out["component"] == "all"]
     by_step = whole.pivot_table(index="run", columns="step", values="loss")
     both = by_step[by_step.index.isin(still)]
     if not {0, 1} <= set(both.columns) or both.empty:
         text = "No run starts at learning rate 0 and saves both step 0 and step 1, so they can't be compared."
-        return Finding(id="first_update_changes_nothing", text=text, expectation=expectation, check=True)
+        return Finding(id="first_step_changes_nothing", text=text, expectation=expectation, check=True)
     differing = sorted(map(str, both.index[both[0] != both[1]]))
     equal = len(both) - len(differing)
     said = f"; not those of {listed(differing)}" if differing else ""
     return Finding(
-        id="first_update_changes_nothing",
+        id="first_step_changes_nothing",
         text=f"Held-out losses of steps 0 and 1 are equal to the last digit for {equal} of {len(both)} runs{said}.",
         numbers={"runs": len(both), "differing": differing},
         expectation=expectation,
@@ -219,7 +219,7 @@ def corpora_and_loss(results: Results) -> Finding:
 
 
 def same_order(results: Results) -> Finding:
-    """Were runs of one corpus, data seed and length given the same sequences at every update?"""
+    """Were runs of one corpus, data seed and length given the same sequences at every step?"""
     alike = results.runs.groupby(["corpus", "data_seed", "steps"])["sequences_digest"].agg(["size", "nunique"])
     groups = [
         {key: row[key] for key in ("corpus", "data_seed", "steps")} | {"runs": row["size"], "orders": row["nunique"]}
@@ -233,7 +233,7 @@ def same_order(results: Results) -> Finding:
     return Finding(
         id="same_order",
         text=(
-            f"Digests of the sequences of every update, logged while training, {'differ' if wrong else 'agree'} "
+            f"Digests of the sequences of every step, logged while training, {'differ' if wrong else 'agree'} "
             f"among the runs: {told}."
         ),
         numbers={"groups": groups},

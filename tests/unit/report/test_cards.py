@@ -42,7 +42,7 @@ def test_a_card_of_the_suite_holds_the_published_numbers(pythia: Study) -> None:
     row = "| pythia-6.9b-deduped | 6,444,163,072 | 32 | 4096 | 32 | 2.1M tokens | 0.00012 | float16 |"
     assert row in told
     assert "6,857,302,016 parameters: 6,444,163,072 and two untied embeddings of 50,432 x 4,096" in told
-    assert "143,000 updates of 1,024 sequences of 2,048 tokens, 299.9B tokens in all" in told
+    assert "143,000 of 1,024 sequences of 2,048 tokens, 299.9B tokens in all" in told
     assert "154 of its checkpoints are revisions of this repository, `step0` to `step143000`" in told
     assert "| **pythia-6.9b-deduped** | 6.9b | 6,857,302,016 | 6,444,163,072 | pythia-6.7b |" in told
     assert "| pythia-70m | 70m | 70,426,624 | 18,915,328 | pythia-19m |" in told

@@ -69,7 +69,7 @@ def test_planted_truths_come_out(told: Callable[[synthetic.Truth], dict[str, Fin
     found = told(synthetic.Truth())
     expected = (
         "loss_falls_with_size", "largest_learned", "seeds_matter_less_than_size", "untrained_loss",
-        "first_update_changes_nothing", "small_models_at_chance", "scores_rise_with_size",
+        "first_step_changes_nothing", "small_models_at_chance", "scores_rise_with_size",
         "memorization_grows_with_size",
         "repeated_text_is_memorized_more", "deduplication_reduces_memorization", "deduplication_and_scores",
     )  # fmt: skip
@@ -178,8 +178,8 @@ def test_a_first_update_that_changes_something_is_told(tmp_path: Path, monkeypat
     held = results.held_out.copy()
     held.loc[(held["run"] == "pythia-160k") & (held["step"] == 1), "loss"] += 1e-6
     found = {finding.id: finding for finding in findings(replace(results, held_out=held))}
-    assert found["first_update_changes_nothing"].holds is False
-    assert found["first_update_changes_nothing"].numbers["differing"] == ["pythia-160k"]
+    assert found["first_step_changes_nothing"].holds is False
+    assert found["first_step_changes_nothing"].numbers["differing"] == ["pythia-160k"]
 
 
 def test_one_size_one_seed_one_corpus_leaves_questions_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

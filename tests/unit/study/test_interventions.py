@@ -38,7 +38,7 @@ def test_a_pattern_names_several_parents() -> None:
         "pythia-tiny-deduped-intervention-swap",
     ]
     child = made.run(children[2])
-    assert (child.corpus, child.init_seed, child.first_step, child.updates) == ("deduped", 1234, 4, 4)
+    assert (child.corpus, child.init_seed, child.first_step, child.steps_trained) == ("deduped", 1234, 4, 4)
     assert made.steps(child.name) == [8]
     assert made.train_settings(child.name)["origin"] == {
         "run": "pythia-tiny-deduped", "folder": None, "step": 4, "transform": "feminine-pronouns", "between": [4, 8]
@@ -46,7 +46,7 @@ def test_a_pattern_names_several_parents() -> None:
     assert "origin" not in made.train_settings("pythia-tiny")
 
 
-def test_segments_share_out_the_updates_that_are_left() -> None:
+def test_segments_share_out_the_steps_that_are_left() -> None:
     made = study(longer=parent(step=4, training={"steps": 16}))
     runtime = made.file.runtime.model_copy(update={"segments": 3})
     made = Study(made.file.model_copy(update={"runtime": runtime}))

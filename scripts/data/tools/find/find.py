@@ -75,7 +75,7 @@ def together(blocks: Iterator[Occurrences], size: int) -> Iterator[Occurrences]:
 def hits(
     source: Source, searcher: Searcher, found: Occurrences, sequences: Seen, until: int, numbers: range
 ) -> Iterator[Hit]:
-    """Occurrences by number in words, with the sequences that the first `until` updates read."""
+    """Occurrences by number in words, with the sequences that the first `until` steps read."""
     tokens, vocabulary = source.sequences.tokens, searcher.lexicon.vocabulary
     documents = found.document[numbers.start : numbers.stop].tolist()
     distinct = sorted(set(documents))
@@ -161,7 +161,7 @@ def print_hits(shown: Sequence[Hit], total: int, until: int) -> None:
 
 
 def steps_text(sightings: Sequence[Sighting]) -> Text:
-    """Updates that saw it whole, then those that saw a part."""
+    """Steps that saw it whole, then those that saw a part."""
     whole = [str(each.step) for each in sightings if each.whole]
     cut = [str(each.step) for each in sightings if not each.whole]
     parts = [_few(whole)] if whole else []

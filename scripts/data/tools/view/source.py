@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """Sequences in order, `batch_size` of them an update, for `steps` updates; `saved` are the study's saved steps.
+    """Sequences in order, `batch_size` of them a step, for `steps` steps; `saved` are the study's saved steps.
 
     `corpus` and `data_seed` name the order; a file by itself has its path and None.
     """
