@@ -1,4 +1,4 @@
-# Sampled parts made a second time: a job a span of training, one a checkpoint, one for the sequences. What is drawn follows
+# Sampled parts made a second time: a job per span of training, one per checkpoint, one for the sequences. What is drawn follows
 # from the study and its public seed, so the graph is static. The verdicts say what differs; no job fails for it.
 from scripts.study.stages import of_step
 

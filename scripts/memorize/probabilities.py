@@ -25,7 +25,7 @@ from scripts.memorize.scorers import distinct
 from scripts.neox.loss import spans
 from scripts.study.config.memorization import Memorization
 
-ROWS = {"cpu": 32, "cuda": 256}  # sequences a batch; a number that the last digits depend on
+ROWS = {"cpu": 32, "cuda": 256}  # sequences per batch; a number that the last digits depend on
 TEMPERATURES = (1.0, 0.5)  # of the columns `log_probability` and `log_probability_half`
 
 

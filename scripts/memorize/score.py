@@ -223,7 +223,7 @@ def score_steps(study: Study, name: str, steps: list[int], workers: int) -> None
 
 
 def _spawned(name: str, steps: list[int], workers: int, device: str) -> None:
-    """A process a worker, on cuda each with its own GPU; raises UserError if one fails."""
+    """A process per worker, on cuda each with its own GPU; raises UserError if one fails."""
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(workers)))).split(",")
     if device == "cuda" and len(gpus) < workers:
         raise UserError(f"runtime.memorization_processes: {workers}, but {len(gpus)} GPUs are visible")

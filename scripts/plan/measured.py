@@ -43,7 +43,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows of all finished runs together, then of each; `rates` are tokens a second of one device by size, as
+    """Rows of all finished runs together, then of each; `rates` are tokens per second of one device by size, as
     profiles/devices.yaml takes them; `why` says why there is nothing to compare."""
 
     rows: list[Row] = field(default_factory=list)

@@ -21,8 +21,8 @@ from scripts.study.runs import flops_per_token, forward_flops_per_token
 from scripts.study.sampling import LEAST_CHECKPOINTS, Drawn, windows
 from scripts.study.study import Study
 
-# Characters a token by vocabulary: the smoke and the default study's tasks as tokenized; the Pile's 1,254 GiB an epoch
-# (Gao et al. 2020, table 1) over the 332 billion tokens of its published tokenization.
+# Characters per token by vocabulary: the smoke and the default study's tasks as tokenized; the Pile's 1,254 GiB per
+# epoch (Gao et al. 2020, table 1) over the 332 billion tokens of its published tokenization.
 CHARACTERS_A_TOKEN = {512: 2.0, 2048: 2.7, 50277: 4.0}
 # values an item in the samples
 METRICS = {LAST_WORD: 2, CONTINUATION: 13, AGREEMENT: 7, PERPLEXITY: 3, PRONOUNS: 7, ARITHMETIC: 2}
@@ -178,7 +178,7 @@ def held_out_tokens(study: Study) -> float:
 
 
 def characters_a_token(vocabulary: int) -> float:
-    """Characters a token, on lines between the known vocabularies over the logarithm, flat beyond them."""
+    """Characters per token, on lines between the known vocabularies over the logarithm, flat beyond them."""
     known = sorted(CHARACTERS_A_TOKEN.items())
     for (small, low), (large, high) in pairwise(known):
         if vocabulary <= large:

@@ -35,7 +35,7 @@ def tokens(study: Study, interval: Interval) -> int:
 
 
 def said(study: Study, picked: Iterable[Interval]) -> str:
-    """A line a span: steps, tokens, and the time its steps took the first time."""
+    """A line per span: steps, tokens, and the time its steps took the first time."""
     lines = []
     for interval in picked:
         took = seconds(study, interval)

@@ -106,7 +106,7 @@ def _drawn(law: Law, x: Array, loss: Array, whole: bool) -> dict[uncertainty.Kin
 
 
 def points_of(study: Study) -> pd.DataFrame:
-    """A row a run, saved step past the warm-up and component: held-out loss, and whether it is a point of a fit."""
+    """A row per run, saved step past the warm-up and component: held-out loss, and whether it is a point of a fit."""
     rows: list[Row] = []
     sources.require(paths.checkpoints(name) / "manifest.json" for name in study.trained)
     for spec in study.trained.values():
@@ -175,7 +175,7 @@ def numbers(law: Law, told: Form, rows: pd.DataFrame) -> dict[str, Array]:
 
 
 def fitted(rows: pd.DataFrame, told: Form, law: Law, drawn: dict[uncertainty.Kind, Law]) -> Iterable[Row]:
-    """A row a parameter and kind of resample; without an interval where runs are too few for one."""
+    """A row per parameter and kind of resample; without an interval where runs are too few for one."""
     about = {**_about(rows, told), "points": ENDS}
     values = {name: float(value) for name, value in numbers(law, told, rows).items()}
     if not drawn:
@@ -191,7 +191,7 @@ def fitted(rows: pd.DataFrame, told: Form, law: Law, drawn: dict[uncertainty.Kin
 
 
 def without(rows: pd.DataFrame, told: Form, law: Law) -> Iterable[Row]:
-    """A row a parameter and run left out; with both predictors also for the runs of fewest tokens a parameter."""
+    """A row per parameter and run left out; with both predictors also for the runs of fewest tokens per parameter."""
     x, loss = x_of(rows, told), rows["loss"].to_numpy()
     if len(rows) <= len(told.names):
         return []
@@ -282,7 +282,7 @@ def _scores_drawn(
 def _verdicts(
     about: Row, held: pd.DataFrame, forecast: Array, drawn: dict[str, Array], reached: Array, sign: int = 1
 ) -> list[Row]:
-    """A row a run left out and kind of resample; `sign` is -1 where more is better."""
+    """A row per run left out and kind of resample; `sign` is -1 where more is better."""
     found = []
     for place, run in enumerate(records(held)):
         spreads = {kind: spread[:, place] for kind, spread in drawn.items()}
@@ -321,7 +321,7 @@ def scores_of(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_equal_flop(rows: pd.DataFrame, told: Form, law: Law) -> list[Row]:
-    """A row a budget and run of about that many FLOPs, its loss moved to the budget along the law, and the best size.
+    """A row per budget and run of about that many FLOPs, its loss moved to the budget along the law, and the best size.
 
     One row says why where there is no such budget.
     """

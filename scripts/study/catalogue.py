@@ -20,8 +20,8 @@ class Size:
 
     `learning_rate` is the peak; `init` names the initialization ("small-wang" or "normal-0.02", see `deviations` of
     scripts/neox/model.py). How Pythia was run, which is never settings: `gpus`, `tensor_parallel`, `micro_batch`
-    (sequences a forward pass and GPU), `zero_stage`, `bucket` (numbers a ZeRO bucket, of all-gather and of reduce) and
-    `pipe_parallel` (0 is NeoX's way without pipeline engine, which writes a checkpoint as one file).
+    (sequences per forward pass and GPU), `zero_stage`, `bucket` (numbers per ZeRO bucket, of all-gather and of reduce)
+    and `pipe_parallel` (0 is NeoX's way without pipeline engine, which writes a checkpoint as one file).
     `published_total` and `published_non_embedding` are what a test counts against. `source` is the file the values are
     copied from, `notes` what to know of it.
     """

@@ -20,7 +20,7 @@ STEP_SECONDS = 0.1  # what a step costs however small the model
 TASK_TOKENS = 2_500_000  # tokens a task of the common ones asks for, mmlu's 14,000 questions left at five shots
 CACHES = 10  # batches of keys and values at a time
 HOST_MEGABYTES = {"cuda": 6000, "cpu": 0}  # what CUDA's context and libraries take of a process's host memory
-READS, READ_RATE = 4, 500e6  # how often the audit reads a suite's bytes; bytes a second of a shared file system
+READS, READ_RATE = 4, 500e6  # how often the audit reads a suite's bytes; bytes per second of a shared file system
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def _full(processes: int, per_node: int) -> bool:
 
 
 def training_minutes(run: Run, runtime: Runtime, vocabulary: int) -> int:
-    """Minutes of one training job (a segment), 6 FLOPs a parameter and token. At the limit it saves, and goes on."""
+    """Minutes of one training job (a segment), 6 FLOPs per parameter and token. At the limit it saves, and goes on."""
     processes = placement(run, runtime).processes
     steps = run.training.steps / runtime.segments
     tokens = steps * run.training.batch_size * run.training.sequence_length
@@ -69,7 +69,7 @@ def training_minutes(run: Run, runtime: Runtime, vocabulary: int) -> int:
 
 
 def memorization_megabytes(run: Run) -> int:
-    """MB of hashes, counts and kinds of all sequences of a run, about 100 bytes a sequence (85 to 100 measured on 5
+    """MB of hashes, counts and kinds of all sequences of a run, about 100 bytes per sequence (85 to 100 measured on 5
     million)."""
     return run.sequences * 100 // 10**6
 
@@ -88,7 +88,7 @@ def cache_megabytes(run: Run, asked: Memorization, runtime: Runtime) -> int:
 
 
 def forward_minutes(run: Run, runtime: Runtime, vocabulary: int, tokens: int, checkpoints: int, attempt: int) -> int:
-    """Minutes to show `tokens` tokens to each of a batch of checkpoints, 2 FLOPs a parameter and token.
+    """Minutes to show `tokens` tokens to each of a batch of checkpoints, 2 FLOPs per parameter and token.
 
     It begins again in each attempt, which may take `attempt` times as long.
     """
@@ -121,7 +121,7 @@ def training_host_megabytes(run: Run, runtime: Runtime, vocabulary: int, on_cpu:
 
 
 def micro_batch(run: Run, runtime: Runtime, processes: int) -> int:
-    """Sequences a forward pass and process; raises UserError if the global batch can't be made of them."""
+    """Sequences per forward pass and process; raises UserError if the global batch can't be made of them."""
     batch = run.training.batch_size
     if batch % processes:
         raise UserError(f"training.batch_size {batch} is not divisible by {processes} processes")

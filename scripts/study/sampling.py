@@ -112,7 +112,7 @@ def data_points(study: Study) -> list[Point]:
 
 
 def chances(study: Study) -> tuple[str, ...]:
-    """How likely the drawn parts meet one forged part, by what only they can show: a line a kind.
+    """How likely the drawn parts meet one forged part, by what only they can show: a line per kind.
 
     The seed is taken to be chosen after the forgery: then a part's chance is the fraction that is drawn.
     """

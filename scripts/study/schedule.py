@@ -32,7 +32,7 @@ def scheduled_steps(
     last = min(total, total if until is None else until)
     if every and last // every > MOST_SAVED:
         allowed = (
-            f"at most {MOST_SAVED:,} saved steps a run; with this every {last:,} steps would save {last // every:,}"
+            f"at most {MOST_SAVED:,} saved steps per run; with this every {last:,} steps would save {last // every:,}"
         )
         raise UserError(explain("checkpoints.schedule.every", every, allowed, f"every: {_round_up(last / MOST_SAVED)}"))
     steps = {0, total, *(extra or [])}

@@ -106,7 +106,7 @@ class Speed:
         self.device, self.peak = device, peak_flops(device)
 
     def of(self, seconds: float) -> dict[str, Any]:
-        """Of a step that took so long: tokens a second over all processes, TFLOP/s of this one, its fraction of what
+        """Of a step that took so long: tokens per second over all processes, TFLOP/s of this one, its fraction of what
         the device can do (MFU, where the device is known), and the most memory so far in MB."""
         rate = self.work / seconds
         measured: dict[str, Any] = {

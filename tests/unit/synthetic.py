@@ -197,7 +197,7 @@ def _memorization(study: Study, spec: Run, step: int, truth: Truth) -> None:
 
 
 def _corpora(study: Study) -> None:
-    """Forty documents of a thousand tokens a component; every fourth is a near-duplicate."""
+    """Forty documents of a thousand tokens per component; every fourth is a near-duplicate."""
     removals = {name: Removal(40, 0, 30, 10, 10, 0, 40, 30, 0.25) for name in study.file.data.components}
     _manifest(paths.CLUSTERS, ClustersFacts(5, 12, removals, 0.25))
     for name, corpus in study.file.data.corpora.items():

@@ -83,6 +83,6 @@ def test_the_notebook_runs(finished: Workflow, monkeypatch: pytest.MonkeyPatch, 
     for number, cell in enumerate(cells):
         exec(compile(cell.source, f"docs/tour.ipynb, cell {number}", "exec"), namespace)
     said = capsys.readouterr().out
-    assert "nats a byte, 95 %" in said
-    loss, logged = next(line for line in said.splitlines() if "logged" in line).split(" nats a token, logged ")
+    assert "nats per byte, 95 %" in said
+    loss, logged = next(line for line in said.splitlines() if "logged" in line).split(" nats per token, logged ")
     assert float(loss) == pytest.approx(float(logged), abs=2e-4)

@@ -19,7 +19,7 @@ from scripts.analyze.memorization.statistics import prediction, training_order, 
 from scripts.common.command import Parser
 from scripts.common.errors import UserError
 
-BATCH = 1024  # sequences a step of Pythia
+BATCH = 1024  # sequences per step of Pythia
 MOST = 10**9  # sequences, a byte each in memory
 SEED = 1234
 

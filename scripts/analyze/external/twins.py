@@ -65,7 +65,7 @@ def _by_shots(places: list[tuple[int, int]]) -> dict[int, list[int]]:
 
 
 def sentences(found: Iterable[Twins]) -> list[str]:
-    """A sentence a pair."""
+    """A sentence per pair."""
     return [
         f"{pair.first} and {pair.second} have the same scores to the last digit ({_where(pair.equal)})"
         + (f" and but for rounding ({_where(pair.rounded)})" if pair.rounded else "")

@@ -127,7 +127,7 @@ def histograms(scored: Scored) -> pd.DataFrame:
 
 
 def in_order(scored: Scored) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Tests of the training order, a row a run and treatment of duplicates, and the windows they rest on.
+    """Tests of the training order, a row per run and treatment of duplicates, and the windows they rest on.
 
     Rows are those of a whole order, or of the sample where not all were scored.
     """

@@ -35,7 +35,7 @@ OF_TRAINING = ("retention", "steps", "orders", "sequences", "held_out", "numbers
 
 @dataclass(frozen=True)
 class Integrity:
-    """What the checks say, a row a checkpoint on its distances, and the sha256 of every artefact that is there."""
+    """What the checks say, a row per checkpoint on its distances, and the sha256 of every artefact that is there."""
 
     checks: list[Check]
     distances: list[dict[str, Any]]

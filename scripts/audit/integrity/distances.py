@@ -214,7 +214,7 @@ def _square(tensor: Tensor) -> float:
 
 
 def rows_of(found: dict[str, list[Point]]) -> list[dict[str, Any]]:
-    """A row a checkpoint for results/audit/distances.csv."""
+    """A row per checkpoint for results/audit/distances.csv."""
     rows = []
     for path in found.values():
         for index, point in enumerate(path):

@@ -28,7 +28,7 @@ TOGETHER = 16  # sequences in a forward pass
 
 
 def losses(study: Study, name: str, steps: list[int], indices: np.ndarray) -> np.ndarray:
-    """Mean loss in nats a token of each checkpoint on the sequences at these indices of its order, float64 [steps,
+    """Mean loss in nats per token of each checkpoint on the sequences at these indices of its order, float64 [steps,
     sequences]."""
     import torch
 
@@ -89,7 +89,7 @@ def check(name: str, steps: list[int], found: np.ndarray, window: np.ndarray) ->
 
 
 def table(study: Study, name: str, steps: list[int], found: np.ndarray, window: np.ndarray) -> list[dict[str, Any]]:
-    """A line a checkpoint and window of sequences: mean loss, and that corrected for sequence and checkpoint."""
+    """A line per checkpoint and window of sequences: mean loss, and that corrected for sequence and checkpoint."""
     loss, corrected = recency.means(found, window), recency.means(recency.corrected(found, window), window)
     size = study.run(name).size.name
     return [

@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
 
 
 def table_of(block: Block) -> Path:
-    """A block's clusters, a row a document in the order of the block."""
+    """A block's clusters, a row per document in the order of the block."""
     return paths.CLUSTERS / block.source / f"part-{block.part}.parquet"
 
 

@@ -147,7 +147,7 @@ def training(card: Card) -> str:
         lines.append(f"- Goes on from step {run.origin.step} of {run.origin.run or run.origin.folder}: "
                      f"the intervention `{run.origin.intervention}`.")  # fmt: skip
     if card.final:
-        lines.append(f"- Loss at the end: {card.final['training_loss']:.4f} nats a token in training, "
+        lines.append(f"- Loss at the end: {card.final['training_loss']:.4f} nats per token in training, "
                      f"{card.final['held_out_loss']:.4f} on held-out text.")  # fmt: skip
     if card.logits is not None:
         lines.append(f"- Conversion: logits of this model differ from the trainer's by at most {card.logits:.2g}.")
@@ -203,7 +203,7 @@ def limits(card: Card) -> str:
         f"- It has seen nothing longer than {run.training.sequence_length:,} tokens.",
     ]
     if not card.source and run.steps_trained * tokens_a_step(run) < 20 * run.size.non_embedding_parameters:
-        lines.append("- Trained on fewer than 20 tokens a parameter.")
+        lines.append("- Trained on fewer than 20 tokens per parameter.")
     if not card.source and run.steps_trained * tokens_a_step(run) < 10**9:
         lines.append("- Trained on less than a billion tokens: it shows how the study works, not what its size can do.")
     return "\n".join(lines)

@@ -11,12 +11,12 @@ from scripts.report import theme
 from scripts.report.figures import aggregate
 from scripts.report.results import Results
 
-NATS = "held-out loss (nats a token)"
-MEASURES = (("tokens_per_second", "tokens a second"), ("teraflops", "TFLOP/s of a process"), ("mfu", "MFU"))
+NATS = "held-out loss (nats per token)"
+MEASURES = (("tokens_per_second", "tokens per second"), ("teraflops", "TFLOP/s of a process"), ("mfu", "MFU"))
 
 
 def held_out_step(results: Results) -> Any:
-    """Held-out loss by step: a line a size and corpus, a band over seeds."""
+    """Held-out loss by step: a line per size and corpus, a band over seeds."""
     data = _held_out(results)
     whole = data[data["component"] == "all"]
     if whole.empty:
@@ -46,7 +46,7 @@ def logged(results: Results, column: str, title: str) -> Any:
 
 
 def speed(results: Results, measured: pd.DataFrame) -> Any:
-    """Tokens a second, TFLOP/s and, where the device's peak is known, MFU by step: a panel each."""
+    """Tokens per second, TFLOP/s and, where the device's peak is known, MFU by step: a panel each."""
     keys = ["size", "corpus", "step"]
     measured = measured[measured["run"].isin(results.runs["run"])]
     panels = []

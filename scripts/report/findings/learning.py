@@ -22,7 +22,7 @@ def all_findings(results: Results) -> list[Finding]:
 
 
 def final_losses(results: Results) -> dict[str, list[dict[str, Any]]]:
-    """By corpus, a row a size (small to large): mean, lowest and highest final held-out loss over seeds."""
+    """By corpus, a row per size (small to large): mean, lowest and highest final held-out loss over seeds."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for corpus in results.corpus_names:
         for size in results.sizes:
@@ -79,7 +79,7 @@ def loss_and_size(results: Results) -> Finding:
     main = table[results.main_corpus]
     return Finding(
         id="loss_falls_with_size",
-        text=f"Held-out loss at the end {verdict}. Nats a token, mean over seeds: {lists}.{beside}",
+        text=f"Held-out loss at the end {verdict}. Nats per token, mean over seeds: {lists}.{beside}",
         numbers={"final_held_out_loss": table, "gaps": steps, "seed_spread": of.spread},
         expectation="Larger models reach a lower loss on the same text in the same order.",
         holds=False if rises else (None if open_ or not steps else True),
@@ -106,7 +106,7 @@ def largest_learned(results: Results) -> Finding:
         id="largest_learned",
         text=(
             f"The largest size, {size}, {'learned' if learned else 'did not learn'}: its held-out loss went from "
-            f"{first:.3f} to {last:.3f} nats a token (mean over its runs); guessing evenly among the {vocabulary:,} "
+            f"{first:.3f} to {last:.3f} nats per token (mean over its runs); guessing evenly among the {vocabulary:,} "
             f"tokens costs ln({vocabulary:,}) = {uniform:.3f}."
         ),
         numbers={"size": size, "start": float(first), "end": float(last), "uniform": uniform, "padded": vocabulary},
@@ -128,7 +128,7 @@ def seeds_and_sizes(results: Results) -> Finding:
     return Finding(
         id="seeds_matter_less_than_size",
         text=(
-            f"Final held-out losses of two seeds differ by {of.spread:.3f} nats a token (standard deviation, of "
+            f"Final held-out losses of two seeds differ by {of.spread:.3f} nats per token (standard deviation, of "
             f"{of.freedom} degrees of freedom); neighbouring sizes by at least {least:.3f}, and {len(apart)} of "
             f"{len(steps)} of these differences are more than seeds make (t test, 5%)."
         ),
@@ -212,7 +212,7 @@ def corpora_and_loss(results: Results) -> Finding:
     beside = f"another seed by {of.spread:.3f} (standard deviation)" if of.freedom else "no second seed is beside it"
     return Finding(
         id="deduplication_and_loss",
-        text=f"Training on {reduced} instead of {whole} changes the final held-out loss by {told} nats a token; "
+        text=f"Training on {reduced} instead of {whole} changes the final held-out loss by {told} nats per token; "
         f"{beside}.",
         numbers={"change": records(pairs[["size", "change"]]), "seed_spread": of.spread},
     )

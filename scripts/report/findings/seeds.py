@@ -59,7 +59,7 @@ def spread(table: pd.DataFrame) -> Finding | None:
     return Finding(
         id="seed_spread",
         text=(
-            f"Seeds alone move the held-out loss at the end by up to {range_of[most]:.3f} nats a token: the "
+            f"Seeds alone move the held-out loss at the end by up to {range_of[most]:.3f} nats per token: the "
             f"{row['seeds']} of {most} lie between {row['lowest']:.3f} and {row['highest']:.3f}{quartiles}. "
             "An effect of size, corpus or step has to be held against that."
         ),
@@ -151,8 +151,8 @@ def divergence(table: pd.DataFrame) -> Finding | None:
     return Finding(
         id="seed_divergence",
         text=(
-            f"Predictions of the {row['seeds']} seeds of {_name(row)} are {by_step.iloc[0]:.3f} nats a token apart at "
-            f"step {int(by_step.index[0])} (expected KL); this {way or 'does not clearly move'}. At the end the 95% "
+            f"Predictions of the {row['seeds']} seeds of {_name(row)} are {by_step.iloc[0]:.3f} nats per token apart "
+            f"at step {int(by_step.index[0])} (expected KL); this {way or 'does not clearly move'}. At the end the 95% "
             f"interval over held-out text is {row['low']:.3f} to {row['high']:.3f}; other seeds may lie elsewhere."
         ),
         numbers={"steps": {str(step): float(value) for step, value in by_step.items()}},
@@ -180,7 +180,7 @@ def seed_bands(results: Results) -> Figure:
     title = "How far seeds spread"
     if told:
         title = (
-            f"Seeds move the held-out loss at the end by up to {max(told.numbers['range'].values()):.3f} nats a token"
+            f"Seeds move the held-out loss at the end by up to {max(told.numbers['range'].values()):.3f} nats per token"
         )
     how = "Line: median over seeds; pale band: all of them; dark band: the middle half, of four seeds or more."
     panels = []
@@ -190,7 +190,7 @@ def seed_bands(results: Results) -> Figure:
             color=theme.size_colour(results.sizes),
             detail="corpus:N",
         )
-        name = "loss (nats a token)" if key[0] == LOSS[0] else str(rows["metric"].iloc[0]).replace("_", " ")
+        name = "loss (nats per token)" if key[0] == LOSS[0] else str(rows["metric"].iloc[0]).replace("_", " ")
         y = [alt.Y(f"{field}:Q", title=name, scale=alt.Scale(zero=False)) for field in ("lowest", "lower", "median")]
         whole = base.mark_area(opacity=0.12).encode(y=y[0], y2="highest:Q")
         half = base.transform_filter("datum.seeds > 3").mark_area(opacity=0.3).encode(y=y[1], y2="upper:Q")
@@ -263,7 +263,7 @@ def seed_variance(results: Results) -> Figure:
         loss = rows[rows["task_set"] == LOSS[0]]
         curves = alt.Chart(loss.assign(x=loss["step"].clip(lower=theme.ZERO_AT))).mark_line(strokeWidth=2).encode(
             x=theme.step_axis(int(rows["step"].max())), color=colour,
-            y=alt.Y("deviation:Q", title="deviation of held-out loss (nats a token)"),
+            y=alt.Y("deviation:Q", title="deviation of held-out loss (nats per token)"),
         )  # fmt: skip
         panels.append(curves.properties(width=330, height=200, title=theme.panel(f"{name}: held-out loss")))
     return Figure(alt.concat(*panels, columns=2) if panels else theme.empty("No runs tell them apart."), title, how)
@@ -276,10 +276,10 @@ def seed_divergence(results: Results) -> Figure:
     how = "Expected Kullback-Leibler divergence per token between two seeds; band: 95% over held-out sequences."
     data = table.assign(x=table["step"].clip(lower=theme.ZERO_AT))
     whole = alt.Chart(data[data["component"] == "all"]).encode(x=theme.step_axis(int(data["step"].max())))
-    y = alt.Y("divergence:Q", title="expected KL (nats a token)")
+    y = alt.Y("divergence:Q", title="expected KL (nats per token)")
     corpora = [corpus for corpus in results.corpus_names if corpus in set(data["corpus"])]
     band = whole.mark_area(opacity=0.18).encode(
-        y=alt.Y("low:Q", title="expected KL (nats a token)"), y2="high:Q", color=theme.size_colour(results.sizes),
+        y=alt.Y("low:Q", title="expected KL (nats per token)"), y2="high:Q", color=theme.size_colour(results.sizes),
         detail="corpus:N",
     )  # fmt: skip
     line = whole.mark_line(strokeWidth=2).encode(
@@ -302,7 +302,7 @@ def seed_divergence(results: Results) -> Figure:
     title = "How far apart the predictions of seeds are"
     if told:
         values = list(told.numbers["steps"].values())
-        title = f"Seeds end {values[-1]:.2f} nats a token apart, from {values[0]:.3f} at the start"
+        title = f"Seeds end {values[-1]:.2f} nats per token apart, from {values[0]:.3f} at the start"
     return Figure(chart, title, how)
 
 

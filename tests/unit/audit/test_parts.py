@@ -252,7 +252,7 @@ def study() -> Study:
 
 
 def history(rows: str, rates: list[float], applied: str = "") -> History:
-    """A letter a step; 0 in `applied`: it was skipped."""
+    """A letter per step; 0 in `applied`: it was skipped."""
     lines = [
         {"step": i + 1, "sequences": row, "learning_rate": rate, "applied": int((applied or "1" * len(rows))[i])}
         for i, (row, rate) in enumerate(zip(rows, rates, strict=True))

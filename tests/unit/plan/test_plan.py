@@ -227,7 +227,7 @@ def test_bytes_of_a_gguf_file(tmp_path: Path, width: int, quantization: str) -> 
 @settings(deadline=None)  # parsing a study takes long on a busy machine
 @given(st.lists(st.integers(1, 8), unique=True, max_size=8), st.integers(1, 6), st.integers(1, 3))
 def test_jobs_and_bytes_follow_the_schedule(extra: list[int], together: int, segments: int) -> None:
-    """Whatever is saved: a job a batch of checkpoints, bytes in proportion to the steps, a segment a job."""
+    """Whatever is saved: a job per batch of checkpoints, bytes in proportion to the steps, a segment a job."""
     content = read_yaml(SMOKE)
     content["checkpoints"]["schedule"] = {"log2_until": 0, "every": None, "extra": sorted(extra)}
     content["checkpoints"]["optimizer_states"]["extra"] = []

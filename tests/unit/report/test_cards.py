@@ -84,7 +84,7 @@ def test_a_cards_figures_show_its_own_run_alone() -> None:
     made = {"losses": losses, "runs": runs, "held_out": empty, "evals": empty, "memorization": empty}
     drawn = figures_of(study, "pythia-tiny", made)
     assert set(drawn) == set(CARD_FIGURES)
-    assert drawn["loss"].title == "Training loss ends at 6.20 (tiny) nats a token"
+    assert drawn["loss"].title == "Training loss ends at 6.20 (tiny) nats per token"
     assert "small" not in str(drawn["loss"].chart.to_dict()["datasets"])
 
 
@@ -117,7 +117,7 @@ def test_scores_memorization_and_corpus_stand_in_the_card(pythia: Study) -> None
     assert "| sample | yes | 100 | 3 | 3.00% | 0.2000 |" in told
     assert "299.9B tokens in all, 2.00 passes over the corpus." in told
     assert "  - x: 1 documents, 9 tokens" in told
-    assert "2.5000 nats a token in training, 2.7500 on held-out text" in told
+    assert "2.5000 nats per token in training, 2.7500 on held-out text" in told
     assert "by at most 1.2e-05" in told
     assert "![Loss falls](figures/loss.svg)" in told
 

@@ -104,7 +104,7 @@ def _divergence() -> pd.DataFrame:
 def test_phases_are_where_changes_leave_out_0() -> None:
     said = _said(seeds, seed_divergence=_divergence())["seed_divergence"]
     assert "falls to 0.300 (step 2), then rises to 0.900 (step 8), then falls to 0.500 (step 16)" in said.text
-    assert "0.50 nats a token apart" in _drawn(seeds.seed_divergence(Tables(seed_divergence=_divergence())))
+    assert "0.50 nats per token apart" in _drawn(seeds.seed_divergence(Tables(seed_divergence=_divergence())))
 
 
 def _map(odd: bool) -> dict[str, pd.DataFrame]:
