@@ -125,7 +125,8 @@ def beside_generate(name: str, fraction: float) -> list[tuple[str, str]]:
         (
             f"{what}: {way}",
             f"{count / seconds[way]:,.0f} sequences per second, "
-            f"{seconds['generate without cache'] / seconds[way]:.1f}x generate without cache, {seconds['generate'] / seconds[way]:.2f}x with (processor time)",
+            f"{seconds['generate without cache'] / seconds[way]:.1f}x generate without cache, "
+            f"{seconds['generate'] / seconds[way]:.2f}x with (processor time)",
         )
         for way in ("exact", "score")
     ]
