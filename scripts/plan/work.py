@@ -182,8 +182,8 @@ def characters_a_token(vocabulary: int) -> float:
     known = sorted(CHARACTERS_A_TOKEN.items())
     for (small, low), (large, high) in pairwise(known):
         if vocabulary <= large:
-            share = max(0.0, log(vocabulary / small) / log(large / small))
-            return low + share * (high - low)
+            fraction = max(0.0, log(vocabulary / small) / log(large / small))
+            return low + fraction * (high - low)
     return known[-1][1]
 
 

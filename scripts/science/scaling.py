@@ -111,7 +111,7 @@ def points_of(study: Study) -> pd.DataFrame:
     sources.require(paths.checkpoints(name) / "manifest.json" for name in study.trained)
     for spec in study.trained.values():
         rate = sources.training_losses(spec.name, spec.training.steps, spec.first_step)[-1]["learning_rate"]
-        share = rate / spec.peak
+        fraction = rate / spec.peak
         of_token = flops_per_token(spec, study.padded_vocabulary(spec.name))
         start = max(1, spec.training.learning_rate.warmup_fraction * spec.training.steps)
         for line in sources.held_out_losses(spec.name, study.steps(spec.name)):
@@ -119,14 +119,14 @@ def points_of(study: Study) -> pd.DataFrame:
             if step < start:
                 continue
             why = "" if step == spec.training.steps else "not the run's last step"
-            why = why or _not_comparable(study, spec) or ("" if share <= DECAYED else "its rate did not fall")
+            why = why or _not_comparable(study, spec) or ("" if fraction <= DECAYED else "its rate did not fall")
             told = {
                 **identity(spec),
                 "step": step,
                 "tokens": tokens_at(spec, step),
                 "flop": of_token * tokens_at(spec, step),
                 "epochs": tokens_at(spec, step) / _tokens_of(spec.corpus),
-                "rate": share if step == spec.training.steps else None,
+                "rate": fraction if step == spec.training.steps else None,
                 "point": not why,
                 "why": why,
             }
@@ -275,8 +275,8 @@ def _scores_drawn(
     floor, found = curve.floor, []
     for values, counts, ahead in zip(losses, weights, drawn[POINTS_DRAWN], strict=True):
         found.append(sigmoid.fit(values, kept["value"], counts, floor=floor, near=curve).score(ahead))
-    shares = np.clip(found, 0, 1)
-    return {POINTS_DRAWN: np.random.default_rng(SEED).binomial(int(items), shares) / int(items)}
+    fractions = np.clip(found, 0, 1)
+    return {POINTS_DRAWN: np.random.default_rng(SEED).binomial(int(items), fractions) / int(items)}
 
 
 def _verdicts(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-ROTARY_SHARE = 0.25  # rotary_pct of every Pythia size
+ROTARY_FRACTION = 0.25  # rotary_pct of every Pythia size
 ROTARY_BASE = 10_000  # rotary_emb_base of gpt-neox
 VOCABULARY_MULTIPLE = 128  # make_vocab_size_divisible_by of gpt-neox
 
@@ -51,7 +51,7 @@ class Size:
     @property
     def rotary_width(self) -> int:
         """Leading dimensions of each head that are rotated, int(0.25 * head_width)."""
-        return int(ROTARY_SHARE * self.head_width)
+        return int(ROTARY_FRACTION * self.head_width)
 
     @property
     def non_embedding_parameters(self) -> int:

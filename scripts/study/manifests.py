@@ -117,13 +117,13 @@ class TextSize:
 @dataclass(frozen=True)
 class CorpusFacts(TextSize, ManifestFacts, kind="corpus"):
     """A tokenized corpus. Documents without tokens are not among `documents`, but for a published file's;
-    `rows_of` is the length of all sequences of a published file, null if they differ, and of own text."""
+    `sequence_tokens` is the length of all sequences of a published file, null if they differ, and of own text."""
 
     documents_without_tokens: int
     end_of_document_tokens: int
     largest_token: int
     components: dict[str, TextSize]
-    rows_of: int | None
+    sequence_tokens: int | None
 
 
 @dataclass(frozen=True)

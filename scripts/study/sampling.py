@@ -119,15 +119,15 @@ def chances(study: Study) -> tuple[str, ...]:
     points = sum(len(study.steps(run)) for run in study.trained)
     steps = sum(study.run(run).steps_trained for run in study.trained)
     return (
-        f"weights or optimizer moments in one span of training: {_share(len(segments(study)), len(intervals(study)))}",
-        f"a model, its scores or memorization at one step: {_share(len(models(study)), points)}",
-        f"sequences, digests or documents of one step: {_share(len(data_points(study)), steps)}",
+        f"weights or optimizer moments in one span of training: {_drawn(len(segments(study)), len(intervals(study)))}",
+        f"a model, its scores or memorization at one step: {_drawn(len(models(study)), points)}",
+        f"sequences, digests or documents of one step: {_drawn(len(data_points(study)), steps)}",
         "tokens and documents of the held-out split: 0 %, no part that is drawn reads their text again",
         "of a forgery in k parts: at least 1 - (1 - p)^k; --segments and another --seed draw more",
     )
 
 
-def _share(drawn: int, of: int) -> str:
+def _drawn(drawn: int, of: int) -> str:
     return f"{100 * drawn / of if of else 0:.3g} % ({drawn:,} of {of:,} drawn)"
 
 

@@ -23,7 +23,7 @@ from scripts.common.files import sha256_file, write_text
 from scripts.common.manifest import Manifest
 from scripts.neox.files import refuse_code
 from scripts.study import paths
-from scripts.study.catalogue import ROTARY_BASE, ROTARY_SHARE, VOCABULARY_MULTIPLE
+from scripts.study.catalogue import ROTARY_BASE, ROTARY_FRACTION, VOCABULARY_MULTIPLE
 from scripts.study.manifests import CheckpointFacts, ResumeFacts, StepsTaken
 from scripts.study.runs import BASE_SEED, Run
 from scripts.train.engine import World
@@ -245,7 +245,7 @@ def neox_yaml(run: Run, settings: dict[str, Any]) -> str:
         "seq-length": training.sequence_length,
         "max-position-embeddings": training.sequence_length,
         "pos-emb": "rotary",
-        "rotary-pct": ROTARY_SHARE,
+        "rotary-pct": ROTARY_FRACTION,
         "rotary-emb-base": ROTARY_BASE,  # gpt-neox's converter takes 1000 where it is left out, its trainer 10000
         "layernorm-epsilon": 1.0e-5,
         "no-weight-tying": True,

@@ -27,7 +27,7 @@ SEED = 1234  # of bootstraps
 MAP_STEPS = 12  # steps at most in a correlation map
 COUNTS = (1, 2, 3, 5, 9, 17, 33, 65)  # first count of each group of duplicate counts
 DRAWS_A_RUN = 200  # of the tests of order: with 60 or fewer no p could be small enough for three tests of every run
-ORDER = ["run", "step", "duplicates", "window_rows", "windows", "mean", "dispersion", "dispersion_p", "ks", "ks_p",
+ORDER = ["run", "step", "duplicates", "window_sequences", "windows", "mean", "dispersion", "dispersion_p", "ks", "ks_p",
          "lag", "lag_p"]  # fmt: skip
 PAIR = ["kind", "predictor", "predictor_step", "target", "target_step"]
 
@@ -139,7 +139,7 @@ def in_order(scored: Scored) -> tuple[pd.DataFrame, pd.DataFrame]:
         for duplicates, part in (("included", found), ("excluded", found[found["count"] == 1])):
             counts, size = windows(part["memorized"].to_numpy(bool), spec.training.batch_size if everything else 1)
             subject = {"run": spec.name, "step": step, "duplicates": duplicates}
-            tests.append({**subject, "window_rows": size, **training_order(counts, size, SEED, repeats)})
+            tests.append({**subject, "window_sequences": size, **training_order(counts, size, SEED, repeats)})
             if counts.any():
                 order = np.argsort(counts, kind="stable")
                 quantile = np.empty(len(counts))

@@ -8,7 +8,7 @@ from typing import Any
 
 from scripts.neox.architecture import DTYPES
 from scripts.study import paths
-from scripts.study.catalogue import ROTARY_SHARE
+from scripts.study.catalogue import ROTARY_FRACTION
 from scripts.study.manifests import CorpusFacts
 from scripts.study.runs import Run
 
@@ -96,7 +96,7 @@ def engineering(card: Card) -> str:
         f"- Vocabulary: {card.vocabulary:,} tokens; {card.padded_vocabulary - card.vocabulary:,} rows of padding "
         "that no text uses.",
         f"- Context: {run.training.sequence_length:,} tokens; heads of width {size.head_width}, of which "
-        f"{size.rotary_width} dimensions ({ROTARY_SHARE:.0%}) are rotated; attention and MLP in parallel.",
+        f"{size.rotary_width} dimensions ({ROTARY_FRACTION:.0%}) are rotated; attention and MLP in parallel.",
     ]
     return table(header, [row]) + "\n\n" + "\n".join(exact)
 

@@ -95,7 +95,7 @@ def training_order(results: Results) -> Finding:
 
 
 def _rows_a_window(table: pd.DataFrame) -> str:
-    return " or ".join(str(rows) for rows in sorted(set(table["window_rows"].astype(int))))
+    return " or ".join(str(rows) for rows in sorted(set(table["window_sequences"].astype(int))))
 
 
 def canaries(results: Results) -> Finding:

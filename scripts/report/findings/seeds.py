@@ -104,19 +104,19 @@ def answers(table: pd.DataFrame) -> Finding | None:
 def sources(table: pd.DataFrame) -> Finding | None:
     """What of the variance of held-out loss each seed makes, of the largest size that tells."""
     last = _last(table[(table["task_set"] == LOSS[0]) & (table["task"] == LOSS[1])])
-    if last.empty or last["share"].isna().all():
+    if last.empty or last["fraction"].isna().all():
         return None
     rows = last[last["non_embedding"] == last["non_embedding"].max()].drop_duplicates("source").set_index("source")
     low, high = rows.loc["weight - data", ["low", "high"]]
     larger = "the weight seed makes more" if low > 0 else "the data seed makes more" if high < 0 else ""
-    shares = [
-        f"{told} {row['share']:.0%} (95%: {row['low']:.0%} to {row['high']:.0%})"
+    fractions = [
+        f"{told} {row['fraction']:.0%} (95%: {row['low']:.0%} to {row['high']:.0%})"
         for told, row in ((SOURCES[name], rows.loc[name]) for name in SOURCES)
     ]
     power = [
         f"the {SOURCES[name]} from {seen:.0%} of the variance on"
         if np.isfinite(seen)
-        else f"the {SOURCES[name]} at no share"
+        else f"the {SOURCES[name]} at no fraction"
         for name, seen in rows.loc[["weight", "data"], "detectable"].items()
     ]
     row = rows.iloc[0]
@@ -124,11 +124,12 @@ def sources(table: pd.DataFrame) -> Finding | None:
         id="seed_sources",
         text=(
             f"Variance of held-out loss between the {row['runs']} runs of {_name(row)} at step {row['step']}: "
-            f"{', '.join(shares)}. " + (f"So {larger}." if larger else "Which seed makes more is undecided.")
+            f"{', '.join(fractions)}. " + (f"So {larger}." if larger else "Which seed makes more is undecided.")
             + f" Were the rest neither seed's, such runs would see in four of five cases {listed(power)}."
         ),
         numbers={
-            name: {key: float(rows.loc[name, key]) for key in ("share", "low", "high", "deviation")} for name in SOURCES
+            name: {key: float(rows.loc[name, key]) for key in ("fraction", "low", "high", "deviation")}
+            for name in SOURCES
         }
         | {
             "difference": [float(low), float(high)],
@@ -243,20 +244,20 @@ def seed_variance(results: Results) -> Figure:
     title = "Which seed makes the difference between runs is undecided"
     if low > 0 or high < 0:
         title = f"The {'weight' if low > 0 else 'data'} seed makes more of the difference between runs"
-    how = "Left: share of the variance at the last step with 95% intervals. Right: standard deviation by step."
+    how = "Left: fraction of the variance at the last step with 95% intervals. Right: standard deviation by step."
     colour = alt.Color("source:N", title="source", sort=list(SOURCES.values()),
                        scale=alt.Scale(domain=list(SOURCES.values()), range=COLOURS))  # fmt: skip
     panels: list[Any] = []
     for size, rows in table.groupby(["non_embedding", "size", "corpus"], sort=True):
-        last = alt.Chart(_last(rows).dropna(subset=["share"])).encode(
+        last = alt.Chart(_last(rows).dropna(subset=["fraction"])).encode(
             y=alt.Y("measure:N", title=None, axis=alt.Axis(labelLimit=200)), yOffset="source:N", color=colour
         )
-        share = alt.X(
-            "share:Q", title="share of the variance", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")
+        fraction = alt.X(
+            "fraction:Q", title="fraction of the variance", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")
         )
-        bars = last.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="share of the variance"), x2="high:Q")
+        bars = last.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="fraction of the variance"), x2="high:Q")
         dots = last.mark_point(filled=True, size=60, opacity=1).encode(
-            x=share, tooltip=["measure:N", "source:N", *_numbers("share", "low", "high", "deviation")]
+            x=fraction, tooltip=["measure:N", "source:N", *_numbers("fraction", "low", "high", "deviation")]
         )
         name = f"{size[1]} {size[2]}"
         panels.append((bars + dots).properties(width=330, height=alt.Step(14), title=theme.panel(name)))

@@ -13,7 +13,7 @@ from scripts.analyze import tables
 from scripts.analyze.chance import chance
 from scripts.common.environment import ROOT
 from scripts.common.files import canonical, read_yaml
-from scripts.report.findings.finding import Finding, beyond_chance, greater, listed, percent, shares_differ
+from scripts.report.findings.finding import Finding, beyond_chance, fractions_differ, greater, listed, percent
 from scripts.report.findings.findings import FIRST, findings, themes
 from scripts.report.findings.floors import limits, limits_in_words
 from scripts.report.results import Results, of_tables
@@ -212,10 +212,10 @@ def test_one_clear_difference_of_many_is_what_chance_makes() -> None:
 
 def test_rules_of_judgement() -> None:
     assert (greater(0.3, 0.1), greater(-0.3, 0.1), greater(0.19, 0.1), greater(0.0, 0.0)) == (True, False, None, None)
-    assert shares_differ((30, 10), (100, 100)) is True
-    assert shares_differ((10, 30), (100, 100)) is False
-    assert shares_differ((12, 10), (100, 100)) is None
-    assert shares_differ((0, 0), (100, 100)) is None
+    assert fractions_differ((30, 10), (100, 100)) is True
+    assert fractions_differ((10, 30), (100, 100)) is False
+    assert fractions_differ((12, 10), (100, 100)) is None
+    assert fractions_differ((0, 0), (100, 100)) is None
     assert (percent(0.0), percent(0.0042), percent(0.123)) == ("0.0%", "0.42%", "12.3%")
     assert (listed([]), listed(["a"]), listed(["a", "b", "c"]), listed(list("abc"), 2)) == (
         "",

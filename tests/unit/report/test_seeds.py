@@ -69,7 +69,7 @@ def _variance(low: float, high: float) -> pd.DataFrame:
     shares = {"weight": (0.7, 0.5, 0.9), "data": (0.1, 0.0, 0.4), "rest": (0.2, 0.1, 0.4)}
     rows = [(name, *numbers) for name, numbers in {**shares, "weight - data": (0.6, low, high)}.items()]
     about = {**ABOUT, "step": 8, "tokens": 8, **LOSS, "runs": 22, "weight_seeds": 8, "data_seeds": 8}
-    numbers = pd.DataFrame(rows, columns=["source", "share", "low", "high"])
+    numbers = pd.DataFrame(rows, columns=["source", "fraction", "low", "high"])
     return numbers.assign(**about, deviation=0.01, detectable=0.6)
 
 
