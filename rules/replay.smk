@@ -6,6 +6,7 @@ from scripts.study.stages import of_step
 rule replay_segment:
     input:
         checkpoints="checkpoints/{run}/manifest.json",
+        added=added,
         corpus=corpus_manifest,
         order=order_manifest,
         held_out="data/held-out/manifest.json",

@@ -28,7 +28,7 @@ from scripts.common.errors import UserError, explain, near
 from scripts.data.changes import change_of
 from scripts.data.sequences import Sequences
 from scripts.data.tools.view.text import Vocabulary
-from scripts.study import paths, targets
+from scripts.study import paths, replayed, targets
 from scripts.study.manifests import ModelFacts
 from scripts.study.stages import EVALUATE, MEMORIZE
 from scripts.study.study import Study, load
@@ -148,7 +148,7 @@ class Suite:
             return Batch(tokens, [vocabulary.decode(row) for row in tokens.tolist()], components, indices)
 
     def model(self, run: str, step: int) -> GPTNeoXForCausalLM:
-        """A saved step's model in evaluation mode, on the CPU."""
+        """The model of a saved step, or of one that was made again, in evaluation mode, on the CPU."""
         from transformers import GPTNeoXForCausalLM
 
         with self._inside():
@@ -177,9 +177,14 @@ class Suite:
             yield
 
     def _step(self, run: str, step: int, asked: list[int]) -> int:
-        if step not in asked:
-            raise UserError(explain("step", step, ", ".join(map(str, asked)) or f"none of {run}"))
-        return step
+        if step in asked:
+            return step
+        self.study.run(run)
+        with self._inside():
+            if step in replayed.kept(run):  # it was asked for by path
+                return step
+        allowed = ", ".join(map(str, asked)) or f"none of {run}"
+        raise UserError(explain("step", step, f"{allowed}; any other step is made by docs/replay.md"))
 
     def _model(self, run: str, step: int) -> Path:
         folder = paths.model(run, self._step(run, step, self.study.steps(run)))
