@@ -176,9 +176,9 @@ class Runtime(Strict):
     checkpoints_per_batch: Positive
     """Checkpoints one conversion, evaluation or memorization process handles."""
     memorization_processes: Annotated[int, Field(gt=0, le=1024)] = 1
-    """Processes that share the sequences of a memorization job, on cuda one a GPU."""
+    """Processes that share the sequences of a memorization job, on cuda one per GPU."""
     processes: Jobs | None = None
-    """Processes of a training job, on cuda one a GPU; null: the catalogue's GPUs on cuda, one on cpu."""
+    """Processes of a training job, on cuda one per GPU; null: the catalogue's GPUs on cuda, one on cpu."""
     processes_per_node: Annotated[int, Field(gt=0, le=1024)] = 8
     """Processes a node holds, on cuda its GPUs; more than that run on several full nodes."""
     job_hours: Jobs | None = None
