@@ -75,7 +75,7 @@ def check_room(study: Study, recording: RunRecording, steps_asked: int) -> None:
     """Refuse what the disk has no room for; raises UserError with both sizes. Two states to resume from lie there
     while one is written."""
     run = recording.run.name
-    needed = steps_asked * recording.bytes_a_step() + 2 * (weights_bytes(study, run) + optimizer_bytes(study, run, 1))
+    needed = steps_asked * recording.bytes_per_step() + 2 * (weights_bytes(study, run) + optimizer_bytes(study, run, 1))
     if needed > (free := shutil.disk_usage(Path()).free):
         raise UserError(
             f"{recording.key}: {steps_asked:,} steps of {run} take {bytes_short(needed)}, "

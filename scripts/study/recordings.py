@@ -155,9 +155,9 @@ class RunRecording:
 
     def bytes(self) -> int:
         """What it takes on the disk."""
-        return len(self.steps) * self.bytes_a_step()
+        return len(self.steps) * self.bytes_per_step()
 
-    def bytes_a_step(self) -> int:
+    def bytes_per_step(self) -> int:
         """The same of one step."""
         losses = LOSS * self.sequences * self.has_losses
         of_modules = self.sequences * self.run.training.sequence_length * WIDTH[self.run.training.precision]

@@ -62,7 +62,7 @@ def checkpoints(study: Study) -> list[str]:
 
 
 def recordings(study: Study) -> list[str]:
-    """A manifest a recording and run."""
+    """A manifest per recording and run."""
     asked = study.recordings()
     return [f"{paths.recording(recording.name, recording.run.name)}/manifest.json" for recording in asked]
 

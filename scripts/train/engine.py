@@ -155,7 +155,7 @@ def build(run: Run, vocabulary: int, runtime: Runtime, world: World) -> Any:
 
 
 class Observer(Protocol):
-    """Who looks on at an update."""
+    """Who looks on at a step."""
 
     def forward(self) -> AbstractContextManager[None]:
         """Entered for each forward pass, and left before its backward pass."""
@@ -165,7 +165,7 @@ class Observer(Protocol):
 
 
 def update(engine: Any, batches: Iterator[tuple[Tensor, Tensor]], observer: Observer | None = None) -> float:
-    """One optimizer update over this process's micro-batches (inputs and targets, int64 [sequences, seq]).
+    """One optimizer step over this process's micro-batches (inputs and targets, int64 [sequences, seq]).
 
     Returns the mean loss over all processes. Raises UserError if fp16's loss scale would have to go below its minimum.
     """

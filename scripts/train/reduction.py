@@ -17,7 +17,7 @@ LEAST, LARGEST, ZEROS = 5, 6, 7  # places of the least and the largest number, a
 def sums(tensors: list[Tensor], reduce: Reduce) -> Tensor:
     """What adds up over parts of each tensor, float64 on the CPU: [tensors, 1], the sum of squares, or [tensors, 8]."""
     if reduce == "norm":
-        # activations [sequences, tokens, width] in fp32 a token, in a quarter of the time; not moments, whose
+        # activations [sequences, tokens, width] in fp32 per token, in a quarter of the time; not moments, whose
         # squares are too small for fp32
         rows = [_of_tokens(tensor) if tensor.ndim > 2 else tensor for tensor in tensors]
         return torch.stack(torch._foreach_norm(rows, 2, dtype=torch.float64)).square()[:, None].cpu()

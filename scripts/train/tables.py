@@ -29,7 +29,7 @@ def write(lines: Iterable[tuple[int, str]], home: Path, recording: RunRecording)
 def _write(texts: dict[int, str], path: Path, recording: RunRecording) -> Path:
     losses = path.stem == LOSSES_TABLE
     rows = recording.sequences if losses else recording.tensors
-    schema = pa.schema(_losses_schema() if losses else _statistics_schema(recording))
+    schema = pa.schema(_losses_schema(recording) if losses else _statistics_schema(recording))
     together = max(1, GROUP // rows)
     with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         steps = list(texts)
@@ -40,8 +40,13 @@ def _write(texts: dict[int, str], path: Path, recording: RunRecording) -> Path:
     return path
 
 
-def _losses_schema() -> list[tuple[str, pa.DataType]]:
-    return [("step", pa.int32()), ("sequence", pa.int64()), ("loss", pa.float32())]
+def _losses_schema(recording: RunRecording) -> list[tuple[str, pa.DataType]]:
+    return [("step", pa.int32()), (_which(recording), pa.int64()), ("loss", pa.float32())]
+
+
+def _which(recording: RunRecording) -> str:
+    """The column that says which sequence a loss is of."""
+    return "held_out_sequence" if recording.asked.held_out_sequences else "sample_index"
 
 
 def _statistics_schema(recording: RunRecording) -> list[tuple[str, pa.DataType]]:
@@ -52,11 +57,11 @@ def _statistics_schema(recording: RunRecording) -> list[tuple[str, pa.DataType]]
 
 def _losses(found: list[Line], recording: RunRecording) -> dict[str, list[Any]]:
     batch = recording.run.training.batch_size
-    columns: dict[str, list[Any]] = {"step": [], "sequence": [], "loss": []}
+    columns: dict[str, list[Any]] = {"step": [], (which := _which(recording)): [], "loss": []}
     for line in found:
         losses, first = line["losses"], line["step"] * batch
         columns["step"] += [line["step"]] * len(losses)
-        columns["sequence"] += line.get("sequences") or range(first, first + len(losses))
+        columns[which] += line.get("sequences") or range(first, first + len(losses))
         columns["loss"] += losses
     return columns
 
@@ -85,7 +90,8 @@ def read_back(home: Path, recording: RunRecording, steps: Iterable[int]) -> dict
 
 def _line(rows: list[Line], table: str, recording: RunRecording) -> Line:
     if table == LOSSES_TABLE:
-        held_out = {"sequences": [row["sequence"] for row in rows]} if recording.asked.held_out_sequences else {}
+        which = _which(recording)
+        held_out = {"sequences": [row[which] for row in rows]} if recording.asked.held_out_sequences else {}
         return {"losses": [row["loss"] for row in rows], **held_out}
     names = COLUMNS[recording.asked.reduce]
     return {"statistics": {f"{row['kind']}/{row['name']}": [row[name] for name in names] for row in rows}}

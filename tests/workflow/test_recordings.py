@@ -149,7 +149,7 @@ def test_losses_are_those_of_the_sequences_and_average_to_the_logged_one(
     finished: Workflow, recorded: Workflow
 ) -> None:
     losses = table(recorded, "losses")
-    assert list(losses.step.unique()) == list(range(STEPS)) and list(losses.sequence) == list(range(STEPS * BATCH))
+    assert list(losses.step.unique()) == list(range(STEPS)) and list(losses.sample_index) == list(range(STEPS * BATCH))
     logged = [line["loss"] for line in map(yaml.safe_load, lines(recorded, "metrics.jsonl"))]
     assert np.allclose(losses.groupby("step").loss.mean(), logged, atol=1e-6)
     model, tokens = reference(finished, 4), batch(finished, 4)
@@ -219,7 +219,8 @@ def test_norms_and_statistics_are_those_of_the_tensors(recorded: Workflow) -> No
 def test_the_held_out_batch_is_the_same_at_every_step(finished: Workflow, recorded: Workflow) -> None:
     losses = table(recorded, "held-out")
     assert list(losses.step) == [0, 0, 0, 8, 8, 8]
-    assert list(losses.sequence[:3]) == list(losses.sequence[3:]) and losses.sequence[0] == 0
+    which = losses.held_out_sequence
+    assert list(which[:3]) == list(which[3:]) and which[0] == 0
     found = tensors(recorded, 8, "held-out", "activation")
     assert found["2"].shape == (3, LENGTH, 32)
     whole = yaml.safe_load(lines(recorded, "held_out.jsonl")[-1])["loss"]

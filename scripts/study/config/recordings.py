@@ -36,7 +36,7 @@ class Recording(Strict):
     """Losses and activations are of at most so many sequences of the held-out split, evenly spaced, the same at every
     step; null: of the step's own batch."""
     reduce: Reduce = "full"
-    """full: tensors as they are, a file a step; norm: their Euclidean norms; statistics: norm, mean, standard
+    """full: tensors as they are, a file per step; norm: their Euclidean norms; statistics: norm, mean, standard
     deviation, min, max, fraction of zeros and kurtosis. Losses are never reduced."""
 
     @model_validator(mode="after")
