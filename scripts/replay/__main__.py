@@ -5,6 +5,8 @@ from scripts.common.commands import dispatch
 COMMANDS = {
     "steps": "steps",
     "record": "record",
+    "spikes": "spikes",
+    "zoom": "zoom",
     "list": "kept",
     "drop": "drop",
 }

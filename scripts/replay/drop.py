@@ -38,5 +38,6 @@ def main() -> None:
     chosen = [each for each in found if given.steps is None or each.step in given.steps]
     drop(chosen)
     if given.run is None and given.steps is None:
-        shutil.rmtree(paths.REPLAYED / "scratch", ignore_errors=True)  # of killed or failed replays
+        for folder in ("scratch", paths.RECORDINGS):  # of killed or failed replays
+            shutil.rmtree(paths.REPLAYED / folder, ignore_errors=True)
     print(f"dropped {len(chosen)} steps, {bytes_short(sum(each.bytes for each in chosen))}")

@@ -177,6 +177,7 @@ EXPORT_MEMORY = RESULTS / "export_memory.csv"  # measured, so not repeatable
 TRAINING_SPEED = RESULTS / "training_speed.csv"  # of each run along its steps, measured
 TIMINGS = RESULTS / "timings.csv"  # what each job took
 FINDINGS = RESULTS / "findings.json"  # the findings in words, with their numbers
+SPIKES = RESULTS / "spikes.csv"  # jumps of loss or gradient norm
 LOCK = RESULTS / "suite.lock.json"  # the hash of every file
 PROVENANCE = RESULTS / "provenance"  # what papers and archives ask for
 SIGNATURE = RESULTS / "provenance.sig"  # made by a person
@@ -210,6 +211,11 @@ def measurement(run: str, step: Part) -> Path:
 def record(run: str, step: Part) -> Path:
     """What was measured on a step's GGUF files: memory, time."""
     return MEASUREMENTS / run / f"step{step}.record.json"
+
+
+def zoom(run: str, step: Part) -> Path:
+    """The losses of the sequences around a spike of a run."""
+    return RESULTS / "zoom" / run / f"step{step}.csv"
 
 
 def table(name: str, form: str = "csv") -> Path:
