@@ -21,7 +21,8 @@ def lines(losses: np.ndarray, norms: np.ndarray | None = None) -> list[dict[str,
 def falling(seed: int, noise: float = 0.05) -> np.ndarray:
     """A loss that falls fast, then slowly, with the noise of a batch."""
     step = np.arange(1, STEPS + 1)
-    return 2 + 6 * np.exp(-step / 40) + 2 * step**-0.3 + np.random.default_rng(seed).normal(0, noise, STEPS)
+    curve: np.ndarray = 2 + 6 * np.exp(-step / 40) + 2 * step**-0.3
+    return curve + np.random.default_rng(seed).normal(0, noise, STEPS)
 
 
 def test_a_planted_jump_is_found_with_its_size() -> None:

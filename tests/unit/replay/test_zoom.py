@@ -47,7 +47,8 @@ def test_a_sequence_is_held_against_its_own_component() -> None:
 
 def test_a_component_of_few_sequences_is_held_against_all() -> None:
     frame = losses()
-    frame.loc[at(frame, 163), ["component", "loss"]] = ["rare", 9.0]
+    frame.loc[at(frame, 163), "component"] = "rare"
+    frame.loc[at(frame, 163), "loss"] = 9.0
     found = zoom.judged(frame, BATCH)
     assert found.standing_out.component.tolist() == ["rare"]
 
