@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -359,5 +358,8 @@ def test_the_workflow_makes_recordings_and_knows_them(recorded: Workflow, tmp_pa
     told = read_json(flow.folder / manifest)
     assert told["subject"] == {"recording": "losses", "run": RUN} and told["facts"]["steps"] == STEPS
     assert list(told["parents"]) == [f"checkpoints/{RUN}/manifest.json"]
-    with chdir(flow.folder):
-        assert flow.planned(manifest) == {}
+    assert flow.planned("recordings") == {}
+    (flow.folder / f"recordings/norms/{RUN}/manifest.json").unlink()
+    assert flow.planned("recordings") == {"record": 1, "recordings": 1}
+    told = flow.command_line("scripts.audit", "integrity")
+    assert "recordings/" not in told.stdout + told.stderr, told.stdout + told.stderr
