@@ -307,6 +307,8 @@ def test_other_steps_of_a_finished_recording_take_over_what_is_there(
     }
     study_file(grown.folder, asked)
     write_json(grown.folder / "results/study.json", load(grown.study_file).file.model_dump())
+    cost = grown.command_line("scripts.replay", "record", "--run", RUN, "--recording", "tensors", "--cost")
+    assert "replay pythia-small from step 2 to 4: 2 steps" in cost.stdout and cost.stdout.count("replay") == 1
     for name in ("tensors", "losses"):
         done = grown.command_line("scripts.replay", "record", "--run", RUN, "--recording", name)
         assert done.returncode == 0, done.stderr
