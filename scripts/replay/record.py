@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,14 +41,14 @@ def make(study: Study, recording: RunRecording) -> None:
     draft = Draft(study, recording)
     draft.folder.mkdir(parents=True, exist_ok=True)
     reopen(draft, run)
-    for stretch in lacking(study, draft):
+    for stretch in lacking(study, recording, draft.steps()):
         replay(study, draft, stretch)
     publish(draft, run, started)
 
 
-def lacking(study: Study, draft: Draft) -> list[Stretch]:
-    """The stretches to be trained again for steps that the draft lacks: each is recorded by the update after it."""
-    recording, there = draft.recording, draft.steps()
+def lacking(study: Study, recording: RunRecording, there: Collection[int]) -> list[Stretch]:
+    """The stretches to be trained again for the steps that are not there: each is recorded by the training step that
+    follows it."""
     last = recording.run.training.steps
     asked = [min(step + 1, last) for step in recording.steps if step not in there]
     return replayed.stretches(study, {recording.run.name: asked} if asked else {}, Inventory())
@@ -84,14 +85,22 @@ def check_room(study: Study, recording: RunRecording, steps_asked: int) -> None:
         )
 
 
+def finished(draft: Draft, run: Path) -> RunRecording | None:
+    """The recording that is finished, if it is of the same numbers and run, be it of other steps."""
+    if not (draft.home / manifest.NAME).exists():
+        return None
+    found = manifest.read(draft.home, RecordingFacts)
+    same = numbers_of(found.settings) == numbers_of(draft.recording.settings())
+    return recording_of(found.settings, draft.recording) if same and found.parents == manifest.hashes([run]) else None
+
+
 def reopen(draft: Draft, run: Path) -> None:
-    """Take over what a finished recording of the same numbers holds, be it of other steps, and what a killed
-    `publish` had moved; else drop it."""
-    home, recording = draft.home, draft.recording
+    """Take over what a finished recording of the same numbers holds, and what a killed `publish` had moved; else drop
+    it."""
+    home = draft.home
     if (home / manifest.NAME).exists():
-        found = manifest.verify(home, RecordingFacts)
-        if found.parents == manifest.hashes([run]) and numbers_of(found.settings) == numbers_of(recording.settings()):
-            held = recording_of(found.settings, recording)
+        if held := finished(draft, run):
+            manifest.verify(home, RecordingFacts)
             draft.replace(tables.read_back(home, held, held.steps) | dict(draft.lines()))
         else:
             drop(home)
@@ -149,7 +158,10 @@ def main() -> None:
     study = load(given.study)
     recording = study.recording(given.recording, given.run)
     if given.cost:
-        print(said(study, [stretch.interval for stretch in lacking(study, Draft(study, recording))]))
+        draft = Draft(study, recording)
+        held = finished(draft, paths.checkpoints(given.run))
+        there = draft.steps() | set(held.steps if held else ())
+        print(said(study, [stretch.interval for stretch in lacking(study, recording, there)]) or "nothing to replay")
         return
     with lock.hold(paths.recording(recording.name, recording.run.name)):
         make(study, recording)

@@ -180,9 +180,17 @@ STAGES = (TRAIN, CONVERT, GGUF, MEASURE, EVALUATE, MEMORIZE)
 OF_MODELS = (GGUF, MEASURE, EVALUATE, MEMORIZE)
 OF_EVERY_RUN = tuple(stage for stage in STAGES if stage.phase != "export")  # the others are asked of some runs only
 NEEDS_NO_MODEL = ("data", "train", "deduplicate")  # phases
-NO_MODELS = (paths.DATA, paths.CHECKPOINTS, paths.REPLAYED)  # folders
+NO_MODELS = (paths.DATA, paths.CHECKPOINTS, paths.REPLAYED, paths.RECORDINGS)  # folders
 ASKED = "CASTALIA_STEPS"  # environment variable
-PHASES = ("all", "deduplicate", "data", *dict.fromkeys(stage.phase for stage in STAGES), "analyze", "report")
+PHASES = (
+    "all",
+    "deduplicate",
+    "data",
+    *dict.fromkeys(stage.phase for stage in STAGES),
+    "recordings",
+    "analyze",
+    "report",
+)
 
 
 def pattern(path: str) -> re.Pattern[str]:

@@ -238,7 +238,7 @@ def _gathered(tensor: Tensor, world: World) -> list[Tensor]:
     mine = tensor.to(device).contiguous()
     there = [torch.empty_like(mine) for _ in range(world.size)] if world.rank == 0 else None
     torch.distributed.gather(mine, there)
-    return there or []
+    return [other.to(tensor.device) for other in there or []]
 
 
 def _fast(steps: Any) -> Any:

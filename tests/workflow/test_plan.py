@@ -47,6 +47,7 @@ def test_jobs_of_parts_segments_and_fewer_scored_steps(tmp_path: Path) -> None:
     content = read_yaml(SMOKE)
     content["runtime"] |= {"data_parts": 3, "segments": 2, "checkpoints_per_batch": 2}
     content["evaluation"]["steps"], content["memorization"]["steps"] = [8], []
+    content["recordings"] = {"losses": {"runs": ["*-tiny*"], "every": 1, "what": ["loss_per_sequence"]}}
     study = tmp_path / "study.yaml"
     study.write_text(yaml.safe_dump(content))
     assert jobs_by_rule(load(study)) == Workflow(tmp_path, study).planned()

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -308,6 +307,8 @@ def test_other_steps_of_a_finished_recording_take_over_what_is_there(
     }
     study_file(grown.folder, asked)
     write_json(grown.folder / "results/study.json", load(grown.study_file).file.model_dump())
+    cost = grown.command_line("scripts.replay", "record", "--run", RUN, "--recording", "tensors", "--cost")
+    assert "replay pythia-small from step 2 to 4: 2 steps" in cost.stdout and cost.stdout.count("replay") == 1
     for name in ("tensors", "losses"):
         done = grown.command_line("scripts.replay", "record", "--run", RUN, "--recording", name)
         assert done.returncode == 0, done.stderr
@@ -359,5 +360,8 @@ def test_the_workflow_makes_recordings_and_knows_them(recorded: Workflow, tmp_pa
     told = read_json(flow.folder / manifest)
     assert told["subject"] == {"recording": "losses", "run": RUN} and told["facts"]["steps"] == STEPS
     assert list(told["parents"]) == [f"checkpoints/{RUN}/manifest.json"]
-    with chdir(flow.folder):
-        assert flow.planned(manifest) == {}
+    assert flow.planned("recordings") == {}
+    (flow.folder / f"recordings/norms/{RUN}/manifest.json").unlink()
+    assert flow.planned("recordings") == {"record": 1, "recordings": 1}
+    told = flow.command_line("scripts.audit", "integrity")
+    assert "recordings/" not in told.stdout + told.stderr, told.stdout + told.stderr

@@ -44,7 +44,7 @@ def snakemake(study: Path, directory: Path, target: str | None, out: Path) -> su
 
 def known_targets(study: Study) -> list[str]:
     """Targets that a mistyped one may have meant."""
-    made = [targets.data(study), targets.checkpoints(study), targets.export_tables(study)]
+    made = [targets.data(study), targets.checkpoints(study), targets.recordings(study), targets.export_tables(study)]
     files = chain(*made, *(stage.files(study) for stage in (CONVERT, *OF_MODELS)))
     return [*PHASES, *dict.fromkeys([*files, *targets.tables(study), *targets.RESULTS])]
 
