@@ -87,7 +87,7 @@ for stretch in STRETCHES:
             held_out="data/held-out/manifest.json",
             before=lambda wildcards: STUDY.ancestors(wildcards.run),
         output:
-            update([file.replace(f"/{stretch.run}/", "/{run}/") for file in stretch.files(STUDY)]),
+            update(stretch.patterns(STUDY)),
         log:
             f"logs/replay/{{run}}_{stretch.begin}_{stretch.end}_steps.log",
         benchmark:

@@ -49,6 +49,11 @@ class Stretch:
         """The manifests it makes."""
         return [f"{target(study, self.run, step)}/{manifest.NAME}" for step in self.steps]
 
+    def patterns(self, study: Study) -> list[str]:
+        """The same with {run} for the run."""
+        return [f"{folder.parent.parent}/{{run}}/{folder.name}/{manifest.NAME}" for folder in
+                (target(study, self.run, step) for step in self.steps)]  # fmt: skip
+
 
 def target(study: Study, run: str, step: int) -> Path:
     """Where a step that is made again goes: a scheduled one to the run's other checkpoints."""
