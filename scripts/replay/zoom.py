@@ -53,7 +53,7 @@ def recorded(study: Study, run: str, batch: int) -> pd.DataFrame:
     recording = RunRecording("zoom", asked, spec, study.padded_vocabulary(run))
     draft = Draft(study, recording, paths.REPLAYED)  # of no study's key, so it lies with what may be dropped
     draft.folder.mkdir(parents=True, exist_ok=True)
-    for stretch in record.lacking(study, draft):
+    for stretch in record.lacking(study, recording, draft.steps()):
         record.replay(study, draft, stretch)
     lines = [json.loads(line) for step, line in draft.lines() if step in set(recording.steps)]
     size = spec.training.batch_size
