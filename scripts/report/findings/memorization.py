@@ -101,7 +101,7 @@ class Paired:
 def paired(results: Results) -> Paired | None:
     """None where no run of the smallest size shares its sequences and seeds with one of the largest."""
     table = results.analyses.get("pairs")
-    if table is None or len(results.sizes) == 1:
+    if table is None or "sampled" not in table or len(results.sizes) == 1:  # an older version wrote no such column
         return None
     small, large = (
         set(results.runs.loc[results.runs["size"] == size, "run"]) for size in (results.sizes[0], results.sizes[-1])
