@@ -25,7 +25,7 @@ NAMED_AT_MOST = 5
 WHY = "the study names these runs and steps, so run them first"
 AGAIN = "delete it to have it made again"
 SAMPLES = {"task": "text", "item": "whole", "metric": "text", "value": "float"}
-SCORED = {"place": "whole", "step_seen": "whole", "seen": "truth", "chosen": "text", "count": "whole",
+SCORED = {"sample_index": "whole", "step_seen": "whole", "seen": "truth", "chosen": "text", "count": "whole",
           "copies": "whole", "component": "text", "first_miss": "whole", "score": "float",
           "memorized": "truth"}  # fmt: skip
 

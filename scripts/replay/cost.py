@@ -17,7 +17,7 @@ TIMING_BYTES = 1 << 30
 
 
 def seconds(study: Study, interval: Interval, root: Path = Path()) -> float | None:
-    """Seconds of the interval's updates at the median speed recorded for its run; None if there is no record."""
+    """Seconds of the interval's steps at the median speed recorded for its run; None if there is no record."""
     path = root / paths.checkpoints(interval.run) / paths.TIMING
     if not path.exists():
         return None
@@ -30,17 +30,17 @@ def seconds(study: Study, interval: Interval, root: Path = Path()) -> float | No
 
 
 def tokens(study: Study, interval: Interval) -> int:
-    """Tokens the interval's updates are trained on."""
+    """Tokens the interval's steps are trained on."""
     training = study.run(interval.run).training
     return (interval.end - interval.begin) * training.batch_size * training.sequence_length
 
 
 def said(study: Study, picked: Iterable[Interval], root: Path = Path()) -> str:
-    """A line a span: updates, tokens, and the time its updates took the first time."""
+    """A line per span: steps, tokens, and the time its steps took the first time."""
     lines = []
     for interval in picked:
         took = seconds(study, interval, root)
         time = "no speed recorded" if took is None else f"about {duration(took / 3600)} and a start"
-        what = f"{interval.end - interval.begin:,} updates, {tokens(study, interval):,} tokens"
+        what = f"{interval.end - interval.begin:,} steps, {tokens(study, interval):,} tokens"
         lines.append(f"replay {interval.run} from step {interval.begin} to {interval.end}: {what}, {time}")
     return "\n".join(lines)

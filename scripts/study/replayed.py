@@ -37,7 +37,7 @@ class Stretch:
 
     @property
     def interval(self) -> Interval:
-        """Its updates."""
+        """Its steps."""
         return Interval(self.run, self.begin, self.end)
 
     @property

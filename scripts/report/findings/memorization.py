@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from scripts.report.findings.finding import Finding, detectable, listed, percent, shares_differ
+from scripts.report.findings.finding import Finding, detectable, fractions_differ, listed, percent
 from scripts.report.results import Results, records
 from scripts.science.statistics.paired import Difference, Seeds, corrected, judged, seeds
 from scripts.science.statistics.proportions import difference
@@ -46,7 +46,7 @@ def pooled(frame: pd.DataFrame, keys: list[str]) -> list[dict[str, Any]]:
 
 def clear_difference(more: dict[str, Any], less: dict[str, Any]) -> bool | None:
     """Whether the first fraction is clearly above (True) or below (False) the second; None if neither."""
-    return shares_differ((more["memorized"], less["memorized"]), (more["sequences"], less["sequences"]))
+    return fractions_differ((more["memorized"], less["memorized"]), (more["sequences"], less["sequences"]))
 
 
 def measured_by(results: Results, more: dict[str, Any], less: dict[str, Any]) -> dict[str, Any]:

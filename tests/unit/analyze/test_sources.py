@@ -15,7 +15,7 @@ from scripts.common.errors import UserError
 from scripts.study import paths
 
 ITEMS = {"task": ["a", "a", "b"], "item": [0, 1, 0], "metric": ["acc,none"] * 3, "value": [1.0, 0.0, 1.0]}
-SCORED = {"place": [3, 5, None], "step_seen": [1, 2, None], "seen": [True, False, False], "count": [1, 1, 2],
+SCORED = {"sample_index": [3, 5, None], "step_seen": [1, 2, None], "seen": [True, False, False], "count": [1, 1, 2],
           "chosen": ["sample", "sample", "canary"], "copies": [1, 1, 4], "component": ["x", "y", "x"],
           "first_miss": [0, 4, 2], "score": [0.5, 1.0, 0.25], "memorized": [False, True, False]}  # fmt: skip
 
