@@ -161,10 +161,7 @@ def memorization_and_size(results: Results) -> Finding:
     main = [row for row in rows if row["corpus"] == results.main_corpus]
     if not main:
         return Finding(id=identifier, text=NOT_SCORED, expectation=expectation, headline=True, short=NOT_SCORED)
-    by_corpus = [
-        f"{corpus}: " + ", ".join(f"{percent(r['fraction'])} ({r['size']})" for r in rows if r["corpus"] == corpus)
-        for corpus in results.corpus_names
-    ]
+    by_corpus = [f"{corpus}: {_fractions(rows, corpus)}" for corpus in results.corpus_names]
     small, large = (_matched_total(results, last, size) for size in (results.sizes[0], results.sizes[-1]))
     found = paired(results)
     clear = found.clear if found else None
@@ -182,9 +179,7 @@ def memorization_and_size(results: Results) -> Finding:
         said, clear = "is zero for every size: no sampled sequence is memorized", none_at_all(large)
     if len(results.sizes) == 1:
         said, clear = "is known for one size", None
-    fractions = ", ".join(
-        f"{percent(row['fraction'])} ({row['size']})" for row in (main if len(main) < 5 else main[:: len(main) - 1])
-    )
+    fractions = _fractions(main if len(main) < 5 else main[:: len(main) - 1], results.main_corpus)
     unseen = control(results)
     fraction = _control_numbers(unseen).get("unseen", 0.0)
     return Finding(
@@ -200,6 +195,11 @@ def memorization_and_size(results: Results) -> Finding:
         short=f"Memorized of seen sequences: {fractions}" + (f"; of unseen {percent(fraction)}" if unseen else ""),
         **(_points(results, found.effect, (found.low, found.high)) | {"table": "memorization_pairs"} if found else {}),
     )
+
+
+def _fractions(rows: list[dict[str, Any]], corpus: str) -> str:
+    """5.6% (160k), 7.5% (1.7m)."""
+    return ", ".join(f"{percent(row['fraction'])} ({row['size']})" for row in rows if row["corpus"] == corpus)
 
 
 def memorization_and_training(results: Results) -> Finding:
