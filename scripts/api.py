@@ -13,7 +13,7 @@ a UserError that says what is allowed and the fix. docs/tour.ipynb goes through 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ from scripts.study.stages import EVALUATE, MEMORIZE
 from scripts.study.study import Study, load
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 
@@ -116,8 +117,8 @@ class Suite:
         the study's first."""
         known = list(self.study.file.evaluation.task_sets)
         name = known[0] if task_set is None else _known("task_set", task_set, known)
-        path = paths.evaluation(run, name, self._step(run, step, EVALUATE.steps(self.study, run)))
-        return self._parquet(path.with_suffix(".samples.parquet"), ["task", "metric"])
+        of = self._step(run, step, EVALUATE.steps(self.study, run))
+        return self._texts(lambda: sources.samples(run, name, of), ["task", "metric"])
 
     def questions(self, task: str) -> pd.DataFrame:
         """A row per item of one of the study's own tasks, by its number: what it asks, and of which document it is."""
@@ -127,8 +128,8 @@ class Suite:
 
     def scored(self, run: str, step: int) -> pd.DataFrame:
         """A row per sequence scored for memorization by one checkpoint."""
-        path = paths.memorization(run, self._step(run, step, MEMORIZE.steps(self.study, run)))
-        return self._parquet(path, ["chosen", "component"])
+        of = self._step(run, step, MEMORIZE.steps(self.study, run))
+        return self._texts(lambda: sources.scored_sequences(run, of), ["chosen", "component"])
 
     def sequences(self, run: str, step: int) -> Batch:
         """The batch that brings a run from `step` to `step` + 1, as `python -m scripts.data view --steps` counts: what
@@ -199,12 +200,11 @@ class Suite:
         manifest.read(folder, ModelFacts, {"run": run, "step": step})
         return folder
 
-    def _parquet(self, path: Path, words: Iterable[str]) -> pd.DataFrame:
+    def _texts(self, read: Callable[[], pa.Table], words: Iterable[str]) -> pd.DataFrame:
         """A stage's result, its columns of a few words as text."""
         with self._inside():
-            sources.require([path])
-            frame = pd.read_parquet(path)
-        return frame.astype({name: str for name in words if name in frame.columns})
+            frame: pd.DataFrame = read().to_pandas()
+        return frame.astype(dict.fromkeys(words, str))
 
 
 def _names(files: Iterable[str]) -> list[str]:

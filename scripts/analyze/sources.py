@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from scripts.common import manifest
 from scripts.common.errors import UserError
 from scripts.common.files import parse_json, read_json
+from scripts.common.untrusted import check_columns
 from scripts.study import paths
 from scripts.study.manifests import CheckpointFacts, ReplayedFacts, RunFacts
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
 NAMED_AT_MOST = 5
 WHY = "the study names these runs and steps, so run them first"
+AGAIN = "delete it to have it made again"
+SAMPLES = {"task": "text", "item": "whole", "metric": "text", "value": "float"}
+SCORED = {"sample_index": "whole", "step_seen": "whole", "seen": "truth", "chosen": "text", "count": "whole",
+          "copies": "whole", "component": "text", "first_miss": "whole", "score": "float",
+          "memorized": "truth"}  # fmt: skip
 
 
 def require(asked: Iterable[Path], why: str = WHY) -> None:
@@ -93,19 +99,59 @@ def scores(run: str, task_set: str, step: int) -> dict[str, Any]:
     return content
 
 
+def samples(run: str, task_set: str, step: int) -> pa.Table:
+    """The items of an evaluation, as SAMPLES says; raises UserError if it is missing, damaged, or an item is there
+    twice."""
+    import pyarrow as pa
+
+    path = paths.evaluation(run, task_set, step).with_suffix(".samples.parquet")
+    table = _whole(path, parquet(path, list(SAMPLES)), SAMPLES)
+    keys = pa.TableGroupBy(table, ["task", "metric", "item"], use_threads=False)
+    if keys.aggregate([]).num_rows < table.num_rows:
+        raise UserError(f"{path}: an item stands there twice; {AGAIN}")
+    return table
+
+
 def scored_sequences(run: str, step: int) -> pa.Table:
-    """A checkpoint's memorization scores; raises UserError if the file is damaged."""
+    """A checkpoint's memorization scores, as SCORED says; raises UserError if they are missing or damaged."""
+    path = paths.memorization(run, step)
+    table = parquet(path)
+    logs = {name: "float" for name in table.column_names if name.startswith("log_probability")}
+    return _whole(path, table, SCORED | logs)
+
+
+def _whole(path: Path, table: pa.Table, columns: dict[str, str]) -> pa.Table:
+    """The table, if it has rows, and columns of these kinds."""
+    if not table.num_rows:  # a stage that was asked for nothing writes no file
+        raise UserError(f"{path}: holds no rows; {AGAIN}")
+    try:
+        check_columns(path, table.schema, columns)
+    except UserError as error:
+        raise UserError(f"{error}; {AGAIN}") from None
+    return table
+
+
+def parquet(path: Path, columns: list[str] | None = None, why: str = WHY) -> pa.Table:
+    """A table with these of its columns, or all; raises UserError if it is missing, damaged, or lacks one of them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = paths.memorization(run, step)
+    require([path], why)
     try:
-        found = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); delete it to have it made again") from None
-    if "sample_index" not in found.column_names:
-        raise UserError(f"{path}: no column sample_index; delete it to have it made again")
-    return found
+        table = pq.read_table(path, columns=columns)
+        table.validate(full=True)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: damaged ({first_line(error)}); {AGAIN}") from None
+    if lacking := [name for name in columns or [] if name not in table.column_names]:
+        raise UserError(f"{path}: has no column {lacking[0]!r}; {AGAIN}")
+    if not table.num_columns:
+        raise UserError(f"{path}: has no columns; {AGAIN}")
+    return table
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _read_json(path: Path) -> Any:

@@ -274,11 +274,16 @@ def write(name: str, frame: pd.DataFrame, *, parquet: bool = True, place: Place 
 
 
 def read(name: str, place: Place = paths.table) -> pd.DataFrame:
-    """One of the tables written here; raises UserError if it is missing."""
+    """One of the tables written here; raises UserError if it is missing or damaged."""
     path = place(name, "parquet")
-    path = path if path.exists() else path.with_suffix(".csv")
-    sources.require([path], "scripts.analyze.tables writes it")
-    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    if not path.exists() and (text := path.with_suffix(".csv")).exists():
+        try:
+            return pd.read_csv(text)
+        except (ValueError, OSError) as error:  # of pandas: not text, nothing in it, lines of other lengths
+            raise UserError(f"{text}: damaged ({sources.first_line(error)}); {sources.AGAIN}") from None
+    why = "make science makes it" if place is paths.science else "scripts.analyze.tables writes it"
+    frame: pd.DataFrame = sources.parquet(path, why=why).to_pandas()
+    return frame
 
 
 def _duplicates(study: Study) -> dict[str, int]:

@@ -197,7 +197,7 @@ def read_parquet(path: Path, columns: Mapping[str, str], max_rows: int = ROWS, m
 
     with regular(path) as handle, reading(path):
         footer = pq.ParquetFile(handle).metadata
-        _check_columns(path, footer.schema.to_arrow_schema(), columns)
+        check_columns(path, footer.schema.to_arrow_schema(), columns)
         if footer.num_rows > max_rows:
             raise UserError(f"{path}: {footer.num_rows:,} rows, more than the {max_rows:,} that are read")
         if (expanded := _expanded(footer, columns)) > max_bytes:
@@ -222,7 +222,8 @@ def _written_out(path: Path, table: pa.Table, max_bytes: int) -> pa.Table:
     return table
 
 
-def _check_columns(path: Path, schema: pa.Schema, columns: Mapping[str, str]) -> None:
+def check_columns(path: Path, schema: pa.Schema, columns: Mapping[str, str]) -> None:
+    """Raise UserError unless a table has each of the columns once, of its kind: "text", "whole", "float" or "truth"."""
     import pyarrow.types as is_of
 
     kinds = {

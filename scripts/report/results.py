@@ -10,6 +10,8 @@ import pandas as pd
 
 from scripts.analyze import tables
 from scripts.analyze.chance import chance, speaking_metric
+from scripts.analyze.sources import AGAIN
+from scripts.common.errors import UserError
 from scripts.study import analyses, paths
 from scripts.study.runs import flops_per_token
 from scripts.study.study import Study
@@ -119,7 +121,10 @@ def load(study: Study, *, every_analysis: bool = False) -> Results:
     missing table."""
     names = ("losses", "held_out", "runs", *OF_STAGES)
     of_memorization = {name: tables.read(f"memorization_{name}") for name in OF_MEMORIZATION}
-    made = of_tables(study, {name: tables.read(name) for name in names}, tables.read("corpora"), of_memorization)
+    found = {name: tables.read(name) for name in names}
+    if bare := [name for name in ("losses", "held_out", "runs") if found[name].empty]:
+        raise UserError(f"{paths.table(bare[0], 'parquet')}: holds no rows; {AGAIN}")
+    made = of_tables(study, found, tables.read("corpora"), of_memorization)
     asked = analyses.asked(study) if every_analysis else analyses.of_report(study)
     science = {name: tables.read(name, paths.science) for analysis in asked for name in analysis.tables}
     made = replace(made, science=science)

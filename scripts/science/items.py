@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterator
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scripts.analyze import sources
 from scripts.analyze.chance import FRACTIONS, SPEAKING
@@ -28,12 +26,7 @@ Measures = dict[tuple[str, str], pd.Series]  # by task and measure: float64, ind
 
 def samples(run: str, task_set: str, step: int) -> pd.DataFrame:
     """The items of an evaluation: task, item, metric ("acc", "acc,<filter>"), value; raises UserError."""
-    path = paths.evaluation(run, task_set, step).with_suffix(".samples.parquet")
-    sources.require([path])
-    try:
-        frame: pd.DataFrame = pq.read_table(path, columns=["task", "item", "metric", "value"]).to_pandas()
-    except (OSError, pa.ArrowInvalid, KeyError) as error:
-        raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); delete it to have it made again") from None
+    frame: pd.DataFrame = sources.samples(run, task_set, step).to_pandas()
     names = frame["metric"].astype(str).str.removesuffix(",none")
     return frame.assign(task=frame["task"].astype(str), metric=names)
 

@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scripts.analyze import sources
 from scripts.analyze.memorization.tables import Scored
 from scripts.analyze.tables import IDENTITY, identity
+from scripts.common.errors import UserError
 from scripts.data.sequences import Sequences
 from scripts.memorize.chosen import sequence_hashes, window_hashes
 from scripts.memorize.score import LOGS
@@ -77,6 +79,10 @@ def panels(
     """A panel of each measure that the results hold, of the texts that have a value at every step."""
     steps = scored.steps(spec.name)
     tables = [scored.table(spec.name, step).query("chosen == 'sample'").set_index("sample_index") for step in steps]
+    for step, table in zip(steps, tables, strict=True):
+        if not np.array_equal(np.sort(table.index), indices):
+            path = paths.memorization(spec.name, step)
+            raise UserError(f"{path}: holds other sequences than the run's other steps; {sources.AGAIN}")
     for measure in MEASURES:
         if all(measure in table for table in tables):
             values = np.stack([table.loc[indices, measure].to_numpy(np.float64) for table in tables], axis=1)

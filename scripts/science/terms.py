@@ -130,11 +130,11 @@ def _answers(study: Study, items: pd.DataFrame) -> pd.DataFrame:
 
 
 def _scored(run: str, task_set: str, step: int, items: pd.DataFrame) -> pd.DataFrame:
-    path = paths.evaluation(run, task_set, step).with_suffix(".samples.parquet")
-    sources.require([path])
-    frame = pd.read_parquet(path, filters=[("task", "==", ARITHMETIC)])
+    frame = sources.samples(run, task_set, step).to_pandas()
+    frame = frame[frame["task"] == ARITHMETIC]
     values = frame.astype({"metric": str}).pivot(index="item", columns="metric", values="value")
     if len(values) != len(items):
+        path = paths.evaluation(run, task_set, step).with_suffix(".samples.parquet")
         raise UserError(f"{path}: {len(values)} items of {ARITHMETIC}, {paths.TASKS} has {len(items)}; delete it to "
                         "have it made again")  # fmt: skip
     columns = {"right": values["acc,none"], "loglikelihood": values["perplexity,none"]}  # the item's, in nats

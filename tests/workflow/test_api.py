@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -69,6 +70,23 @@ def test_items_and_scored_sequences_are_those_of_a_checkpoint(opened: api.Suite)
 def test_a_mistake_says_what_is_allowed(opened: api.Suite, ask, told: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UserError, match=told):
         ask(opened)
+
+
+def test_damaged_files_are_told_with_file_and_fix(copied: Callable[..., Workflow]) -> None:
+    folder = copied().folder
+    suite = api.study(folder)
+    asks: list[tuple[str, Callable[[], object]]] = [
+        ("results/evals/pythia-small/zero-shot/step8.samples.parquet", lambda: suite.items(RUN, 8)),
+        ("results/memorization/pythia-small/step8.parquet", lambda: suite.scored(RUN, 8)),
+        ("results/tables/losses.parquet", suite.losses),
+        ("results/science/paired.parquet", lambda: suite.science("paired")),
+        ("data/tasks/castalia_agreement.jsonl", lambda: suite.questions("castalia_agreement")),
+    ]
+    for name, ask in asks:
+        ask()
+        (folder / name).write_bytes((folder / name).read_bytes()[:-9])
+        with pytest.raises(UserError, match=f"{name}(: damaged|, line [0-9]+: not JSON)"):
+            ask()
 
 
 def test_the_notebook_runs(finished: Workflow, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

@@ -29,6 +29,7 @@ COUNTS = (1, 2, 3, 5, 9, 17, 33, 65)  # first count of each group of duplicate c
 DRAWS_A_RUN = 200  # of the tests of order: with 60 or fewer no p could be small enough for three tests of every run
 ORDER = ["run", "step", "duplicates", "window_sequences", "windows", "mean", "dispersion", "dispersion_p", "ks", "ks_p",
          "lag", "lag_p"]  # fmt: skip
+ALONE = ["sampled", "only_predictor", "only_target"]
 PAIR = ["kind", "predictor", "predictor_step", "target", "target_step"]
 
 
@@ -97,6 +98,7 @@ def pairs(scored: Scored) -> pd.DataFrame:
             if small.size == large.size:  # another recipe
                 continue
             found = pair(scored.rows(small.name, early)[columns], scored.rows(large.name, late)[columns])
+            found |= alone(scored.rows(small.name, early), scored.rows(large.name, late))
             rows.append(dict(zip(PAIR, ("size", small.name, early, large.name, late), strict=True)) | found)
     for spec, last in scored.ends():
         steps = scored.steps(spec.name)
@@ -108,7 +110,16 @@ def pairs(scored: Scored) -> pd.DataFrame:
                 found = pair(tables[early], tables[late])
                 rows.append(dict(zip(PAIR, (kind, spec.name, early, spec.name, late), strict=True)) | found)
     return pd.DataFrame(rows, columns=[*PAIR, *prediction(np.zeros(0, bool), np.zeros(0, bool)), "correlation",
-                                       "score_correlation"])  # fmt: skip
+                                       "score_correlation", *ALONE]).astype(dict.fromkeys(ALONE, "Int64"))  # fmt: skip
+
+
+def alone(one: pd.DataFrame, two: pd.DataFrame) -> dict[str, int]:
+    """Of the sampled sequences that both checkpoints have seen: how many, and how many one of them alone has
+    memorized."""
+    sides = [side.loc[side["chosen"] == "sample", ["memorized"]] for side in (one, two)]
+    both = sides[0].merge(sides[1], left_index=True, right_index=True, suffixes=("", "_two"))
+    first, second = (both[name].to_numpy(bool) for name in both)
+    return dict(zip(ALONE, (len(both), int((first & ~second).sum()), int((second & ~first).sum())), strict=True))
 
 
 def histograms(scored: Scored) -> pd.DataFrame:

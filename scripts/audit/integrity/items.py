@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.analyze.sources import SAMPLES
 from scripts.common.errors import UserError
 from scripts.common.untrusted import read_parquet
 from scripts.evaluate.resampling import BOOTSTRAP, draws
 
-COLUMNS = {"task": "text", "item": "whole", "metric": "text", "value": "float"}
 WEIGHTED = {"word_perplexity": "words", "byte_perplexity": "bytes", "bits_per_byte": "bytes"}
 MEANS = re.compile(r"acc\w*|exact_match|likelihood_diff|pct_stereotype")
 PARTS = ("choice", "loglikelihood", "words", "bytes")  # what items hold beside values of the metrics themselves
@@ -46,11 +46,11 @@ Samples = dict[str, dict[str, Values]]  # by task and metric
 
 def read_items(path: Path) -> Samples:
     """The items of a file; raises UserError if one is there twice, or has no finite value."""
-    table = read_parquet(path, COLUMNS, MOST_ROWS)
+    table = read_parquet(path, SAMPLES, MOST_ROWS)
     if any(column.null_count for column in table.columns):
         raise UserError(f"{path}: an item without value")
     for place, name in enumerate(table.column_names):
-        if COLUMNS[name] == "text":
+        if SAMPLES[name] == "text":
             table = table.set_column(place, name, table[name].dictionary_encode())
     frame: Any = table.unify_dictionaries().to_pandas().sort_values(["task", "metric", "item"], kind="stable")
     if frame.duplicated(["task", "metric", "item"]).any():

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from scripts.analyze.sources import SCORED
 from scripts.audit.integrity.found import Folder
 from scripts.audit.integrity.identity import at
 from scripts.audit.verdict import Check, judged
@@ -31,9 +32,6 @@ from scripts.study.config.memorization import Memorization
 from scripts.study.runs import Run
 from scripts.study.study import Study
 
-COLUMNS = {"sample_index": "whole", "step_seen": "whole", "seen": "truth", "chosen": "text", "count": "whole",
-           "copies": "whole", "component": "text", "first_miss": "whole", "score": "float",
-           "memorized": "truth"}  # fmt: skip
 LIKELY = math.log(0.5)  # at most, of a token that is not the largest; so of a sequence that is not memorized
 ROUNDED = 1e-3  # nats that float32 sums may be off by
 MOST_TOKENS = 1 << 28  # of corpus and sequences that are read again: some ten seconds
@@ -124,12 +122,12 @@ def unlike(study: Study, run: Run, path: str, held: pa.Table, drawn: Drawn | Non
     if len(told.sample_index) != held.num_rows:
         yield f"{path}: {held.num_rows:,} sequences, the study draws {len(told.sample_index):,}"
         return
-    if any(held[name].null_count for name in COLUMNS if name not in ("sample_index", "step_seen", "score", *LOGS)):
+    if any(held[name].null_count for name in SCORED if name not in ("sample_index", "step_seen", "score", *LOGS)):
         yield f"{path}: a sequence without value"
         return
     scores = _scores(held, asked)
     made = table(told, scores, asked.continuation, step, batch)
-    for name in COLUMNS:
+    for name in SCORED:
         if count := _differing(held[name], made[name]):
             yield f"{path}: other {name} than {_MADE.get(name, 'of the sequences the study draws')}, {count:,} of them"
     yield from (f"{path}: {line}" for line in impossible(scores, asked.continuation, text))
@@ -144,7 +142,7 @@ _MADE = {"score": "as many of the continuation's tokens", "memorized": "its firs
 
 def columns(study: Study) -> dict[str, str]:
     """Columns of a memorization file and what they hold."""
-    return COLUMNS | dict.fromkeys(LOGS if study.file.memorization.log_probabilities else (), "float")
+    return SCORED | dict.fromkeys(LOGS if study.file.memorization.log_probabilities else (), "float")
 
 
 def _scores(held: pa.Table, asked: Memorization) -> Scores:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scripts.report import theme
-from scripts.report.findings.finding import Finding, percent
+from scripts.report.findings.finding import Finding, apart, percent
 from scripts.report.results import Results, records
 from scripts.report.theme import Figure
 from scripts.study.analyses import asked
@@ -75,7 +75,12 @@ def seen_unseen(results: Results, table: pd.DataFrame) -> Finding:
             f"{percent(one['fraction_unseen'])}: {_apart(one)}."
         )
     numbers = {name: row[name] for name in NUMBERS}
-    return Finding("seen_unseen", text, {**numbers, "other_seeds": others}, EXPECTATION, holds)
+    return Finding(
+        "seen_unseen", text, {**numbers, "other_seeds": others}, EXPECTATION, holds,
+        effect=100 * row["difference"], interval=(100 * row["low"], 100 * row["high"]),
+        yardstick=apart(100 * row["difference"], [100 * each for each in others]),
+        unit="points of sequences memorized", figure="unseen", table="unseen",
+    )  # fmt: skip
 
 
 def _points(value: float) -> str:

@@ -43,6 +43,11 @@ class Finding:
         return {name: _rounded(value) for name, value in asdict(self).items()}
 
 
+def apart(effect: float, others: Sequence[float]) -> float | None:
+    """The yardstick of an effect that is told of one run: how far other seeds' runs are from it, at most."""
+    return max((abs(other - effect) for other in others if math.isfinite(other)), default=None)
+
+
 def greater(difference: float, stderr: float) -> bool | None:
     """True if clearly above 0, False if clearly below, None within `CLEAR` standard errors of 0."""
     if abs(difference) <= CLEAR * stderr or difference == 0:

@@ -9,7 +9,7 @@ import altair as alt
 import pandas as pd
 
 from scripts.report import theme
-from scripts.report.findings.finding import Finding, percent
+from scripts.report.findings.finding import Finding, apart, percent
 from scripts.report.results import Results, records
 from scripts.report.theme import Figure
 from scripts.science.statistics.proportions import difference
@@ -56,17 +56,22 @@ def kinds_of(results: Results, table: pd.DataFrame) -> Finding:
         for kind, row in own.items()
         if row["texts"]
     ]
-    holds, apart, one, two = None, "", own["recite"], own["recollect"]
+    holds, sentence, one, two = None, "", own["recite"], own["recollect"]
+    measured: dict[str, Any] = {"figure": "kinds", "table": "kinds"}
     if one["texts"] and two["texts"]:
         low, high = difference((one["memorized_texts"], one["texts"]), (two["memorized_texts"], two["texts"]))
         holds = True if low > 0 else (False if high < 0 else None)
         value, *seeds = [100 * (each["recite"]["fraction"] - each["recollect"]["fraction"]) for each in (own, *others)]
         beside = f"; its other seeds {', '.join(f'{each:+.1f}' for each in seeds)}" if seeds else ""
-        apart = f" Recited less recollected: {value:+.1f} points (95% {100 * low:+.1f} to {100 * high:+.1f}{beside})."
-    text = f"Of what {one['size']} has memorized at step {one['step']}: {'; '.join(told)}.{apart}"
+        measured |= {"effect": value, "interval": (100 * low, 100 * high), "yardstick": apart(value, seeds)}
+        measured |= {"unit": "points of texts memorized"}
+        sentence = (
+            f" Recited less recollected: {value:+.1f} points (95% {100 * low:+.1f} to {100 * high:+.1f}{beside})."
+        )
+    text = f"Of what {one['size']} has memorized at step {one['step']}: {'; '.join(told)}.{sentence}"
     names = ("sequences", "memorized", "texts", "memorized_texts")
     return Finding("kinds", text, {kind: {name: row[name] for name in names} for kind, row in own.items()},
-                   EXPECTATION, holds)  # fmt: skip
+                   EXPECTATION, holds, **measured)  # fmt: skip
 
 
 def features(results: Results, model: pd.DataFrame) -> Finding:

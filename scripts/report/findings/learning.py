@@ -6,6 +6,8 @@ import math
 from itertools import pairwise
 from typing import Any
 
+from scipy import stats
+
 from scripts.report.findings.finding import Finding, listed
 from scripts.report.results import Results, records
 from scripts.science.statistics.paired import Seeds, beyond, seeds
@@ -77,6 +79,10 @@ def loss_and_size(results: Results) -> Finding:
     beside = f" Another seed changes it by {of.spread:.3f} (standard deviation)." if of.freedom else ""
     beside = beside or " No second seed says what a seed does." * bool(steps)
     main = table[results.main_corpus]
+    measured = {}
+    if len(main) > 1:
+        counts = (main[0]["seeds"], main[-1]["seeds"])
+        measured = measured_by(main[-1]["mean"] - main[0]["mean"], of, math.sqrt(sum(1 / n for n in counts) / 2))
     return Finding(
         id="loss_falls_with_size",
         text=f"Held-out loss at the end {verdict}. Nats per token, mean over seeds: {lists}.{beside}",
@@ -91,7 +97,16 @@ def loss_and_size(results: Results) -> Finding:
             )
             + " nats"
         ),
+        **measured,
     )
+
+
+def measured_by(effect: float, of: Seeds, part: float = 1.0) -> dict[str, Any]:
+    """Effect on the loss of a finding, and its yardstick; its interval is of seeds alone, whose error is `part` of that
+    of two runs' difference."""
+    half = float(stats.t.ppf(0.975, of.freedom)) * of.spread * part if of.freedom else math.nan
+    told = {"interval": (effect - half, effect + half), "yardstick": of.spread} if of.freedom else {}
+    return {"effect": effect, "unit": "nats a token", "table": "runs", **told}
 
 
 def largest_learned(results: Results) -> Finding:
@@ -215,6 +230,7 @@ def corpora_and_loss(results: Results) -> Finding:
         text=f"Training on {reduced} instead of {whole} changes the final held-out loss by {told} nats per token; "
         f"{beside}.",
         numbers={"change": records(pairs[["size", "change"]]), "seed_spread": of.spread},
+        **measured_by(float(pairs["change"].mean()), of, 1 / math.sqrt(len(pairs))),
     )
 
 

@@ -7,15 +7,21 @@ errors of a difference of fractions on.
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from scripts.report.findings.finding import Finding, detectable, fractions_differ, listed, percent
 from scripts.report.results import Results, records
+from scripts.science.statistics.paired import Difference, Seeds, corrected, judged, seeds
+from scripts.science.statistics.proportions import difference
 
 NOT_SCORED = "Memorization was not scored on sequences that a checkpoint had seen."
 ENOUGH_ROWS = 30
+LOW_P = 0.05
 NONE_OF = 3  # none of n: the fraction is below 3 / n with 95 % (the rule of three)
 
 
@@ -43,6 +49,94 @@ def clear_difference(more: dict[str, Any], less: dict[str, Any]) -> bool | None:
     return fractions_differ((more["memorized"], less["memorized"]), (more["sequences"], less["sequences"]))
 
 
+def measured_by(results: Results, more: dict[str, Any], less: dict[str, Any]) -> dict[str, Any]:
+    """Effect, interval (Newcombe's, of sequences alone) and yardstick of a finding on two fractions."""
+    (one, of_one), (two, of_two) = ((int(each["memorized"]), int(each["sequences"])) for each in (more, less))
+    if not of_one or not of_two:
+        return {}
+    return _points(results, one / of_one - two / of_two, difference((one, of_one), (two, of_two)))
+
+
+def _points(results: Results, effect: float, ends: tuple[float, float]) -> dict[str, Any]:
+    of, unit = spread_of_seeds(results), "points of sequences memorized"
+    measured = {
+        "effect": 100 * effect,
+        "interval": (100 * ends[0], 100 * ends[1]),
+        "unit": unit,
+        "table": "memorization",
+    }
+    return measured | ({"yardstick": 100 * of.spread} if of.freedom else {})
+
+
+def spread_of_seeds(results: Results) -> Seeds:
+    """What another seed does to the memorized fraction of the sample at the end, runs of one size and corpus pooled."""
+    last = results.final(results.memorization)
+    if last.empty:
+        return seeds([])
+    sample = last[(last["chosen"] == "sample") & last["seen"] & (last["sequences"] > 0)]
+    fractions = sample.assign(fraction=sample["memorized"] / sample["sequences"])
+    return seeds([list(group) for _, group in fractions.groupby(["size", "corpus"])["fraction"]])
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The largest size less the smallest on the same sampled sequences.
+
+    `only_small`, `only_large` are those that one of two runs alone has memorized, summed over `pairs` of runs of the
+    same corpus and seeds; `p` is McNemar's exact of the pair that tells most (Holm). Pairs share sequences, so the
+    error of sequences does not shrink with their number; that of seeds is added where there are any.
+    """
+
+    pairs: int
+    only_small: int
+    only_large: int
+    p: float
+    effect: float
+    low: float
+    high: float
+    detectable: float
+    clear: bool | None
+
+
+def paired(results: Results) -> Paired | None:
+    """None where no run of the smallest size shares its sequences and seeds with one of the largest."""
+    table = results.analyses.get("pairs")
+    if table is None or "sampled" not in table or len(results.sizes) == 1:  # an older version wrote no such column
+        return None
+    small, large = (
+        set(results.runs.loc[results.runs["size"] == size, "run"]) for size in (results.sizes[0], results.sizes[-1])
+    )
+    rows = table[(table["kind"] == "size") & table["predictor"].isin(small) & table["target"].isin(large)]
+    rows = rows[rows["sampled"] > 0]
+    if rows.empty:
+        return None
+    less, more, count = (rows[name].to_numpy(float) for name in ("only_predictor", "only_target", "sampled"))
+    effects = (more - less) / count
+    effect, errors = float(effects.mean()), np.sqrt((more + less) / count - effects**2) / np.sqrt(count)
+    exact = [stats.binomtest(int(a), int(a + b)).pvalue if a + b else 1.0 for a, b in zip(more, less, strict=True)]
+    holm = np.array(corrected(exact, "holm"))
+    of, error, most = spread_of_seeds(results), float(errors.mean()), int(count.max())
+    whole = judged(Difference(most, most, effect, error, *[math.nan] * 4), of, len(rows))
+    if not of.freedom:  # sequences alone
+        whole = judged(Difference(most, most, effect, error, *[math.nan] * 4), Seeds(0.0, 1), 1)
+    signs = {bool(each > 0) for each, p in zip(effects, holm, strict=True) if p < LOW_P}
+    clear = effect > 0 if signs == {effect > 0} and whole.p < LOW_P else None
+    return Paired(len(rows), int(less.sum()), int(more.sum()), float(holm.min()), effect, whole.low, whole.high,
+                  whole.detectable, clear)  # fmt: skip
+
+
+def _sequence_by_sequence(results: Results, found: Paired) -> str:
+    """What of the same sequences one size alone has memorized, and the seed beside it."""
+    of, (small, *_, large) = spread_of_seeds(results), results.sizes
+    beside = f"another seed {100 * of.spread:.1f}" if of.freedom else "no second seed says what a seed does"
+    runs = "a pair of runs" if found.pairs == 1 else f"{found.pairs} pairs of runs"
+    return (
+        f" Of the same sequences {large} alone has memorized {found.only_large} and {small} alone {found.only_small} "
+        f"({runs}, McNemar's exact p {found.p:.2g}): {100 * found.effect:+.1f} points (95% {100 * found.low:+.1f} to "
+        f"{100 * found.high:+.1f}; {beside})."
+    )
+
+
 def visible(one: dict[str, Any], other: dict[str, Any]) -> str:
     """, 3.1% would have been seen: the difference of two fractions that 80 % of studies find."""
     pooled = (one["memorized"] + other["memorized"]) / (one["sequences"] + other["sequences"])
@@ -58,7 +152,7 @@ def none_at_all(rows: dict[str, Any]) -> bool | None:
 def memorization_and_size(results: Results) -> Finding:
     """Final memorized fraction of the sample: largest against smallest size over the corpora and seeds both have.
 
-    Their sequences are the same, so the test, which takes them as independent, is careful.
+    They are compared sequence by sequence, as `paired` says.
     """
     expectation = "Larger models memorize a larger fraction of what they have seen."
     identifier = "memorization_grows_with_size"
@@ -67,42 +161,45 @@ def memorization_and_size(results: Results) -> Finding:
     main = [row for row in rows if row["corpus"] == results.main_corpus]
     if not main:
         return Finding(id=identifier, text=NOT_SCORED, expectation=expectation, headline=True, short=NOT_SCORED)
-    by_corpus = [
-        f"{corpus}: " + ", ".join(f"{percent(r['fraction'])} ({r['size']})" for r in rows if r["corpus"] == corpus)
-        for corpus in results.corpus_names
-    ]
+    by_corpus = [f"{corpus}: {_fractions(rows, corpus)}" for corpus in results.corpus_names]
     small, large = (_matched_total(results, last, size) for size in (results.sizes[0], results.sizes[-1]))
-    clear = clear_difference(large, small) if small["sequences"] and large["sequences"] else None
+    found = paired(results)
+    clear = found.clear if found else None
     told = (
         f"{percent(small['fraction'])} to {percent(large['fraction'])} of {large['sequences']} sequences over all runs"
     )
     said = {
         True: f"grows from {results.sizes[0]} to {results.sizes[-1]}, {told}",
         False: f"falls from {results.sizes[0]} to {results.sizes[-1]}, {told}",
-        None: f"does not differ clearly between {results.sizes[0]} and {results.sizes[-1]}, {told}",
+        None: f"is not told apart between {results.sizes[0]} and {results.sizes[-1]}, {told}",
     }[clear]
-    said += visible(small, large) if clear is None and small["sequences"] and large["sequences"] else ""
+    said += f", {percent(found.detectable)} would have been seen" if found and clear is None else ""
     nothing = not any(row["memorized"] for row in rows)
     if nothing:
         said, clear = "is zero for every size: no sampled sequence is memorized", none_at_all(large)
     if len(results.sizes) == 1:
         said, clear = "is known for one size", None
-    fractions = ", ".join(
-        f"{percent(row['fraction'])} ({row['size']})" for row in (main if len(main) < 5 else main[:: len(main) - 1])
-    )
+    fractions = _fractions(main if len(main) < 5 else main[:: len(main) - 1], results.main_corpus)
     unseen = control(results)
     fraction = _control_numbers(unseen).get("unseen", 0.0)
     return Finding(
         id=identifier,
         text=f"The memorized fraction of sampled training sequences at the end {said}. "
         f"By corpus: {'; '.join(by_corpus)}."
+        + (_sequence_by_sequence(results, found) if found and not nothing else "")
         + (f" The control: {control_in_words(results, unseen)}." if unseen else ""),
-        numbers={"final": rows, "control": _control_numbers(unseen)},
+        numbers={"final": rows, "control": _control_numbers(unseen), "paired": asdict(found) if found else None},
         expectation=expectation,
         holds=clear,
         headline=True,
         short=f"Memorized of seen sequences: {fractions}" + (f"; of unseen {percent(fraction)}" if unseen else ""),
+        **(_points(results, found.effect, (found.low, found.high)) | {"table": "memorization_pairs"} if found else {}),
     )
+
+
+def _fractions(rows: list[dict[str, Any]], corpus: str) -> str:
+    """5.6% (160k), 7.5% (1.7m)."""
+    return ", ".join(f"{percent(row['fraction'])} ({row['size']})" for row in rows if row["corpus"] == corpus)
 
 
 def memorization_and_training(results: Results) -> Finding:
@@ -139,6 +236,7 @@ def memorization_and_training(results: Results) -> Finding:
         numbers={"by_step": rows},
         expectation=expectation,
         holds=clear if end["memorized"] else none_at_all(end),
+        **measured_by(results, end, early),
     )
 
 
@@ -177,7 +275,9 @@ def seen_and_unseen(results: Results) -> Finding:
     text = (
         f"A control: {control_in_words(results, found)}; text that repeats can be completed without having been seen "
     )
-    return Finding(id="unseen_sequences", text=f"{text}in that place.", numbers=_control_numbers(found))
+    sides = [{key: found[f"{key}_{kind}"] for key in ("sequences", "memorized")} for kind in ("seen", "unseen")]
+    measured = measured_by(results, sides[0], sides[1])
+    return Finding("unseen_sequences", f"{text}in that place.", _control_numbers(found), **measured)
 
 
 def _control_numbers(found: dict[str, Any] | None) -> dict[str, Any]:
@@ -210,6 +310,7 @@ def memorization_and_repetition(results: Results) -> Finding:
         numbers=rows,
         expectation=expectation,
         holds=clear_difference(repeated, sample),
+        **measured_by(results, repeated, sample),
     )
 
 
@@ -245,6 +346,7 @@ def memorization_and_deduplication(results: Results) -> Finding:
         numbers=sides,
         expectation=expectation,
         holds=clear,
+        **measured_by(results, totals[1], totals[0]),
     )
 
 

@@ -15,7 +15,7 @@ LOW_P = 0.05
 
 def all_findings(results: Results) -> list[Finding]:
     """Every finding of this module; none where the analyses were not made."""
-    if not results.analyses:
+    if "groups" not in results.analyses:
         return []
     found = [small_predicts_large(results), early_predicts_final(results), training_order(results), scaling(results)]
     groups = results.analyses["groups"]
@@ -153,7 +153,12 @@ def scaling(results: Results) -> Finding:
         f"Log-odds of a sampled sequence being memorized change by {listed(told)}; intervals of a bootstrap over "
         "sequences, 95%."
     )
-    return Finding("memorization_scaling", text, {"slopes": slopes})
+    first = slopes[0]
+    return Finding(
+        "memorization_scaling", text, {"slopes": slopes}, effect=first["estimate"],
+        interval=(first["lowest"], first["highest"]), table="memorization_fits",
+        unit=f"log-odds for ten times the {first['in']} on {first['corpus']}",
+    )  # fmt: skip
 
 
 def rates(table: pd.DataFrame) -> dict[str, float | int]:

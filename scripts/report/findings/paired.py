@@ -28,6 +28,7 @@ UNITS = {"loglikelihood_per_byte": "nats per byte", "loglikelihood": "nats", "ma
 DRAWN = ("size", "next size", "corpus", "intervention", "seed")  # kinds of comparisons; steps are far larger
 TASKS_AT_MOST = 12
 COLOUR = "#5b3fc0"
+SAME = ("comparison", "contrast", "task_set", "task")
 KEPT = ("contrast", "task_set", "task", "measure", "pairs", "difference", "stderr", "z", "seed_spread", "holm")
 
 
@@ -61,8 +62,8 @@ def _row(results: Results, row: Row) -> Row:
 
 def _accuracy(results: Results, row: Row) -> list[float] | None:
     table = results.science["paired"]
-    same = pd.concat([table[key] == row[key] for key in ("comparison", "contrast", "task_set", "task")], axis=1)
-    chosen = table[same.all(axis=1) & table["measure"].str.partition(",")[0].isin(FRACTIONS)]
+    same = (table[list(SAME)] == [row[key] for key in SAME]).all(axis=1)
+    chosen = table[same & table["measure"].str.partition(",")[0].isin(FRACTIONS)]
     return [float(chosen[side].mean()) for side in ("base_value", "value")] if len(chosen) else None
 
 

@@ -9,7 +9,7 @@ import altair as alt
 import pandas as pd
 
 from scripts.report import theme
-from scripts.report.findings.finding import Finding
+from scripts.report.findings.finding import Finding, apart
 from scripts.report.results import Results, records
 from scripts.report.theme import Figure
 from scripts.study.analyses import asked
@@ -73,7 +73,13 @@ def effect(results: Results, table: pd.DataFrame, exposure: str) -> Finding | No
     )
     numbers: dict[str, Any] = {kind: [row[name] for name in ("effect", "low", "high")] for kind, row in own.items()}
     numbers |= {"measure": measure, "other_seeds": seeds}
-    return Finding(f"exposure_{exposure}", text, numbers, expectation, holds if exposure == "first" else None)
+    measured: dict[str, Any] = {"figure": "profile", "table": "profile_means"}
+    if "instant" in own:
+        value, low, high = (factor * float(own["instant"][name]) for name in ("effect", "low", "high"))
+        measured |= {"effect": value, "interval": (low, high), "yardstick": apart(value, seeds)}
+        measured |= {"unit": f"{unit}, at once"}
+    holds = holds if exposure == "first" else None
+    return Finding(f"exposure_{exposure}", text, numbers, expectation, holds, **measured)
 
 
 def profile(results: Results) -> Figure:

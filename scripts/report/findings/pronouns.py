@@ -90,7 +90,17 @@ def _of_run(results: Results, row: dict[str, Any]) -> Finding:
     )
     kept = ("step", "difference", "low", "high", "parent_value", "value", "seed_spread", "detectable")
     numbers = {key: row[key] for key in kept} | {"holm": p}
-    return Finding(id=f"pronouns_{row['run']}", text=text, numbers=numbers)
+    return Finding(
+        id=f"pronouns_{row['run']}",
+        text=text,
+        numbers=numbers,
+        effect=row["difference"],
+        interval=(row["low"], row["high"]),
+        yardstick=row["seed_spread"] if row["seed_freedom"] else None,
+        unit=f"{unit} of bias",
+        figure="pronouns",
+        table="pronouns_effects",
+    )
 
 
 def _right(results: Results, run: str) -> str:

@@ -88,7 +88,16 @@ def _law(corpus: str, points: pd.DataFrame, fits: pd.DataFrame) -> Finding:
             "residual": rms,
             "seed": apart,
         },
+        figure="scaling",
+        table="scaling_fits",
+        **_exponent(told[names[0]]),
     )
+
+
+def _exponent(line: dict[str, Any]) -> dict[str, Any]:
+    """Effect and interval of a law: its first exponent."""
+    told = {} if pd.isna(line["low"]) else {"interval": (float(line["low"]), float(line["high"]))}
+    return {"effect": float(line["value"]), "unit": f"{line['parameter']} (of {EXPONENTS[line['parameter']]})", **told}
 
 
 def _between(line: dict[str, Any]) -> str:

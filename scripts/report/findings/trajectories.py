@@ -102,6 +102,12 @@ def size(results: Results, family: str) -> Finding | None:
         | {"phenomena": {row["phenomenon"]: row["difference"] for row in of_each}},
         expectation="Larger models tell grammatical sentences from ungrammatical ones better.",
         holds=bool(whole["difference"] > 0) if clear else None,
+        effect=whole["difference"],
+        interval=(low, high),
+        yardstick=whole["seed_spread"] if seeds else None,
+        unit=unit,
+        figure="trajectories",
+        table="trajectories_sizes",
     )
 
 

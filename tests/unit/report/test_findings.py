@@ -11,6 +11,7 @@ import pytest
 
 from scripts.analyze import tables
 from scripts.analyze.chance import chance
+from scripts.analyze.memorization.tables import Scored, pairs
 from scripts.common.environment import ROOT
 from scripts.common.files import canonical, read_yaml
 from scripts.report.findings.finding import Finding, beyond_chance, fractions_differ, greater, listed, percent
@@ -43,7 +44,8 @@ def gathered(study: Study) -> Results:
         "evals": tables.evals(study),
         "memorization": tables.memorization(study),
     }
-    return replace(of_tables(study, made, tables.corpora(study)), science=paired.made(study))
+    analyses = {"pairs": pairs(Scored(study))}
+    return replace(of_tables(study, made, tables.corpora(study), analyses), science=paired.made(study))
 
 
 @pytest.fixture
@@ -103,6 +105,9 @@ def test_seeds_further_apart_than_sizes_are_told(told: Callable[[synthetic.Truth
 def test_memorization_that_does_not_grow_is_told(told: Callable[[synthetic.Truth], dict[str, Finding]]) -> None:
     shrinking = told(synthetic.Truth(memorized=lambda spec: 0.2 - synthetic.growing(spec)))
     assert shrinking["memorization_grows_with_size"].holds is False
+    assert "alone has memorized" in shrinking["memorization_grows_with_size"].text
+    even = told(synthetic.Truth(memorized=lambda spec: 0.1))["memorization_grows_with_size"]
+    assert even.holds is None and "is not told apart" in even.text and "would have been seen" in even.text
     nothing = told(synthetic.Truth(memorized=lambda spec: 0.0))
     assert nothing["memorization_grows_with_size"].holds is False
     assert "no sampled sequence is memorized" in nothing["memorization_grows_with_size"].text

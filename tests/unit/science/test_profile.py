@@ -6,8 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from scripts.common.errors import UserError
 from scripts.science import profile
 from scripts.science.statistics.panel import NEVER
 
@@ -49,3 +51,13 @@ def test_a_text_across_two_sequences_is_not_read() -> None:
     tokens[2, -2:], tokens[3, :2] = tokens[0, :2], tokens[0, 2:4]
     read, _ = profile.exposures(an_order(tokens), np.array([0]), WIDTH, 6, BATCH)
     assert read.tolist() == [[1, NEVER, NEVER]]
+
+
+@pytest.mark.parametrize("rows", [[0, 1], [0, 1, 2, 2]])
+def test_a_step_that_holds_other_sequences_is_named(rows: list[int]) -> None:
+    whole = pd.DataFrame({"chosen": "sample", "sample_index": [4, 5, 6], "score": 1.0})
+    held = {1: whole, 2: whole.iloc[rows]}
+    scored: Any = SimpleNamespace(steps=lambda run: [1, 2], table=lambda run, step: held[step])
+    told = r"results/memorization/it/step2\.parquet: holds other sequences (.*); delete it"
+    with pytest.raises(UserError, match=told):
+        next(profile.panels(scored, SimpleNamespace(name="it"), np.array([4, 5, 6]), *[np.zeros(3)] * 2))  # type: ignore[arg-type]
