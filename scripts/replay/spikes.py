@@ -9,6 +9,7 @@ deviations or more; of steps that follow each other the highest is told.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -20,10 +21,11 @@ from scripts.common import manifest
 from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.common.files import write_text
+from scripts.common.units import brief
 from scripts.common.untrusted import read_json_lines, reading
 from scripts.study import paths
 from scripts.study.manifests import RunFacts
-from scripts.study.study import load
+from scripts.study.study import Study, load
 
 WINDOW, THRESHOLD = 64, 8.0
 FIRST = 8  # steps before there is a median to be above of
@@ -113,6 +115,14 @@ def in_words(spike: Spike) -> str:
     )
 
 
+def finished(study: Study) -> list[str]:
+    """The runs that are trained to their end; the others are named on stderr."""
+    done = [run for run in study.trained if (paths.checkpoints(run) / manifest.NAME).exists()]
+    if left := [run for run in study.trained if run not in done]:
+        print(f"not trained to the end, so left out: {', '.join(brief(left))}", file=sys.stderr)
+    return done
+
+
 def main() -> None:
     parser = Parser(description=f"{__doc__} Writes {paths.SPIKES}.").takes("study")
     parser.add_argument("--run", help="of this run alone, and write no table")
@@ -120,7 +130,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()
     study = load(given.study)
-    runs = [study.run(given.run).name] if given.run else list(study.trained)
+    runs = [study.run(given.run).name] if given.run else finished(study)
     found = [spike for run in runs for spike in of_run(run, given.threshold)]
     if given.run is None:
         write_text(paths.SPIKES, table(found))
