@@ -20,6 +20,7 @@ from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_st
 from torch import nn
 
 from scripts.neox.model import GPTNeoX
+from scripts.neox.zero_formats import LossScale
 
 
 def layer_file(folder: Path, layer: int) -> Path:
@@ -108,6 +109,16 @@ class NeoXEngine(DeepSpeedEngine):
         safe_set_full_fp32_param(parameter, values["master"])
         for key in ("exp_avg", "exp_avg_sq"):
             safe_set_full_optimizer_state(parameter, values[key], key)
+
+    def set_loss_scale(self, scale: LossScale) -> None:
+        """Go on with fp16's loss scale where it was."""
+        held = {
+            "cur_scale": scale.scale,
+            "cur_iter": scale.iteration,
+            "last_overflow_iter": scale.last_overflow,
+            "cur_hysteresis": scale.hysteresis,
+        }
+        vars(self.optimizer.loss_scaler).update({key: value for key, value in held.items() if value is not None})
 
     def _optimized(self) -> list[torch.Tensor]:
         """The tensors Adam sees: the flat fp32 shares that ZeRO keeps here, or the parameters themselves."""
