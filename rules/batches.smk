@@ -20,7 +20,8 @@ try:
     STRETCHES = replayed.inherited(replayed.asked_for(STUDY, asked, Inventory()) if asked is not None else None)
 except UserError as error:
     sys.exit(f"error in a target:\n{error}")
-CHECKPOINTS += [TRAIN.file(run, step) for run, steps in ADDED.items() for step in steps]
+ADDED_FILES = [TRAIN.file(run, step) for run, steps in ADDED.items() for step in steps]
+CHECKPOINTS += ADDED_FILES
 
 
 def batches(stage):
@@ -29,6 +30,11 @@ def batches(stage):
     if STEPS_ASKED is None:
         return whole
     return [*alone(whole, STEPS_ASKED), *(replayed.batches(STUDY, UNSCHEDULED) if stage.replayed else [])]
+
+
+def added(wildcards):
+    """Checkpoints of a run's schedule that the run itself did not save."""
+    return [TRAIN.file(wildcards.run, step) for step in ADDED.get(wildcards.run, [])]
 
 
 def made_again(wildcards, batch):

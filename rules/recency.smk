@@ -4,6 +4,7 @@
 rule recency_run:
     input:
         checkpoints="checkpoints/{run}/manifest.json",
+        added=added,
         corpus=corpus_manifest,
         order=order_manifest,
     output:

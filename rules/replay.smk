@@ -1,4 +1,4 @@
-# Sampled parts made a second time: a job a span of training, one a checkpoint, one for the sequences. What is drawn follows
+# Sampled parts made a second time: a job per span of training, one per checkpoint, one for the sequences. What is drawn follows
 # from the study and its public seed, so the graph is static. The verdicts say what differs; no job fails for it.
 from scripts.study.stages import of_step
 
@@ -6,6 +6,7 @@ from scripts.study.stages import of_step
 rule replay_segment:
     input:
         checkpoints="checkpoints/{run}/manifest.json",
+        added=added,
         corpus=corpus_manifest,
         order=order_manifest,
         held_out="data/held-out/manifest.json",
@@ -87,7 +88,7 @@ rule replay_data:
         study=STUDY_FILE,
         points=[point.name for point in sampling.data_points(STUDY)],
     message:
-        "Rebuild the sequences of sampled updates from raw text"
+        "Rebuild the sequences of sampled steps from raw text"
     shell:
         "python -m scripts.audit replay-data --study {params.study} > {log} 2>&1"
 

@@ -6,7 +6,7 @@ for analysis in analyses.asked(STUDY):
         name:
             analysis.rule
         input:
-            later(analysis.inputs(STUDY)),
+            later(analysis.inputs(STUDY), ADDED_FILES if TRAIN in analysis.reads else []),
         output:
             analysis.files,
         log:

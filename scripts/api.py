@@ -28,7 +28,7 @@ from scripts.common.errors import UserError, explain, near
 from scripts.data.changes import change_of
 from scripts.data.sequences import Sequences
 from scripts.data.tools.view.text import Vocabulary
-from scripts.study import paths, targets
+from scripts.study import paths, replayed, targets
 from scripts.study.manifests import ModelFacts
 from scripts.study.stages import EVALUATE, MEMORIZE
 from scripts.study.study import Study, load
@@ -40,12 +40,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Batch:
     """Sequences that one training step reads: `tokens` int64 [batch, sequence_length + 1], whose last column is only
-    predicted; `texts` and `components` (that of each sequence's first token) by sequence; `places` in the order."""
+    predicted; `texts` and `components` (that of each sequence's first token) by sequence; `sample_indices` in the
+    run's order."""
 
     tokens: np.ndarray
     texts: list[str]
     components: list[str]
-    places: range
+    sample_indices: range
 
 
 def study(directory: str | Path = ".") -> Suite:
@@ -72,23 +73,23 @@ class Suite:
     # --- tables ---------------------------------------------------------------------------------
 
     def runs(self) -> pd.DataFrame:
-        """A row a run: size, corpus, seeds, parameters, tokens, last losses."""
+        """A row per run: size, corpus, seeds, parameters, tokens, last losses."""
         return self.table("runs")
 
     def losses(self) -> pd.DataFrame:
-        """A row a run and step: training loss, learning rate, gradient norm."""
+        """A row per run and step: training loss, learning rate, gradient norm."""
         return self.table("losses")
 
     def held_out(self) -> pd.DataFrame:
-        """A row a run, saved step and component: held-out loss in nats a token."""
+        """A row per run, saved step and component: held-out loss in nats per token."""
         return self.table("held_out")
 
     def scores(self) -> pd.DataFrame:
-        """A row a run, step, task set, task and metric."""
+        """A row per run, step, task set, task and metric."""
         return self.table("evals")
 
     def memorization(self) -> pd.DataFrame:
-        """A row a run, step and kind of sequences: how many are memorized."""
+        """A row per run, step and kind of sequences: how many are memorized."""
         return self.table("memorization")
 
     def table(self, name: str) -> pd.DataFrame:
@@ -111,21 +112,21 @@ class Suite:
         return self.study.steps(run)
 
     def items(self, run: str, step: int, task_set: str | None = None) -> pd.DataFrame:
-        """A row an item and metric of one evaluation: `task`, `item`, `metric`, `value`; without a task set that of the
-        study's first."""
+        """A row per item and metric of one evaluation: `task`, `item`, `metric`, `value`; without a task set that of
+        the study's first."""
         known = list(self.study.file.evaluation.task_sets)
         name = known[0] if task_set is None else _known("task_set", task_set, known)
         path = paths.evaluation(run, name, self._step(run, step, EVALUATE.steps(self.study, run)))
         return self._parquet(path.with_suffix(".samples.parquet"), ["task", "metric"])
 
     def questions(self, task: str) -> pd.DataFrame:
-        """A row an item of one of the study's own tasks, by its number: what it asks, and of which document it is."""
+        """A row per item of one of the study's own tasks, by its number: what it asks, and of which document it is."""
         with self._inside():
             path = paths.TASKS / f"{_known('task', task, _names(map(str, paths.TASKS.glob('*.jsonl'))))}.jsonl"
             return pd.DataFrame(sources.json_lines(path)).rename_axis("item")
 
     def scored(self, run: str, step: int) -> pd.DataFrame:
-        """A row a sequence scored for memorization by one checkpoint."""
+        """A row per sequence scored for memorization by one checkpoint."""
         path = paths.memorization(run, self._step(run, step, MEMORIZE.steps(self.study, run)))
         return self._parquet(path, ["chosen", "component"])
 
@@ -138,16 +139,16 @@ class Suite:
         size, last = spec.training.batch_size, spec.training.steps
         if not spec.first_step <= step < last:
             raise UserError(explain("step", step, f"{spec.first_step} to {last - 1}, whose batches {run} reads"))
-        places = range(step * size, (step + 1) * size)
+        indices = range(step * size, (step + 1) * size)
         with self._inside():
-            order = Sequences.open(paths.corpus(spec.corpus), spec.data_seed, change_of(spec), places.stop)
-            tokens = order.at(np.array(places)).astype(np.int64)
+            order = Sequences.open(paths.corpus(spec.corpus), spec.data_seed, change_of(spec), indices.stop)
+            tokens = order.at(np.array(indices)).astype(np.int64)
             vocabulary = Vocabulary.read(paths.VOCABULARY)
-            components = [order.components[number] for number in order.origin(np.array(places)).tolist()]
-            return Batch(tokens, [vocabulary.decode(row) for row in tokens.tolist()], components, places)
+            components = [order.components[number] for number in order.origin(np.array(indices)).tolist()]
+            return Batch(tokens, [vocabulary.decode(row) for row in tokens.tolist()], components, indices)
 
     def model(self, run: str, step: int) -> GPTNeoXForCausalLM:
-        """A saved step's model in evaluation mode, on the CPU."""
+        """The model of a saved step, or of one that was made again, in evaluation mode, on the CPU."""
         from transformers import GPTNeoXForCausalLM
 
         with self._inside():
@@ -176,9 +177,14 @@ class Suite:
             yield
 
     def _step(self, run: str, step: int, asked: list[int]) -> int:
-        if step not in asked:
-            raise UserError(explain("step", step, ", ".join(map(str, asked)) or f"none of {run}"))
-        return step
+        if step in asked:
+            return step
+        self.study.run(run)
+        with self._inside():
+            if step in replayed.kept(run):  # it was asked for by path
+                return step
+        allowed = ", ".join(map(str, asked)) or f"none of {run}"
+        raise UserError(explain("step", step, f"{allowed}; any other step is made by docs/replay.md"))
 
     def _model(self, run: str, step: int) -> Path:
         folder = paths.model(run, self._step(run, step, self.study.steps(run)))

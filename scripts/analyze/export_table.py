@@ -23,7 +23,7 @@ COLUMNS = [*IDENTITY, *SCORES, *MEASURED]
 
 
 def rows(study: Study) -> list[dict[str, Any]]:
-    """A row a run, step and quantization, in the study's order; raises UserError that names a missing or other file."""
+    """A row per run, step and quantization, in the study's order; raises UserError naming a missing or other file."""
     asked = [(name, step) for name in study.runs for step in study.export_steps(name)]
     require(path(name, step) for name, step in asked for path in (paths.measurement, paths.record))
     found = []

@@ -100,9 +100,12 @@ def scored_sequences(run: str, step: int) -> pa.Table:
 
     path = paths.memorization(run, step)
     try:
-        return pq.read_table(path)
+        found = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); delete it to have it made again") from None
+    if "sample_index" not in found.column_names:
+        raise UserError(f"{path}: no column sample_index; delete it to have it made again")
+    return found
 
 
 def _read_json(path: Path) -> Any:

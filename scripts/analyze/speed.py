@@ -17,7 +17,7 @@ BINS_A_DECADE = 20
 
 
 def rows(study: Study) -> list[dict[str, Any]]:
-    """A row a run and bin of its steps; `mfu` is empty where the device's peak is not known."""
+    """A row per run and bin of its steps; `mfu` is empty where the device's peak is not known."""
     found = []
     for run in study.trained.values():
         identity = {"run": run.name, "size": run.size.name, "corpus": run.corpus}

@@ -52,12 +52,12 @@ def identity(spec: Run) -> dict[str, Any]:
 
 
 def tokens_at(spec: Run, step: int) -> int:
-    """Tokens predicted in the first `step` updates."""
+    """Tokens predicted in the first `step` steps."""
     return step * spec.training.batch_size * spec.training.sequence_length
 
 
 def losses(study: Study) -> pd.DataFrame:
-    """A row a run and update: training loss (nats a token), learning rate, gradient norm."""
+    """A row per run and step: training loss (nats per token), learning rate, gradient norm."""
     parts = []
     sources.require(paths.checkpoints(name) / "manifest.json" for name in study.trained)
     for spec in study.trained.values():
@@ -71,7 +71,7 @@ def losses(study: Study) -> pd.DataFrame:
 
 
 def held_out(study: Study) -> pd.DataFrame:
-    """A row a run, saved step and component ("all" first): held-out loss in nats a token."""
+    """A row per run, saved step and component ("all" first): held-out loss in nats per token."""
     return _frame(
         {
             **identity(spec),
@@ -121,7 +121,7 @@ def of_stage(study: Study, stage: Stage) -> pd.DataFrame:
 
 
 def evals(study: Study) -> pd.DataFrame:
-    """A row a run, evaluated step, task and metric; `stderr` is null where lm-eval gives none."""
+    """A row per run, evaluated step, task and metric; `stderr` is null where lm-eval gives none."""
 
     def rows(run: str, step: int, task_set: str) -> list[Row]:
         return [{"task_set": task_set, **row} for row in score_rows(sources.scores(run, task_set, step))]
@@ -131,7 +131,7 @@ def evals(study: Study) -> pd.DataFrame:
 
 
 def external_scores(study: Study, place: str) -> pd.DataFrame:
-    """A row a published score; with the size's columns where the model is named as a run or a size of the study."""
+    """A row per published score; with the size's columns where the model is named as a run or a size of the study."""
     found = published.read(Path(place))
     for line in [*found.remarks, *twins.sentences(twins.twins((*score.key, score.value) for score in found.scores))]:
         print(line)
@@ -176,7 +176,7 @@ def score_rows(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def memorization(study: Study) -> pd.DataFrame:
-    """A row a run, scored step, kind of sequence and whether the checkpoint had seen it."""
+    """A row per run, scored step, kind of sequence and whether the checkpoint had seen it."""
     rows = of_outputs(study, MEMORIZE, lambda run, step, _: memorized_rows(sources.scored_sequences(run, step)))
     return rows.reindex(columns=MEMORIZATION)
 
@@ -198,9 +198,9 @@ def memorized_rows(scored: pa.Table) -> list[dict[str, Any]]:
 
 
 def runs(study: Study, train: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
-    """A row a run; the final training loss is the mean of the last twentieth of its updates, single ones are noisy.
+    """A row per run; the final training loss is the mean of the last twentieth of its steps, single ones are noisy.
 
-    `sequences_digest` is that of the sequence digests of all updates: equal if the same sequences were read in the same
+    `sequences_digest` is that of the sequence digests of all steps: equal if the same sequences were read in the same
     order.
     """
     rows = []
@@ -226,7 +226,7 @@ def runs(study: Study, train: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
 
 
 def corpora(study: Study) -> pd.DataFrame:
-    """A row a corpus and component: documents, tokens, and what deduplication removed.
+    """A row per corpus and component: documents, tokens, and what deduplication removed.
 
     `documents_removed` counts near-duplicates left out of the corpus; `tokens_removed` is known where
     another corpus of the study keeps them, else null.

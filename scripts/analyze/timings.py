@@ -1,6 +1,6 @@
 """Gather what each job took from Snakemake's benchmark files into results/timings.csv, and how fast runs trained.
 
-A benchmark lies at <benchmarks>/<rule>/<job>.jsonl with a line an execution; seconds of several lines
+A benchmark lies at <benchmarks>/<rule>/<job>.jsonl with a line per execution; seconds of several lines
 add up and the largest memory counts.
 """
 

@@ -85,7 +85,7 @@ def draw(study: Study) -> str | None:
     from scripts.report import theme
     from scripts.report.figures.figures import write
 
-    how = "Euclidean lengths over all parameters; a line a run."
+    how = "Euclidean lengths over all parameters; a line per run."
     measured = pd.read_csv(paths.DISTANCES)
     write("distances", theme.finish(chart(measured, study), "How far weights moved", how))
     return None if measured.empty else paths.figure("distances", "svg").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from scripts.convert.model_folder import ORIGIN, content_files, save, swapped_in
 from scripts.convert.tokenizer_files import check_largest_token, copy_files, prove_same_ids
 from scripts.neox.architecture import DTYPES
 from scripts.study import fingerprints, paths, replayed
-from scripts.study.manifests import CheckpointFacts, CorpusFacts, ModelFacts, TokenizerFacts, Updates
+from scripts.study.manifests import CheckpointFacts, CorpusFacts, ModelFacts, StepsTaken, TokenizerFacts
 from scripts.study.study import Study, load
 
 
@@ -90,12 +90,12 @@ def check_tokens(corpus: str, tokens: int) -> None:
         check_largest_token(manifest.read(folder, CorpusFacts).facts.largest_token, tokens, str(folder))
 
 
-def unchanged(facts: Updates) -> str | None:
+def unchanged(facts: StepsTaken) -> str | None:
     """Why a checkpoint's weights may equal those of the one before it, by its manifest; None if they must not."""
-    if facts.updates_applied == 0:
-        return "no update was applied since the checkpoint before"
+    if facts.steps_applied == 0:
+        return "no step was applied since the checkpoint before"
     lowest, highest = facts.learning_rates or (None, None)
-    return "every update since the checkpoint before had learning rate 0" if lowest == highest == 0 else None
+    return "every step since the checkpoint before had learning rate 0" if lowest == highest == 0 else None
 
 
 def main() -> None:

@@ -54,7 +54,7 @@ class Source(Protocol):
 
 
 class FolderSource:
-    """A folder with a folder a revision, of Transformers models."""
+    """A folder with a folder per revision, of Transformers models."""
 
     def __init__(self, wanted: ExternalRun) -> None:
         self.wanted = wanted

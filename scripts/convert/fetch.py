@@ -26,7 +26,7 @@ from scripts.study import fingerprints, paths
 from scripts.study.manifests import ModelFacts, ModelSource, TokenizerFacts
 from scripts.study.study import Study, load
 
-KNOWN = {1: "Pythia's first update has learning rate 0"}  # steps that may equal the one before
+KNOWN = {1: "Pythia's first step has learning rate 0"}  # steps that may equal the one before
 
 
 class Fetcher:

@@ -1,6 +1,6 @@
 """Show what a native NeoX checkpoint holds, and what of its optimizer state can be taken over.
 
-The whole optimizer state is read and merged, to be held against the weights: 12 bytes a parameter of memory.
+The whole optimizer state is read and merged, to be held against the weights: 12 bytes per parameter of memory.
 """
 
 from __future__ import annotations

@@ -27,24 +27,24 @@ REPLACEMENT = "\ufffd"
 
 Sequences = Callable[
     [np.ndarray, np.ndarray], np.ndarray
-]  # (places [n], sequences [n, width]) -> sequences of the same shape
+]  # (sample indices [n], sequences [n, width]) -> sequences of the same shape
 
 
 @dataclass(frozen=True)
 class Change:
-    """`function` changes the sequences at places [begin, end); others stay as they are."""
+    """`function` changes the sequences at sample indices [begin, end); others stay as they are."""
 
     begin: int
     end: int
     function: Sequences
 
-    def applied(self, places: np.ndarray, sequences: np.ndarray) -> np.ndarray:
-        """Sequences [n, width] that stand at `places`, changed where they lie in the range."""
-        inside = (places >= self.begin) & (places < self.end)
+    def applied(self, indices: np.ndarray, sequences: np.ndarray) -> np.ndarray:
+        """Sequences [n, width] that stand at `indices`, changed where they lie in the range."""
+        inside = (indices >= self.begin) & (indices < self.end)
         if not inside.any():
             return sequences
         result = np.array(sequences)
-        result[inside] = self.function(places[inside], sequences[inside])
+        result[inside] = self.function(indices[inside], sequences[inside])
         return result
 
 
@@ -76,11 +76,11 @@ def feminine_pronouns(text: str) -> str:
     return MASCULINE_WORD.sub(other, text)
 
 
-def shuffled_tokens(places: np.ndarray, sequences: np.ndarray) -> np.ndarray:
-    """The tokens of each sequence in an order that depends on its place only."""
+def shuffled_tokens(indices: np.ndarray, sequences: np.ndarray) -> np.ndarray:
+    """The tokens of each sequence in an order that depends on its sample index only."""
     shuffled = np.array(sequences)
-    for place, sequence in zip(places.tolist(), shuffled, strict=True):
-        seed = int.from_bytes(hashlib.sha256(f"shuffled-tokens/{place}".encode()).digest()[:8], "big")
+    for index, sequence in zip(indices.tolist(), shuffled, strict=True):
+        seed = int.from_bytes(hashlib.sha256(f"shuffled-tokens/{index}".encode()).digest()[:8], "big")
         np.random.default_rng(seed).shuffle(sequence)
     return shuffled
 

@@ -26,17 +26,17 @@ class Feistel:
     count: int
     epochs: int
 
-    def sequences_at(self, places: np.ndarray) -> np.ndarray:
-        """Row at each place, int64 [n]: in epoch place // count, the permutation's value at place % count."""
-        sequences = np.empty(len(places), dtype=np.int64)
-        of_place = places // self.count
-        for epoch in np.unique(of_place):
-            mine = of_place == epoch
-            sequences[mine] = permuted(places[mine] % self.count, self.count, round_keys(self.data_seed, int(epoch)))
+    def sequences_at(self, indices: np.ndarray) -> np.ndarray:
+        """Sequence at each sample index i, int64 [n]: in epoch i // count, the permutation's value at i % count."""
+        sequences = np.empty(len(indices), dtype=np.int64)
+        epochs = indices // self.count
+        for epoch in np.unique(epochs):
+            mine = epochs == epoch
+            sequences[mine] = permuted(indices[mine] % self.count, self.count, round_keys(self.data_seed, int(epoch)))
         return sequences
 
-    def places_of(self, sequences: np.ndarray) -> list[np.ndarray]:
-        """Place of each sequence in every epoch, int64 [n] an epoch."""
+    def indices_of(self, sequences: np.ndarray) -> list[np.ndarray]:
+        """Sample index of each sequence in every epoch, int64 [n] an epoch."""
         keys = (round_keys(self.data_seed, epoch) for epoch in range(self.epochs))
         return [epoch * self.count + unpermuted(sequences, self.count, each) for epoch, each in enumerate(keys)]
 

@@ -115,7 +115,7 @@ def from_pieces(study: Study, corpus: str) -> None:
                 end_of_document_tokens=result.zeros,
                 largest_token=result.largest_token,
                 components=components,
-                rows_of=None,
+                sequence_tokens=None,
             ),
             subject={"corpus": corpus},
             settings=settings,

@@ -24,7 +24,7 @@ from scripts.study import fingerprints, paths
 from scripts.study.manifests import CorpusFacts, OrderFacts
 from scripts.study.study import Study, load
 
-DIGEST_SEQUENCES = 1024  # sequences a block: a step of Pythia's
+DIGEST_SEQUENCES = 1024  # sequences per block: a step of Pythia's
 BLOCKS_TOGETHER = 128  # digested between two commits
 LARGEST_SEED = 2**32 - 1  # of numpy's legacy generator
 

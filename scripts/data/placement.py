@@ -1,4 +1,4 @@
-"""What stands at which place of an order: GPT-NeoX's index maps, or sequences cut from the token file where it lies."""
+"""What stands at which sample index of an order: GPT-NeoX's index maps, or sequences cut from the token file."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ class Pieces:
 
 @dataclass(frozen=True)
 class Found:
-    """Where spans of documents stand, int64 [n] each: `place` holds tokens [begin, end) of the document of span
-    number `span`, from its own token `sequence_begin` on."""
+    """Where spans of documents stand, int64 [n] each: the sequence at `sample_index` holds tokens [begin, end) of the
+    document of span number `span`, from its own token `sequence_begin` on."""
 
     span: np.ndarray
-    place: np.ndarray
+    sample_index: np.ndarray
     sequence_begin: np.ndarray
     begin: np.ndarray
     end: np.ndarray
 
 
 class Placement(Protocol):
-    """An order: sequences of sequence_length + 1 tokens by place 0, 1, …; places are int64 [n] in [0, len)."""
+    """An order: sequences of sequence_length + 1 tokens by sample index, 0, 1, …; indices: int64 [n] in [0, len)."""
 
     @property
     def sequence_length(self) -> int: ...
 
     def __len__(self) -> int: ...
 
-    def at(self, places: np.ndarray) -> np.ndarray:
+    def at(self, indices: np.ndarray) -> np.ndarray:
         """Sequences, [n, sequence_length + 1] in the tokens' dtype."""
 
-    def pieces(self, places: np.ndarray) -> Pieces:
+    def pieces(self, indices: np.ndarray) -> Pieces:
         """What the sequences are made of, in order."""
 
     def find(self, documents: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> Found:
@@ -69,14 +69,14 @@ class Mapped:
         """One less than there are samples, as NeoX loses the last (GPT2Dataset.__len__)."""
         return min(len(self.shuffle_idx), len(self.sample_idx)) - 1
 
-    def at(self, places: np.ndarray) -> np.ndarray:
-        pieces = self.pieces(places)
+    def at(self, indices: np.ndarray) -> np.ndarray:
+        pieces = self.pieces(indices)
         offsets = self.tokens.begin_of(pieces.documents)
         flat = self.tokens.gather(offsets + pieces.begins, offsets + pieces.ends)
-        return flat.reshape(len(places), self.sequence_length + 1)
+        return flat.reshape(len(indices), self.sequence_length + 1)
 
-    def pieces(self, places: np.ndarray) -> Pieces:
-        samples = self.shuffle_idx[places].astype(np.int64)
+    def pieces(self, indices: np.ndarray) -> Pieces:
+        samples = self.shuffle_idx[indices].astype(np.int64)
         first, last = self._starts(samples), self._starts(samples + 1)
         counts = last[:, 0] - first[:, 0] + 1
         documents = self.doc_idx[np.repeat(first[:, 0], counts) + counting(counts)].astype(np.int64)
@@ -88,7 +88,7 @@ class Mapped:
         return Pieces(counts, documents, begins, ends)
 
     def find(self, documents: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> Found:
-        stream, span = self._copies(documents)  # place of a document in the stream, and which span that is of
+        stream, span = self._copies(documents)  # position of a document in the stream, and which span that is of
         begin, end = begins[span], ends[span]
         first, last = self._sample_of(stream, begin), self._sample_of(stream, end - 1)
         starts = self._starts(first)
@@ -96,22 +96,22 @@ class Mapped:
         first = first - shared  # a sequence's first token is also the last one of its neighbour
         counts = np.maximum(np.minimum(last, len(self.sample_idx) - 2) - first + 1, 0)
         which, samples = np.repeat(np.arange(len(span)), counts), np.repeat(first, counts) + counting(counts)
-        places = self._places_of(samples)
-        which, samples, places = which[places >= 0], samples[places >= 0], places[places >= 0]
+        indices = self._indices_of(samples)
+        which, samples, indices = which[indices >= 0], samples[indices >= 0], indices[indices >= 0]
         stream, begin, end = stream[which], begin[which], end[which]
         starts, stops = self._starts(samples), self._starts(samples + 1)
         begin = np.where(starts[:, 0] == stream, np.maximum(begin, starts[:, 1]), begin)
         end = np.where(stops[:, 0] == stream, np.minimum(end, stops[:, 1] + 1), end)
         sequence_begin = self._tokens_between(starts[:, 0], stream) - starts[:, 1] + begin
-        return Found(span[which], places, sequence_begin, begin, end)
+        return Found(span[which], indices, sequence_begin, begin, end)
 
     def _starts(self, samples: np.ndarray) -> np.ndarray:
-        """Where samples begin, int64 [n, 2]: (place in doc_idx, token of that document)."""
+        """Where samples begin, int64 [n, 2]: (position in doc_idx, token of that document)."""
         starts: np.ndarray = self.sample_idx[samples].astype(np.int64)
         return starts
 
     def _copies(self, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Every place in doc_idx that holds one of the documents, once for each span of that document."""
+        """Every position in doc_idx that holds one of the documents, once for each span of that document."""
         known, span = np.unique(documents, return_inverse=True)
         at, number = occurrences(self.doc_idx, known, len(self.tokens))
         by_document = np.argsort(span, kind="stable")
@@ -121,7 +121,7 @@ class Mapped:
         return np.repeat(at, counts), by_document[np.repeat(begins, counts) + counting(counts)]
 
     def _sample_of(self, stream: np.ndarray, token: np.ndarray) -> np.ndarray:
-        """The last sample that begins at or before a token of the document at a place of the stream, int64 [n]."""
+        """The last sample that begins at or before a token of the document at a position of the stream, int64 [n]."""
 
         def begins_before(samples: np.ndarray) -> np.ndarray:
             starts = self._starts(samples)
@@ -130,17 +130,17 @@ class Mapped:
 
         return last_that(begins_before, len(stream), len(self.sample_idx))
 
-    def _places_of(self, samples: np.ndarray) -> np.ndarray:
-        """Place of each sample, int64 [n]; -1 for the one that has none."""
+    def _indices_of(self, samples: np.ndarray) -> np.ndarray:
+        """Sample index of each sample, int64 [n]; -1 for the one that has none."""
         known = np.unique(samples)
         at, number = occurrences(self.shuffle_idx[: len(self)], known, len(self.sample_idx))
-        places = np.full(len(known), -1, dtype=np.int64)
-        places[number] = at
-        found: np.ndarray = places[np.searchsorted(known, samples)]
+        indices = np.full(len(known), -1, dtype=np.int64)
+        indices[number] = at
+        found: np.ndarray = indices[np.searchsorted(known, samples)]
         return found
 
     def _tokens_between(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-        """Tokens of the documents at places [first, last) of the stream, int64 [n]."""
+        """Tokens of the documents at positions [first, last) of the stream, int64 [n]."""
         counts = last - first
         sizes = self.tokens.sizes[self.doc_idx[np.repeat(first, counts) + counting(counts)]].astype(np.int64)
         sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
@@ -150,22 +150,22 @@ class Mapped:
 
 
 class Numbering(Protocol):
-    """Which sequence of a cut token file stands at which place, and back."""
+    """Which sequence of a cut token file stands at which sample index, and back."""
 
-    def sequences_at(self, places: np.ndarray) -> np.ndarray:
-        """Row numbers int64 [n]."""
+    def sequences_at(self, indices: np.ndarray) -> np.ndarray:
+        """Numbers of the sequences, int64 [n]."""
 
-    def places_of(self, sequences: np.ndarray) -> list[np.ndarray]:
-        """Places int64 [n] of the sequences, once for each time the order runs through them."""
+    def indices_of(self, sequences: np.ndarray) -> list[np.ndarray]:
+        """Sample indices int64 [n] of the sequences, once for each time the order runs through them."""
 
 
 class InFileOrder:
-    """A preshuffled file: sequence p stands at place p."""
+    """A preshuffled file: sequence p stands at sample index p."""
 
-    def sequences_at(self, places: np.ndarray) -> np.ndarray:
-        return places
+    def sequences_at(self, indices: np.ndarray) -> np.ndarray:
+        return indices
 
-    def places_of(self, sequences: np.ndarray) -> list[np.ndarray]:
+    def indices_of(self, sequences: np.ndarray) -> list[np.ndarray]:
         return [sequences]
 
 
@@ -182,12 +182,12 @@ class Cut:
     def __len__(self) -> int:
         return self.count
 
-    def at(self, places: np.ndarray) -> np.ndarray:
-        begins, width = self._begins(places), self.sequence_length + 1
-        return self.tokens.gather(begins, begins + width).reshape(len(places), width)
+    def at(self, indices: np.ndarray) -> np.ndarray:
+        begins, width = self._begins(indices), self.sequence_length + 1
+        return self.tokens.gather(begins, begins + width).reshape(len(indices), width)
 
-    def pieces(self, places: np.ndarray) -> Pieces:
-        begins = self._begins(places)
+    def pieces(self, indices: np.ndarray) -> Pieces:
+        begins = self._begins(indices)
         ends = begins + self.sequence_length + 1
         first, last = self.tokens.document_at(begins), self.tokens.document_at(ends - 1)
         counts = last - first + 1
@@ -212,9 +212,9 @@ class Cut:
         end = np.minimum(sequences * self.stride + width - offsets[span], ends[span])
         sequence_begin = offsets[span] + begin - sequences * self.stride
         found = [
-            Found(span[kept], places[kept], sequence_begin[kept], begin[kept], end[kept])
-            for places in self.numbering.places_of(sequences)
-            for kept in [places < len(self)]
+            Found(span[kept], indices[kept], sequence_begin[kept], begin[kept], end[kept])
+            for indices in self.numbering.indices_of(sequences)
+            for kept in [indices < len(self)]
         ]
         return Found(*(np.concatenate([getattr(part, name) for part in found]) for name in Found.__annotations__))
 
@@ -223,8 +223,8 @@ class Cut:
         """Sequences the file is cut into."""
         return (len(self.tokens.flat) - self.sequence_length - 1) // self.stride + 1
 
-    def _begins(self, places: np.ndarray) -> np.ndarray:
-        return self.numbering.sequences_at(places) * self.stride
+    def _begins(self, indices: np.ndarray) -> np.ndarray:
+        return self.numbering.sequences_at(indices) * self.stride
 
 
 def counting(lengths: np.ndarray) -> np.ndarray:

@@ -35,9 +35,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class Sighting:
-    """The sequence at `place` holds tokens [begin, end) of a document, from its own token `sequence_begin` on."""
+    """The sequence at `sample_index` holds tokens [begin, end) of a document from its own token `sequence_begin` on."""
 
-    place: int
+    sample_index: int
     sequence_begin: int
     begin: int
     end: int
@@ -69,7 +69,7 @@ class Components(Sequence[str]):
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences by place in the order; `folder` holds the corpus's documents.parquet, if there is one."""
+    """Sequences by sample index in the order; `folder` holds the corpus's documents.parquet, if there is one."""
 
     tokens: Tokens
     placement: Placement
@@ -80,7 +80,7 @@ class Sequences:
     def open(cls, corpus: Path, data_seed: int, change: Change | None = None, needed: int = 0) -> Sequences:
         """Map a corpus folder and its order; raises UserError if they don't belong together or hold too few sequences.
 
-        `change` is that of an intervention's run (scripts/data/changes.py), which reads other tokens at some places.
+        `change` is that of an intervention's run (scripts/data/changes.py), which reads some of the sequences changed.
         """
         folder = corpus / paths.order(corpus.name, data_seed).name
         content = manifest.read(folder, OrderFacts)
@@ -117,40 +117,40 @@ class Sequences:
         """Tokens predicted a sequence, which holds one more."""
         return self.placement.sequence_length
 
-    def sequence(self, place: int) -> np.ndarray:
+    def sequence(self, index: int) -> np.ndarray:
         """One sequence, [sequence_length + 1] in the tokens' dtype."""
-        sequence: np.ndarray = self.at([place])[0]
+        sequence: np.ndarray = self.at([index])[0]
         return sequence
 
     def sequences(self, start: int, stop: int) -> np.ndarray:
-        """Sequences at places [start, stop), [stop - start, sequence_length + 1] in the tokens' dtype."""
+        """Sequences at sample indices [start, stop), [stop - start, sequence_length + 1] in the tokens' dtype."""
         return self.at(np.arange(start, stop))
 
-    def at(self, places: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Sequences at any places, [n, sequence_length + 1] in the tokens' dtype; raises IndexError."""
-        asked = self._checked(places)
+    def at(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Sequences at any sample indices, [n, sequence_length + 1] in the tokens' dtype; raises IndexError."""
+        asked = self._checked(indices)
         if not len(asked):
             return np.empty((0, self.sequence_length + 1), dtype=self.tokens.flat.dtype)
         with self._whole():
             sequences = self.placement.at(asked)
         return sequences if self.change is None else self.change.applied(asked, sequences)
 
-    def pieces(self, place: int) -> list[Piece]:
-        """What the sequence at a place is made of, in order; the lengths add up to sequence_length + 1."""
-        asked = self._checked([place])
+    def pieces(self, index: int) -> list[Piece]:
+        """What the sequence at a sample index is made of, in order; the lengths add up to sequence_length + 1."""
+        asked = self._checked([index])
         with self._whole():
             found = self.placement.pieces(asked)
         every = zip(found.documents.tolist(), found.begins.tolist(), found.ends.tolist(), strict=True)
         return [Piece(document, begin, end) for document, begin, end in every if begin < end]
 
-    def places_of(self, document: int, begin: int, end: int) -> list[Sighting]:
-        """Every sequence that holds any of tokens [begin, end) of a document, by place; raises IndexError."""
-        return self.places_of_many([(document, begin, end)])[0]
+    def sightings_of(self, document: int, begin: int, end: int) -> list[Sighting]:
+        """Every sequence that holds any of tokens [begin, end) of a document, by sample index; raises IndexError."""
+        return self.sightings_of_many([(document, begin, end)])[0]
 
-    def places_of_many(self, spans: Sequence[tuple[int, int, int]]) -> list[list[Sighting]]:
-        """`places_of` for many (document, begin, end) at the cost of one: each map is read through once.
+    def sightings_of_many(self, spans: Sequence[tuple[int, int, int]]) -> list[list[Sighting]]:
+        """`sightings_of` for many (document, begin, end) at the cost of one: each map is read through once.
 
-        A token at the border of two sequences is in both. The sequence that NeoX loses has no place.
+        A token at the border of two sequences is in both. The sequence that NeoX loses has no sample index.
         """
         sightings: list[list[Sighting]] = [[] for _ in spans]
         if not spans or not len(self):
@@ -158,15 +158,15 @@ class Sequences:
         documents, begins, ends = np.array(spans, dtype=np.int64).T
         self._check_spans(documents, begins, ends)
         found = self.placement.find(documents, begins, ends)
-        by_place = np.lexsort((found.sequence_begin, found.place))
-        columns = (found.span, found.place, found.sequence_begin, found.begin, found.end)
-        for span, *sighting in zip(*(column[by_place].tolist() for column in columns), strict=True):
+        by_index = np.lexsort((found.sequence_begin, found.sample_index))
+        columns = (found.span, found.sample_index, found.sequence_begin, found.begin, found.end)
+        for span, *sighting in zip(*(column[by_index].tolist() for column in columns), strict=True):
             sightings[span].append(Sighting(*sighting))
         return sightings
 
-    def origin(self, places: Sequence[int] | np.ndarray) -> np.ndarray:
+    def origin(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Number (in the corpus) of the document each sequence's first token comes from, int64 [n]."""
-        asked = self._checked(places)
+        asked = self._checked(indices)
         with self._whole():
             pieces = self.placement.pieces(asked)
         sequence, filled = np.repeat(np.arange(len(pieces.counts)), pieces.counts), pieces.begins < pieces.ends
@@ -174,9 +174,9 @@ class Sequences:
         documents: np.ndarray = pieces.documents[filled][first]
         return documents
 
-    def sequence_origin(self, place: int) -> str:
+    def sequence_origin(self, index: int) -> str:
         """Component of the document the sequence's first token comes from."""
-        return str(self.components[int(self.origin([place])[0])])
+        return str(self.components[int(self.origin([index])[0])])
 
     @cached_property
     def components(self) -> Components:
@@ -227,7 +227,7 @@ class Sequences:
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
-        """Tell index maps that point nowhere as what they are: the places asked for are checked before."""
+        """Tell index maps that point nowhere as what they are: the indices asked for are checked before."""
         try:
             yield
         except (IndexError, ValueError) as error:
@@ -236,10 +236,10 @@ class Sequences:
                 "delete its folder to have it made again"
             ) from None
 
-    def _checked(self, places: Sequence[int] | np.ndarray) -> np.ndarray:
-        asked = np.asarray(places, dtype=np.int64)
+    def _checked(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        asked = np.asarray(indices, dtype=np.int64)
         if len(asked) and not 0 <= int(asked.min()) <= int(asked.max()) < len(self):
-            raise IndexError(f"places {asked.min()}..{asked.max()} of {len(self)} sequences")
+            raise IndexError(f"sample indices {asked.min()}..{asked.max()} of {len(self)} sequences")
         return asked
 
     def _check_spans(self, documents: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> None:

@@ -27,7 +27,7 @@ def prepare(threads: int) -> None:
     for library in ("OMP", "MKL", "OPENBLAS"):
         os.environ[f"{library}_NUM_THREADS"] = str(threads)  # the thread count changes the last digits of sums
     cache.use(offline=True)
-    os.environ["DISABLE_MULTIPROC"] = "1"  # lm-eval's bootstrap would start a process a core
+    os.environ["DISABLE_MULTIPROC"] = "1"  # lm-eval's bootstrap would start a process per core
     os.environ["TQDM_DISABLE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 

@@ -39,7 +39,7 @@ def resident_in(status: str) -> float:
 
 
 def measure(path: Path, context: int, threads: int, prompt: list[int], generate: int) -> dict[str, float]:
-    """Memory in MiB before and after loading and after generating greedily; seconds; tokens a second."""
+    """Memory in MiB before and after loading and after generating greedily; seconds; tokens per second."""
     library()
     before, start = resident(), time.perf_counter()
     with Llama(path, context, threads) as model:

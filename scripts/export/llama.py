@@ -190,7 +190,7 @@ class Llama:
 
 
 def quantize(rows: np.ndarray, kind: int) -> np.ndarray:
-    """llama.cpp's own quantizer, without an importance matrix: float32 [rows, width] to uint8 [rows, bytes a row]."""
+    """llama.cpp's own quantizer, without an importance matrix: float32 [rows, width] to uint8 [rows, bytes per row]."""
     values = np.ascontiguousarray(rows, dtype=np.float32)
     target = np.zeros(values.nbytes + 64, dtype=np.uint8)
     size = library().ggml_quantize_chunk(

@@ -87,7 +87,7 @@ def choose(hashes: np.ndarray, count: np.ndarray, sample: int, repeated: int, se
 
 
 def sampled(sequences: int, sample: int, seed: int) -> NDArray[np.int64]:
-    """Places of a seeded sample of so many sequences, int64 [min(sample, sequences)]."""
+    """Sample indices of a seeded sample of so many sequences, int64 [min(sample, sequences)]."""
     drawn: NDArray[np.int64] = np.random.default_rng(seed).choice(sequences, min(sample, sequences), replace=False)
     return drawn
 

@@ -25,7 +25,7 @@ from scripts.memorize.scorers import distinct
 from scripts.neox.loss import spans
 from scripts.study.config.memorization import Memorization
 
-ROWS = {"cpu": 32, "cuda": 256}  # sequences a batch; a number that the last digits depend on
+ROWS = {"cpu": 32, "cuda": 256}  # sequences per batch; a number that the last digits depend on
 TEMPERATURES = (1.0, 0.5)  # of the columns `log_probability` and `log_probability_half`
 
 
@@ -35,7 +35,7 @@ def probed(read: Read, asked: Memorization, total: int) -> NDArray[np.int64]:
         return np.zeros(0, np.int64)
     canary = read.kind == KINDS.index("canary")
     first = sampled(total, asked.sample_sequences, asked.seed)[: asked.log_probabilities]
-    return np.flatnonzero(canary | np.isin(read.place, first))
+    return np.flatnonzero(canary | np.isin(read.sample_index, first))
 
 
 def batches(sequences: NDArray[np.integer], device: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -19,23 +19,23 @@ from scripts.memorize.chosen import KINDS, choose, occurrences, sequence_hashes
 from scripts.study.config.memorization import Memorization
 
 CHUNK = 1 << 23  # tokens of sequences read at a time
-COLUMNS = ("tokens", "place", "kind", "count", "component", "copies")
+COLUMNS = ("tokens", "sample_index", "kind", "count", "component", "copies")
 Counted = Callable[
     [Sequences, NDArray[np.uint64], int], NDArray[np.int64]
 ]  # occurrences of hashed sequences of a width
-NOWHERE = -1  # place of a canary that stands whole in no sequence
+NOWHERE = -1  # sample index of a canary that stands whole in no sequence
 
 
 @dataclass(frozen=True)
 class Read:
-    """Scored sequences in the order of results, of the order first, by place, then canaries.
+    """Scored sequences in the order of results, of the order first, by sample index, then canaries.
 
-    `tokens` [n, width] in the corpus' dtype; `place` int64 (NOWHERE possible), `kind` uint8 into KINDS, `count`
+    `tokens` [n, width] in the corpus' dtype; `sample_index` int64 (NOWHERE possible), `kind` uint8 into KINDS, `count`
     int64, `component` uint16 into `names`, `copies` int32 (times planted, 0 of sequences of the order), all [n].
     """
 
     tokens: np.ndarray
-    place: np.ndarray
+    sample_index: np.ndarray
     kind: np.ndarray
     count: np.ndarray
     component: np.ndarray
@@ -73,14 +73,14 @@ def read_sequences(
     """
     width = asked.prompt + asked.continuation
     apart = [canaries(order, name, width, total, counted) for name in planted]
-    size = total + sum(len(strings.place) for strings in apart)
+    size = total + sum(len(strings.sample_index) for strings in apart)
     tokens = open_memmap(folder / "all.npy", "w+", order.tokens.flat.dtype, (size, width))
     first = np.empty(total, dtype=np.int64)
     chunk = max(1, CHUNK // (order.sequence_length + 1))
     for begin in range(0, total, chunk):
-        places = np.arange(begin, min(begin + chunk, total))
-        tokens[places] = order.at(places)[:, :width]
-        first[places] = order.origin(places)
+        indices = np.arange(begin, min(begin + chunk, total))
+        tokens[indices] = order.at(indices)[:, :width]
+        first[indices] = order.origin(indices)
     if apart:
         tokens[total:] = np.concatenate([strings.tokens for strings in apart])
     tokens.flush()
@@ -89,7 +89,7 @@ def read_sequences(
     kind = choose(hashes, count, asked.sample_sequences, asked.repeated_sequences, asked.seed)
     of_sequences = Read(
         tokens=tokens[:total],
-        place=np.arange(total),
+        sample_index=np.arange(total),
         kind=kind,
         count=count,
         component=order.components.codes[first].astype(np.uint16),
@@ -111,13 +111,13 @@ def joined(parts: list[Read], tokens: np.ndarray) -> Read:
 def canaries(order: Sequences, component: str, width: int, total: int, counted: Counted = occurrences) -> Read:
     """The distinct strings of a component of canaries that the corpus holds, by their first document.
 
-    Scored are the string's own first tokens, wherever they stand in a sequence; its place is that of the first sequence
-    of the run that holds them whole. Raises UserError for a string that has fewer tokens.
+    Scored are the string's own first tokens, wherever they stand in a sequence; its sample index is that of the
+    first sequence of the run that holds them whole. Raises UserError for a string that has fewer tokens.
     """
     table = pq.read_table(order.folder / "documents.parquet", columns=["id", "component", "origin"]).to_pandas()  # type: ignore[operator]
     table = table[table["component"] == component]
     groups = [(list(copies.index), copies["origin"].iloc[0]) for _, copies in table.groupby("id", sort=False)]
-    tokens, place = [], []
+    tokens, indices = [], []
     for documents, origin in groups:
         text = np.asarray(order.tokens[documents[0]])[:width]
         if len(text) < width:
@@ -125,14 +125,14 @@ def canaries(order: Sequences, component: str, width: int, total: int, counted: 
                 f"canary {origin}: {len(text)} tokens, memorization wants {width}; "
                 f"write: data.components.{component}.canaries.words: {2 * width}"
             )
-        found = order.places_of_many([(document, 0, width) for document in documents])
-        whole = [s.place for sightings in found for s in sightings if (s.begin, s.end) == (0, width)]
+        found = order.sightings_of_many([(document, 0, width) for document in documents])
+        whole = [s.sample_index for sightings in found for s in sightings if (s.begin, s.end) == (0, width)]
         tokens.append(text)
-        place.append(min((p for p in whole if p < total), default=NOWHERE))
+        indices.append(min((p for p in whole if p < total), default=NOWHERE))
     stacked = np.array(tokens, dtype=order.tokens.flat.dtype).reshape(len(tokens), width)
     return Read(
         tokens=stacked,
-        place=np.array(place, dtype=np.int64),
+        sample_index=np.array(indices, dtype=np.int64),
         kind=np.full(len(groups), KINDS.index("canary"), dtype=np.uint8),
         count=counted(order, sequence_hashes(stacked), width),
         component=np.full(len(groups), order.components.names.index(component), dtype=np.uint16),

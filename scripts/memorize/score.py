@@ -50,13 +50,13 @@ GROUP = 1 << 20  # sequences written at a time, a row group of the parquet
 
 def table(read: Read, scores: Scores, continuation: int, step: int, batch_size: int) -> pa.Table:
     """The result's columns (docs/formats.md)."""
-    step_seen = np.where(read.place == NOWHERE, 0, read.place // batch_size + 1)
-    nowhere = read.place == NOWHERE
+    step_seen = np.where(read.sample_index == NOWHERE, 0, read.sample_index // batch_size + 1)
+    nowhere = read.sample_index == NOWHERE
     hits = None if scores.hits is None else scores.hits.astype(np.int32)
     logs = np.zeros((0, 0)) if scores.log_probability is None else scores.log_probability
     return pa.table(
         {
-            "place": pa.array(read.place, mask=nowhere),
+            "sample_index": pa.array(read.sample_index, mask=nowhere),
             "step_seen": pa.array(step_seen, mask=nowhere),
             "seen": ~nowhere & (step_seen <= step),
             "chosen": pa.array(np.array(KINDS)[read.kind]),
@@ -74,7 +74,7 @@ def table(read: Read, scores: Scores, continuation: int, step: int, batch_size: 
 def in_reach(read: Read, step: int, batch_size: int) -> np.ndarray:
     """Which sequences a checkpoint is scored on, sorted int64: the chosen ones, and of the rest those it has seen."""
     rest = read.kind == KINDS.index("rest")
-    return np.flatnonzero(~rest | (read.place < step * batch_size))
+    return np.flatnonzero(~rest | (read.sample_index < step * batch_size))
 
 
 class Job:
@@ -223,7 +223,7 @@ def score_steps(study: Study, name: str, steps: list[int], workers: int) -> None
 
 
 def _spawned(name: str, steps: list[int], workers: int, device: str) -> None:
-    """A process a worker, on cuda each with its own GPU; raises UserError if one fails."""
+    """A process per worker, on cuda each with its own GPU; raises UserError if one fails."""
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(workers)))).split(",")
     if device == "cuda" and len(gpus) < workers:
         raise UserError(f"runtime.memorization_processes: {workers}, but {len(gpus)} GPUs are visible")

@@ -23,7 +23,7 @@ from scripts.memorize.model import Model
 from scripts.memorize.pieces import Scores
 from scripts.neox.attention import Cache
 
-TILE = {"cpu": 1 << 11, "cuda": 1 << 17}  # prompt tokens a pass; on a CPU what it makes should stay in its cache
+TILE = {"cpu": 1 << 11, "cuda": 1 << 17}  # prompt tokens per pass; on a CPU what it makes should stay in its cache
 
 
 @dataclass

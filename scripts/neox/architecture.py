@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from scripts.study.catalogue import ROTARY_BASE, ROTARY_SHARE
+from scripts.study.catalogue import ROTARY_BASE, ROTARY_FRACTION
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # of weights, by training.precision
 Activation = Literal["tanh", "erf"]
@@ -21,7 +21,7 @@ class Architecture:
     """The defaults are what Pythia is and the trainer computes."""
 
     activation: Activation = "tanh"
-    rotary_fraction: float = ROTARY_SHARE
+    rotary_fraction: float = ROTARY_FRACTION
     """Of each head's dimensions, the leading ones."""
     rotary_base: float = ROTARY_BASE
     epsilon: float = 1e-5

@@ -61,7 +61,7 @@ class OptimizerState:
 class Facts:
     """What the report rests on beside the state itself."""
 
-    partitions: int  # ZeRO files a tensor-parallel rank; 0 without ZeRO
+    partitions: int  # ZeRO files per tensor-parallel rank; 0 without ZeRO
     stepped: bool  # False if the files hold no moments yet
     dtypes: list[str]  # of the model's weights
     inexact: int  # tensors whose fp32 weights do not round to the model's in every bit

@@ -25,7 +25,7 @@ from scripts.neox.tensor_parallel import (
     tensor_names,
 )
 from scripts.neox.transformers_json import HIDDEN_ACT
-from scripts.study.catalogue import ROTARY_BASE, ROTARY_SHARE
+from scripts.study.catalogue import ROTARY_BASE, ROTARY_FRACTION
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SEQUENTIAL = re.compile(r"sequential\.(\d+)\.(.+)")
@@ -206,7 +206,7 @@ def transformers_config(size: dict[str, Any], sequence_length: int, dtype: str) 
         "num_attention_heads": size["heads"],
         "intermediate_size": 4 * size["width"],
         "max_position_embeddings": sequence_length,
-        "rotary_pct": ROTARY_SHARE,
+        "rotary_pct": ROTARY_FRACTION,
         "rotary_emb_base": ROTARY_BASE,
         "layer_norm_eps": PYTHIA.epsilon,
         "hidden_act": HIDDEN_ACT[size.get("activation", PYTHIA.activation)],

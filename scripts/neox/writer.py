@@ -18,7 +18,7 @@ from scripts.neox.architecture import is_buffer
 from scripts.neox.flat import neox_v1_groups
 from scripts.neox.parity import Shape
 from scripts.neox.tensor_parallel import BLOCK, EMBEDDING, LATER_NAMES, NORM, OUTPUT, ROTARY, Layers, split
-from scripts.study.catalogue import ROTARY_BASE, ROTARY_SHARE, padded_vocabulary
+from scripts.study.catalogue import ROTARY_BASE, ROTARY_FRACTION, padded_vocabulary
 
 
 def from_transformers(state: dict[str, Tensor], layers: int) -> Layers:
@@ -103,7 +103,7 @@ def write(
 
 def _frequencies(shape: Shape, dtype: torch.dtype) -> Tensor:
     """base^(-2i / w) for i < w / 2, w being the rotated dimensions of a head (v1.0's positional_embeddings.py)."""
-    width = int(ROTARY_SHARE * (shape.width // shape.heads))
+    width = int(ROTARY_FRACTION * (shape.width // shape.heads))
     return (1.0 / (ROTARY_BASE ** (torch.arange(0, width, 2).float() / width))).to(dtype)
 
 

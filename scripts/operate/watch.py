@@ -18,7 +18,7 @@ from scripts.common.progress import MINUTE, Standing, last_standing, time_in_wor
 from scripts.operate.start import OWNER
 from scripts.study import paths
 
-QUIET = 15 * MINUTE  # jobs tell a line a minute; one that can't is over sooner
+QUIET = 15 * MINUTE  # jobs tell a line per minute; one that can't is over sooner
 FRESH = 2.5 * MINUTE  # a job that wrote nothing for longer is not shown
 
 

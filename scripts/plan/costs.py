@@ -168,7 +168,7 @@ def plan_run(study: Study, name: str, device: Device, devices: int | None, drawn
         precision=spec.training.precision,
         parameters=spec.size.parameters(study.padded_vocabulary(name)),
         non_embedding=spec.size.non_embedding_parameters,
-        tokens=spec.updates * spec.training.batch_size * spec.training.sequence_length,
+        tokens=spec.steps_trained * spec.training.batch_size * spec.training.sequence_length,
         flops=needed,
         flops_per_second=rate.flops_per_second,
         basis=rate.basis,

@@ -43,7 +43,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows of all finished runs together, then of each; `rates` are tokens a second of one device by size, as
+    """Rows of all finished runs together, then of each; `rates` are tokens per second of one device by size, as
     profiles/devices.yaml takes them; `why` says why there is nothing to compare."""
 
     rows: list[Row] = field(default_factory=list)
@@ -81,7 +81,7 @@ def rows_of(study: Study, plan: RunPlan, root: Path, start: float | None, drawn:
     """What is known of one finished run, whose jobs start in `start` seconds; stages not run are left out."""
     weights, optimizer = checkpoint_bytes(root / paths.checkpoints(plan.run))
     found = [
-        Row(plan.run, "training, updates", HOURS, plan.hours.training, update_hours(study, plan.run, root)),
+        Row(plan.run, "training, steps", HOURS, plan.hours.training, training_hours(study, plan.run, root)),
         Row(plan.run, "native weights", BYTES, plan.bytes.weights + plan.bytes.logs, weights),
         Row(plan.run, "optimizer state", BYTES, plan.bytes.optimizer, optimizer),
     ]
@@ -141,20 +141,20 @@ def _together(rows: Iterable[Row]) -> Iterable[Row]:
         yield Row("all", what, found[0].unit, planned, measured)
 
 
-def update_hours(study: Study, run: str, root: Path) -> float:
-    """Device-hours of all updates of a run, those done twice after a kill included."""
+def training_hours(study: Study, run: str, root: Path) -> float:
+    """Device-hours of all steps of a run, those done twice after a kill included."""
     lines = json_lines(root / paths.checkpoints(run) / paths.TIMING)
     return math.fsum(line["seconds"] for line in lines) * processes(study, run, root) / 3600
 
 
 def tokens_per_second(study: Study, run: str, root: Path) -> float:
-    """Median over the updates, of one device."""
+    """Median over the steps, of one device."""
     lines = json_lines(root / paths.checkpoints(run) / paths.TIMING)
     return float(median(line["tokens_per_second"] for line in lines)) / processes(study, run, root)
 
 
 def processes(study: Study, run: str, root: Path) -> int:
-    """Devices that shared an update: all tokens' FLOP/s over those logged of one process. 1 where they are too few to
+    """Devices that shared a step: all tokens' FLOP/s over those logged of one process. 1 where they are too few to
     tell, which is below the digits logged."""
     spec = study.run(run)
     per_token = flops_per_token(spec, study.padded_vocabulary(run))

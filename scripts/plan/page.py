@@ -62,7 +62,7 @@ def picture(plan: Plan) -> str:
 
 
 def figure(plan: Plan) -> Any:
-    """Two panels with a bar a size: device time by stage, and bytes kept by kind."""
+    """Two panels with a bar per size: device time by stage, and bytes kept by kind."""
     sizes = list(dict.fromkeys(run.size for run in sorted(plan.runs, key=lambda run: run.non_embedding)))
     hours = _panel(plan, sizes, lambda run: run.hours.by_stage, "Device time", device_time, TIMES)
     disk = _panel(plan, sizes, kept, "Checkpoints and models", bytes_short, BYTES)

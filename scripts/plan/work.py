@@ -21,8 +21,8 @@ from scripts.study.runs import flops_per_token, forward_flops_per_token
 from scripts.study.sampling import LEAST_CHECKPOINTS, Drawn, windows
 from scripts.study.study import Study
 
-# Characters a token by vocabulary: the smoke and the default study's tasks as tokenized; the Pile's 1,254 GiB an epoch
-# (Gao et al. 2020, table 1) over the 332 billion tokens of its published tokenization.
+# Characters per token by vocabulary: the smoke and the default study's tasks as tokenized; the Pile's 1,254 GiB per
+# epoch (Gao et al. 2020, table 1) over the 332 billion tokens of its published tokenization.
 CHARACTERS_A_TOKEN = {512: 2.0, 2048: 2.7, 50277: 4.0}
 # values an item in the samples
 METRICS = {LAST_WORD: 2, CONTINUATION: 13, AGREEMENT: 7, PERPLEXITY: 3, PRONOUNS: 7, ARITHMETIC: 2}
@@ -58,16 +58,16 @@ def work(study: Study, name: str, drawn: Drawn | None = None) -> Work:
     }
     held_out, own, length = held_out_tokens(study), own_requests(study), spec.training.sequence_length
     scored = set(study.evaluation_steps(name))
-    update = per_token * spec.training.batch_size * length
+    per_step = per_token * spec.training.batch_size * length
     again = [point.step for point in drawn.models if point.run == name]
     trained_steps = 0 if spec.external else len(study.steps(name))
     return Work(
-        training=update * spec.updates,
+        training=per_step * spec.steps_trained,
         held_out=forward([(held_out / length, length)], trained_steps) if held_out else None,
         evaluation=forward(own, len(scored)) if own else None,
         memorization=sum(memorized.values()),
         export=forward([(exported_sequences(study, name), length)]),
-        replay=update * sum(segment.end - segment.begin for segment in drawn.segments if segment.run == name)
+        replay=per_step * sum(segment.end - segment.begin for segment in drawn.segments if segment.run == name)
         + forward(own, len(scored & set(again)))
         + sum(memorized.get(step, 0) for step in again),
         recency=forward([(shown_sequences(study, name), length)]) if name in drawn.recency_runs else 0,
@@ -178,12 +178,12 @@ def held_out_tokens(study: Study) -> float:
 
 
 def characters_a_token(vocabulary: int) -> float:
-    """Characters a token, on lines between the known vocabularies over the logarithm, flat beyond them."""
+    """Characters per token, on lines between the known vocabularies over the logarithm, flat beyond them."""
     known = sorted(CHARACTERS_A_TOKEN.items())
     for (small, low), (large, high) in pairwise(known):
         if vocabulary <= large:
-            share = max(0.0, log(vocabulary / small) / log(large / small))
-            return low + share * (high - low)
+            fraction = max(0.0, log(vocabulary / small) / log(large / small))
+            return low + fraction * (high - low)
     return known[-1][1]
 
 

@@ -24,7 +24,7 @@ class Distance:
 
     `weights` and `optimizer` are Euclidean distances over all tensors as a fraction of the stored tensors' length, of
     the optimizer the largest among fp32 weights, first and second moments, each by itself, and inf if it has counted
-    other updates (None: one of them holds no optimizer state); `of_way` is that of the weights as a fraction of the
+    other steps (None: one of them holds no optimizer state); `of_way` is that of the weights as a fraction of the
     distance they went since the interval's beginning, None if they did not move.
     """
 
@@ -108,7 +108,7 @@ def _optimizer_distance(stored: Path, replayed: Path, layers: int) -> float | No
     ]
     if counts[0] != counts[1]:
         return inf
-    shares = []
+    fractions = []
     for key in (
         "master",
         "exp_avg",
@@ -116,5 +116,5 @@ def _optimizer_distance(stored: Path, replayed: Path, layers: int) -> float | No
     ):  # moments are much shorter than weights, and must not hide behind them
         new, old = ({name: getattr(kept, key) for name, kept in held.parameters.items()} for held in (here, there))
         apart, length = _length(new, old), _length(old, None)
-        shares.append(apart / length if length else inf if apart else 0.0)
-    return max(shares)
+        fractions.append(apart / length if length else inf if apart else 0.0)
+    return max(fractions)

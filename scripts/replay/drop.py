@@ -7,7 +7,7 @@ import shutil
 from scripts.common.command import Parser
 from scripts.common.errors import UserError
 from scripts.common.units import bytes_short
-from scripts.replay.kept import Kept, kept
+from scripts.replay.kept import Kept, beside_schedule
 from scripts.study import paths
 from scripts.study.inventory import Inventory
 from scripts.study.study import load
@@ -31,7 +31,7 @@ def main() -> None:
     study = load(given.study)
     if given.run:
         study.run(given.run)
-    found = [each for each in kept(study, Inventory()) if given.run in (None, each.run)]
+    found = [each for each in beside_schedule(study, Inventory()) if given.run in (None, each.run)]
     if unknown := set(given.steps or []) - {each.step for each in found}:
         allowed = ", ".join(str(each.step) for each in found) or "none"
         raise UserError(f"--steps: {sorted(unknown)} are not among the replayed ones\n  allowed: {allowed}")

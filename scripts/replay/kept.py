@@ -25,7 +25,7 @@ class Kept:
     bytes: int
 
 
-def kept(study: Study, there: Inventory) -> Iterator[Kept]:
+def beside_schedule(study: Study, there: Inventory) -> Iterator[Kept]:
     """Every unscheduled step of which a checkpoint, a model or a result lies there."""
     for run in study.trained:
         known = {*study.steps(run), *replayed.made(study, run, there.root)}
@@ -71,4 +71,6 @@ def told(found: list[Kept]) -> list[str]:
 def main() -> None:
     parser = Parser(description=__doc__).takes("study")
     given = parser.parse_args()
-    print("\n".join(told(list(kept(load(given.study), Inventory()))) or [f"{paths.REPLAYED}/ holds nothing"]))
+    print(
+        "\n".join(told(list(beside_schedule(load(given.study), Inventory()))) or [f"{paths.REPLAYED}/ holds nothing"])
+    )

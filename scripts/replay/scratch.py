@@ -28,7 +28,7 @@ from scripts.study.study import Study
 from scripts.train.world import unlaunched
 
 STAMP = "of.json"
-LOG_BYTES = 1 << 30  # read of a run's log; Pythia's 143,000 updates are 60 MB
+LOG_BYTES = 1 << 30  # read of a run's log; Pythia's 143,000 steps are 60 MB
 HELD_BY = ("processes", "zero_stage")  # runtime keys that a stored optimizer state is cut up by
 
 

@@ -18,7 +18,7 @@ LABELS = {"tokens": "format(datum.value, '~s')", "FLOPs": "'1e' + round(log(datu
 def answering(specification: Specification) -> Specification:
     """A whole specification that answers to clicks, in place.
 
-    A chart whose `usermeta` holds `per_step` ({"tokens": {size: tokens a step}, ..}) can be drawn along each of those.
+    A chart whose `usermeta` holds `per_step` ({"tokens": {size: tokens per step}, ..}) can be drawn along each of them.
     """
     per_step = specification.pop("usermeta", {}).get("per_step")
     views = [list(view) for view in _views(specification)]

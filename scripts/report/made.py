@@ -43,7 +43,7 @@ def count(study: Study) -> Made:
 
 def _tokens(run: Run) -> int:
     """Tokens a run was trained on, its parent's left out."""
-    return run.updates * run.training.batch_size * run.training.sequence_length
+    return run.steps_trained * run.training.batch_size * run.training.sequence_length
 
 
 def stage_seconds(path: Path) -> dict[str, float]:

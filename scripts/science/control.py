@@ -25,7 +25,7 @@ NUMBERS = ["seen", "memorized_seen", "fraction_seen", "low_seen", "high_seen", "
 
 
 def made(study: Study) -> dict[str, pd.DataFrame]:
-    """Table `unseen`: a row a run and scored step at which some of the sampled sequences are seen and some not."""
+    """Table `unseen`: a row per run and scored step at which some of the sampled sequences are seen and some not."""
     scored, rows = Scored(study), []
     for spec in study.runs.values():
         for step in scored.steps(spec.name):

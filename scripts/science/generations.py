@@ -16,7 +16,7 @@ STEPS = 6  # of each run, from its first to its last, evenly in log step
 
 
 def made(study: Study) -> dict[str, pd.DataFrame]:
-    """A row a run, step and prompt: `continuation`, and `distinct`, the fraction of its tokens that are different."""
+    """A row per run, step and prompt: `continuation`, and `distinct`, the fraction of its tokens that are different."""
     rows = [
         row for spec in shown(study) for step in steps(study.steps(spec.name)) for row in written(study, spec, step)
     ]

@@ -29,7 +29,7 @@ FEATURES = ["log_count", "token_frequency", "zlib_ratio", "huffman_bits"]
 FRACTIONS = [*IDENTITY, "step", "kind", "sequences", "memorized", "of_memorized", "texts", "memorized_texts",
              "fraction", "low", "high"]  # fmt: skip
 MODEL = [*IDENTITY, "step", "kind", "term", "sequences", "memorized", "estimate", "low", "high"]
-TEXT = [*IDENTITY, "step", "kind", "place", "count", "since", "prompt", "continuation"]
+TEXT = [*IDENTITY, "step", "kind", "sample_index", "count", "since", "prompt", "continuation"]
 
 
 def made(study: Study) -> dict[str, pd.DataFrame]:
@@ -58,11 +58,11 @@ def made(study: Study) -> dict[str, pd.DataFrame]:
 
 
 def described(study: Study, spec: Run, seen: pd.DataFrame) -> pd.DataFrame:
-    """Features of sequences by place, their kind and text."""
+    """Features of sequences by sample index, their kind and text."""
     asked = study.file.memorization
     order = Sequences.open(paths.corpus(spec.corpus), spec.data_seed, change_of(spec), spec.sequences)
-    places = seen.index.to_numpy(np.int64)
-    tokens = order.at(places)[:, : asked.prompt + asked.continuation]
+    indices = seen.index.to_numpy(np.int64)
+    tokens = order.at(indices)[:, : asked.prompt + asked.continuation]
     told = Tokenizer.from_file(str(paths.VOCABULARY))
     counts = np.bincount(order.tokens.flat[:COUNTED], minlength=int(tokens.max(initial=0)) + 1)
     frame = pd.DataFrame(
@@ -123,9 +123,9 @@ def examples(tables: dict[int, pd.DataFrame]) -> list[dict[str, Any]]:
             since.setdefault(text, step)
     rows = []
     for step, table in tables.items():
-        found = table[table["memorized"]].reset_index().sort_values(["count", "place"]).drop_duplicates("text")
+        found = table[table["memorized"]].reset_index().sort_values(["count", "sample_index"]).drop_duplicates("text")
         for kind in KINDS:
             for row in found[found["kind"] == kind].head(EXAMPLES).to_dict("records"):
-                rows.append({name: row[name] for name in ("kind", "place", "count", "prompt", "continuation")}
+                rows.append({name: row[name] for name in ("kind", "sample_index", "count", "prompt", "continuation")}
                             | {"step": step, "since": since[row["text"]]})  # fmt: skip
     return rows

@@ -18,7 +18,7 @@ GROUP = ["non_embedding", "size", "corpus"]  # runs that differ by their seeds a
 def measures(study: Study, *, members: bool = False) -> pd.DataFrame:
     """A row per run of the suite, step and measure: identity, step, tokens, task_set, task, metric, value, better.
 
-    `better` is the value with the sign that makes more better, null for what is neither (a stereotype's share). Of a
+    `better` is the value with the sign that makes more better, null for what is neither (a stereotype's fraction). Of a
     group of tasks and its members there is what the study names, or with `members` these without the group.
     """
     parts = []

@@ -55,13 +55,13 @@ def made(study: Study) -> dict[str, pd.DataFrame]:
         if spec.origin is not None or len(steps) < 3:
             continue
         sample = scored.table(spec.name, steps[0]).query("chosen == 'sample'")
-        places = np.sort(sample["place"].to_numpy(np.int64))
+        indices = np.sort(sample["sample_index"].to_numpy(np.int64))
         key = (spec.corpus, spec.data_seed, spec.training.batch_size)
         if key not in read:
             order = Sequences.open(paths.corpus(spec.corpus), spec.data_seed, needed=spec.sequences)
             width = study.file.memorization.prompt + study.file.memorization.continuation
-            read[key] = exposures(order, places, width, spec.sequences, spec.training.batch_size)
-        for measure, panel in panels(scored, spec, places, *read[key]):
+            read[key] = exposures(order, indices, width, spec.sequences, spec.training.batch_size)
+        for measure, panel in panels(scored, spec, indices, *read[key]):
             size = {"texts": len(panel.values), "exposed_twice": int((panel.exposed[:, 1] < NEVER).sum())}
             for number, exposure in enumerate(EXPOSURES):
                 row = {**identity(spec), "measure": measure, "exposure": exposure}
@@ -72,14 +72,14 @@ def made(study: Study) -> dict[str, pd.DataFrame]:
 
 
 def panels(
-    scored: Scored, spec: Run, places: NDArray[np.int64], read: NDArray[np.int64], texts: NDArray[np.int64]
+    scored: Scored, spec: Run, indices: NDArray[np.int64], read: NDArray[np.int64], texts: NDArray[np.int64]
 ) -> Iterator[tuple[str, Panel]]:
     """A panel of each measure that the results hold, of the texts that have a value at every step."""
     steps = scored.steps(spec.name)
-    tables = [scored.table(spec.name, step).query("chosen == 'sample'").set_index("place") for step in steps]
+    tables = [scored.table(spec.name, step).query("chosen == 'sample'").set_index("sample_index") for step in steps]
     for measure in MEASURES:
         if all(measure in table for table in tables):
-            values = np.stack([table.loc[places, measure].to_numpy(np.float64) for table in tables], axis=1)
+            values = np.stack([table.loc[indices, measure].to_numpy(np.float64) for table in tables], axis=1)
             panel = Panel(np.array(steps), values, read, texts)
             known = np.isfinite(values).all(1)
             if known.any():
@@ -87,14 +87,14 @@ def panels(
 
 
 def exposures(
-    order: Sequences, places: NDArray[np.int64], width: int, total: int, batch: int
+    order: Sequences, indices: NDArray[np.int64], width: int, total: int, batch: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Of the texts that sequences begin with: the steps that read them, and a number that equal texts share.
 
     int64 [texts, 3], the first three, filled up with NEVER: a step reads a text if a sequence of its batch holds its
     tokens whole. The whole order is read through.
     """
-    texts = sequence_hashes(order.at(places)[:, :width])
+    texts = sequence_hashes(order.at(indices)[:, :width])
     asked, which = np.unique(texts, return_inverse=True)
     length, found = order.sequence_length + 1, []
     rows = max(1, BLOCK // length)

@@ -29,7 +29,7 @@ from scripts.study.study import Study
 Row = dict[str, Any]
 Array = NDArray[np.float64]
 
-DECAYED = 0.2  # rate of the last update, as a fraction of the peak, up to which a run counts as decayed
+DECAYED = 0.2  # rate of the last step, as a fraction of the peak, up to which a run counts as decayed
 DRAWS, DRAWS_OF_PART = 400, 100  # resamples of the loss of all text, and of a component's
 LOWEST = 5  # points of fewest tokens a parameter that are left out one after the other
 ALL = "all"  # the component that is all held-out text
@@ -106,12 +106,12 @@ def _drawn(law: Law, x: Array, loss: Array, whole: bool) -> dict[uncertainty.Kin
 
 
 def points_of(study: Study) -> pd.DataFrame:
-    """A row a run, saved step past the warm-up and component: held-out loss, and whether it is a point of a fit."""
+    """A row per run, saved step past the warm-up and component: held-out loss, and whether it is a point of a fit."""
     rows: list[Row] = []
     sources.require(paths.checkpoints(name) / "manifest.json" for name in study.trained)
     for spec in study.trained.values():
         rate = sources.training_losses(spec.name, spec.training.steps, spec.first_step)[-1]["learning_rate"]
-        share = rate / spec.peak
+        fraction = rate / spec.peak
         of_token = flops_per_token(spec, study.padded_vocabulary(spec.name))
         start = max(1, spec.training.learning_rate.warmup_fraction * spec.training.steps)
         for line in sources.held_out_losses(spec.name, study.steps(spec.name)):
@@ -119,14 +119,14 @@ def points_of(study: Study) -> pd.DataFrame:
             if step < start:
                 continue
             why = "" if step == spec.training.steps else "not the run's last step"
-            why = why or _not_comparable(study, spec) or ("" if share <= DECAYED else "its rate did not fall")
+            why = why or _not_comparable(study, spec) or ("" if fraction <= DECAYED else "its rate did not fall")
             told = {
                 **identity(spec),
                 "step": step,
                 "tokens": tokens_at(spec, step),
                 "flop": of_token * tokens_at(spec, step),
                 "epochs": tokens_at(spec, step) / _tokens_of(spec.corpus),
-                "rate": share if step == spec.training.steps else None,
+                "rate": fraction if step == spec.training.steps else None,
                 "point": not why,
                 "why": why,
             }
@@ -175,7 +175,7 @@ def numbers(law: Law, told: Form, rows: pd.DataFrame) -> dict[str, Array]:
 
 
 def fitted(rows: pd.DataFrame, told: Form, law: Law, drawn: dict[uncertainty.Kind, Law]) -> Iterable[Row]:
-    """A row a parameter and kind of resample; without an interval where runs are too few for one."""
+    """A row per parameter and kind of resample; without an interval where runs are too few for one."""
     about = {**_about(rows, told), "points": ENDS}
     values = {name: float(value) for name, value in numbers(law, told, rows).items()}
     if not drawn:
@@ -191,7 +191,7 @@ def fitted(rows: pd.DataFrame, told: Form, law: Law, drawn: dict[uncertainty.Kin
 
 
 def without(rows: pd.DataFrame, told: Form, law: Law) -> Iterable[Row]:
-    """A row a parameter and run left out; with both predictors also for the runs of fewest tokens a parameter."""
+    """A row per parameter and run left out; with both predictors also for the runs of fewest tokens per parameter."""
     x, loss = x_of(rows, told), rows["loss"].to_numpy()
     if len(rows) <= len(told.names):
         return []
@@ -275,14 +275,14 @@ def _scores_drawn(
     floor, found = curve.floor, []
     for values, counts, ahead in zip(losses, weights, drawn[POINTS_DRAWN], strict=True):
         found.append(sigmoid.fit(values, kept["value"], counts, floor=floor, near=curve).score(ahead))
-    shares = np.clip(found, 0, 1)
-    return {POINTS_DRAWN: np.random.default_rng(SEED).binomial(int(items), shares) / int(items)}
+    fractions = np.clip(found, 0, 1)
+    return {POINTS_DRAWN: np.random.default_rng(SEED).binomial(int(items), fractions) / int(items)}
 
 
 def _verdicts(
     about: Row, held: pd.DataFrame, forecast: Array, drawn: dict[str, Array], reached: Array, sign: int = 1
 ) -> list[Row]:
-    """A row a run left out and kind of resample; `sign` is -1 where more is better."""
+    """A row per run left out and kind of resample; `sign` is -1 where more is better."""
     found = []
     for place, run in enumerate(records(held)):
         spreads = {kind: spread[:, place] for kind, spread in drawn.items()}
@@ -321,7 +321,7 @@ def scores_of(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_equal_flop(rows: pd.DataFrame, told: Form, law: Law) -> list[Row]:
-    """A row a budget and run of about that many FLOPs, its loss moved to the budget along the law, and the best size.
+    """A row per budget and run of about that many FLOPs, its loss moved to the budget along the law, and the best size.
 
     One row says why where there is no such budget.
     """

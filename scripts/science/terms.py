@@ -41,8 +41,8 @@ CELL = ["run", "step", "task_set", "operation", "held_out"]
 
 
 def made(study: Study) -> dict[str, pd.DataFrame]:
-    """`terms`: a row a run, step, task set, operation and operand, held-out and written problems apart, with answers
-    and counts. `term_effects`: a row a run, step, task set, operation, held out or not, and kind of count, with what
+    """`terms`: a row per run, step, task set, operation and operand, held-out and written problems apart, with answers
+    and counts. `term_effects`: a row per run, step, task set, operation, held out or not, and kind of count, with what
     the count has to do with the answers."""
     items = _items()
     joined = _answers(study, items).merge(_counts(study, items), on=[*ORDER, "tokens", *SUBJECT], how="left")
@@ -117,7 +117,7 @@ def _items() -> pd.DataFrame:
 
 
 def _answers(study: Study, items: pd.DataFrame) -> pd.DataFrame:
-    """A row a run, step, task set and SUBJECT: how many items, how many right, mean log-likelihood."""
+    """A row per run, step, task set and SUBJECT: how many items, how many right, mean log-likelihood."""
     parts = []
     for task_set in _task_sets(study):
         for run in _runs(study).values():

@@ -9,8 +9,8 @@ from scripts.science.statistics.components import detectable, split
 from scripts.study.seeds import apart, groups
 from scripts.study.study import Study
 
-COLUMNS = [*GROUP, "step", "tokens", *MEASURE, "runs", "weight_seeds", "data_seeds", "source", "share", "low", "high",
-           "deviation", "detectable"]  # fmt: skip
+COLUMNS = [*GROUP, "step", "tokens", *MEASURE, "runs", "weight_seeds", "data_seeds", "source", "fraction", "low",
+           "high", "deviation", "detectable"]  # fmt: skip
 
 
 def made(study: Study) -> dict[str, pd.DataFrame]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-ROTARY_SHARE = 0.25  # rotary_pct of every Pythia size
+ROTARY_FRACTION = 0.25  # rotary_pct of every Pythia size
 ROTARY_BASE = 10_000  # rotary_emb_base of gpt-neox
 VOCABULARY_MULTIPLE = 128  # make_vocab_size_divisible_by of gpt-neox
 
@@ -20,8 +20,8 @@ class Size:
 
     `learning_rate` is the peak; `init` names the initialization ("small-wang" or "normal-0.02", see `deviations` of
     scripts/neox/model.py). How Pythia was run, which is never settings: `gpus`, `tensor_parallel`, `micro_batch`
-    (sequences a forward pass and GPU), `zero_stage`, `bucket` (numbers a ZeRO bucket, of all-gather and of reduce) and
-    `pipe_parallel` (0 is NeoX's way without pipeline engine, which writes a checkpoint as one file).
+    (sequences per forward pass and GPU), `zero_stage`, `bucket` (numbers per ZeRO bucket, of all-gather and of reduce)
+    and `pipe_parallel` (0 is NeoX's way without pipeline engine, which writes a checkpoint as one file).
     `published_total` and `published_non_embedding` are what a test counts against. `source` is the file the values are
     copied from, `notes` what to know of it.
     """
@@ -51,7 +51,7 @@ class Size:
     @property
     def rotary_width(self) -> int:
         """Leading dimensions of each head that are rotated, int(0.25 * head_width)."""
-        return int(ROTARY_SHARE * self.head_width)
+        return int(ROTARY_FRACTION * self.head_width)
 
     @property
     def non_embedding_parameters(self) -> int:

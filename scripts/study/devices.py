@@ -44,13 +44,13 @@ class Measured(Strict):
 
     @property
     def rates(self) -> dict[str, float]:
-        """Tokens a second of one device, by size."""
+        """Tokens per second of one device, by size."""
         if self.tokens_per_second is not None:
             return self.tokens_per_second
         return {name: (self.tokens or 0) / (3600 * hours) for name, hours in (self.hours or {}).items()}
 
     def flops_per_second(self, name: str) -> float:
-        """FLOP/s that the size's tokens a second come to."""
+        """FLOP/s that the size's tokens per second come to."""
         size = CATALOGUE[name]
         vocabulary = padded_vocabulary(self.vocabulary, size.tensor_parallel)
         return self.rates[name] * 3 * forward_flops_per_token(size, vocabulary, self.sequence_length)

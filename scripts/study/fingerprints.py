@@ -268,6 +268,6 @@ def _fault(why: list[str]) -> str:
 
 
 def told(stale: dict[str, list[str]]) -> list[str]:
-    """A sentence an artefact, and how to have it made again."""
+    """A sentence per artefact, and how to have it made again."""
     lines = ["\n  ".join([f"{path}: {_fault(why)}", *brief(why)]) for path, why in stale.items()]
     return [*lines, "  give the study the settings back, or have it made again: rm " + " ".join(brief(list(stale)))]

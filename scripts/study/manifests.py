@@ -117,13 +117,13 @@ class TextSize:
 @dataclass(frozen=True)
 class CorpusFacts(TextSize, ManifestFacts, kind="corpus"):
     """A tokenized corpus. Documents without tokens are not among `documents`, but for a published file's;
-    `rows_of` is the length of all sequences of a published file, null if they differ, and of own text."""
+    `sequence_tokens` is the length of all sequences of a published file, null if they differ, and of own text."""
 
     documents_without_tokens: int
     end_of_document_tokens: int
     largest_token: int
     components: dict[str, TextSize]
-    rows_of: int | None
+    sequence_tokens: int | None
 
 
 @dataclass(frozen=True)
@@ -168,22 +168,22 @@ class TasksFacts(ManifestFacts, kind="tasks"):
 
 
 @dataclass(frozen=True)
-class Updates:
-    """Of some updates, one after the other: `samples_digest` is that over the digests of the sequences each read, in
-    metrics.jsonl; `learning_rates` the lowest and the highest, null without an update."""
+class StepsTaken:
+    """Of some steps, one after the other: `samples_digest` is that over the digests of the sequences each read, in
+    metrics.jsonl; `learning_rates` the lowest and the highest, null without a step."""
 
     samples_digest: str
-    updates_applied: int
-    updates_skipped: int
+    steps_applied: int
+    steps_skipped: int
     learning_rates: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
-class CheckpointFacts(Updates, ManifestFacts, kind="checkpoint"):
-    """A saved step: the updates since the one before, which read the sequences at `places` [first, end). `processes`
-    and `zero_stage` are what its optimizer state is cut up by, null where none was kept."""
+class CheckpointFacts(StepsTaken, ManifestFacts, kind="checkpoint"):
+    """A saved step: the steps since the one before, which read the sequences at `sample_indices` [first, end).
+    `processes` and `zero_stage` are what its optimizer state is cut up by, null where none was kept."""
 
-    places: tuple[int, int]
+    sample_indices: tuple[int, int]
     optimizer_state: bool
     processes: int | None
     zero_stage: int | None
@@ -244,7 +244,7 @@ class RepartitionedResumeFacts(ResumeFacts, kind="repartitioned-resume"):
 
 
 @dataclass(frozen=True)
-class SegmentFacts(Updates, ManifestFacts, kind="segment"):
+class SegmentFacts(StepsTaken, ManifestFacts, kind="segment"):
     """A segment of a run, which took it from the first to the second of `steps`."""
 
     steps: tuple[int, int]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from scripts.common import manifest
 from scripts.common.errors import UserError, explain
+from scripts.common.units import brief
 from scripts.study import paths
 from scripts.study.fingerprints import run_settings
 from scripts.study.inventory import Inventory
@@ -36,8 +37,13 @@ class Stretch:
 
     @property
     def interval(self) -> Interval:
-        """Its updates."""
+        """Its steps."""
         return Interval(self.run, self.begin, self.end)
+
+    @property
+    def said(self) -> str:
+        """Its steps in few words."""
+        return f"step{'s' * (len(self.steps) > 1)} {', '.join(brief(map(str, self.steps)))}"
 
     def files(self, study: Study) -> list[str]:
         """The manifests it makes."""
@@ -52,6 +58,11 @@ def target(study: Study, run: str, step: int) -> Path:
 def is_there(run: str, step: int, root: Path = Path()) -> bool:
     """Whether a step that no schedule asks for was made again."""
     return (root / paths.replayed_checkpoint(run, step) / manifest.NAME).exists()
+
+
+def kept(run: str, root: Path = Path()) -> list[int]:
+    """The steps that no schedule asks for and that were made again."""
+    return sorted(Inventory(root).numbers(f"{paths.replayed_checkpoint(run, '{step}')}/{manifest.NAME}"))
 
 
 def stored(run: str, step: int) -> Path:
@@ -89,9 +100,9 @@ def unscheduled(study: Study, asked: Mapping[str, Iterable[int]]) -> dict[str, l
     return found
 
 
-def added(study: Study) -> dict[str, list[int]]:
+def added(study: Study, root: Path = Path()) -> dict[str, list[int]]:
     """Scheduled steps that finished runs did not save, as the schedule has grown since: there or not."""
-    lacking = {run: sorted(set(study.steps(run)) - set(made(study, run))) for run in study.trained}
+    lacking = {run: sorted(set(study.steps(run)) - set(made(study, run, root))) for run in study.trained}
     return {run: steps for run, steps in lacking.items() if steps}
 
 
@@ -100,7 +111,7 @@ def asked_for(study: Study, targets: Iterable[str], there: Inventory) -> list[St
 
     Raises UserError for steps that can't be had, and for an unscheduled one asked for where scheduled ones lie.
     """
-    wanted = {run: set(steps) for run, steps in added(study).items()}
+    wanted = {run: set(steps) for run, steps in added(study, there.root).items()}
     for path in map(os.path.normpath, targets):
         replay, stage = PATTERN.fullmatch(path), at(path)
         names = replay.groupdict() if replay else stage[1] if stage else {}

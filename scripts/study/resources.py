@@ -16,11 +16,11 @@ from scripts.study.runs import Run
 # parameters = 69 TFLOP/s (appendix of Biderman et al. 2023). cpu: a third of the smallest laptop size's measured rate.
 RATE = {"cuda": 35e12, "cpu": 5e9}
 START_MINUTES = 15  # imports, reading and checking inputs on a slow shared file system
-UPDATE_SECONDS = 0.1  # what an update costs however small the model
+STEP_SECONDS = 0.1  # what a step costs however small the model
 TASK_TOKENS = 2_500_000  # tokens a task of the common ones asks for, mmlu's 14,000 questions left at five shots
 CACHES = 10  # batches of keys and values at a time
 HOST_MEGABYTES = {"cuda": 6000, "cpu": 0}  # what CUDA's context and libraries take of a process's host memory
-READS, READ_RATE = 4, 500e6  # how often the audit reads a suite's bytes; bytes a second of a shared file system
+READS, READ_RATE = 4, 500e6  # how often the audit reads a suite's bytes; bytes per second of a shared file system
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,16 @@ def _full(processes: int, per_node: int) -> bool:
 
 
 def training_minutes(run: Run, runtime: Runtime, vocabulary: int) -> int:
-    """Minutes of one training job (a segment), 6 FLOPs a parameter and token. At the limit it saves, and goes on."""
+    """Minutes of one training job (a segment), 6 FLOPs per parameter and token. At the limit it saves, and goes on."""
     processes = placement(run, runtime).processes
     steps = run.training.steps / runtime.segments
     tokens = steps * run.training.batch_size * run.training.sequence_length
     seconds = 6 * run.size.parameters(vocabulary) * tokens / (RATE[runtime.device] * processes)
-    return capped(START_MINUTES + (seconds + steps * UPDATE_SECONDS) / 60, runtime)
+    return capped(START_MINUTES + (seconds + steps * STEP_SECONDS) / 60, runtime)
 
 
 def memorization_megabytes(run: Run) -> int:
-    """MB of hashes, counts and kinds of all sequences of a run, about 100 bytes a sequence (85 to 100 measured on 5
+    """MB of hashes, counts and kinds of all sequences of a run, about 100 bytes per sequence (85 to 100 measured on 5
     million)."""
     return run.sequences * 100 // 10**6
 
@@ -88,7 +88,7 @@ def cache_megabytes(run: Run, asked: Memorization, runtime: Runtime) -> int:
 
 
 def forward_minutes(run: Run, runtime: Runtime, vocabulary: int, tokens: int, checkpoints: int, attempt: int) -> int:
-    """Minutes to show `tokens` tokens to each of a batch of checkpoints, 2 FLOPs a parameter and token.
+    """Minutes to show `tokens` tokens to each of a batch of checkpoints, 2 FLOPs per parameter and token.
 
     It begins again in each attempt, which may take `attempt` times as long.
     """
@@ -121,7 +121,7 @@ def training_host_megabytes(run: Run, runtime: Runtime, vocabulary: int, on_cpu:
 
 
 def micro_batch(run: Run, runtime: Runtime, processes: int) -> int:
-    """Sequences a forward pass and process; raises UserError if the global batch can't be made of them."""
+    """Sequences per forward pass and process; raises UserError if the global batch can't be made of them."""
     batch = run.training.batch_size
     if batch % processes:
         raise UserError(f"training.batch_size {batch} is not divisible by {processes} processes")
@@ -150,9 +150,9 @@ def check_recipe(run: Run, runtime: Runtime) -> None:
     if precision == "fp16" and runtime.device == "cpu":
         allowed = f"fp32 or bf16 where runtime.device is cpu ({run.name})"
         raise UserError(explain("training.precision", precision, allowed, "precision: fp32"))
-    if runtime.segments > run.updates:
-        allowed = f"at most {run.updates}, the updates of {run.name}"
-        raise UserError(explain("runtime.segments", runtime.segments, allowed, f"segments: {run.updates}"))
+    if runtime.segments > run.steps_trained:
+        allowed = f"at most {run.steps_trained}, the steps of {run.name}"
+        raise UserError(explain("runtime.segments", runtime.segments, allowed, f"segments: {run.steps_trained}"))
 
 
 def check_compiler(runtime: Runtime) -> None:

@@ -34,7 +34,7 @@ TEXT_TRANSFORMS = ("feminine-pronouns",)  # the ones that need the tokenizer
 @dataclass(frozen=True)
 class Origin:
     """Where a run comes from: `step` of the study's run `run`, or of the NeoX checkpoint in `folder`; and what it
-    changes in the sequences of updates after `between[0]` up to `between[1]`."""
+    changes in the sequences of steps after `between[0]` up to `between[1]`."""
 
     intervention: str
     step: int
@@ -79,8 +79,8 @@ class Run:
         return self.origin.step if self.origin else 0
 
     @property
-    def updates(self) -> int:
-        """Updates it does itself."""
+    def steps_trained(self) -> int:
+        """Steps it does itself."""
         return 0 if self.external else self.training.steps - self.first_step
 
     @property

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Interval:
-    """Updates (begin, end] of a run; its first one also covers how the run begins."""
+    """Steps (begin, end] of a run; its first one also covers how the run begins."""
 
     run: str
     begin: int
@@ -101,33 +101,33 @@ def models(study: Study) -> list[Point]:
 
 
 def data_points(study: Study) -> list[Point]:
-    """Updates, by the step they lead to, whose sequences are rebuilt: each drawn from a run that is drawn first."""
+    """Steps, by the step they lead to, whose sequences are rebuilt: each drawn from a run that is drawn first."""
     asked, picked = study.file.audit.replay, []
     runs = drawn(study.trained, str, len(study.trained), asked.seed)
     for number in range(asked.data_steps if runs else 0):
         run = study.run(runs[number % len(runs)])
         rank = hashlib.sha256(f"{asked.seed}/{run.name}/{number}".encode()).digest()
-        picked.append(Point(run.name, run.first_step + 1 + int.from_bytes(rank[:8], "big") % run.updates))
+        picked.append(Point(run.name, run.first_step + 1 + int.from_bytes(rank[:8], "big") % run.steps_trained))
     return list(dict.fromkeys(picked))
 
 
 def chances(study: Study) -> tuple[str, ...]:
-    """How likely the drawn parts meet one forged part, by what only they can show: a line a kind.
+    """How likely the drawn parts meet one forged part, by what only they can show: a line per kind.
 
     The seed is taken to be chosen after the forgery: then a part's chance is the fraction that is drawn.
     """
     points = sum(len(study.steps(run)) for run in study.trained)
-    updates = sum(study.run(run).updates for run in study.trained)
+    steps = sum(study.run(run).steps_trained for run in study.trained)
     return (
-        f"weights or optimizer moments in one span of training: {_share(len(segments(study)), len(intervals(study)))}",
-        f"a model, its scores or memorization at one step: {_share(len(models(study)), points)}",
-        f"sequences, digests or documents of one update: {_share(len(data_points(study)), updates)}",
+        f"weights or optimizer moments in one span of training: {_drawn(len(segments(study)), len(intervals(study)))}",
+        f"a model, its scores or memorization at one step: {_drawn(len(models(study)), points)}",
+        f"sequences, digests or documents of one step: {_drawn(len(data_points(study)), steps)}",
         "tokens and documents of the held-out split: 0 %, no part that is drawn reads their text again",
         "of a forgery in k parts: at least 1 - (1 - p)^k; --segments and another --seed draw more",
     )
 
 
-def _share(drawn: int, of: int) -> str:
+def _drawn(drawn: int, of: int) -> str:
     return f"{100 * drawn / of if of else 0:.3g} % ({drawn:,} of {of:,} drawn)"
 
 
@@ -153,7 +153,7 @@ def evenly(steps: list[int], most: int) -> list[int]:
 
 
 def windows(steps: list[int], first_step: int, batch: int, most: int) -> list[tuple[int, int]]:
-    """Places [begin, end) of at most `most` sequences just before each step, none before the step before it."""
+    """Sample indices [begin, end) of at most `most` sequences just before each step, none before the step before it."""
     befores = [first_step, *steps[:-1]]
     return [
         (max(before * batch, step * batch - most), step * batch) for before, step in zip(befores, steps, strict=True)

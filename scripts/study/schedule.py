@@ -24,7 +24,7 @@ PYTHIA_OPTIMIZER_STEPS: dict[str, Any] = {
 def scheduled_steps(
     total: int, *, log2_until: int, every: int | None, until: int | None = None, extra: list[int] | None = None
 ) -> list[int]:
-    """Steps saved in a run of `total` updates, increasing, always with 0 and `total`, none beyond `total`.
+    """Steps saved in a run of `total` steps, increasing, always with 0 and `total`, none beyond `total`.
 
     Powers of two up to `log2_until`; every `every` steps up to `until` (None: to the end); and `extra`. They are
     counted before they are listed; raises UserError for more than MOST_SAVED.
@@ -32,7 +32,7 @@ def scheduled_steps(
     last = min(total, total if until is None else until)
     if every and last // every > MOST_SAVED:
         allowed = (
-            f"at most {MOST_SAVED:,} saved steps a run; with this every {last:,} updates would save {last // every:,}"
+            f"at most {MOST_SAVED:,} saved steps per run; with this every {last:,} steps would save {last // every:,}"
         )
         raise UserError(explain("checkpoints.schedule.every", every, allowed, f"every: {_round_up(last / MOST_SAVED)}"))
     steps = {0, total, *(extra or [])}

@@ -1,6 +1,6 @@
 """The stages that go step by step through a run, each declared once; whatever lists stages iterates over STAGES.
 
-A stage makes one small file a step (and part, where it is done several times a step) that says what was made: a
+A stage makes one small file a step (and part, where it is done several times per step) that says what was made: a
 manifest, or a result that is its own. The rule file that is read, targets, fingerprints, job counts, status, closing
 counts, its table, the audit's completeness and replay follow from the declaration; a new stage is one more here, with
 a package, `rules/<package>.smk` and a module of the report (docs/howto/stage.md).

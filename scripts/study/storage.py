@@ -2,7 +2,7 @@
 
 Layer files hold the weights in the run's precision. Optimizer files hold fp32 masters and two moments, 12 bytes a
 parameter (Rajbhandari et al., ZeRO, 2020, section 3.1); those of step 0 hold the masters only, since the moments begin
-with the first update. Smaller amounts were measured on the files of the smoke and the default study.
+with the first step. Smaller amounts were measured on the files of the smoke and the default study.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 
 from scripts.study.study import Study
 
-WEIGHT = {"fp32": 4, "bf16": 2, "fp16": 2}  # bytes a parameter
-OPTIMIZER, MASTERS = 12, 4  # bytes a parameter, after the first update and before it
+WEIGHT = {"fp32": 4, "bf16": 2, "fp16": 2}  # bytes per parameter
+OPTIMIZER, MASTERS = 12, 4  # bytes per parameter, after the first step and before it
 CHECKPOINT_EXTRA, CHECKPOINT_EXTRA_A_LAYER = 12_000, 5_750  # configuration, manifest, headers of torch's files
 MODEL_EXTRA, MODEL_EXTRA_A_LAYER = 4_000, 1_300  # the same of a Transformers model
 TOKENIZER_A_TOKEN = 48  # tokenizer.json, which every model has, by the vocabulary
@@ -23,7 +23,7 @@ EVALUATION_EXTRA = 3_600  # an evaluation's scores, settings and Parquet header
 SEQUENCE = 6  # a scored sequence of a training text
 MEMORIZATION_EXTRA = 3_600
 GGUF_BLOCK = 32  # weights; rows of a matrix that are no multiple of it stay f16
-GGUF = {"f32": 128, "f16": 64, "q8_0": 34, "q5_1": 24, "q5_0": 22, "q4_0": 18}  # bytes a block, scale and minimum in it
+GGUF = {"f32": 128, "f16": 64, "q8_0": 34, "q5_1": 24, "q5_0": 22, "q4_0": 18}  # bytes per block with scale and minimum
 GGUF_EXTRA_A_LAYER, GGUF_A_TOKEN = 656, 30  # names and places of tensors; vocabulary and merges
 TOKEN = 2  # tokens.bin; 4 from a vocabulary of 65,500 on
 ORDER_A_SEQUENCE = 12  # sample_idx and shuffle_idx of GPT-NeoX's order

@@ -107,7 +107,7 @@ class Study:
     def segment_ends(self, run: str) -> list[int]:
         """Last step of each segment, as even in length as can be; that of the last segment is the run's."""
         spec, segments = self.run(run), self.file.runtime.segments
-        return [spec.first_step + spec.updates * segment // segments for segment in range(1, segments + 1)]
+        return [spec.first_step + spec.steps_trained * segment // segments for segment in range(1, segments + 1)]
 
     def evaluation_steps(self, run: str) -> list[int]:
         """Steps whose model is evaluated."""

@@ -23,9 +23,9 @@ from scripts.train.repartition import fill
 from scripts.train.world import together
 
 REPORT = "report.json"
-RATE = "the state of the learning rate: the study's schedule decides, by the updates applied"
+RATE = "the state of the learning rate: the study's schedule decides, by the steps applied"
 IN_SCALE = ("position in the loss scale", "hysteresis of the loss scale")
-LOSS_SCALE = "the loss scale: it starts anew at 4,096 and finds its height within some thousand updates"
+LOSS_SCALE = "the loss scale: it starts anew at 4,096 and finds its height within some thousand steps"
 
 
 def check_model(run: Run, folder: Path) -> list[str]:

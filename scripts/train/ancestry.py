@@ -32,7 +32,7 @@ class Ancestor:
         return self.root / paths.global_step(self.step)
 
     def load(self, engine: Any, checkpoints: Checkpoints) -> None:
-        """Weights, optimizer state and counts of updates into the engine; raises UserError if they don't fit."""
+        """Weights, optimizer state and counts of steps into the engine; raises UserError if they don't fit."""
         share = checkpoints.world.rank, checkpoints.world.size
         facts = together(lambda: manifest.verify(self.folder, CheckpointFacts, share=share))[0].facts
         together(lambda: fingerprints.require(self.study, self.folder))

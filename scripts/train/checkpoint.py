@@ -23,14 +23,14 @@ from scripts.common.files import sha256_file, write_text
 from scripts.common.manifest import Manifest
 from scripts.neox.files import refuse_code
 from scripts.study import paths
-from scripts.study.catalogue import ROTARY_BASE, ROTARY_SHARE, VOCABULARY_MULTIPLE
+from scripts.study.catalogue import ROTARY_BASE, ROTARY_FRACTION, VOCABULARY_MULTIPLE
 from scripts.study.manifests import (
     CheckpointFacts,
     Repartition,
     RepartitionedFacts,
     RepartitionedResumeFacts,
     ResumeFacts,
-    Updates,
+    StepsTaken,
     repartitions,
 )
 from scripts.study.runs import BASE_SEED, Run
@@ -168,9 +168,9 @@ class Checkpoints:
             known=known,
         )
 
-    def promote(self, step: int, keep_optimizer: bool, places: tuple[int, int], updates: Updates) -> None:
+    def promote(self, step: int, keep_optimizer: bool, sample_indices: tuple[int, int], taken: StepsTaken) -> None:
         """Link the resume state of `step` as the scheduled checkpoint global_step<N>, manifest last; it tells of the
-        updates since the one before, and which places of the order they read."""
+        steps since the one before, and which sequences of the order they read."""
         source, target = self.resume / paths.global_step(step), self.root / paths.global_step(step)
         shutil.rmtree(target, ignore_errors=True)
         dropped = set() if keep_optimizer else set(source.glob(OPTIMIZER_FILES))
@@ -182,8 +182,8 @@ class Checkpoints:
         if not keep_optimizer and saved.facts.zero_stage == 0:
             known[target / MODEL_FILE] = _without_optimizer(target / MODEL_FILE)
         facts = CheckpointFacts(
-            **vars(updates),
-            places=places,
+            **vars(taken),
+            sample_indices=sample_indices,
             optimizer_state=keep_optimizer,
             processes=saved.facts.processes if keep_optimizer else None,
             zero_stage=saved.facts.zero_stage if keep_optimizer else None,
@@ -269,7 +269,7 @@ def neox_yaml(run: Run, settings: dict[str, Any]) -> str:
         "seq-length": training.sequence_length,
         "max-position-embeddings": training.sequence_length,
         "pos-emb": "rotary",
-        "rotary-pct": ROTARY_SHARE,
+        "rotary-pct": ROTARY_FRACTION,
         "rotary-emb-base": ROTARY_BASE,  # gpt-neox's converter takes 1000 where it is left out, its trainer 10000
         "layernorm-epsilon": 1.0e-5,
         "no-weight-tying": True,

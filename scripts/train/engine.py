@@ -154,7 +154,7 @@ def build(run: Run, vocabulary: int, runtime: Runtime, world: World) -> Any:
 
 
 def update(engine: Any, batches: Iterator[tuple[Tensor, Tensor]]) -> float:
-    """One optimizer update over this process's micro-batches (inputs and targets, int64 [sequences, seq]).
+    """One optimizer step over this process's micro-batches (inputs and targets, int64 [sequences, seq]).
 
     Returns the mean loss over all processes. Raises UserError if fp16's loss scale would have to go below its minimum.
     """

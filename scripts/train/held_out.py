@@ -45,7 +45,7 @@ def read(folder: Path, sequence_length: int) -> HeldOut:
 
 @torch.no_grad()
 def losses(model: Any, held_out: HeldOut, world: World) -> dict[str, Any]:
-    """Mean loss in nats a token over everything and by component; leaves the model in training mode.
+    """Mean loss in nats per token over everything and by component; leaves the model in training mode.
 
     The ranks share the blocks of sequences; a sequence's loss does not depend on which of them computes it.
     """

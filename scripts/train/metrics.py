@@ -14,7 +14,7 @@ import torch
 from scripts.common.errors import UserError
 from scripts.study import paths
 from scripts.study.devices import peak_of_gpu
-from scripts.study.manifests import Updates
+from scripts.study.manifests import StepsTaken
 from scripts.study.runs import Run, flops_per_token
 from scripts.train.trackers import Trackers
 
@@ -61,8 +61,8 @@ class MetricsLog:
         """Nothing more will come."""
         self.trackers.close()
 
-    def updates(self, after: int, upto: int) -> Updates:
-        """Of the updates in (after, upto], what a manifest tells."""
+    def steps_taken(self, after: int, upto: int) -> StepsTaken:
+        """Of the steps in (after, upto], what a manifest tells."""
         digest, lines = hashlib.sha256(), []
         for text in (self.root / EXACT[0]).read_text().splitlines():
             line = json.loads(text)
@@ -71,10 +71,10 @@ class MetricsLog:
                 lines.append(line)
         applied = sum(line["applied"] for line in lines)
         rates = [line["learning_rate"] for line in lines]
-        return Updates(
+        return StepsTaken(
             samples_digest=digest.hexdigest(),
-            updates_applied=applied,
-            updates_skipped=len(lines) - applied,
+            steps_applied=applied,
+            steps_skipped=len(lines) - applied,
             learning_rates=(min(rates), max(rates)) if rates else None,
         )
 
@@ -98,7 +98,7 @@ def peak_megabytes(device: torch.device) -> int:
 
 
 class Speed:
-    """Measures of one process's updates."""
+    """Measures of one process's steps."""
 
     def __init__(self, run: Run, padded_vocabulary: int, device: torch.device, processes: int) -> None:
         self.tokens = run.training.batch_size * run.training.sequence_length
@@ -106,7 +106,7 @@ class Speed:
         self.device, self.peak = device, peak_flops(device)
 
     def of(self, seconds: float) -> dict[str, Any]:
-        """Of an update that took so long: tokens a second over all processes, TFLOP/s of this one, its fraction of what
+        """Of a step that took so long: tokens per second over all processes, TFLOP/s of this one, its fraction of what
         the device can do (MFU, where the device is known), and the most memory so far in MB."""
         rate = self.work / seconds
         measured: dict[str, Any] = {

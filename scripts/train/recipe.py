@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def learning_rate(applied: int, total: int, peak: float, shape: LearningRate) -> float:
-    """Learning rate of the next update, after `applied` updates of `total`.
+    """Learning rate of the next step, after `applied` steps of `total`.
 
     pythia-v1 is gpt-neox v1.0's curve (megatron/learning_rates.py): linear warm-up from 0, so the first
-    update changes nothing, then half a cosine over all `total` steps towards 0, held at the floor.
-    cosine is the usual one: it reaches the floor at the last update. wsd (warm-up, stable, decay: Hu et al.,
+    step changes nothing, then half a cosine over all `total` steps towards 0, held at the floor.
+    cosine is the usual one: it reaches the floor at the last step. wsd (warm-up, stable, decay: Hu et al.,
     MiniCPM, 2024) stays at the peak and falls on a straight line to the floor over the last `decay_fraction` of the
-    updates. constant stays at the peak.
+    steps. constant stays at the peak.
     """
     warmup = shape.warmup_fraction * total
     if applied <= warmup and warmup > 0:

@@ -31,8 +31,8 @@ def main() -> None:
     try:
         with lock.hold(root) if world.rank == 0 else nullcontext():
             trainer = Trainer(study, spec, world, root, {step: step in arguments.states for step in arguments.also})
-            if arguments.until not in trainer.steps:
-                raise UserError(explain("--until", arguments.until, f"a saved step: {sorted(trainer.steps)}"))
+            if arguments.until not in trainer.saved:
+                raise UserError(explain("--until", arguments.until, f"a saved step: {sorted(trainer.saved)}"))
             refuse_foreign(root, trainer.settings)
             trainer.train(arguments.until, None if minutes is None else 60 * minutes)
     finally:

@@ -19,7 +19,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 class Watch:
     """Whether to save now, and whether to end: the same answer on every rank.
 
-    While it is entered, SIGTERM, SIGUSR1 and SIGINT only leave word, so that the update at hand is finished.
+    While it is entered, SIGTERM, SIGUSR1 and SIGINT only leave word, so that the step at hand is finished.
     """
 
     def __init__(self, world: World, save_seconds: float | None) -> None:
@@ -45,7 +45,7 @@ class Watch:
         self.saved = time.monotonic()
 
     def look(self) -> tuple[bool, bool]:
-        """(save now, end now); all ranks call it after the same update."""
+        """(save now, end now); all ranks call it after the same step."""
         due = self.save_seconds is not None and time.monotonic() - self.saved >= self.save_seconds
         asked = torch.tensor([due or self.received is not None, self.received is not None], dtype=torch.int32)
         if self.world.size > 1:  # clocks differ, and a signal may reach some ranks only

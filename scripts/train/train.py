@@ -52,7 +52,7 @@ class Batches:
         self.queue: Iterator[tuple[torch.Tensor, torch.Tensor]] = iter(())
 
     def start_step(self, step: int) -> str:
-        """Queue the micro-batches of update number step+1; returns the digest of the whole batch's sequences."""
+        """Queue batch number `step` in micro-batches; returns the digest of the whole batch's sequences."""
         block = self.sequences.sequences(step * self.batch, (step + 1) * self.batch)
         self.queue = self._micro_batches(torch.from_numpy(block.astype(np.int64)))
         return hashlib.sha256(np.ascontiguousarray(block, dtype="<i4").tobytes()).hexdigest()[:16]
@@ -130,7 +130,7 @@ class Trainer:
             self.checkpoints.tidy(step)
 
     def step(self) -> str:
-        """One update on the next batch of the order; returns what to tell of it."""
+        """One step on the next batch of the order; returns what to tell of it."""
         begun = time.monotonic()
         training = self.spec.training
         before, skipped = self.engine.global_steps, self.engine.skipped_steps
@@ -176,8 +176,8 @@ class Trainer:
         if self.world.rank == 0:
             earlier = max((s for s in self.steps if s < step), default=self.spec.first_step)
             batch = self.spec.training.batch_size
-            places, updates = (earlier * batch, step * batch), self.log.updates(earlier, step)
-            self.checkpoints.promote(step, step in self.optimizer_steps or self.also.get(step, False), places, updates)
+            indices, taken = (earlier * batch, step * batch), self.log.steps_taken(earlier, step)
+            self.checkpoints.promote(step, step in self.optimizer_steps or self.also.get(step, False), indices, taken)
             self.checkpoints.drop_resume_before(step)
 
     def keep(self, step: int) -> None:
@@ -234,7 +234,7 @@ def finish_segment(trainer: Trainer, study: Study, segment: int, started: float)
     begin, end = (ends[segment - 2] if segment > 1 else trainer.spec.first_step), ends[segment - 1]
     manifest.write(
         paths.segment(trainer.spec.name, segment),
-        SegmentFacts(**vars(trainer.log.updates(begin, end)), steps=(begin, end)),
+        SegmentFacts(**vars(trainer.log.steps_taken(begin, end)), steps=(begin, end)),
         subject={"run": trainer.spec.name, "segment": segment},
         settings=trainer.settings,
         parents=[paths.segment(trainer.spec.name, segment - 1)] if segment > 1 else trainer.checkpoints.parents,

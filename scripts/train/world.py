@@ -7,8 +7,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import torch.distributed
-
 from scripts.common.errors import UserError
 
 EXIT_SAVED = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, run it again; everything is saved
@@ -60,6 +58,8 @@ def together(work: Callable[[], T]) -> list[T]:
 
     Where one rank meets a UserError, all raise it: the others would wait for it in the next exchange for ever.
     """
+    import torch.distributed  # here, as who starts a trainer needs no torch
+
     answer: tuple[T | None, str | None]
     try:
         answer = work(), None

@@ -1,4 +1,4 @@
-"""Training on a GPU beside its peers: tokens a second, TFLOP/s, MFU and memory of Pythia's sizes, in one command.
+"""Training on a GPU beside its peers: tokens per second, TFLOP/s, MFU and memory of Pythia's sizes, in one command.
 
 make bench BENCH="--only gpu"          70m, 160m, 410m and 1.4b at 2,048 tokens, in under nine minutes
 python -m tests.benchmarks.gpu --sizes 410m --json found.json

@@ -76,7 +76,7 @@ class Bench:
         self.study: Study = load(Path(limits.study))
         self.world: engine.World | None = None
         self.sequences: dict[tuple[str, str, str], int] = {}
-        self.pace: dict[tuple[str, str, str], float] = {}  # seconds a sequence
+        self.pace: dict[tuple[str, str, str], float] = {}  # seconds per sequence
         self.recompute: set[tuple[str, str, str]] = set()  # what fits with activation checkpointing only
 
     def measure(self, case: Case) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Sequences a second of both scorers beside `generate`, same model and same sequences; work and memory against
+"""Sequences per second of both scorers beside `generate`, same model and same sequences; work and memory against
 sequences.
 
 python -m tests.benchmarks.memorization        on this CPU (some minutes)
@@ -124,8 +124,9 @@ def beside_generate(name: str, fraction: float) -> list[tuple[str, str]]:
     rates = [
         (
             f"{what}: {way}",
-            f"{count / seconds[way]:,.0f} sequences a second, {seconds['generate without cache'] / seconds[way]:.1f}x "
-            f"generate without cache, {seconds['generate'] / seconds[way]:.2f}x with (processor time)",
+            f"{count / seconds[way]:,.0f} sequences per second, "
+            f"{seconds['generate without cache'] / seconds[way]:.1f}x generate without cache, "
+            f"{seconds['generate'] / seconds[way]:.2f}x with (processor time)",
         )
         for way in ("exact", "score")
     ]
@@ -134,7 +135,7 @@ def beside_generate(name: str, fraction: float) -> list[tuple[str, str]]:
 
 
 def growth() -> str:
-    """Seconds a sequence and peak memory of `exact` on few and on eight times as many sequences, each in its own
+    """Seconds per sequence and peak memory of `exact` on few and on eight times as many sequences, each in its own
     process."""
     told = []
     for count in (1024, 8192):
@@ -142,7 +143,7 @@ def growth() -> str:
         done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True)
         found = json.loads(done.stdout)
         told.append(
-            f"{count:,} sequences {1e3 * found['seconds'] / count:.2f} ms a sequence, {found['megabytes']:,.0f} MB"
+            f"{count:,} sequences {1e3 * found['seconds'] / count:.2f} ms per sequence, {found['megabytes']:,.0f} MB"
         )
     return "; ".join(told)
 
@@ -168,7 +169,7 @@ def measure() -> list[tuple[str, str]]:
 def on_device(
     size: tuple[int, int, int, int], device: str, count: int, batch: int, dtype: torch.dtype
 ) -> dict[str, float]:
-    """Sequences a second of both scorers, and of the bare forward pass (no output layer) over the same prompts."""
+    """Sequences per second of both scorers, and of the bare forward pass (no output layer) over the same prompts."""
     theirs, ours = both(*size, device, dtype)
     sequences = np.random.default_rng(0).integers(0, size[-1], (count, WIDTH))
 

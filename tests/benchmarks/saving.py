@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from scripts.common.files import read_yaml
-from scripts.study.manifests import Updates
+from scripts.study.manifests import StepsTaken
 from scripts.study.runs import Run
 from scripts.train.checkpoint import Checkpoints
 from scripts.train.engine import World
@@ -53,7 +53,7 @@ def saves(engine: Any, run: Run, settings: dict[str, Any], world: World, folder:
     for step in range(count):
         start = time.perf_counter()
         checkpoints.save(engine, step, {})
-        checkpoints.promote(step, False, (0, 0), Updates("", 0, 0, None))
+        checkpoints.promote(step, False, (0, 0), StepsTaken("", 0, 0, None))
         checkpoints.drop_resume_before(step)
         seconds.append(time.perf_counter() - start)
     return median(seconds)

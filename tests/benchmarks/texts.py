@@ -9,7 +9,7 @@ from tests.workflow.conftest import SMOKE
 
 
 def smoke_text(characters: int = 600_000) -> dict[str, Any]:
-    """Keys `components` and `corpora` of `data`: one corpus of so many characters a component, nothing planted."""
+    """Keys `components` and `corpora` of `data`: one corpus of so many characters per component, nothing planted."""
     data = read_yaml(SMOKE)["data"]
     kept = {name: text for name, text in data["components"].items() if not text.get("canaries")}
     standard = {**data["corpora"]["standard"], "components": list(kept)}

@@ -34,7 +34,7 @@ def texts(megabytes: float) -> list[str]:
 
 
 def child(megabytes: float) -> None:
-    """Print characters a second of both ways, best of some rounds turn by turn, in this process."""
+    """Print characters per second of both ways, best of some rounds turn by turn, in this process."""
     import numpy as np
     from tokenizers import Tokenizer
 

@@ -114,7 +114,7 @@ def measure(sizes: list[str] | None = None, turns: int = TURNS) -> list[tuple[st
 
 
 def told(size: str, tokens: int, clocks: dict[str, Clock]) -> list[tuple[str, str]]:
-    """Ours in tokens a second, and its ratio to each peer."""
+    """Ours in tokens per second, and its ratio to each peer."""
     wall, processor = clocks["ours"].medians()
     sequences = [(f"training {size}", f"{tokens / wall:,.0f} tokens/s, {tokens / processor:,.0f} a processor second")]
     ours = clocks["ours"]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scripts.common.files import read_json
 from tests.slurm.cluster import CPU_NODES, GPU_NODES, GPUS, Cluster
 from tests.slurm.conftest import LIMIT, Submitted, Twice
 from tests.slurm.daemons import command, wait_for
@@ -25,6 +26,16 @@ def test_one_target_makes_only_what_it_needs_and_once(twice: Twice) -> None:
     assert second == []
     # another study's waiting job would write its log here
     assert list((twice.by_slurm.folder / ".snakemake/slurm_logs/rule_train_run/pythia-tiny").iterdir()) == []
+
+
+def test_a_step_that_was_not_saved_is_trained_again_on_a_node(
+    cluster: Cluster, submitted: Callable[..., Submitted]
+) -> None:
+    study, before = submitted(), set(cluster.jobs())
+    study.succeed("models/pythia-tiny/step3/manifest.json")
+    made = ["convert_3_3_replayed0", "replay_steps_0"]
+    assert cluster.submitted_since(before) == [f"rule_{name}_wildcards_pythia-tiny" for name in made]
+    assert read_json(study.folder / "models/pythia-tiny/step3/manifest.json")["subject"]["step"] == 3
 
 
 def two_nodes(content: dict[str, Any]) -> None:

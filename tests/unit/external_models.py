@@ -21,7 +21,7 @@ from tests.fakes import without_facts
 
 RUN, STEPS = "pythia-tiny", [0, 1, 2, 4]
 SHAPE = Shape(layers=1, width=32, heads=2, padded_vocabulary=384, sequence_length=64)
-UNCHANGED = "every update since the checkpoint before had learning rate 0"
+UNCHANGED = "every step since the checkpoint before had learning rate 0"
 
 
 def layers(seed: int, dtype: torch.dtype = torch.float32, shape: Shape = SHAPE) -> Layers:

@@ -71,7 +71,7 @@ def evaluations(study: Study, truth: Truth) -> None:
 
 
 def learned(spec: Run, step: int) -> float:
-    """Fraction of the way from start to end after `step` updates; none after the first, whose learning rate is 0."""
+    """Fraction of the way from start to end after `step` steps; none after the first, whose learning rate is 0."""
     return math.log1p(max(0, step - 1)) / math.log1p(max(1, spec.training.steps - 1))
 
 
@@ -165,8 +165,8 @@ def answers(task: str, value: float) -> list[Sample]:
 
 def _memorization(study: Study, spec: Run, step: int, truth: Truth) -> None:
     asked, total = study.file.memorization, spec.sequences
-    places = [total * i // asked.sample_sequences for i in range(asked.sample_sequences)]
-    places += [total * i // asked.repeated_sequences for i in range(asked.repeated_sequences)]
+    indices = [total * i // asked.sample_sequences for i in range(asked.sample_sequences)]
+    indices += [total * i // asked.repeated_sequences for i in range(asked.repeated_sequences)]
     kinds = ["sample"] * asked.sample_sequences + ["repeated"] * asked.repeated_sequences
     fraction = truth.memorized(spec) * learned(spec, step)
     by_kind = {"sample": fraction, "repeated": min(1.0, 4 * fraction)}
@@ -176,15 +176,15 @@ def _memorization(study: Study, spec: Run, step: int, truth: Truth) -> None:
         math.floor((i + 1) * by_kind[kind]) > math.floor(i * by_kind[kind])
         for kind, i in zip(kinds, index, strict=True)
     ]
-    seen_from = [place // spec.training.batch_size + 1 for place in places]
+    seen_from = [index // spec.training.batch_size + 1 for index in indices]
     columns = {
-        "place": places,
+        "sample_index": indices,
         "step_seen": seen_from,
         "seen": [first <= step for first in seen_from],
         "chosen": kinds,
         "count": [1 if kind == "sample" else 9 for kind in kinds],
-        "copies": [0] * len(places),
-        "component": [sorted(study.file.data.components)[0]] * len(places),
+        "copies": [0] * len(indices),
+        "component": [sorted(study.file.data.components)[0]] * len(indices),
         "first_miss": pa.array(
             [asked.continuation if hit else asked.continuation // 4 for hit in memorized], pa.int16()
         ),
@@ -197,7 +197,7 @@ def _memorization(study: Study, spec: Run, step: int, truth: Truth) -> None:
 
 
 def _corpora(study: Study) -> None:
-    """Forty documents of a thousand tokens a component; every fourth is a near-duplicate."""
+    """Forty documents of a thousand tokens per component; every fourth is a near-duplicate."""
     removals = {name: Removal(40, 0, 30, 10, 10, 0, 40, 30, 0.25) for name in study.file.data.components}
     _manifest(paths.CLUSTERS, ClustersFacts(5, 12, removals, 0.25))
     for name, corpus in study.file.data.corpora.items():

@@ -40,7 +40,7 @@ def main() -> None:
     built = engine.build(spec, study.padded_vocabulary(spec.name), study.file.runtime, world)
     checkpoint.load(built, Path("checkpoints") / spec.name / "resume", arguments.step)
     if not isinstance(built.optimizer, torch.optim.Optimizer):
-        built.optimizer._lazy_init_hp_params_optimizer_state()  # else only the first update would link the moments
+        built.optimizer._lazy_init_hp_params_optimizer_state()  # else only the first step would link the moments
     found = {
         f"{layer}.{name}": {key: value.detach().clone() for key, value in full(parameter, built.optimizer).items()}
         for layer, module in built.module.numbered().items()

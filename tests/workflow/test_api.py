@@ -32,7 +32,7 @@ def test_tables_come_by_name_and_the_working_directory_stays(opened: api.Suite) 
 
 def test_a_checkpoint_has_on_its_next_batch_the_loss_that_was_logged(opened: api.Suite) -> None:
     batch = opened.sequences(RUN, 4)
-    assert batch.tokens.shape == (4, 65) and batch.places == range(16, 20)
+    assert batch.tokens.shape == (4, 65) and batch.sample_indices == range(16, 20)
     assert batch.texts[0] == opened.tokenizer().decode(batch.tokens[0])
     assert set(batch.components) <= {"novels", "verse", "planted"}
     tokens = torch.tensor(batch.tokens)
@@ -83,6 +83,6 @@ def test_the_notebook_runs(finished: Workflow, monkeypatch: pytest.MonkeyPatch, 
     for number, cell in enumerate(cells):
         exec(compile(cell.source, f"docs/tour.ipynb, cell {number}", "exec"), namespace)
     said = capsys.readouterr().out
-    assert "nats a byte, 95 %" in said
-    loss, logged = next(line for line in said.splitlines() if "logged" in line).split(" nats a token, logged ")
+    assert "nats per byte, 95 %" in said
+    loss, logged = next(line for line in said.splitlines() if "logged" in line).split(" nats per token, logged ")
     assert float(loss) == pytest.approx(float(logged), abs=2e-4)

@@ -218,9 +218,9 @@ def test_a_manifest_edited_with_its_own_hashes_made_right(suite: Path) -> None:
 
 def test_the_facts_of_a_manifest_edited(suite: Path) -> None:
     path = Path(f"checkpoints/{TINY}/global_step4/manifest.json")
-    edit(path, lambda content: content["facts"].update(updates_applied=1))
+    edit(path, lambda content: content["facts"].update(steps_applied=1))
     forge(TINY)
-    assert f"{path}: updates_applied is 1" in failed()["updates"]
+    assert f"{path}: steps_applied is 1" in failed()["steps"]
 
 
 def test_a_step_written_anew_over_another_by_somebody_who_forges(suite: Path) -> None:
@@ -510,11 +510,11 @@ def test_memorization_of_another_model_and_of_other_rows(suite: Path) -> None:
     path = Path(f"results/memorization/{TINY}/step8.parquet")
     table = pq.read_table(path)
     facts = json.loads(table.schema.metadata[b"castalia"]) | {"model": "0" * 64}
-    moved = table.set_column(0, "place", pc.add(table["place"], 1).cast(table["place"].type))
+    moved = table.set_column(0, "sample_index", pc.add(table["sample_index"], 1))
     pq.write_table(moved.replace_schema_metadata({"castalia": canonical(facts)}), path)
     found = failed()
     assert f"{path}: belongs to another model" in found["results"]
-    assert f"{path}: other place than" in found["scored_sequences"]
+    assert f"{path}: other sample_index than" in found["scored_sequences"]
 
 
 def test_the_study_changed_after_training(suite: Path, tmp_path: Path) -> None:
@@ -558,7 +558,7 @@ def test_the_order_replaced_by_somebody_who_forges(suite: Path) -> None:
     found = failed()
     assert (
         set(found) == {"sequences", "scored_sequences"}
-        and f"checkpoints/{TINY}/metrics.jsonl: update 1" in found["sequences"]
+        and f"checkpoints/{TINY}/metrics.jsonl: step 1" in found["sequences"]
     )
 
 
@@ -654,7 +654,7 @@ def test_an_optimizer_state_that_should_not_be_kept(suite: Path) -> None:
     forge(TINY)
     found = failed()
     assert f"{manifest}: optimizer_state is True" in found["retention"]
-    assert f"{target}/{name}: Adam made 2 updates" in found["inside"]
+    assert f"{target}/{name}: Adam took 2 steps" in found["inside"]
 
 
 def test_damaged_files_are_named_and_end_nothing(suite: Path) -> None:
@@ -666,7 +666,7 @@ def test_damaged_files_are_named_and_end_nothing(suite: Path) -> None:
     found = failed()
     assert "global_step4/manifest.json" in found["files"] and "step4.parquet" in found["files"]
     assert f"checkpoints/{SMALL}/global_step4/layer_02" in found["path"]
-    assert f"checkpoints/{TINY}-deduped/metrics.jsonl" in found["updates"]
+    assert f"checkpoints/{TINY}-deduped/metrics.jsonl" in found["steps"]
     assert f"models/{TINY}/step2" in found["converted"]
 
 

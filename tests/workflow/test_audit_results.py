@@ -259,7 +259,7 @@ def relabelled(frame: Frame) -> Frame:
         (lambda frame: frame.drop(index=4), "35 sequences, the study draws 36"),
         (lambda frame: frame[frame["chosen"] == "rest"], "16 sequences, the study draws 36"),
         (lambda frame: frame.iloc[:0], "0 sequences, the study draws 36"),
-        (lambda frame: pd.concat([frame.iloc[:1], frame.iloc[:-1]]), "other place than of the sequences the study"),
+        (lambda frame: pd.concat([frame.iloc[:1], frame.iloc[:-1]]), "other sample_index than of the sequences"),
         (relabelled, "other chosen than of the sequences the study draws, 2 of them"),
         (with_values("component", 3, "verse x"), "other component than of the sequences the study draws, 1 of them"),
         (with_values("count", 3, 5), "other count than of the sequences the study draws, 1 of them"),

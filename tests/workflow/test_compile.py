@@ -52,7 +52,7 @@ def test_compiled_blocks_train_to_the_same_losses(finished: Workflow, tmp_path: 
 @compiled
 @pytest.mark.slow
 def test_a_compiled_run_in_two_segments_ends_in_the_same_bytes(finished: Workflow, tmp_path: Path) -> None:
-    """The second segment meets the shapes in another order: no held-out loss before its first update."""
+    """The second segment meets the shapes in another order: no held-out loss before its first step."""
     whole = trained(finished, tmp_path / "whole")
     segments = trained(finished, tmp_path / "segments", "1", "2", segments=2)
     names = [

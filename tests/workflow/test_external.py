@@ -74,8 +74,8 @@ def test_published_tokens_train_the_same_model_as_the_text_they_were_made_of(
     facts = {
         name: read_json(published.folder / f"data/{name}/manifest.json")["facts"] for name in ("shards", "sequences")
     }
-    assert facts["sequences"]["rows_of"] == 65
-    assert facts["shards"]["rows_of"] is None
+    assert facts["sequences"]["sequence_tokens"] == 65
+    assert facts["shards"]["sequence_tokens"] is None
     assert facts["shards"]["end_of_document_tokens"] == facts["sequences"]["end_of_document_tokens"] == 0
     orders = [read_json(published.folder / f"data/{name}/order-{SEED}/manifest.json")["facts"] for name in facts]
     assert [order["layout"] for order in orders] == ["neox", "preshuffled"]

@@ -127,7 +127,7 @@ def test_published_models_are_scored_as_if_they_had_been_trained_here(
     assert native.read_bytes() == (finished.folder / "models/pythia-small/step8/model.safetensors").read_bytes()
     assert not (workflow.folder / "results/memorization/their-small").exists()  # its rows are not known here
     facts = read_json(workflow.folder / "models/their-tiny/step1/manifest.json")["facts"]
-    assert facts["unchanged"] == "Pythia's first update has learning rate 0"
+    assert facts["unchanged"] == "Pythia's first step has learning rate 0"
     assert facts["source"]["revision"] == "step1"
     card = (workflow.folder / "results/cards/their-tiny/README.md").read_text()
     assert "published by others" in card
@@ -153,7 +153,7 @@ def audited_without_training(workflow: Workflow) -> None:
     assert verdict["verdict"] == "pass", [check for check in verdict["checks"] if check["status"] == "fail"]
     statuses = {check["id"]: check["status"] for check in verdict["checks"]}
     assert statuses["integrity.complete"] == statuses["integrity.converted"] == "pass"
-    assert statuses["integrity.updates"] == statuses["integrity.path"] == "not applicable"
+    assert statuses["integrity.steps"] == statuses["integrity.path"] == "not applicable"
     one, other = (workflow.folder / f"models/their-tiny/step{step}" for step in (4, 8))
     (one / "model.safetensors").unlink()  # it is a hard link to the finished study's
     shutil.copy(other / "model.safetensors", one / "model.safetensors")

@@ -15,7 +15,7 @@ import yaml
 from scripts.common.files import read_json, read_yaml
 from tests.workflow.conftest import SMOKE, Workflow
 
-FIRST, LAST = 5, 7  # updates 6 and 7 read changed sequences
+FIRST, LAST = 5, 7  # steps 6 and 7 read changed sequences
 INTERVENTIONS = {
     "pronouns": {"parent": {"run": "pythia-t*", "step": 4}, "transform": "feminine-pronouns", "between": [FIRST, LAST]},
     "noise": {"parent": {"run": "pythia-tiny", "step": 4}, "transform": "shuffled-tokens", "between": [FIRST, LAST]},
@@ -110,7 +110,7 @@ def test_the_manifest_names_the_checkpoint_it_descends_from(changed: Workflow) -
     assert first["settings"]["origin"] == {
         "run": "pythia-tiny", "folder": None, "step": 4, "transform": "feminine-pronouns", "between": [FIRST, LAST]
     }  # fmt: skip
-    assert first["facts"]["places"] == [4 * 4, 8 * 4]
+    assert first["facts"]["sample_indices"] == [4 * 4, 8 * 4]
 
 
 def test_every_stage_and_the_report_know_the_runs(changed: Workflow) -> None:

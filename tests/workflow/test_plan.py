@@ -100,7 +100,7 @@ def test_planned_bytes_are_those_of_the_finished_study(linked: Workflow) -> None
     hours = {row["what"] for row in measured if row["unit"] == "hours"}
     stages = ("training", "evaluation", "memorization", "export", "replay", "recency")
     whole = {f"{stage}, whole jobs" for stage in stages}
-    assert hours == {"training, updates", *whole}
+    assert hours == {"training, steps", *whole}
 
 
 def test_the_rule_makes_the_same(linked: Workflow) -> None:

@@ -85,7 +85,7 @@ def mean_loss(sequences: np.ndarray, state: State, blocks: int, heads: int) -> T
 
 
 def rate(update: int, steps: int, peak: float, warmup: float, floor: float) -> float:
-    """Learning rate of an update, counted from 0."""
+    """Learning rate of a step, counted from 0."""
     if update <= warmup * steps:
         return peak * update / (warmup * steps)
     past = min(update, steps - warmup * steps) - warmup * steps  # NeoX takes the warm-up off twice
@@ -93,7 +93,7 @@ def rate(update: int, steps: int, peak: float, warmup: float, floor: float) -> f
 
 
 def trained(study: Any, run: str, state: State, sequences: Sequences) -> list[dict[str, float]]:
-    """Train `state` in place; loss, gradient norm and learning rate of every update."""
+    """Train `state` in place; loss, gradient norm and learning rate of every step."""
     spec = study.run(run)
     recipe, size = spec.training, spec.size
     moments = {name: (torch.zeros_like(tensor), torch.zeros_like(tensor)) for name, tensor in state.items()}

@@ -21,17 +21,17 @@ from tests import forks
 from tests.workflow.conftest import ROOT, Workflow
 
 RUN = "pythia-tiny"
-# an attacker's trainer: update 6 reads another token in one sequence, and the log still tells the digest of the order's
+# an attacker's trainer: step 6 reads another token in one sequence, and the log still tells the digest of the order's
 # sequences
 OTHER_SEQUENCE = """
 import sys
 from scripts.train import train
 
-honest, updates = train.Batches._micro_batches, []
+honest, steps = train.Batches._micro_batches, []
 
 def forged(self, block):
-    updates.append(len(updates) + 1)
-    if updates[-1] == 6:
+    steps.append(len(steps) + 1)
+    if steps[-1] == 6:
         block[1, 10] = (block[1, 10] + 1) % 512
     return honest(self, block)
 
@@ -72,10 +72,10 @@ def test_an_untouched_run_replays_from_its_seed_and_from_its_state(trained: Work
     verdict = segment(trained, 2, 8)
     assert verdict["verdict"] == "pass"
     assert verdict["checks"][0]["evidence"] == [
-        f"{RUN}: 2 checkpoints of updates 2 to 8, every byte of weights and optimizer state equal"
+        f"{RUN}: 2 checkpoints of steps 2 to 8, every byte of weights and optimizer state equal"
     ]
     record = read_json(trained.folder / f"results/audit/replay/{RUN}_2_8.record.json")
-    assert record["updates"] == 6 and record["processor"]
+    assert record["steps"] == 6 and record["processor"]
     assert not any((trained.folder / "results/audit/scratch").iterdir())  # nothing is left of a replay that passed
 
 
@@ -167,7 +167,7 @@ def test_an_edited_log_is_named(trained: Workflow) -> None:
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     lines[5]["sequences"] = "0" * 16
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert faults(segment(trained, 2, 8))[0].startswith(f"checkpoints/{RUN}/metrics.jsonl: sequences of update 6")
+    assert faults(segment(trained, 2, 8))[0].startswith(f"checkpoints/{RUN}/metrics.jsonl: sequences of step 6")
 
 
 @pytest.mark.slow
@@ -229,14 +229,14 @@ def test_a_replaced_order_is_named(finished: Workflow, tmp_path: Path) -> None:
         path.unlink()
         np.save(path, order[::-1].copy())
     found = faults(sequences(all_runs))
-    assert any("order-1234: the sequence at place" in line for line in found)
+    assert any("order-1234: the sequence at sample index" in line for line in found)
 
 
 def test_the_command_draws_tells_the_cost_and_ends_with_1_for_a_fault(
     finished: Workflow, copied: Callable[..., Workflow]
 ) -> None:
     cost = finished.command_line("scripts.audit", "replay", "--cost", "--seed", "3", "--segments", "2")
-    assert cost.returncode == 0 and cost.stdout.count("updates") == 2 and "tokens" in cost.stdout
+    assert cost.returncode == 0 and cost.stdout.count("steps") == 2 and "tokens" in cost.stdout
     workflow = copied()
     assert workflow.command_line("scripts.audit", "replay").returncode == 0
     verdict = read_json(workflow.folder / "results/audit/replay.json")

@@ -44,7 +44,7 @@ def test_optimizer_state_is_kept_where_the_policy_says(finished: Workflow) -> No
 
 
 def test_the_first_update_changes_nothing_and_the_manifest_says_so(finished: Workflow) -> None:
-    """Pythia's first update has learning rate 0 (EleutherAI/pythia#83)."""
+    """Pythia's first step has learning rate 0 (EleutherAI/pythia#83)."""
     root = finished.folder / "models/pythia-tiny"
     weights = [(root / f"step{step}/model.safetensors").read_bytes() for step in (0, 1, 2)]
     assert weights[0] == weights[1] != weights[2]
@@ -230,7 +230,7 @@ def test_step_1_equals_step_0_and_its_manifest_says_why(finished: Workflow, run:
     first, second, third = (finished.folder / f"checkpoints/{run}/global_step{step}" for step in (0, 1, 2))
     assert layer_hashes(first) == layer_hashes(second) != layer_hashes(third)
     facts = read_json(second / "manifest.json")["facts"]
-    assert (facts["updates_applied"], facts["updates_skipped"]) == (1, 0)
+    assert (facts["steps_applied"], facts["steps_skipped"]) == (1, 0)
     assert facts["learning_rates"] == [0.0, 0.0]
     assert read_json(first / "manifest.json")["facts"]["learning_rates"] is None
 

@@ -92,7 +92,7 @@ def sums(folder: Path) -> dict[str, str]:
 
 
 def logged(folder: Path) -> int:
-    """Updates the run has written down."""
+    """Steps the run has written down."""
     path = folder / "checkpoints" / RUN / "metrics.jsonl"
     return path.read_text().count("\n") if path.exists() else 0
 
@@ -209,7 +209,7 @@ def test_segments_end_where_they_should_and_change_no_byte(
 def test_kills_at_any_moment_change_no_byte(
     kind: str, processes: int, folder: Path, alone: Callable[[str, int], dict[str, str]]
 ) -> None:
-    """Saving after every update, so that kills come within saves too, and each try gets further."""
+    """Saving after every step, so that kills come within saves too, and each try gets further."""
     study = study_file(folder, "study", save_minutes=1e-6, segments=2, **KINDS[kind])
     chance = random.Random(5)
     killed = 0
@@ -221,7 +221,7 @@ def test_kills_at_any_moment_change_no_byte(
                 while process.poll() is None and logged(folder) <= update:
                     time.sleep(0.002)
                 moments.append(time.monotonic())
-            time.sleep(chance.uniform(0.0, 1.5) * (moments[1] - moments[0]))  # somewhere in an update or its save
+            time.sleep(chance.uniform(0.0, 1.5) * (moments[1] - moments[0]))  # somewhere in a step or its save
             with suppress(ProcessLookupError):  # it was faster
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()

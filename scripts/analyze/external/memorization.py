@@ -1,8 +1,8 @@
 """Tables of memorized sequences as EleutherAI publishes them (dataset pythia-memorized-evals: columns index, tokens).
 
-A parquet file a split holds the sequences that one model has memorized: `index` is the sequence's place in training
-order, `tokens` its first 64 tokens, prompt and continuation. The number of sequences that were looked at stands in no
-file: 146,432,000 for a whole run, 1,024 times the step for an earlier checkpoint.
+A parquet file per split holds the sequences that one model has memorized: `index` is the sequence's sample index in
+training order, `tokens` its first 64 tokens, prompt and continuation. The number of sequences that were looked at
+stands in no file: 146,432,000 for a whole run, 1,024 times the step for an earlier checkpoint.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from scripts.analyze.memorization.statistics import prediction, training_order, 
 from scripts.common.command import Parser
 from scripts.common.errors import UserError
 
-BATCH = 1024  # sequences a step of Pythia
+BATCH = 1024  # sequences per step of Pythia
 MOST = 10**9  # sequences, a byte each in memory
 SEED = 1234
 
 
-def read_places(path: Path) -> NDArray[np.int64]:
-    """Sorted places of a table; raises UserError if it is none, lacks the column, or has a place twice or below 0."""
+def read_indices(path: Path) -> NDArray[np.int64]:
+    """Sorted sample indices of a table; raises UserError for no table or column, an index twice or one below 0."""
     found = _column(path, "index")
     if not pa.types.is_integer(found.type) or found.null_count:
         raise UserError(f"{path}: column 'index' is {found.type} with {found.null_count} nulls, not whole numbers")
-    places: NDArray[np.int64] = np.sort(found.to_numpy().astype(np.int64))
-    if len(places) and places[0] < 0:
-        raise UserError(f"{path}: place {places[0]}")
-    if len(twice := places[1:][np.diff(places) == 0]):
-        raise UserError(f"{path}: place {twice[0]} stands there twice")
-    return places
+    indices: NDArray[np.int64] = np.sort(found.to_numpy().astype(np.int64))
+    if len(indices) and indices[0] < 0:
+        raise UserError(f"{path}: sample index {indices[0]}")
+    if len(twice := indices[1:][np.diff(indices) == 0]):
+        raise UserError(f"{path}: sample index {twice[0]} stands there twice")
+    return indices
 
 
 def _column(path: Path, name: str) -> pa.ChunkedArray:
@@ -48,7 +48,7 @@ def _column(path: Path, name: str) -> pa.ChunkedArray:
 
 
 def read_tokens(path: Path) -> NDArray[np.int64]:
-    """Tokens of a table, int64 [sequences, width], in the order of `read_places`; raises UserError for uneven
+    """Tokens of a table, int64 [sequences, width], in the order of `read_indices`; raises UserError for uneven
     sequences."""
     table = pq.read_table(path, columns=["index", "tokens"]).sort_by("index")
     sequences = table["tokens"].to_pylist()
@@ -57,10 +57,10 @@ def read_tokens(path: Path) -> NDArray[np.int64]:
     return np.array(sequences, dtype=np.int64)
 
 
-def flags(places: NDArray[np.int64], sequences: int) -> NDArray[np.bool_]:
-    """Memorized flags of sequences [0, sequences) in training order; places beyond are left out."""
+def flags(indices: NDArray[np.int64], sequences: int) -> NDArray[np.bool_]:
+    """Memorized flags of sequences [0, sequences) in training order; sample indices beyond are left out."""
     found = np.zeros(sequences, dtype=bool)
-    found[places[places < sequences]] = True
+    found[indices[indices < sequences]] = True
     return found
 
 
@@ -74,12 +74,12 @@ def main() -> None:
     arguments = parser.parse_args()
     if not 1 <= arguments.sequences <= MOST:
         raise UserError(f"--sequences: {arguments.sequences} is not from 1 to {MOST}")
-    one = flags(read_places(arguments.predictor), arguments.sequences)
+    one = flags(read_indices(arguments.predictor), arguments.sequences)
     found = {
         "sequences": arguments.sequences,
         "memorized": int(one.sum()),
         "order": training_order(*windows(one, BATCH), SEED),
     }
     if arguments.target:
-        found["prediction"] = prediction(one, flags(read_places(arguments.target), arguments.sequences))
+        found["prediction"] = prediction(one, flags(read_indices(arguments.target), arguments.sequences))
     print(json.dumps(found, indent=1))

@@ -12,7 +12,11 @@ from dataclasses import dataclass, replace
 OLD_SIZES = {"19m": "70m", "125m": "160m", "350m": "410m", "800m": "1b", "1.3b": "1.4b", "2.7b": "2.8b",
              "6.7b": "6.9b", "13b": "12b"}  # fmt: skip
 OLD_OF = {new: old for old, new in OLD_SIZES.items()}
-DOUBLED = ("160m", "410m", "1.4b")  # v0 ran them on batches of 4M tokens and published their update S as step 2 S
+DOUBLED = (
+    "160m",
+    "410m",
+    "1.4b",
+)  # v0 ran them on batches of 4M tokens and published step S as 2 S
 NAME = re.compile(
     r"(?P<long>long-(?=intervention-))?(?P<before>intervention-)?(?P<family>pythia-)?(?P<within>intervention-)?"
     r"(?P<version>v1\.1-)?(?P<size>\d+(?:\.\d+)?[mb](?:-[\d.]+MtokBS)?)(?:-bf16)?(?P<corpus>-deduped)?"
@@ -41,7 +45,7 @@ class ExternalModel:
 
     @property
     def step_in_revision(self) -> int:
-        """What the number in a revision's name counts of each update: 2 where v0's batches were of 4M tokens."""
+        """What the number in a revision's name counts of each step: 2 where v0's batches were of 4M tokens."""
         return 2 if self.v0 and self.size in DOUBLED else 1
 
     def same_run(self, other: ExternalModel) -> bool:

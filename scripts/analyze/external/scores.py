@@ -44,7 +44,7 @@ COUNT = re.compile(r"[0-9]{1,9}")
 @dataclass(frozen=True)
 class Score:
     """One published number; `model` is named as a run of studies/pythia.yaml, polypythias.yaml, pythia-v0.yaml ..
-    and `step` counts its updates, `published_step` as its published revisions do."""
+    and `step` counts the optimizer's, `published_step` as its published revisions do."""
 
     model: str
     shots: int

@@ -1,7 +1,7 @@
 """Models of different names with the same scores: one of the two was scored in place of the other.
 
 Two models trained on different text or with different seeds never agree in all scores. At steps 0 and 1 they do where
-they share their first weights, since the first update has learning rate 0; these steps tell nothing.
+they share their first weights, since the first has learning rate 0; these two tell nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Twins:
 
 
 def twins(rows: Iterable[Row]) -> list[Twins]:
-    """Every pair that has the same scores to the last digit at a step past the first update."""
+    """Every pair that has the same scores to the last digit past step 1."""
     scores: dict[tuple[int, int], dict[str, dict[tuple[str, str], float]]] = {}
     for model, shots, step, task, metric, value in rows:
         if step >= FIRST_TOLD:
@@ -65,7 +65,7 @@ def _by_shots(places: list[tuple[int, int]]) -> dict[int, list[int]]:
 
 
 def sentences(found: Iterable[Twins]) -> list[str]:
-    """A sentence a pair."""
+    """A sentence per pair."""
     return [
         f"{pair.first} and {pair.second} have the same scores to the last digit ({_where(pair.equal)})"
         + (f" and but for rounding ({_where(pair.rounded)})" if pair.rounded else "")

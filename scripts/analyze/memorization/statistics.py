@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 BOOTSTRAP = 400
-WINDOW = 32  # fewest sequences a window
+WINDOW = 32  # fewest sequences per window
 DRAWN = 1 << 22  # windows drawn at a time
 
 
@@ -44,8 +44,8 @@ def correlation(one: np.ndarray, two: np.ndarray) -> float | None:
 
 
 def windows(flags: np.ndarray, batch: int) -> tuple[NDArray[np.int64], int]:
-    """Memorized sequences by window of sequences in training order, and sequences a window: a step, or as many as make
-    `WINDOW` sequences.
+    """Memorized sequences by window of sequences in training order, and sequences per window: a batch, or as many
+    batches as make `WINDOW` sequences.
 
     The last sequences that fill no window are left out.
     """

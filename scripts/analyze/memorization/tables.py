@@ -27,7 +27,7 @@ SEED = 1234  # of bootstraps
 MAP_STEPS = 12  # steps at most in a correlation map
 COUNTS = (1, 2, 3, 5, 9, 17, 33, 65)  # first count of each group of duplicate counts
 DRAWS_A_RUN = 200  # of the tests of order: with 60 or fewer no p could be small enough for three tests of every run
-ORDER = ["run", "step", "duplicates", "window_rows", "windows", "mean", "dispersion", "dispersion_p", "ks", "ks_p",
+ORDER = ["run", "step", "duplicates", "window_sequences", "windows", "mean", "dispersion", "dispersion_p", "ks", "ks_p",
          "lag", "lag_p"]  # fmt: skip
 PAIR = ["kind", "predictor", "predictor_step", "target", "target_step"]
 
@@ -45,8 +45,9 @@ class Scored:
         return self.study.memorization_steps(run)
 
     def rows(self, run: str, step: int) -> pd.DataFrame:
-        """Sequences of the order that the checkpoint has seen, by place."""
-        return self.table(run, step).query("seen and chosen != 'canary'").sort_values("place").set_index("place")
+        """Sequences of the order that the checkpoint has seen, by sample index."""
+        found = self.table(run, step).query("seen and chosen != 'canary'")
+        return found.set_index("sample_index").sort_index()
 
     def fair(self, run: str, step: int) -> pd.DataFrame:
         """As `rows`, without those that were chosen because they repeat, unless all sequences are there."""
@@ -126,7 +127,7 @@ def histograms(scored: Scored) -> pd.DataFrame:
 
 
 def in_order(scored: Scored) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Tests of the training order, a row a run and treatment of duplicates, and the windows they rest on.
+    """Tests of the training order, a row per run and treatment of duplicates, and the windows they rest on.
 
     Rows are those of a whole order, or of the sample where not all were scored.
     """
@@ -138,7 +139,7 @@ def in_order(scored: Scored) -> tuple[pd.DataFrame, pd.DataFrame]:
         for duplicates, part in (("included", found), ("excluded", found[found["count"] == 1])):
             counts, size = windows(part["memorized"].to_numpy(bool), spec.training.batch_size if everything else 1)
             subject = {"run": spec.name, "step": step, "duplicates": duplicates}
-            tests.append({**subject, "window_rows": size, **training_order(counts, size, SEED, repeats)})
+            tests.append({**subject, "window_sequences": size, **training_order(counts, size, SEED, repeats)})
             if counts.any():
                 order = np.argsort(counts, kind="stable")
                 quantile = np.empty(len(counts))
@@ -221,14 +222,14 @@ def fits(scored: Scored) -> pd.DataFrame:
 
 
 def matrices(scored: Scored, models: list[tuple[Run, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """(memorized, seen) bool [models, rows], by place, of the sequences that are in the sample of every model.
+    """(memorized, seen) bool [models, rows], by sample index, of the sequences that are in the sample of every model.
 
     Runs of another length draw another sample.
     """
     flags = []
     for spec, step in models:
         table = scored.table(spec.name, step)
-        flags.append(table.loc[table["chosen"] == "sample"].set_index("place")[["memorized", "seen"]])
+        flags.append(table.loc[table["chosen"] == "sample"].set_index("sample_index")[["memorized", "seen"]])
     shared = sorted(set.intersection(*(set(each.index) for each in flags)))
     memorized, seen = (np.array([each.loc[shared, name].to_numpy(bool) for each in flags])
                        for name in ("memorized", "seen"))  # fmt: skip

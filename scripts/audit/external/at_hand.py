@@ -109,8 +109,8 @@ def jumps(repo: str, norms: dict[int, float]) -> Iterator[str]:
     """
     steps = sorted(norms)
     for before, step, after in zip(steps, steps[1:], steps[2:], strict=False):
-        share = (log1p(step) - log1p(before)) / (log1p(after) - log1p(before))
-        off = abs(norms[step] - (1 - share) * norms[before] - share * norms[after])
+        fraction = (log1p(step) - log1p(before)) / (log1p(after) - log1p(before))
+        off = abs(norms[step] - (1 - fraction) * norms[before] - fraction * norms[after])
         if off > JUMP * max(abs(norms[after] - norms[before]), NOISE * norms[step]):
             yield (
                 f"{repo}@step{step}: embedding norm {norms[step]:.4g}, step {before} has {norms[before]:.4g} and step "

@@ -16,7 +16,7 @@ from scripts.common.errors import UserError, explain
 from scripts.common.files import write_json
 from scripts.study.schedule import PYTHIA_STEPS, scheduled_steps
 
-PYTHIA_UPDATES = 143_000
+PYTHIA_LAST_STEP = 143_000
 TABLE_HELP = f"CSV with the columns {', '.join(published.COLUMNS)}; lines that begin with # are notes"
 
 
@@ -25,7 +25,7 @@ def schedule_of(text: str | None) -> list[int] | None:
     if text is None:
         return None
     if text == "pythia":
-        return scheduled_steps(PYTHIA_UPDATES, **PYTHIA_STEPS)
+        return scheduled_steps(PYTHIA_LAST_STEP, **PYTHIA_STEPS)
     if not re.fullmatch(r"[0-9]{1,18}(,[0-9]{1,18})*", text):
         raise UserError(explain("--schedule", text, "pythia, or steps with commas", "--schedule 0,1,2,4"))
     return sorted({int(part) for part in text.split(",")})
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--files", type=Path, help="folder that holds some of the files as <repo>/<revision>/<file>")
     parser.add_argument("--schedule", help="steps each repository should have: pythia, or steps with commas")
     parser.add_argument("--same", action="append", default=[], metavar="A=B", help="revisions that may be equal, "
-                        "such as step0=step1 of runs whose first update has learning rate 0")  # fmt: skip
+                        "such as step0=step1 of runs whose first step has learning rate 0")  # fmt: skip
     parser.add_argument("--out", type=Path, help="also write the verdict as JSON")
     parser.add_argument("--scores", type=Path, help="published scores too: a CSV, or a folder of lm-eval's files")
     arguments = parser.parse_args()

@@ -18,9 +18,9 @@ from scripts.audit.integrity import (
     memorized,
     scores,
     settings,
+    steps,
     tabled,
     texts,
-    updates,
 )
 from scripts.audit.integrity.found import look
 from scripts.audit.verdict import Check, guarded
@@ -30,12 +30,12 @@ from scripts.common.untrusted import reading
 from scripts.study import paths
 from scripts.study.study import Study
 
-OF_TRAINING = ("retention", "updates", "orders", "sequences", "held_out", "numbers", "path")
+OF_TRAINING = ("retention", "steps", "orders", "sequences", "held_out", "numbers", "path")
 
 
 @dataclass(frozen=True)
 class Integrity:
-    """What the checks say, a row a checkpoint on its distances, and the sha256 of every artefact that is there."""
+    """What the checks say, a row per checkpoint on its distances, and the sha256 of every artefact that is there."""
 
     checks: list[Check]
     distances: list[dict[str, Any]]
@@ -66,9 +66,9 @@ def integrity(study: Study, jobs: int, sample: int | None) -> Integrity:
         guarded(lineage.check_chain, study, folder),
         guarded(settings.check_settings, study, folder),
         guarded(settings.check_retention, study, folder),
-        guarded(updates.check_updates, study, folder, histories, unreadable),
-        guarded(updates.check_orders, study, folder, histories),
-        guarded(updates.check_sequences, study, histories),
+        guarded(steps.check_steps, study, folder, histories, unreadable),
+        guarded(steps.check_orders, study, folder, histories),
+        guarded(steps.check_sequences, study, histories),
         guarded(texts.check_held_out, study),
         guarded(texts.check_texts, study, folder),
         guarded(content.check_unique, study, folder, histories),

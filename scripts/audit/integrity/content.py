@@ -30,7 +30,7 @@ def is_weights(name: str) -> bool:
 
 
 def check_unique(study: Study, folder: Folder, histories: dict[str, History]) -> Check:
-    """Equal weights only where no update that changes weights lies between."""
+    """Equal weights only where no step that changes weights lies between."""
     keys = {name: effective(study, histories, name, study.steps(name)) for name in study.trained}
     theirs = {name: first_two_alike(name, study.steps(name)) for name in study.external}
     faults: list[str] = []
@@ -39,7 +39,7 @@ def check_unique(study: Study, folder: Folder, histories: dict[str, History]) ->
         _compare(study, manifest_of, keys, faults, explained)
     _compare(study, folder.model, theirs, faults, explained)
     keys |= theirs
-    what = "No two checkpoints or models hold the same weights, unless no update between them changed any"
+    what = "No two checkpoints or models hold the same weights, unless no step between them changed any"
     pairs = f"; alike as they must be: {', '.join(brief(explained))}" if explained else ""
     return judged("unique", what, faults, f"{sum(map(len, keys.values())):,} steps{pairs}")
 
@@ -63,12 +63,12 @@ def check_numbers(study: Study, histories: dict[str, History], found: Mapping[st
         for other in others
         if keys[first.run].get(first.step) != keys[other.run].get(other.step)
     ]
-    what = "No two checkpoints hold the same numbers, however they are written, unless no update changed any"
+    what = "No two checkpoints hold the same numbers, however they are written, unless no step changed any"
     return judged("numbers", what, faults, f"{sum(map(len, found.values())):,} checkpoints")
 
 
 def first_two_alike(run: str, steps: list[int]) -> dict[int, str]:
-    """Keys of a run whose updates nobody here knows: 0 and 1 may be alike, as Pythia's, and no others."""
+    """Keys of a run whose steps nobody here knows: 0 and 1 may be alike, as Pythia's, and no others."""
     return {step: f"{run} {0 if step == 1 else step}" for step in steps}
 
 

@@ -25,7 +25,7 @@ IN_FILES = {"lm_head.weight": "embed_out.weight"}  # GPT-NeoX's published name, 
 
 
 def check_models(study: Study, folder: Folder, jobs: int, sample: int | None) -> Check:
-    """Weights of models equal those of their checkpoints; of `sample` evenly spread steps a run, or of all (None)."""
+    """Weights of models equal those of their checkpoints; of `sample` evenly spread steps per run, or of all (None)."""
     chosen = []
     for name in study.runs:
         steps = [step for step in study.steps(name) if folder.model(name, step) and folder.checkpoint(name, step)]

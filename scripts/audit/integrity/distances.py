@@ -133,7 +133,7 @@ def furthest(run: Run, history: History, after: int, upto: int, norm: float, cou
 
 @cache
 def largest_ratio(beta1: float, beta2: float) -> float:
-    """The most that Adam's m / sqrt(v), with bias corrections, can be at any update, whatever the gradients.
+    """The most that Adam's m / sqrt(v), with bias corrections, can be at any step, whatever the gradients.
 
     By Cauchy and Schwarz |m_t| <= (1 - b1) / sqrt(1 - b2) * sqrt(sum of (b1^2 / b2)^k over k < t) * sqrt(v_t); Kingma
     and Ba (2015, section 2.1) give simpler bounds. There is one for all t if beta1^2 < beta2.
@@ -174,7 +174,7 @@ def check_path(found: dict[str, list[Point]], faults: list[str]) -> Check:
 
 
 def check_bound(found: dict[str, list[Point]]) -> Check:
-    """No step is longer than its learning rates allow; updates at learning rate 0 move nothing."""
+    """No way between saved steps is longer than its learning rates allow; steps at learning rate 0 move nothing."""
     faults, closest, count = [], 0.0, 0
     for path in found.values():
         for point in path:
@@ -188,7 +188,7 @@ def check_bound(found: dict[str, list[Point]]) -> Check:
                 faults.append(f"{paths.checkpoint(point.run, point.step)}: {told}")
     what = "No checkpoint is further from the one before than Adam can move weights at the learning rates used"
     if not count:
-        return Check("bound", what, "not applicable", ("no run's updates are known",))
+        return Check("bound", what, "not applicable", ("no run's steps are known",))
     return judged("bound", what, faults, f"{count:,} distances, the longest {closest:.0%} of what is allowed")
 
 
@@ -214,7 +214,7 @@ def _square(tensor: Tensor) -> float:
 
 
 def rows_of(found: dict[str, list[Point]]) -> list[dict[str, Any]]:
-    """A row a checkpoint for results/audit/distances.csv."""
+    """A row per checkpoint for results/audit/distances.csv."""
     rows = []
     for path in found.values():
         for index, point in enumerate(path):

@@ -1,6 +1,6 @@
-"""What each run did, update by update, from metrics.jsonl: sequences read, learning rate, applied or not.
+"""What each run did, step by step, from metrics.jsonl: sequences read, learning rate, applied or not.
 
-Two checkpoints may hold equal weights if, and only if, the updates that changed weights before them are the same.
+Two checkpoints may hold equal weights if, and only if, the steps that changed weights before them are the same.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from scripts.common.errors import UserError
 from scripts.common.files import digest_of
 from scripts.common.untrusted import read_json_lines, reading
 from scripts.study import paths
-from scripts.study.manifests import Updates
+from scripts.study.manifests import StepsTaken
 from scripts.study.runs import Run
 from scripts.study.study import Study
 
-LINE = 4096  # bytes at most of an update in metrics.jsonl, on average
+LINE = 4096  # bytes at most of a step in metrics.jsonl, on average
 KINDS = {"step": (int,), "sequences": (str,), "learning_rate": (int, float), "applied": (bool, int)}
 RECIPE = ("batch_size", "sequence_length", "precision", "optimizer")
 
 
 @dataclass(frozen=True)
 class History:
-    """Updates of a run in order, arrays of one length: step int64 (after the update), sequences (digest of what was
+    """Steps of a run in order, arrays of one length: step int64 (the one it leads to), sequences (digest of what was
     read), rate float64, applied bool."""
 
     step: np.ndarray
@@ -35,18 +35,18 @@ class History:
     applied: np.ndarray
 
     def between(self, after: int, upto: int) -> slice:
-        """Updates in (after, upto]."""
+        """Steps in (after, upto]."""
         return slice(*np.searchsorted(self.step, [after + 1, upto + 1]))
 
-    def updates(self, after: int, upto: int) -> Updates:
-        """Of the updates in (after, upto] what a checkpoint's manifest tells (scripts/train/metrics.py)."""
+    def steps_taken(self, after: int, upto: int) -> StepsTaken:
+        """Of the steps in (after, upto] what a checkpoint's manifest tells (scripts/train/metrics.py)."""
         part = self.between(after, upto)
         digest = hashlib.sha256(b"".join(text.encode() for text in self.sequences[part].tolist()))
         applied, rates = int(self.applied[part].sum()), self.rate[part]
-        return Updates(
+        return StepsTaken(
             samples_digest=digest.hexdigest(),
-            updates_applied=applied,
-            updates_skipped=len(rates) - applied,
+            steps_applied=applied,
+            steps_skipped=len(rates) - applied,
             learning_rates=(float(rates.min()), float(rates.max())) if len(rates) else None,
         )
 
@@ -81,7 +81,7 @@ def read(study: Study) -> tuple[dict[str, History], list[str]]:
         else:
             odd = sorted(set(own.step.tolist()) ^ set(wanted.tolist())) or ["their order"]
             first, last = run.first_step + 1, run.training.steps
-            faults.append(f"{path.as_posix()}: not the updates {first} to {last}; differing: {odd[0]}")
+            faults.append(f"{path.as_posix()}: not the steps {first} to {last}; differing: {odd[0]}")
     return found, faults
 
 
@@ -94,19 +94,19 @@ def beginning(run: Run, padded_vocabulary: int) -> str:
 
 
 def effective(study: Study, histories: dict[str, History], name: str, steps: list[int]) -> dict[int, str]:
-    """Digest, by step, of all updates before it that changed weights: from the beginning, the parent's among them.
+    """Digest, by step, of all steps before it that changed weights: from the beginning, the parent's among them.
 
-    An update that was skipped or had learning rate 0 counts once a later one has changed something (it moved Adam's
+    A step that was skipped or had learning rate 0 counts once a later one has changed something (it moved Adam's
     moments). Empty where a history is missing.
     """
-    updates = _updates(study, histories, name)
-    if updates is None:
+    steps_of_run = _steps(study, histories, name)
+    if steps_of_run is None:
         return {}
     digest = hashlib.sha256(beginning(study.run(name), study.padded_vocabulary(name)).encode())
     found, last, waiting = {}, digest.hexdigest(), []
     wanted = iter(sorted(steps))
     asked = next(wanted, None)
-    for step, text, changes in updates:
+    for step, text, changes in steps_of_run:
         while asked is not None and asked < step:
             found[asked] = last
             asked = next(wanted, None)
@@ -120,17 +120,17 @@ def effective(study: Study, histories: dict[str, History], name: str, steps: lis
     return found
 
 
-def _updates(study: Study, histories: dict[str, History], name: str) -> list[tuple[int, str, bool]] | None:
-    """(step, what it was, whether it changed weights) of each update from step 0, or from a folder's, on."""
+def _steps(study: Study, histories: dict[str, History], name: str) -> list[tuple[int, str, bool]] | None:
+    """(step, what it was, whether it changed weights) of each step from step 0, or from a folder's, on."""
     run = study.run(name)
     if name not in histories:
         return None
     before: list[tuple[int, str, bool]] = []
     if run.origin and run.origin.run:
-        earlier = _updates(study, histories, run.origin.run)
+        earlier = _steps(study, histories, run.origin.run)
         if earlier is None:
             return None
-        before = [update for update in earlier if update[0] <= run.origin.step]
+        before = [each for each in earlier if each[0] <= run.origin.step]
     recipe = digest_of({key: run.training.model_dump()[key] for key in RECIPE})
     own = histories[name]
     columns = zip(own.step.tolist(), own.sequences.tolist(), own.rate.tolist(), own.applied.tolist(), strict=True)

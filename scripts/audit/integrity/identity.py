@@ -86,7 +86,7 @@ def check_inside(folder: Folder, jobs: int) -> Check:
     with ThreadPoolExecutor(jobs) as pool:
         faults = [fault for found in pool.map(_inside_checkpoint, checkpoints) for fault in found]
         faults += [fault for found in pool.map(_inside_model, models) for fault in found]
-    what = "The step inside a checkpoint's and a model's files is that of their path; so are Adam's updates"
+    what = "The step inside a checkpoint's and a model's files is that of their path; so are Adam's steps"
     return judged("inside", what, faults, f"{len(checkpoints):,} checkpoints, {len(models):,} models")
 
 
@@ -115,7 +115,7 @@ def _inside_checkpoint(found: Found[Any]) -> list[str]:
                     steps = adam_steps(mapping(file))
                 if steps - {applied}:
                     said = ", ".join(map(str, sorted(steps)))
-                    faults.append(f"{file.as_posix()}: Adam made {said} updates, {path.name} tells of {applied}")
+                    faults.append(f"{file.as_posix()}: Adam took {said} steps, {path.name} tells of {applied}")
         config = folder / "configs" / f"{asked['run']}.yml"
         if not config.is_file():
             faults.append(f"{config.as_posix()}: missing; the checkpoint is of another run")
@@ -125,7 +125,7 @@ def _inside_checkpoint(found: Found[Any]) -> list[str]:
 
 
 def adam_steps(held: dict[str, Any]) -> set[int]:
-    """How many updates the states of an optimizer file were moved by; empty before the first, or if it isn't told."""
+    """How many steps the states of an optimizer file were moved by; empty before the first, or if it isn't told."""
     found: set[int] = set()
     state_dict = held.get("optimizer_state_dict")
     base = state_dict.get("base_optimizer_state") if isinstance(state_dict, dict) else None

@@ -31,7 +31,7 @@ from scripts.study.config.memorization import Memorization
 from scripts.study.runs import Run
 from scripts.study.study import Study
 
-COLUMNS = {"place": "whole", "step_seen": "whole", "seen": "truth", "chosen": "text", "count": "whole",
+COLUMNS = {"sample_index": "whole", "step_seen": "whole", "seen": "truth", "chosen": "text", "count": "whole",
            "copies": "whole", "component": "text", "first_miss": "whole", "score": "float",
            "memorized": "truth"}  # fmt: skip
 LIKELY = math.log(0.5)  # at most, of a token that is not the largest; so of a sequence that is not memorized
@@ -83,7 +83,7 @@ def _of_one_order(study: Study, files: list[str]) -> tuple[list[str], int, int]:
             sequences += held.num_rows
             with reading(path):
                 faults += unlike(study, study.run(at(path)["run"]), path, held, drawn)
-                chosen = held.filter(pc.not_equal(held["chosen"], "rest"))["place"].combine_chunks()
+                chosen = held.filter(pc.not_equal(held["chosen"], "rest"))["sample_index"].combine_chunks()
         except UserError as error:
             faults.append(str(error))
             continue
@@ -121,10 +121,10 @@ def unlike(study: Study, run: Run, path: str, held: pa.Table, drawn: Drawn | Non
     else:
         reach = in_reach(drawn.read, step, batch)
         told, text = drawn.read.described(reach), drawn.text[reach]
-    if len(told.place) != held.num_rows:
-        yield f"{path}: {held.num_rows:,} sequences, the study draws {len(told.place):,}"
+    if len(told.sample_index) != held.num_rows:
+        yield f"{path}: {held.num_rows:,} sequences, the study draws {len(told.sample_index):,}"
         return
-    if any(held[name].null_count for name in COLUMNS if name not in ("place", "step_seen", "score", *LOGS)):
+    if any(held[name].null_count for name in COLUMNS if name not in ("sample_index", "step_seen", "score", *LOGS)):
         yield f"{path}: a sequence without value"
         return
     scores = _scores(held, asked)
@@ -134,7 +134,7 @@ def unlike(study: Study, run: Run, path: str, held: pa.Table, drawn: Drawn | Non
             yield f"{path}: other {name} than {_MADE.get(name, 'of the sequences the study draws')}, {count:,} of them"
     yield from (f"{path}: {line}" for line in impossible(scores, asked.continuation, text))
     if scores.log_probability is not None:
-        wanted = np.isin(np.arange(len(told.place)), probed(told, asked, run.sequences))
+        wanted = np.isin(np.arange(len(told.sample_index)), probed(told, asked, run.sequences))
         if (np.isfinite(scores.log_probability) != wanted).any():
             yield f"{path}: log-probabilities of other sequences than the study asks for"
 
@@ -195,7 +195,7 @@ def _of_file(held: pa.Table) -> Read:
     kinds = pc.index_in(held["chosen"], pa.array(KINDS, held["chosen"].type))
     return Read(
         tokens=np.zeros((0, 0)),
-        place=pc.fill_null(held["place"].cast(pa.int64()), NOWHERE).to_numpy(),
+        sample_index=pc.fill_null(held["sample_index"].cast(pa.int64()), NOWHERE).to_numpy(),
         kind=pc.fill_null(kinds, 0).to_numpy(),
         count=held["count"].to_numpy(),
         component=components.indices.to_numpy(),
@@ -209,11 +209,11 @@ def _unlike_sample(study: Study, run: Run, path: str, held: pa.Table) -> Iterato
     run."""
     asked = study.file.memorization
     of_order = held.filter(pc.not_equal(held["chosen"], "canary"))
-    places, every = of_order["place"], held["place"].drop_null()
-    if len(places.unique()) != len(places):
+    indices, every = of_order["sample_index"], held["sample_index"].drop_null()
+    if len(indices.unique()) != len(indices):
         yield f"{path}: a sequence is scored twice"
     if len(every) and not (pc.min(every).as_py() >= 0 and pc.max(every).as_py() < run.sequences):
         yield f"{path}: scores a sequence that {run.name} never reads"
-    chosen: Any = held.filter(pc.equal(held["chosen"], "sample"))["place"].drop_null().to_numpy()
+    chosen: Any = held.filter(pc.equal(held["chosen"], "sample"))["sample_index"].drop_null().to_numpy()
     if not np.array_equal(chosen, np.sort(sampled(run.sequences, asked.sample_sequences, asked.seed))):
         yield f"{path}: other sampled sequences than the study draws"

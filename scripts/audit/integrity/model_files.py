@@ -151,7 +151,7 @@ def other_origin(study: Study, found: Model) -> list[str]:
 
 def other_facts(study: Study, found: Model, folder: Folder) -> list[str]:  # noqa: ARG001  as its siblings
     """Sentences on what a manifest tells of its conversion: a parity that proves nothing, or an excuse for weights that
-    equal those of the step before, which publishing takes, that the checkpoint's updates don't give."""
+    equal those of the step before, which publishing takes, that the checkpoint's steps don't give."""
     subject, facts = at(found.path), found.content.facts
     told: list[Any] = [facts.max_logit_difference, facts.tolerance, facts.largest_logit]
     difference, tolerance, largest = told

@@ -171,7 +171,7 @@ def check_held_out(study: Study) -> Check:
         path = paths.checkpoints(name) / paths.HELD_OUT_LOSSES
         steps = run_settings(study, name)["steps"]
         try:
-            fractions = _shares(run.training.sequence_length)
+            fractions = _fractions(run.training.sequence_length)
             with reading(path):
                 lines = read_json_lines(path, LINE * (len(steps) + 1))
                 if [line["step"] for line in lines] != steps:
@@ -187,7 +187,7 @@ def check_held_out(study: Study) -> Check:
     return judged("held_out", what, faults, f"{count:,} steps of {len(study.trained)} runs")
 
 
-def _shares(sequence_length: int) -> dict[str, float]:
+def _fractions(sequence_length: int) -> dict[str, float]:
     """The fraction of the held-out targets by component, of whole sequences (scripts/train/held_out.py)."""
     table = read_parquet(paths.HELD_OUT / "documents.parquet", TOKENIZED)
     ends = np.cumsum(table["tokens"].to_numpy().astype(np.int64))

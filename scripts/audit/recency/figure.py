@@ -19,13 +19,13 @@ NAME = "recency"
 
 
 def chart(data: pd.DataFrame) -> Any:
-    """A panel a run: a line a window of sequences, its corrected loss by checkpoint; a dot where it was just seen."""
+    """A panel per run: a line per window of sequences, its corrected loss by checkpoint; a dot where just seen."""
     if data.empty:  # a facet over no sequences would have no end
         return theme.empty("No run was shown the sequences it just saw.")
     windows = sorted(set(data["window"].tolist()))
     base = alt.Chart().encode(
         x=alt.X("step:O", title="checkpoint"),
-        y=alt.Y("corrected:Q", title="loss beyond sequence and checkpoint (nats a token)"),
+        y=alt.Y("corrected:Q", title="loss beyond sequence and checkpoint (nats per token)"),
         color=alt.Color("window:O", title="sequences just before step", scale=theme.sequence(windows)),
         tooltip=["run:N", "step:O", "window:O", "sequences:Q", alt.Tooltip("corrected:Q", format=".3f")],
     )

@@ -27,8 +27,8 @@ COLUMNS = (*TEXTS, "step", "window", "sequences", "loss", "corrected")
 TOGETHER = 16  # sequences in a forward pass
 
 
-def losses(study: Study, name: str, steps: list[int], places: np.ndarray) -> np.ndarray:
-    """Mean loss in nats a token of each checkpoint on the sequences at these places of its run, float64 [steps,
+def losses(study: Study, name: str, steps: list[int], indices: np.ndarray) -> np.ndarray:
+    """Mean loss in nats per token of each checkpoint on the sequences at these indices of its order, float64 [steps,
     sequences]."""
     import torch
 
@@ -40,7 +40,7 @@ def losses(study: Study, name: str, steps: list[int], places: np.ndarray) -> np.
     runtime, spec = study.file.runtime, study.run(name)
     torch.set_num_threads(runtime.threads)
     order = Sequences.open(paths.corpus(spec.corpus), spec.data_seed, change_of(spec))
-    sequences = torch.from_numpy(order.at(places).astype(np.int64))
+    sequences = torch.from_numpy(order.at(indices).astype(np.int64))
     model = GPTNeoX(spec.size, study.padded_vocabulary(name), spec.training.sequence_length).to(runtime.device).eval()
     found = np.empty((len(steps), len(sequences)))
     with progress(f"recency {name}", len(steps), "checkpoints") as tell, torch.no_grad():
@@ -65,9 +65,9 @@ def look(study: Study, name: str) -> dict[str, Any]:
         why = (f"{len(steps)} saved steps after the warm-up, fewer than {LEAST_CHECKPOINTS}",)
         return {**plain([Check(f"recency-{name}", what, "not applicable", why)]), "table": []}
     bounds = windows(steps, spec.first_step, spec.training.batch_size, study.file.audit.recency.sequences)
-    places = np.concatenate([np.arange(begin, end) for begin, end in bounds])
+    indices = np.concatenate([np.arange(begin, end) for begin, end in bounds])
     window = np.repeat(np.arange(len(steps)), [end - begin for begin, end in bounds])
-    found = losses(study, name, steps, places)
+    found = losses(study, name, steps, indices)
     return {**plain([check(name, steps, found, window)]), "table": table(study, name, steps, found, window)}
 
 
@@ -89,7 +89,7 @@ def check(name: str, steps: list[int], found: np.ndarray, window: np.ndarray) ->
 
 
 def table(study: Study, name: str, steps: list[int], found: np.ndarray, window: np.ndarray) -> list[dict[str, Any]]:
-    """A line a checkpoint and window of sequences: mean loss, and that corrected for sequence and checkpoint."""
+    """A line per checkpoint and window of sequences: mean loss, and that corrected for sequence and checkpoint."""
     loss, corrected = recency.means(found, window), recency.means(recency.corrected(found, window), window)
     size = study.run(name).size.name
     return [

@@ -1,4 +1,4 @@
-"""Rebuild the sequences of sampled updates from raw text, tokenizer and seed; compare them with what is stored and
+"""Rebuild the sequences of sampled steps from raw text, tokenizer and seed; compare them with what is stored and
 read."""
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ NAME = "data"
 
 @dataclass
 class Found:
-    """What the sampled updates of one corpus and data seed turned up: counts, and faults by the check they fail."""
+    """What the sampled steps of one corpus and data seed turned up: counts, and faults by the check they fail."""
 
     sequences: int = 0
     documents: int = 0
-    updates: int = 0
+    steps: int = 0
     order: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
@@ -102,26 +102,26 @@ def token_faults(
 
 
 def digest(sequences: np.ndarray) -> str:
-    """What the trainer logs of an update's sequences [batch, sequence_length + 1]: first 16 hex digits of their
+    """What the trainer logs of a step's sequences [batch, sequence_length + 1]: first 16 hex digits of their
     sha256."""
     return hashlib.sha256(np.ascontiguousarray(sequences, dtype="<i4").tobytes()).hexdigest()[:16]
 
 
 def look(study: Study, points: list[Point], tokenizer: Tokenizer) -> Found:
-    """Rebuild the updates of runs that share a corpus and data seed."""
+    """Rebuild the steps of runs that share a corpus and data seed."""
     first = study.run(points[0].run)
     folder, found = paths.corpus(first.corpus), Found()
     tokens = open_tokens(folder / "tokens")
     anew = order_anew(study, first.corpus, first.data_seed, tokens)
     stored = Sequences.open(folder, first.data_seed)
-    batches = {point: _places(study, point) for point in points}
-    places = np.unique(np.concatenate(list(batches.values())))
-    rebuilt = anew.at(places)
-    for place in places[np.any(rebuilt != stored.at(places), axis=1)].tolist():
+    batches = {point: _sample_indices(study, point) for point in points}
+    indices = np.unique(np.concatenate(list(batches.values())))
+    rebuilt = anew.at(indices)
+    for index in indices[np.any(rebuilt != stored.at(indices), axis=1)].tolist():
         order = paths.order(first.corpus, first.data_seed)
-        found.order.append(f"{order}: the sequence at place {place} is not the one its seed gives")
+        found.order.append(f"{order}: the sequence at sample index {index} is not the one its seed gives")
     if study.file.data.corpora[first.corpus].components:
-        numbers = np.unique(anew.pieces(places).documents)
+        numbers = np.unique(anew.pieces(indices).documents)
         entries = stored.documents(numbers.tolist())
         known = texts(study, first.corpus, entries)
         ids = encode(tokenizer, list(known.values()), study.file.data.append_eod)
@@ -131,15 +131,15 @@ def look(study: Study, points: list[Point], tokenizer: Tokenizer) -> Found:
         found.without_text.add(first.corpus)
     for point, batch in batches.items():
         change = change_of(study.run(point.run))
-        sequences = rebuilt[np.searchsorted(places, batch)]
+        sequences = rebuilt[np.searchsorted(indices, batch)]
         sequences = sequences if change is None else change.applied(batch, sequences)
         if fault := _read_fault(point, digest(sequences)):
             found.read.append(fault)
-    found.sequences, found.updates = len(places), len(points)
+    found.sequences, found.steps = len(indices), len(points)
     return found
 
 
-def _places(study: Study, point: Point) -> np.ndarray:
+def _sample_indices(study: Study, point: Point) -> np.ndarray:
     batch = study.run(point.run).training.batch_size
     return np.arange((point.step - 1) * batch, point.step * batch)
 
@@ -149,11 +149,11 @@ def _read_fault(point: Point, rebuilt: str) -> str | None:
     logged = next((told.get("sequences") for _, told in scratch.logged(path) if told["step"] == point.step), None)
     if logged == rebuilt:
         return None
-    return f"{path}: update {point.step} read sequences of digest {logged}, rebuilt from text and seed {rebuilt}"
+    return f"{path}: step {point.step} read sequences of digest {logged}, rebuilt from text and seed {rebuilt}"
 
 
 def checks(study: Study, points: list[Point]) -> list[Check]:
-    """The verdict on the sampled updates."""
+    """The verdict on the sampled steps."""
     from tokenizers import Tokenizer
 
     alike: dict[tuple[str, int], list[Point]] = {}
@@ -162,7 +162,7 @@ def checks(study: Study, points: list[Point]) -> list[Check]:
         alike.setdefault((spec.corpus, spec.data_seed), []).append(point)
     tokenizer = Tokenizer.from_file(str(paths.VOCABULARY))
     every = [look(study, group, tokenizer) for group in alike.values()]
-    sequences, updates = sum(found.sequences for found in every), sum(found.updates for found in every)
+    sequences, steps = sum(found.sequences for found in every), sum(found.steps for found in every)
     documents, unread = sum(found.documents for found in every), set().union(*(found.without_text for found in every))
     what = "the stored tokens of sampled documents are those of their text, read again from its source"
     tokens = [fault for found in every for fault in found.tokens]
@@ -175,15 +175,15 @@ def checks(study: Study, points: list[Point]) -> list[Check]:
         as_text,
         judged(
             "replay-data-order",
-            "the sequences at sampled places are those that the data seed gives",
+            "the sequences that sampled steps read are those that the data seed gives",
             [fault for found in every for fault in found.order],
-            f"{sequences} places, the order made anew",
+            f"{sequences} sequences, the order made anew",
         ),
         judged(
             "replay-data-read",
-            "sampled updates read the sequences rebuilt for them",
+            "sampled steps read the sequences rebuilt for them",
             [fault for found in every for fault in found.read],
-            f"{updates} updates: " + ", ".join(f"{point.run} {point.step}" for point in points),
+            f"{steps} steps: " + ", ".join(f"{point.run} {point.step}" for point in points),
         ),
     ]
 
@@ -192,7 +192,7 @@ def replay(study: Study, name: str = NAME) -> dict[str, Any]:
     """Rebuild the study's sample and write its verdict, under this name."""
     started = time.time()
     points = data_points(study)
-    what = "sequences of sampled updates are rebuilt from raw text"
+    what = "sequences of sampled steps are rebuilt from raw text"
     of = [path for point in points for path in looked_at(study, point.run)]
     if not points:
         why = ("audit.replay.data_steps is 0",)
@@ -201,7 +201,7 @@ def replay(study: Study, name: str = NAME) -> dict[str, Any]:
         found = checks(study, points)
     except UserError as error:  # what is stored can't even be read
         found = [Check("replay-data", what, "fail", (str(error),))]
-    return write_piece(name, None, found, started, of, {"updates": len(points)})
+    return write_piece(name, None, found, started, of, {"steps": len(points)})
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from scripts.study.manifests import RunFacts
 from scripts.study.sampling import Interval, intervals
 from scripts.study.study import Study, load
 
-SAME_ANYWHERE = ("sequences", "learning_rate", "applied")  # of an update, on any machine
+SAME_ANYWHERE = ("sequences", "learning_rate", "applied")  # of a step, on any machine
 
 
 def steps_of(study: Study, interval: Interval) -> list[int]:
@@ -38,8 +38,8 @@ def made_again(study: Study, interval: Interval) -> list[int]:
     return [step for step in steps_of(study, interval) if step not in replayed.made(study, interval.run)]
 
 
-def update_faults(stored: Path, anew: Path, interval: Interval) -> Iterator[str]:
-    """The first update whose sequences, learning rate or fate are not the replayed ones."""
+def step_faults(stored: Path, anew: Path, interval: Interval) -> Iterator[str]:
+    """The first step whose sequences, learning rate or fate are not the replayed ones."""
     try:
         there, here = ({told["step"]: told for _, told in scratch.logged(path)} for path in (stored, anew))
     except UserError as error:
@@ -49,7 +49,7 @@ def update_faults(stored: Path, anew: Path, interval: Interval) -> Iterator[str]
         old, new = there.get(step, {}), here.get(step, {})
         if apart := [key for key in SAME_ANYWHERE if old.get(key) != new.get(key)]:
             key = apart[0]
-            yield f"{stored}: {key} of update {step} is {old.get(key)}, replayed {new.get(key)}"
+            yield f"{stored}: {key} of step {step} is {old.get(key)}, replayed {new.get(key)}"
             return
 
 
@@ -84,7 +84,7 @@ def weight_faults(study: Study, interval: Interval, work: Path, tolerance: float
             faults += [*differing, f"{stored}: {measured}"]
     if equal:
         state = " and optimizer state" if interval.end in study.optimizer_steps(interval.run) else ""
-        told.insert(0, f"{interval.run}: {equal} checkpoints of updates {interval.begin} to {interval.end}, every byte "
+        told.insert(0, f"{interval.run}: {equal} checkpoints of steps {interval.begin} to {interval.end}, every byte "
                        f"of weights{state} equal")  # fmt: skip
     return faults, told
 
@@ -103,7 +103,7 @@ def checks(study: Study, interval: Interval, work: Path) -> list[Check]:
     """What the replayed interval says of the stored one."""
     faults, told = weight_faults(study, interval, work, study.file.audit.replay.tolerance)
     stored = paths.checkpoints(interval.run) / paths.METRICS
-    sequences = list(update_faults(stored, work / stored, interval))
+    sequences = list(step_faults(stored, work / stored, interval))
     weights = Check(
         f"replay-weights-{interval.name}",
         f"training {interval.run} again from step {interval.begin} gives its checkpoints up to step {interval.end}",
@@ -114,9 +114,9 @@ def checks(study: Study, interval: Interval, work: Path) -> list[Check]:
         weights,
         judged(
             f"replay-sequences-{interval.name}",
-            f"every update of {interval.run} from {interval.begin} to {interval.end} read the sequences of its order",
+            f"every step of {interval.run} from {interval.begin} to {interval.end} read the sequences of its order",
             sequences,
-            f"{interval.end - interval.begin} updates, by the digest of their sequences, their learning rate, and "
+            f"{interval.end - interval.begin} steps, by the digest of their sequences, their learning rate, and "
             "whether they were applied",
         ),
     ]
@@ -142,7 +142,7 @@ def replay(study: Study, interval: Interval) -> dict[str, Any]:
     trained = time.time()
     found = checks(study, interval, work)
     piece = write_piece(
-        interval.name, interval.run, found, started, of, {"updates": interval.end - interval.begin,
+        interval.name, interval.run, found, started, of, {"steps": interval.end - interval.begin,
                                                       "training_seconds": round(trained - started, 2)},
     )  # fmt: skip
     if piece["verdict"] == "pass":

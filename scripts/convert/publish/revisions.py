@@ -55,7 +55,7 @@ def revisions(run: str, steps: list[int], card: Path) -> list[Revision]:
 
     `card` is a folder with README.md and its figures, which every revision gets. Refused: a missing or changed file; a
     model of another step, whole or only its weights; the same weights at two steps, but for a step after which no
-    update moved the weights, as its manifest says (Pythia's 0 and 1).
+    step moved the weights, as its manifest says (Pythia's 0 and 1).
     """
     if not (card / "README.md").is_file():
         raise UserError(

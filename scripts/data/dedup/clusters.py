@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
 
 
 def table_of(block: Block) -> Path:
-    """A block's clusters, a row a document in the order of the block."""
+    """A block's clusters, a row per document in the order of the block."""
     return paths.CLUSTERS / block.source / f"part-{block.part}.parquet"
 
 
@@ -220,10 +220,10 @@ def main() -> None:
     components = removals(documents, clusters, too_short)
     before = sum(removal.characters for removal in components.values())
     after = sum(removal.characters_kept for removal in components.values())
-    share = round(1 - after / before, 4) if before else 0.0
+    fraction = round(1 - after / before, 4) if before else 0.0
     manifest.write(
         paths.CLUSTERS,
-        ClustersFacts(hashing.bands, hashing.rows, components, share),
+        ClustersFacts(hashing.bands, hashing.rows, components, fraction),
         subject={"stage": "clusters"},
         settings=study.cluster_settings(),
         files=[*files, paths.CLUSTERS / EXAMPLES],
@@ -231,4 +231,4 @@ def main() -> None:
         started=started,
     )
     found = int(clusters.first.sum())
-    print(f"{paths.CLUSTERS}: {begin} documents in {found} clusters, {share:.1%} of the characters removed")
+    print(f"{paths.CLUSTERS}: {begin} documents in {found} clusters, {fraction:.1%} of the characters removed")

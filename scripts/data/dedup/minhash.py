@@ -32,7 +32,7 @@ UNSEPARATED = regex.compile(
     r"\p{sc=Balinese}]\p{M}*)\p{Cf}*"
 )
 TOGETHER = 1 << 14  # shingles hashed at a time: a gigabyte would not do for all of one long text
-USED_SHARE = 0.9  # a split that leaves more hashes unused bends at the right place but less sharply
+USED_FRACTION = 0.9  # a split that leaves more hashes unused bends at the right place but less sharply
 
 
 def split_bands(hashes: int, threshold: float) -> tuple[int, int]:
@@ -46,7 +46,7 @@ def split_bands(hashes: int, threshold: float) -> tuple[int, int]:
         (bands, rows)
         for bands in range(1, hashes + 1)
         for rows in range(1, hashes // bands + 1)
-        if bands * rows >= USED_SHARE * hashes
+        if bands * rows >= USED_FRACTION * hashes
     ]
     return min(splits, key=lambda split: (abs(bend(*split) - threshold), -split[0] * split[1], split))
 

@@ -1,7 +1,7 @@
 """The index maps GPT-NeoX builds, byte for byte, at the size of the Pile.
 
 The stream of a run is its documents, once an epoch, shuffled over all epochs together (`doc_idx`), laid end to
-end and cut every sequence_length tokens (`sample_idx`); `shuffle_idx` says which cut stands at which place.
+end and cut every sequence_length tokens (`sample_idx`); `shuffle_idx` says which cut stands at which sample index.
 Equal to gpt-neox v1.0 (megatron/data/gpt2_dataset.py, helpers.cpp) and so to the published index maps.
 """
 

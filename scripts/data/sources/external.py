@@ -143,7 +143,7 @@ def corpus_facts(corpus: str, tokens: Tokens, seen: Joined) -> CorpusFacts:
         end_of_document_tokens=seen.zeros,
         largest_token=seen.largest_token,
         components={corpus: TextSize(len(tokens), len(tokens.flat))},
-        rows_of=fixed_length(tokens),
+        sequence_tokens=fixed_length(tokens),
     )
 
 

@@ -43,7 +43,7 @@ def read_text(name: str, stream: BinaryIO, _: Component) -> Texts:
 
 
 def read_licence(name: str, stream: BinaryIO, _: Component) -> Texts:
-    """A licence text without the YAML head between its "---" lines, a line a paragraph.
+    """A licence text without the YAML head between its "---" lines, a line per paragraph.
 
     How found copies are wrapped and indented is an accident; without it, equal words are equal texts.
     """

@@ -56,7 +56,7 @@ class Job:
 
 
 def job_of(source: Source, steps: int) -> Job:
-    """The first `steps` updates of an order; raises UserError if it has fewer."""
+    """The first `steps` steps of an order; raises UserError if it has fewer."""
     if not 1 <= steps <= source.steps:
         raise UserError(explain("--steps", steps, f"1 to {source.steps}, the steps of the study's runs"))
     folder = paths.order(source.corpus, str(source.data_seed))

@@ -58,13 +58,14 @@ class RunStatus:
 @dataclass(frozen=True)
 class Status:
     """A study: its runs, what they read (`data`), what is made of some of them (`chosen`: export, replay, recency, as
-    far as the study asks for them) and of them all (`results`)."""
+    far as the study asks for them) and of them all (`results`); `replayed`: a line per run of unscheduled steps."""
 
     study: str
     runs: list[RunStatus]
     data: StageStatus
     chosen: list[StageStatus]
     results: StageStatus
+    replayed: list[str] = field(default_factory=list)
 
     @property
     def around(self) -> list[StageStatus]:

@@ -23,6 +23,7 @@ from scripts.operate.status.page import status_page
 from scripts.operate.status.stages import Batches, labels, of_stage, train
 from scripts.operate.status.states import RunStatus, StageStatus, State, Status, by_count
 from scripts.operate.status.text import show
+from scripts.replay.kept import beside_schedule, told
 from scripts.study import paths, targets
 from scripts.study.fingerprints import of_data
 from scripts.study.runs import BASE_SEED, Run, run_name
@@ -40,7 +41,8 @@ def gather(study: Study, root: Path, now: float) -> Status:
     by_size = sorted(study.runs.values(), key=lambda run: run.size.non_embedding_parameters)
     with ThreadPoolExecutor(READERS) as pool:
         runs = list(pool.map(lambda run: run_status(study, run, folder, batches), by_size))
-    return Status(study.file.study, runs, data(study, folder), chosen(study, folder), results(study, folder))
+    beside = told(list(beside_schedule(study, folder.inventory)))
+    return Status(study.file.study, runs, data(study, folder), chosen(study, folder), results(study, folder), beside)
 
 
 def run_status(study: Study, run: Run, folder: Folder, batches: dict[str, Batches]) -> RunStatus:

@@ -48,6 +48,10 @@ def show(status: Status) -> None:
             for note in stage.notes:
                 colour = MARKS[stage.state][1]
                 console.print(f"[{colour}]{run.run}, {stage.name} {stage.state}[/]: {escape(note)}")
+    if status.replayed:
+        console.print("\n[bold]Beside the schedule[/bold] (python -m scripts.replay drop)")
+        for line in status.replayed:
+            console.print(escape(line))
 
 
 def _grid(corpus: str, rows: list[str], columns: list[str], cells: dict[tuple[str, str], list[RunStatus]]) -> Table:

@@ -20,12 +20,16 @@ from scripts.common.errors import UserError, explain, near
 from scripts.common.files import read_json, read_yaml
 from scripts.operate.trained import check_orders, check_training
 from scripts.operate.why.dry_run import ASKING, Job, told, with_artefacts
+from scripts.replay.cost import said
 from scripts.study import targets
 from scripts.study.fingerprints import Artefacts, everything
+from scripts.study.inventory import Inventory
+from scripts.study.replayed import asked_for
 from scripts.study.stages import CONVERT, OF_MODELS, PHASES
 from scripts.study.study import Study, load
 
 LAST_LINES = 15  # of a dry run that failed
+REPLAY = "replay_steps"  # rules that train steps again
 
 
 def snakemake(study: Path, directory: Path, target: str | None, out: Path) -> subprocess.CompletedProcess[str]:
@@ -78,6 +82,13 @@ def refusal(study: Study, directory: Path) -> list[str]:
     return []
 
 
+def costs(study: Study, directory: Path, jobs: list[Job]) -> list[str]:
+    """What the training of steps that were not saved takes, by the speed of their runs."""
+    asked = [path for job in jobs if job.rule.startswith(REPLAY) for path in job.outputs]
+    found = asked_for(study, asked, Inventory(directory))
+    return ["", *said(study, (stretch.interval for stretch in found), directory).splitlines()] if asked else []
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", nargs="?", metavar="TARGET", help="file or phase (default: the whole study)")
@@ -89,4 +100,4 @@ def main() -> None:
     jobs = dry_run(given.study, given.directory, given.target, known_targets(study))
     other = Artefacts(study, given.directory, texts=True).stale(everything(study))
     lines = told(given.target or f"the {study.file.study} study", [with_artefacts(job, other) for job in jobs])
-    print("\n".join([*lines, *refusal(study, given.directory)]))
+    print("\n".join([*lines, *costs(study, given.directory, jobs), *refusal(study, given.directory)]))

@@ -8,7 +8,7 @@ from typing import Any
 
 from scripts.neox.architecture import DTYPES
 from scripts.study import paths
-from scripts.study.catalogue import ROTARY_SHARE
+from scripts.study.catalogue import ROTARY_FRACTION
 from scripts.study.manifests import CorpusFacts
 from scripts.study.runs import Run
 
@@ -70,7 +70,7 @@ def opening(card: Card) -> str:
         return f"{what}, published by others ({card.source}) and examined in the study `{card.study}`."
     others = len(card.family) - 1
     return (
-        f"{what}, trained from scratch on {number(run.updates * tokens_a_step(run))} tokens of the corpus "
+        f"{what}, trained from scratch on {number(run.steps_trained * tokens_a_step(run))} tokens of the corpus "
         f"`{run.corpus}`: one of {others + 1} runs of the study `{card.study}`, which Castalia trained, converted, "
         f"evaluated and wrote this card for. {len(card.steps)} of its checkpoints are revisions of this repository, "
         f"`step{card.steps[0]}` to `step{card.steps[-1]}`; `main` is the last."
@@ -96,7 +96,7 @@ def engineering(card: Card) -> str:
         f"- Vocabulary: {card.vocabulary:,} tokens; {card.padded_vocabulary - card.vocabulary:,} rows of padding "
         "that no text uses.",
         f"- Context: {run.training.sequence_length:,} tokens; heads of width {size.head_width}, of which "
-        f"{size.rotary_width} dimensions ({ROTARY_SHARE:.0%}) are rotated; attention and MLP in parallel.",
+        f"{size.rotary_width} dimensions ({ROTARY_FRACTION:.0%}) are rotated; attention and MLP in parallel.",
     ]
     return table(header, [row]) + "\n\n" + "\n".join(exact)
 
@@ -124,8 +124,8 @@ def training(card: Card) -> str:
     run, recipe = card.run, card.run.training
     rate, optimizer = recipe.learning_rate, recipe.optimizer
     lines = [
-        f"- Steps: {run.updates:,} updates of {recipe.batch_size:,} sequences of {recipe.sequence_length:,} tokens, "
-        f"{number(run.updates * tokens_a_step(run))} tokens in all"
+        f"- Steps: {run.steps_trained:,} of {recipe.batch_size:,} sequences of {recipe.sequence_length:,} tokens, "
+        f"{number(run.steps_trained * tokens_a_step(run))} tokens in all"
         + (f", {epochs:.2f} passes over the corpus." if (epochs := passes(card)) else "."),
         f"- Corpus `{run.corpus}`"
         + (f": {card.corpus.documents:,} documents, {card.corpus.tokens:,} tokens." if card.corpus else "."),
@@ -147,7 +147,7 @@ def training(card: Card) -> str:
         lines.append(f"- Goes on from step {run.origin.step} of {run.origin.run or run.origin.folder}: "
                      f"the intervention `{run.origin.intervention}`.")  # fmt: skip
     if card.final:
-        lines.append(f"- Loss at the end: {card.final['training_loss']:.4f} nats a token in training, "
+        lines.append(f"- Loss at the end: {card.final['training_loss']:.4f} nats per token in training, "
                      f"{card.final['held_out_loss']:.4f} on held-out text.")  # fmt: skip
     if card.logits is not None:
         lines.append(f"- Conversion: logits of this model differ from the trainer's by at most {card.logits:.2g}.")
@@ -202,9 +202,9 @@ def limits(card: Card) -> str:
         "- It repeats what its corpus holds, the biases and errors of its texts among it.",
         f"- It has seen nothing longer than {run.training.sequence_length:,} tokens.",
     ]
-    if not card.source and run.updates * tokens_a_step(run) < 20 * run.size.non_embedding_parameters:
-        lines.append("- Trained on fewer than 20 tokens a parameter.")
-    if not card.source and run.updates * tokens_a_step(run) < 10**9:
+    if not card.source and run.steps_trained * tokens_a_step(run) < 20 * run.size.non_embedding_parameters:
+        lines.append("- Trained on fewer than 20 tokens per parameter.")
+    if not card.source and run.steps_trained * tokens_a_step(run) < 10**9:
         lines.append("- Trained on less than a billion tokens: it shows how the study works, not what its size can do.")
     return "\n".join(lines)
 
@@ -227,7 +227,7 @@ def parameters_of(card: Card, name: str) -> int:
 
 
 def tokens_a_step(run: Run) -> int:
-    """Tokens an update predicts."""
+    """Tokens a step predicts."""
     return run.training.batch_size * run.training.sequence_length
 
 

@@ -12,24 +12,24 @@ from scripts.report.figures import aggregate
 from scripts.report.figures.curves import curve
 from scripts.report.results import Results
 
-NATS = "loss (nats a token)"
+NATS = "loss (nats per token)"
 KINDS = {"sample": "sampled sequences", "repeated": "sequences chosen because they repeat"}
 
 
 def loss(results: Results, width: int = 760, height: int = 360) -> Any:
-    """Training loss by step: a line a size and corpus, a band over seeds."""
+    """Training loss by step: a line per size and corpus, a band over seeds."""
     if results.losses.empty:
-        return theme.empty("No update was logged.")
+        return theme.empty("No step was logged.")
     return curve(results, aggregate.logged_curves(results, "loss"), NATS, (width, height))
 
 
 def held_out_size(results: Results, width: int = 640, height: int = 360, *, legend: bool = True) -> Any:
-    """Final held-out loss against non-embedding parameters: a point a run, a line and band over seeds."""
+    """Final held-out loss against non-embedding parameters: a point per run, a line and band over seeds."""
     columns = ["run", "size", "non_embedding", "corpus", "init_seed", "data_seed", "held_out_loss"]
     runs = results.runs[columns].copy()
     means = aggregate.spread(runs, ["corpus", "non_embedding", "size"], "held_out_loss")
     x = theme.parameter_axis(sorted({int(n) for n in runs["non_embedding"]}))
-    y_title = "held-out loss at the end (nats a token)"
+    y_title = "held-out loss at the end (nats per token)"
     base = alt.Chart(means).encode(x=x, detail="corpus:N")
     band = base.mark_area(opacity=0.15, color=theme.GREY).encode(y=alt.Y("lowest:Q", title=y_title), y2="highest:Q")
     line = base.mark_line(strokeWidth=2, color=theme.GREY).encode(
@@ -46,13 +46,13 @@ def held_out_size(results: Results, width: int = 640, height: int = 360, *, lege
 
 
 def held_out_component(results: Results) -> Any:
-    """Final held-out loss by kind of text: a dot a size, a panel a corpus, hardest text first."""
+    """Final held-out loss by kind of text: a dot per size, a panel per corpus, hardest text first."""
     data = aggregate.component_losses(results)
     if data.empty:
         return theme.empty("No held-out loss by kind of text.")
     order = data.groupby("component")["mean"].mean().sort_values(ascending=False, kind="stable").index.tolist()
     domain = [float(data["lowest"].min()) - 0.1, float(data["highest"].max()) + 0.1]
-    x = alt.X("mean:Q", title="held-out loss at the end (nats a token)", scale=alt.Scale(domain=domain, nice=False))
+    x = alt.X("mean:Q", title="held-out loss at the end (nats per token)", scale=alt.Scale(domain=domain, nice=False))
     y = alt.Y("component:N", sort=order, title=None)
     panels = []
     for corpus in results.corpus_names:
@@ -104,7 +104,7 @@ def _fraction_panel(
 
 
 def memorization_size(results: Results) -> Any:
-    """Memorized fraction at the end against non-embedding parameters: a panel a kind of sequence, lines by corpus."""
+    """Memorized fraction at the end against non-embedding parameters: a panel per kind of sequence, lines by corpus."""
     data = aggregate.memorized_fractions(results, final=True)
     if data.empty:
         return theme.empty("No checkpoint had seen enough scored sequences.")
@@ -133,7 +133,7 @@ def _size_panel(
 
 
 def corpora(results: Results) -> Any:
-    """Tokens by component, a bar a corpus."""
+    """Tokens by component, a bar per corpus."""
     data = results.corpora[["corpus", "component", "documents", "tokens", "documents_removed"]].copy()
     names = results.corpus_names + sorted(set(data["corpus"]) - set(results.corpus_names))
     order = data.groupby("component")["tokens"].max().sort_values(ascending=False, kind="stable").index.tolist()

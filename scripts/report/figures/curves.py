@@ -11,12 +11,12 @@ from scripts.report import theme
 from scripts.report.figures import aggregate
 from scripts.report.results import Results
 
-NATS = "held-out loss (nats a token)"
-MEASURES = (("tokens_per_second", "tokens a second"), ("teraflops", "TFLOP/s of a process"), ("mfu", "MFU"))
+NATS = "held-out loss (nats per token)"
+MEASURES = (("tokens_per_second", "tokens per second"), ("teraflops", "TFLOP/s of a process"), ("mfu", "MFU"))
 
 
 def held_out_step(results: Results) -> Any:
-    """Held-out loss by step: a line a size and corpus, a band over seeds."""
+    """Held-out loss by step: a line per size and corpus, a band over seeds."""
     data = _held_out(results)
     whole = data[data["component"] == "all"]
     if whole.empty:
@@ -41,12 +41,12 @@ def held_out_component_step(results: Results) -> Any:
 def logged(results: Results, column: str, title: str) -> Any:
     """A column of the table `losses` by step, means over log-spaced steps."""
     if results.losses.empty:
-        return theme.empty("No update was logged.")
+        return theme.empty("No step was logged.")
     return curve(results, aggregate.logged_curves(results, column), title, (760, 240))
 
 
 def speed(results: Results, measured: pd.DataFrame) -> Any:
-    """Tokens a second, TFLOP/s and, where the device's peak is known, MFU by step: a panel each."""
+    """Tokens per second, TFLOP/s and, where the device's peak is known, MFU by step: a panel each."""
     keys = ["size", "corpus", "step"]
     measured = measured[measured["run"].isin(results.runs["run"])]
     panels = []

@@ -86,7 +86,7 @@ def _loss(results: Results) -> Figure:
     known = [size for size in results.sizes if size in ends.index]
     told = ", ".join(f"{ends[size]:.2f} ({size})" for size in dict.fromkeys((*known[:1], *known[-1:])))
     how = f"Means over log-spaced steps; band: lowest to highest seed. Ends: last twentieth, {results.main_corpus}."
-    title = f"Training loss ends at {told} nats a token" if told else "Training loss"
+    title = f"Training loss ends at {told} nats per token" if told else "Training loss"
     return Figure(theme.along(charts.loss(results), results.per_step), title, how)
 
 
@@ -116,7 +116,7 @@ def _gradient_norm(results: Results) -> Figure:
 
 
 def _held_out_size(results: Results) -> Figure:
-    how = "A point a run; line and band: mean, lowest and highest seed."
+    how = "A point per run; line and band: mean, lowest and highest seed."
     return Figure(charts.held_out_size(results), _claim(loss_and_size(results)), how)
 
 
@@ -140,7 +140,7 @@ def _evals(results: Results) -> Figure:
 
 
 def _evals_size(results: Results) -> Figure:
-    how = "A point a run; bar: two standard errors over its items; line and band: mean, lowest and highest seed."
+    how = "A point per run; bar: two standard errors over its items; line and band: mean, lowest and highest seed."
     if not results.external.empty:
         how += " Diamonds: published, last step."
     return Figure(scores.evals_size(results), "Task scores at the end, by size", how)
@@ -174,7 +174,8 @@ def _memorization_size(results: Results) -> Figure:
 ANALYSES: dict[str, tuple[Callable[[Results], Any], str, str]] = {  # chart, title, how to read it
     "canaries": (analyses.dose_response, "Canaries memorized at the end", FRACTIONS),
     "groups": (analyses.groups, "Memorized fraction by repetition and by kind of text", FRACTIONS),
-    "predict": (analyses.predict, "What predicts memorization", "A point a pair of checkpoints on the same sequences."),
+    "predict": (analyses.predict, "What predicts memorization",
+                "A point per pair of checkpoints on the same sequences."),
     "correlation": (analyses.correlations, "Which sequences are memorized, step against step",
                     "Correlation of memorized flags (phi), sequences that both steps have seen."),
     "histogram": (analyses.histogram, "Right tokens of greedy continuations at the end",
@@ -211,7 +212,7 @@ def _speed(results: Results, measured: pd.DataFrame | None) -> Figure:
     medians = measured.groupby("size")["tokens_per_second"].median()
     told = ", ".join(f"{medians[size]:,.0f} ({size})" for size in results.sizes if size in medians.index)
     chart = theme.along(curves.speed(results, measured), results.per_step)
-    return Figure(chart, f"Tokens a second in training: {told}", how)
+    return Figure(chart, f"Tokens per second in training: {told}", how)
 
 
 def _timings(timings: pd.DataFrame | None) -> Figure:

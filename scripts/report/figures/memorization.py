@@ -73,7 +73,7 @@ def correlations(results: Results) -> Any:
 
 
 def histogram(results: Results) -> Any:
-    """Sequences by number of right tokens at the end, seeds pooled: a panel a corpus."""
+    """Sequences by number of right tokens at the end, seeds pooled: a panel per corpus."""
     data = named(results, "histogram").groupby(["corpus", "size", "hits"], as_index=False)["sequences"].sum()
     if data.empty:
         return theme.empty("Scores were not asked for (memorization.mode: exact).")
@@ -90,7 +90,7 @@ def histogram(results: Results) -> Any:
 
 
 def order(results: Results) -> Any:
-    """Memorized sequences a window of training against quantiles of independent ones, with and without duplicates."""
+    """Memorized sequences per window of training against quantiles of independent ones, with and without duplicates."""
     table = results.analyses["windows"]
     data = table[table["run"].isin(shown_runs(results))]
     if data.empty:
@@ -102,7 +102,7 @@ def order(results: Results) -> Any:
         base = alt.Chart(part.drop(columns=["run", "duplicates"]))
         dots = base.mark_circle(opacity=0.8).encode(
             x=alt.X("expected:Q", title="quantile of independent sequences", scale=alt.Scale(domain=[0, top])),
-            y=alt.Y("memorized:Q", title="memorized sequences a window", scale=alt.Scale(domain=[0, top])),
+            y=alt.Y("memorized:Q", title="memorized sequences per window", scale=alt.Scale(domain=[0, top])),
             size=alt.Size("size:Q", title="windows"), tooltip=["expected:Q", "memorized:Q", "size:Q"],
         )  # fmt: skip
         ends = alt.Chart(pd.DataFrame({"x": [0, top], "y": [0, top]}))

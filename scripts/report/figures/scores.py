@@ -34,7 +34,7 @@ def evals(results: Results) -> Any:
 
 
 def _score_panels(results: Results, task_set: str, task: str, rows: pd.DataFrame) -> list[Any]:
-    """A panel a corpus, all on the same axes."""
+    """A panel per corpus, all on the same axes."""
     metric = str(rows["metric"].iloc[0])
     there = aggregate.external_curves(results, task_set, task, metric)
     levels = limits(task_set, task, rows)
@@ -113,7 +113,7 @@ def _floor_rule(level: float) -> list[Any]:
 
 
 def evals_size(results: Results) -> Any:
-    """Scores at the end against parameters: a panel a task, a point with its bar a run, a line and band over seeds."""
+    """Scores at the end against parameters: a panel per task, a point with bar per run, a line and band over seeds."""
     if results.spoken.empty:
         return theme.empty("No task was evaluated.")
     tasks = list(results.spoken.groupby(["task_set", "task"], sort=True))[:TASKS_AT_MOST]
@@ -150,7 +150,7 @@ def _size_panel(results: Results, task_set: str, task: str, rows: pd.DataFrame) 
 
 
 def evals_heat(results: Results) -> Any:
-    """Accuracy at the end, a row a task and a column a size; coloured by what it is above chance."""
+    """Accuracy at the end, a row per task and a column per size; coloured by what it is above chance."""
     data = aggregate.heat(results)
     if data.empty:
         return theme.empty("No task with an accuracy was evaluated.")

@@ -87,7 +87,7 @@ def _apart(row: dict[str, Any]) -> str:
 
 
 def unseen(results: Results) -> Figure:
-    """Fractions memorized of both by step, a panel a size."""
+    """Fractions memorized of both by step, a panel per size."""
     told = all_findings(results)
     title = "Are sequences that were seen continued oftener?"
     if told and told[0].numbers:

@@ -84,7 +84,7 @@ def order(results: Results) -> list[Finding]:
 
 
 def emergence(results: Results) -> Figure:
-    """A panel a task: items right, and right for good, by step."""
+    """A panel per task: items right, and right for good, by step."""
     steps = results.science.get("emergence_steps", pd.DataFrame())
     if steps.empty:
         return Figure(theme.empty(NOTHING), "Items learned", "")
@@ -117,7 +117,7 @@ def _panel(results: Results, task: str, rows: pd.DataFrame) -> Any:
 
 
 def emergence_order(results: Results) -> Figure:
-    """A panel a task: how far two runs agree in the order, with intervals."""
+    """A panel per task: how far two runs agree in the order, with intervals."""
     table = results.science.get("emergence_order", pd.DataFrame())
     table = table if table.empty else table.dropna(subset=["new_spearman"])
     if table.empty:

@@ -78,7 +78,7 @@ def extracted(results: Results, table: pd.DataFrame, beside: pd.DataFrame) -> Fi
 
 
 def extraction(results: Results) -> Figure:
-    """Fractions by n, a line a size and temperature, and the greedy fraction."""
+    """Fractions by n, a line per size and temperature, and the greedy fraction."""
     how = f"Seen sequences at the last step that n tries give with p = {LIKELY}; dotted: greedy decoding."
     return Figure(_chart(results), "What sampling brings out in n tries", how)
 

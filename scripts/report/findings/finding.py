@@ -55,7 +55,7 @@ def detectable(stderr: float) -> float:
     return (CLEAR + NormalDist().inv_cdf(0.8)) * stderr
 
 
-def shares_differ(hits: tuple[float, float], rows: tuple[float, float]) -> bool | None:
+def fractions_differ(hits: tuple[float, float], rows: tuple[float, float]) -> bool | None:
     """`greater` for two fractions of independent rows, with the pooled standard error of their difference."""
     pooled = sum(hits) / sum(rows)
     stderr = math.sqrt(pooled * (1 - pooled) * (1 / rows[0] + 1 / rows[1]))

@@ -60,14 +60,14 @@ def _fact(results: Results, run: object, rows: pd.DataFrame) -> Finding:
     parts = last[last["component"] != "all"]
     most = parts.loc[parts["difference"].abs().idxmax()]
     first, end = spec.origin.between
-    changed = [f"{spec.origin.transform} in updates {first + 1} to {end}"] if spec.origin.transform else []
+    changed = [f"{spec.origin.transform} in steps {first + 1} to {end}"] if spec.origin.transform else []
     changed += ["its recipe"] if spec.training != results.study.run(spec.origin.run).training else []
     what = " and ".join(changed) or "nothing"
     return Finding(
         id=f"intervention_{spec.name}",
         text=(
             f"{spec.name} goes on from step {spec.origin.step} of {spec.origin.run} and changes {what}. At step "
-            f"{last['step'].iloc[0]} its held-out loss is {whole:+.4f} nats a token from its parent's, most on "
+            f"{last['step'].iloc[0]} its held-out loss is {whole:+.4f} nats per token from its parent's, most on "
             f"{most['component']} ({most['difference']:+.4f})."
         ),
         numbers={
@@ -79,11 +79,11 @@ def _fact(results: Results, run: object, rows: pd.DataFrame) -> Finding:
 
 
 def chart(differences: pd.DataFrame, width: int = 360, height: int = 220) -> Any:
-    """Held-out loss less the parent's by step: a panel a run, a line a kind of text, a thick one for all of it."""
+    """Held-out loss less the parent's by step: a panel per run, a line per kind of text, a thick one for all of it."""
     parts = differences[differences["component"] != "all"]
     axes = {
         "x": alt.X("step:Q", title="step", scale=alt.Scale(zero=False)),
-        "y": alt.Y("difference:Q", title="difference (nats a token)"),
+        "y": alt.Y("difference:Q", title="difference (nats per token)"),
         "tooltip": ["run:N", "component:N", "step:Q", alt.Tooltip("difference:Q", format="+.4f")],
     }
     panels = []

@@ -91,7 +91,7 @@ def features(results: Results, model: pd.DataFrame) -> Finding:
 
 
 def kinds(results: Results) -> Figure:
-    """What is memorized by kind over steps, a panel a size."""
+    """What is memorized by kind over steps, a panel per size."""
     rows = results.science.get("kinds")
     title = "What kinds of text are memorized"
     if rows is not None and len(own := largest(results, rows)) and own["memorized"].sum():

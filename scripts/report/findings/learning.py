@@ -17,12 +17,12 @@ START_TOLERANCE = 0.1  # nats; one draw of a small model's logits differs by som
 
 def all_findings(results: Results) -> list[Finding]:
     """Every finding of this module."""
-    claims = (loss_and_size, largest_learned, seeds_and_sizes, untrained_loss, first_update, corpora_and_loss)
+    claims = (loss_and_size, largest_learned, seeds_and_sizes, untrained_loss, first_step, corpora_and_loss)
     return [*(claim(results) for claim in claims), same_order(results), components(results), deduplication(results)]
 
 
 def final_losses(results: Results) -> dict[str, list[dict[str, Any]]]:
-    """By corpus, a row a size (small to large): mean, lowest and highest final held-out loss over seeds."""
+    """By corpus, a row per size (small to large): mean, lowest and highest final held-out loss over seeds."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for corpus in results.corpus_names:
         for size in results.sizes:
@@ -79,7 +79,7 @@ def loss_and_size(results: Results) -> Finding:
     main = table[results.main_corpus]
     return Finding(
         id="loss_falls_with_size",
-        text=f"Held-out loss at the end {verdict}. Nats a token, mean over seeds: {lists}.{beside}",
+        text=f"Held-out loss at the end {verdict}. Nats per token, mean over seeds: {lists}.{beside}",
         numbers={"final_held_out_loss": table, "gaps": steps, "seed_spread": of.spread},
         expectation="Larger models reach a lower loss on the same text in the same order.",
         holds=False if rises else (None if open_ or not steps else True),
@@ -106,7 +106,7 @@ def largest_learned(results: Results) -> Finding:
         id="largest_learned",
         text=(
             f"The largest size, {size}, {'learned' if learned else 'did not learn'}: its held-out loss went from "
-            f"{first:.3f} to {last:.3f} nats a token (mean over its runs); guessing evenly among the {vocabulary:,} "
+            f"{first:.3f} to {last:.3f} nats per token (mean over its runs); guessing evenly among the {vocabulary:,} "
             f"tokens costs ln({vocabulary:,}) = {uniform:.3f}."
         ),
         numbers={"size": size, "start": float(first), "end": float(last), "uniform": uniform, "padded": vocabulary},
@@ -128,7 +128,7 @@ def seeds_and_sizes(results: Results) -> Finding:
     return Finding(
         id="seeds_matter_less_than_size",
         text=(
-            f"Final held-out losses of two seeds differ by {of.spread:.3f} nats a token (standard deviation, of "
+            f"Final held-out losses of two seeds differ by {of.spread:.3f} nats per token (standard deviation, of "
             f"{of.freedom} degrees of freedom); neighbouring sizes by at least {least:.3f}, and {len(apart)} of "
             f"{len(steps)} of these differences are more than seeds make (t test, 5%)."
         ),
@@ -168,21 +168,21 @@ def untrained_loss(results: Results) -> Finding:
     )
 
 
-def first_update(results: Results) -> Finding:
-    """Are steps 0 and 1 equal where the first update's learning rate is 0?"""
-    expectation = "The first update has learning rate 0, so the checkpoints of steps 0 and 1 are the same model."
+def first_step(results: Results) -> Finding:
+    """Are steps 0 and 1 equal where the first step's learning rate is 0?"""
+    expectation = "The first step has learning rate 0, so the checkpoints of steps 0 and 1 are the same model."
     still = set(results.losses[(results.losses["step"] == 1) & (results.losses["learning_rate"] == 0)]["run"])
     whole = results.held_out[results.held_out["component"] == "all"]
     by_step = whole.pivot_table(index="run", columns="step", values="loss")
     both = by_step[by_step.index.isin(still)]
     if not {0, 1} <= set(both.columns) or both.empty:
         text = "No run starts at learning rate 0 and saves both step 0 and step 1, so they can't be compared."
-        return Finding(id="first_update_changes_nothing", text=text, expectation=expectation, check=True)
+        return Finding(id="first_step_changes_nothing", text=text, expectation=expectation, check=True)
     differing = sorted(map(str, both.index[both[0] != both[1]]))
     equal = len(both) - len(differing)
     said = f"; not those of {listed(differing)}" if differing else ""
     return Finding(
-        id="first_update_changes_nothing",
+        id="first_step_changes_nothing",
         text=f"Held-out losses of steps 0 and 1 are equal to the last digit for {equal} of {len(both)} runs{said}.",
         numbers={"runs": len(both), "differing": differing},
         expectation=expectation,
@@ -212,14 +212,14 @@ def corpora_and_loss(results: Results) -> Finding:
     beside = f"another seed by {of.spread:.3f} (standard deviation)" if of.freedom else "no second seed is beside it"
     return Finding(
         id="deduplication_and_loss",
-        text=f"Training on {reduced} instead of {whole} changes the final held-out loss by {told} nats a token; "
+        text=f"Training on {reduced} instead of {whole} changes the final held-out loss by {told} nats per token; "
         f"{beside}.",
         numbers={"change": records(pairs[["size", "change"]]), "seed_spread": of.spread},
     )
 
 
 def same_order(results: Results) -> Finding:
-    """Were runs of one corpus, data seed and length given the same sequences at every update?"""
+    """Were runs of one corpus, data seed and length given the same sequences at every step?"""
     alike = results.runs.groupby(["corpus", "data_seed", "steps"])["sequences_digest"].agg(["size", "nunique"])
     groups = [
         {key: row[key] for key in ("corpus", "data_seed", "steps")} | {"runs": row["size"], "orders": row["nunique"]}
@@ -233,7 +233,7 @@ def same_order(results: Results) -> Finding:
     return Finding(
         id="same_order",
         text=(
-            f"Digests of the sequences of every update, logged while training, {'differ' if wrong else 'agree'} "
+            f"Digests of the sequences of every step, logged while training, {'differ' if wrong else 'agree'} "
             f"among the runs: {told}."
         ),
         numbers={"groups": groups},

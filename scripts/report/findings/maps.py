@@ -88,10 +88,11 @@ def dipping(table: pd.DataFrame) -> Finding:
 
 
 def training_map(results: Results) -> Figure:
-    """Each run's way over steps, a panel a size, corpus and kind of features; outliers thick."""
+    """Each run's way over steps, a panel per size, corpus and kind of features; outliers thick."""
     steps, runs, states = (results.science[name] for name in ("map_steps", "map_runs", "map_states"))
     how = (
-        "A line a seed, coloured by state (0 the lowest) of a hidden Markov model of the quiet seeds. Black: outliers."
+        "A line per seed, coloured by state (0 the lowest) of a hidden Markov model of the quiet seeds. "
+        "Black: outliers."
     )
     odd = runs[runs["outlier"]][["run", "features"]].assign(odd=True)
     data = steps.merge(odd, on=["run", "features"], how="left").assign(odd=lambda rows: rows["odd"].eq(True))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from scripts.report.findings.finding import Finding, detectable, listed, percent, shares_differ
+from scripts.report.findings.finding import Finding, detectable, fractions_differ, listed, percent
 from scripts.report.results import Results, records
 
 NOT_SCORED = "Memorization was not scored on sequences that a checkpoint had seen."
@@ -40,7 +40,7 @@ def pooled(frame: pd.DataFrame, keys: list[str]) -> list[dict[str, Any]]:
 
 def clear_difference(more: dict[str, Any], less: dict[str, Any]) -> bool | None:
     """Whether the first fraction is clearly above (True) or below (False) the second; None if neither."""
-    return shares_differ((more["memorized"], less["memorized"]), (more["sequences"], less["sequences"]))
+    return fractions_differ((more["memorized"], less["memorized"]), (more["sequences"], less["sequences"]))
 
 
 def visible(one: dict[str, Any], other: dict[str, Any]) -> str:

@@ -82,7 +82,7 @@ def training_order(results: Results) -> Finding:
     spread, told = table["dispersion"], f"{against} of {len(table)} runs at 5% over all tests"
     told += f", for {alone} at 5% over those of a run" if alone > against else ""
     text = (
-        f"Without duplicates, variance over mean of memorized sequences a window of {_rows_a_window(table)} "
+        f"Without duplicates, variance over mean of memorized sequences per window of {_rows_a_window(table)} "
         f"sequences is {spread.min():.2f} to {spread.max():.2f} (1 of a Poisson process), with "
         f"{table['mean'].mean():.2g} such sequences per window in the mean; dispersion, bootstrapped KS or lag reject "
         f"independent sequences for {told}."
@@ -95,7 +95,7 @@ def training_order(results: Results) -> Finding:
 
 
 def _rows_a_window(table: pd.DataFrame) -> str:
-    return " or ".join(str(rows) for rows in sorted(set(table["window_rows"].astype(int))))
+    return " or ".join(str(rows) for rows in sorted(set(table["window_sequences"].astype(int))))
 
 
 def canaries(results: Results) -> Finding:

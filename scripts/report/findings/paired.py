@@ -24,7 +24,7 @@ from scripts.study.study import Study
 Row = dict[str, Any]
 ALPHA = 0.05
 NOTHING = "No task was evaluated of two runs that can be compared."
-UNITS = {"loglikelihood_per_byte": "nats a byte", "loglikelihood": "nats", "margin": "nats between the choices"}
+UNITS = {"loglikelihood_per_byte": "nats per byte", "loglikelihood": "nats", "margin": "nats between the choices"}
 DRAWN = ("size", "next size", "corpus", "intervention", "seed")  # kinds of comparisons; steps are far larger
 TASKS_AT_MOST = 12
 COLOUR = "#5b3fc0"
@@ -202,7 +202,7 @@ def forest(results: Results) -> Figure:
 
 
 def forest_chart(results: Results) -> Any:
-    """A panel a task, by the measure that decides of it; what is compared from top to bottom."""
+    """A panel per task, by the measure that decides of it; what is compared from top to bottom."""
     tables = [results.science.get(name, pd.DataFrame()) for name in ("paired", "paired_effects")]
     drawn = [table[table["decides"] & table["comparison"].isin(DRAWN)] for table in tables if len(table)]
     if len(drawn) < 2 or drawn[0].empty:

@@ -77,9 +77,10 @@ def effect(results: Results, table: pd.DataFrame, exposure: str) -> Finding | No
 
 
 def profile(results: Results) -> Figure:
-    """Effects of each kind with intervals, a panel a measure and exposure, a bar a run."""
+    """Effects of each kind with intervals, a panel per measure and exposure, a bar per run."""
     how = (
-        "By time since, against sequences not (again) read by then; 95 %. 'Before' is a placebo, to be 0. A bar a run."
+        "By time since, against sequences not (again) read by then; 95 %. 'Before' is a placebo, to be 0. "
+        "A bar per run."
     )
     return Figure(_chart(results), "What an exposure does to a sequence", how)
 

@@ -33,7 +33,7 @@ def external_twins(results: Results) -> list[Finding]:
 
 
 def final_scores(results: Results) -> list[dict[str, Any]]:
-    """A row a task set, task, corpus and size at the last step: accuracy and its stderr, mean over seeds.
+    """A row per task set, task, corpus and size at the last step: accuracy and its stderr, mean over seeds.
 
     Seeds answer the same items, so the items' error does not shrink with their number: the stderr is
     the mean of theirs. `start` is what the same runs scored at step 0 (None if that was not evaluated).

@@ -59,7 +59,7 @@ def spread(table: pd.DataFrame) -> Finding | None:
     return Finding(
         id="seed_spread",
         text=(
-            f"Seeds alone move the held-out loss at the end by up to {range_of[most]:.3f} nats a token: the "
+            f"Seeds alone move the held-out loss at the end by up to {range_of[most]:.3f} nats per token: the "
             f"{row['seeds']} of {most} lie between {row['lowest']:.3f} and {row['highest']:.3f}{quartiles}. "
             "An effect of size, corpus or step has to be held against that."
         ),
@@ -104,19 +104,19 @@ def answers(table: pd.DataFrame) -> Finding | None:
 def sources(table: pd.DataFrame) -> Finding | None:
     """What of the variance of held-out loss each seed makes, of the largest size that tells."""
     last = _last(table[(table["task_set"] == LOSS[0]) & (table["task"] == LOSS[1])])
-    if last.empty or last["share"].isna().all():
+    if last.empty or last["fraction"].isna().all():
         return None
     rows = last[last["non_embedding"] == last["non_embedding"].max()].drop_duplicates("source").set_index("source")
     low, high = rows.loc["weight - data", ["low", "high"]]
     larger = "the weight seed makes more" if low > 0 else "the data seed makes more" if high < 0 else ""
-    shares = [
-        f"{told} {row['share']:.0%} (95%: {row['low']:.0%} to {row['high']:.0%})"
+    fractions = [
+        f"{told} {row['fraction']:.0%} (95%: {row['low']:.0%} to {row['high']:.0%})"
         for told, row in ((SOURCES[name], rows.loc[name]) for name in SOURCES)
     ]
     power = [
         f"the {SOURCES[name]} from {seen:.0%} of the variance on"
         if np.isfinite(seen)
-        else f"the {SOURCES[name]} at no share"
+        else f"the {SOURCES[name]} at no fraction"
         for name, seen in rows.loc[["weight", "data"], "detectable"].items()
     ]
     row = rows.iloc[0]
@@ -124,11 +124,12 @@ def sources(table: pd.DataFrame) -> Finding | None:
         id="seed_sources",
         text=(
             f"Variance of held-out loss between the {row['runs']} runs of {_name(row)} at step {row['step']}: "
-            f"{', '.join(shares)}. " + (f"So {larger}." if larger else "Which seed makes more is undecided.")
+            f"{', '.join(fractions)}. " + (f"So {larger}." if larger else "Which seed makes more is undecided.")
             + f" Were the rest neither seed's, such runs would see in four of five cases {listed(power)}."
         ),
         numbers={
-            name: {key: float(rows.loc[name, key]) for key in ("share", "low", "high", "deviation")} for name in SOURCES
+            name: {key: float(rows.loc[name, key]) for key in ("fraction", "low", "high", "deviation")}
+            for name in SOURCES
         }
         | {
             "difference": [float(low), float(high)],
@@ -151,8 +152,8 @@ def divergence(table: pd.DataFrame) -> Finding | None:
     return Finding(
         id="seed_divergence",
         text=(
-            f"Predictions of the {row['seeds']} seeds of {_name(row)} are {by_step.iloc[0]:.3f} nats a token apart at "
-            f"step {int(by_step.index[0])} (expected KL); this {way or 'does not clearly move'}. At the end the 95% "
+            f"Predictions of the {row['seeds']} seeds of {_name(row)} are {by_step.iloc[0]:.3f} nats per token apart "
+            f"at step {int(by_step.index[0])} (expected KL); this {way or 'does not clearly move'}. At the end the 95% "
             f"interval over held-out text is {row['low']:.3f} to {row['high']:.3f}; other seeds may lie elsewhere."
         ),
         numbers={"steps": {str(step): float(value) for step, value in by_step.items()}},
@@ -180,7 +181,7 @@ def seed_bands(results: Results) -> Figure:
     title = "How far seeds spread"
     if told:
         title = (
-            f"Seeds move the held-out loss at the end by up to {max(told.numbers['range'].values()):.3f} nats a token"
+            f"Seeds move the held-out loss at the end by up to {max(told.numbers['range'].values()):.3f} nats per token"
         )
     how = "Line: median over seeds; pale band: all of them; dark band: the middle half, of four seeds or more."
     panels = []
@@ -190,7 +191,7 @@ def seed_bands(results: Results) -> Figure:
             color=theme.size_colour(results.sizes),
             detail="corpus:N",
         )
-        name = "loss (nats a token)" if key[0] == LOSS[0] else str(rows["metric"].iloc[0]).replace("_", " ")
+        name = "loss (nats per token)" if key[0] == LOSS[0] else str(rows["metric"].iloc[0]).replace("_", " ")
         y = [alt.Y(f"{field}:Q", title=name, scale=alt.Scale(zero=False)) for field in ("lowest", "lower", "median")]
         whole = base.mark_area(opacity=0.12).encode(y=y[0], y2="highest:Q")
         half = base.transform_filter("datum.seeds > 3").mark_area(opacity=0.3).encode(y=y[1], y2="upper:Q")
@@ -243,27 +244,27 @@ def seed_variance(results: Results) -> Figure:
     title = "Which seed makes the difference between runs is undecided"
     if low > 0 or high < 0:
         title = f"The {'weight' if low > 0 else 'data'} seed makes more of the difference between runs"
-    how = "Left: share of the variance at the last step with 95% intervals. Right: standard deviation by step."
+    how = "Left: fraction of the variance at the last step with 95% intervals. Right: standard deviation by step."
     colour = alt.Color("source:N", title="source", sort=list(SOURCES.values()),
                        scale=alt.Scale(domain=list(SOURCES.values()), range=COLOURS))  # fmt: skip
     panels: list[Any] = []
     for size, rows in table.groupby(["non_embedding", "size", "corpus"], sort=True):
-        last = alt.Chart(_last(rows).dropna(subset=["share"])).encode(
+        last = alt.Chart(_last(rows).dropna(subset=["fraction"])).encode(
             y=alt.Y("measure:N", title=None, axis=alt.Axis(labelLimit=200)), yOffset="source:N", color=colour
         )
-        share = alt.X(
-            "share:Q", title="share of the variance", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")
+        fraction = alt.X(
+            "fraction:Q", title="fraction of the variance", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")
         )
-        bars = last.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="share of the variance"), x2="high:Q")
+        bars = last.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="fraction of the variance"), x2="high:Q")
         dots = last.mark_point(filled=True, size=60, opacity=1).encode(
-            x=share, tooltip=["measure:N", "source:N", *_numbers("share", "low", "high", "deviation")]
+            x=fraction, tooltip=["measure:N", "source:N", *_numbers("fraction", "low", "high", "deviation")]
         )
         name = f"{size[1]} {size[2]}"
         panels.append((bars + dots).properties(width=330, height=alt.Step(14), title=theme.panel(name)))
         loss = rows[rows["task_set"] == LOSS[0]]
         curves = alt.Chart(loss.assign(x=loss["step"].clip(lower=theme.ZERO_AT))).mark_line(strokeWidth=2).encode(
             x=theme.step_axis(int(rows["step"].max())), color=colour,
-            y=alt.Y("deviation:Q", title="deviation of held-out loss (nats a token)"),
+            y=alt.Y("deviation:Q", title="deviation of held-out loss (nats per token)"),
         )  # fmt: skip
         panels.append(curves.properties(width=330, height=200, title=theme.panel(f"{name}: held-out loss")))
     return Figure(alt.concat(*panels, columns=2) if panels else theme.empty("No runs tell them apart."), title, how)
@@ -276,10 +277,10 @@ def seed_divergence(results: Results) -> Figure:
     how = "Expected Kullback-Leibler divergence per token between two seeds; band: 95% over held-out sequences."
     data = table.assign(x=table["step"].clip(lower=theme.ZERO_AT))
     whole = alt.Chart(data[data["component"] == "all"]).encode(x=theme.step_axis(int(data["step"].max())))
-    y = alt.Y("divergence:Q", title="expected KL (nats a token)")
+    y = alt.Y("divergence:Q", title="expected KL (nats per token)")
     corpora = [corpus for corpus in results.corpus_names if corpus in set(data["corpus"])]
     band = whole.mark_area(opacity=0.18).encode(
-        y=alt.Y("low:Q", title="expected KL (nats a token)"), y2="high:Q", color=theme.size_colour(results.sizes),
+        y=alt.Y("low:Q", title="expected KL (nats per token)"), y2="high:Q", color=theme.size_colour(results.sizes),
         detail="corpus:N",
     )  # fmt: skip
     line = whole.mark_line(strokeWidth=2).encode(
@@ -302,7 +303,7 @@ def seed_divergence(results: Results) -> Figure:
     title = "How far apart the predictions of seeds are"
     if told:
         values = list(told.numbers["steps"].values())
-        title = f"Seeds end {values[-1]:.2f} nats a token apart, from {values[0]:.3f} at the start"
+        title = f"Seeds end {values[-1]:.2f} nats per token apart, from {values[0]:.3f} at the start"
     return Figure(chart, title, how)
 
 

@@ -95,13 +95,13 @@ def terms(results: Results) -> Figure:
                      and finding.id.endswith("held_out") == held_out} for held_out, words in KINDS.items()}  # fmt: skip
     if told := [f"{WORDS[holds.pop()]} in problems {kind}" for kind, holds in kinds.items() if len(holds) == 1]:
         title = f"Frequent numbers are answered {', '.join(told)}"
-    how = "A point an operand and size at the last step, mean over seeds; lines: least squares."
+    how = "A point per operand and size at the last step, mean over seeds; lines: least squares."
     return Figure(_points(results), title, how)
 
 
 def slopes(results: Results) -> Figure:
     """The slope of each run over steps."""
-    how = "Nats per factor of ten of the count, a line a run; band: 95 % by resampling operands. Above 0: better."
+    how = "Nats per factor of ten of the count, a line per run; band: 95 % by resampling operands. Above 0: better."
     return Figure(_lines(results), "How the pull of frequency grows in training", how)
 
 

@@ -106,7 +106,7 @@ def size(results: Results, family: str) -> Finding | None:
 
 
 def trajectories(results: Results) -> Figure:
-    """A panel a phenomenon: what it scores by step."""
+    """A panel per phenomenon: what it scores by step."""
     table = speaking(results, "trajectories")
     if table.empty:
         return Figure(theme.empty(NOTHING), "Grammar by step", "")
@@ -117,7 +117,7 @@ def trajectories(results: Results) -> Figure:
     clear = table[(table["phenomenon"] != ALL) & (table["step"] == table.groupby("run")["step"].transform("max"))]
     reached = clear[clear["clear"].astype(bool)]["phenomenon"].nunique()
     title = f"{reached} of {clear['phenomenon'].nunique()} phenomena of grammar end above chance in some run"
-    how = "A line a run; points where it is clearly above chance (dotted). Scores differ in scale between panels."
+    how = "A line per run; points where it is clearly above chance (dotted). Scores differ in scale between panels."
     return Figure(alt.concat(*panels, columns=3).resolve_scale(color="shared", strokeDash="shared"), title, how)
 
 

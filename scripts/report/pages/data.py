@@ -59,7 +59,7 @@ def data_page(study: Study, corpora: Path, findings: list[dict[str, Any]]) -> st
 
 
 def corpus_tables(path: Path) -> list[tuple[str, list[list[str]]]]:
-    """By corpus, a row a component and one of sums, from results/tables/corpora.csv."""
+    """By corpus, a row per component and one of sums, from results/tables/corpora.csv."""
     with path.open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     names = ("documents", "tokens", "documents_removed", "tokens_removed")
@@ -78,7 +78,7 @@ def _number(cell: str) -> str:
 
 
 def order_rows(study: Study) -> list[list[str]]:
-    """A row an order: what its manifest says, and the runs that read it."""
+    """A row per order: what its manifest says, and the runs that read it."""
     readers: dict[tuple[str, int], list[str]] = {}
     for run in study.trained.values():
         readers.setdefault((run.corpus, run.data_seed), []).append(run.name)
@@ -111,7 +111,7 @@ def in_words(study: Study) -> str:
 
 
 def cluster_rows() -> list[list[str]]:
-    """A row a component: what was clustered, held out and, keeping one document of each cluster, removed."""
+    """A row per component: what was clustered, held out and, keeping one document of each cluster, removed."""
     names = ["documents", "too_short_documents", "clusters", "clusters_of_several"]
     names += ["held_out_documents", "removed_documents"]
     removals = manifest.read(paths.CLUSTERS, ClustersFacts).facts.components

@@ -23,7 +23,7 @@ SHOWN_BY = {  # figure and table of findings that don't name theirs, by how thei
     "components": ("held_out_component", "held_out"),
     "largest_learned": ("held_out_step", "held_out"),
     "untrained_loss": ("held_out_step", "held_out"),
-    "first_update": ("held_out_step", "held_out"),
+    "first_step": ("held_out_step", "held_out"),
     "scores_rise": ("paired", "paired_effects"),
     "scores": ("evals", "evals"),
     "small_models_at_chance": ("evals", "evals"),

@@ -14,7 +14,7 @@ from scripts.study.stages import GGUF
 from scripts.study.study import Study
 
 COLUMNS = (
-    ("run", False), ("step", True), ("file", False), ("size", True), ("bits a weight", True),
+    ("run", False), ("step", True), ("file", False), ("size", True), ("bits per weight", True),
     ("MiB loaded", True), ("MiB after generating", True), ("tokens/s", True), ("perplexity", True),
     ("ratio to float", True), ("same first choice", True),
 )  # fmt: skip

@@ -3,7 +3,7 @@
 The model: value = mean + weight seed's effect + data seed's effect + rest, three independent Gaussian parts (random
 effects, crossed; Searle, Casella and McCulloch 1992). The rest holds the interaction of both seeds and what else
 differs between two runs. Runs are few, so the likelihood of each split is looked at on a grid instead of climbed:
-nothing can fail to converge at a share of 0, and what the runs can't tell is seen as a flat likelihood.
+nothing can fail to converge at a fraction of 0, and what the runs can't tell is seen as a flat likelihood.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from scipy.stats import chi2
 
 Array = NDArray[np.float64]
 SOURCES = ("weight", "data", "rest")
-PARTS = 50  # shares are multiples of 1/50
-POWER = 0.8  # of draws in which a source of the share called detectable is seen
+PARTS = 50  # fractions are multiples of 1/50
+POWER = 0.8  # of draws in which a source of a detectable fraction is seen
 LEAST = 1e-4  # of the rest: without any, runs of equal seeds would have to be equal
 
 
 def splits() -> Array:
-    """All shares (weight, data, rest) on the grid, [splits, 3], each adding up to 1."""
+    """All fractions (weight, data, rest) on the grid, [splits, 3], each adding up to 1."""
     whole = np.array([(w, d, PARTS - w - d) for w in range(PARTS + 1) for d in range(PARTS + 1 - w)])
     return whole / PARTS
 
@@ -35,8 +35,8 @@ def log_likelihoods(values: Array, weight: ArrayLike, data: ArrayLike) -> tuple[
     (REML: n - 1 degrees of freedom), up to a constant.
     """
     same = [np.equal.outer(np.asarray(seeds), np.asarray(seeds)).astype(float) for seeds in (weight, data)]
-    shares, runs = splits(), values.shape[1]
-    covariance = np.einsum("pk,kij->pij", shares, np.stack([*same, np.eye(runs)])) + LEAST * np.eye(runs)
+    fractions, runs = splits(), values.shape[1]
+    covariance = np.einsum("pk,kij->pij", fractions, np.stack([*same, np.eye(runs)])) + LEAST * np.eye(runs)
     inverse, ones = np.linalg.inv(covariance), np.ones(runs)
     information = np.einsum("pij,i,j->p", inverse, ones, ones)
     mean = np.einsum("pij,mj->mp", inverse, values) / information
@@ -49,35 +49,35 @@ def log_likelihoods(values: Array, weight: ArrayLike, data: ArrayLike) -> tuple[
 def split(values: ArrayLike, weight: Sequence[int], data: Sequence[int], *, level: float = 0.95) -> pd.DataFrame:
     """A row per measure of `values` [measures, runs] and source, and "weight - data" for their difference.
 
-    Columns: measure (its row), source, share of the variance of a run with seeds of its own, low, high (the shares
+    Columns: measure (its row), source, fraction of the variance of a run with seeds of its own, low, high (fractions
     whose likelihood is within chi-squared(1) of the highest), deviation (of the source, in the values' unit). The
     likelihood does not know the mean. Equal values of all runs have no variance to split: NaN.
     """
     each = np.atleast_2d(np.asarray(values, dtype=float))
     each = each - each.mean(axis=1, keepdims=True)
     likelihood, variance = log_likelihoods(each, weight, data)
-    shares, within = splits(), chi2.ppf(level, 1) / 2
-    columns = {**dict(zip(SOURCES, shares.T, strict=True)), "weight - data": shares[:, 0] - shares[:, 1]}
+    fractions, within = splits(), chi2.ppf(level, 1) / 2
+    columns = {**dict(zip(SOURCES, fractions.T, strict=True)), "weight - data": fractions[:, 0] - fractions[:, 1]}
     rows = []
     for measure, found in enumerate(likelihood):
         constant = not each[measure].any()
         near, best = found >= found.max() - within, int(found.argmax())
-        for source, share in columns.items():
-            spread = np.sqrt(share[best] * variance[measure, best]) if source in SOURCES else np.nan
-            numbers = [share[best], share[near].min(), share[near].max(), spread]
+        for source, fraction in columns.items():
+            spread = np.sqrt(fraction[best] * variance[measure, best]) if source in SOURCES else np.nan
+            numbers = [fraction[best], fraction[near].min(), fraction[near].max(), spread]
             rows.append((measure, source, *([np.nan] * 3 + [0.0] if constant else numbers)))
-    return pd.DataFrame(rows, columns=["measure", "source", "share", "low", "high", "deviation"])
+    return pd.DataFrame(rows, columns=["measure", "source", "fraction", "low", "high", "deviation"])
 
 
 def detectable(weight: Sequence[int], data: Sequence[int], source: str, *, draws: int = 200, seed: int = 0) -> float:
-    """The smallest share of a source whose interval leaves 0 out in four of five draws with such runs, where the rest
-    is neither seed's; NaN where no share is. The difference that runs could have seen (power .8)."""
+    """The smallest fraction of a source whose interval leaves 0 out in four of five draws with such runs, where the
+    rest is neither seed's; NaN where none does. The difference that runs could have seen (power .8)."""
     seeds = weight if source == "weight" else data
     _, owner = np.unique(np.asarray(seeds), return_inverse=True)
     rng = np.random.default_rng(seed)
     effect, rest = rng.standard_normal((draws, owner.max() + 1))[:, owner], rng.standard_normal((draws, len(owner)))
-    for share in np.arange(0.1, 1.0, 0.1):
-        found = split(np.sqrt(share) * effect + np.sqrt(1 - share) * rest, weight, data)
+    for fraction in np.arange(0.1, 1.0, 0.1):
+        found = split(np.sqrt(fraction) * effect + np.sqrt(1 - fraction) * rest, weight, data)
         if (found.loc[found["source"] == source, "low"] > 0).mean() >= POWER:
-            return float(round(share, 1))
+            return float(round(fraction, 1))
     return np.nan

@@ -59,7 +59,7 @@ def zlib_ratio(text: str) -> float:
 
 
 def huffman_bits(tokens: Sequence[int] | NDArray[np.integer]) -> float:
-    """Bits a token in the Huffman code of the tokens' own counts; 0 if all are the same."""
+    """Bits per token in the Huffman code of the tokens' own counts; 0 if all are the same."""
     counts = sorted(Counter(np.asarray(tokens).tolist()).values())
     total, bits = sum(counts), 0
     heapq.heapify(counts)

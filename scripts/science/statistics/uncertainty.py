@@ -72,7 +72,7 @@ def without_each(law: Law, x: ArrayLike, loss: ArrayLike, *, starts: int = 4) ->
 
 
 def without_lowest(law: Law, x: ArrayLike, loss: ArrayLike, by: ArrayLike, most: int, *, starts: int = 4) -> Law:
-    """The laws without the 0, 1 .. `most` points of lowest `by` (tokens a parameter): a law should not rest on them."""
+    """The laws without the 0, 1 .. `most` points of lowest `by` (tokens per parameter): no law should rest on them."""
     rank = np.argsort(np.argsort(np.asarray(by), kind="stable"), kind="stable")
     return refits(x, loss, rank >= np.arange(most + 1)[:, None], law, starts=starts)
 

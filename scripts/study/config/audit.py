@@ -21,7 +21,7 @@ class Replay(Strict):
     models: Count = 1
     """Checkpoints that are converted, evaluated and scored for memorization again."""
     data_steps: Count = 8
-    """Updates whose sequences are rebuilt from raw text, tokenizer and seed."""
+    """Steps whose sequences are rebuilt from raw text, tokenizer and seed."""
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.002
     """On another kind of device or other versions: largest distance between replayed and stored weights, as a fraction
     of the distance the weights went in that span. On the same kind bytes have to be equal."""

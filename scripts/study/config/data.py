@@ -14,7 +14,7 @@ Small = Annotated[int, Field(gt=0, le=1 << 20)]  # what is counted out one by on
 Jobs = Annotated[int, Field(gt=0, le=10_000)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what numpy's legacy generator, GPT-NeoX's, takes
 Share = Annotated[float, Field(gt=0, le=1)]
-Rate = Annotated[float, Field(gt=0, le=1)]  # of an Adam update: larger ones move every weight further than it is large
+Rate = Annotated[float, Field(gt=0, le=1)]  # of an Adam step: larger ones move every weight further than it is large
 Place = Annotated[str, Field(min_length=1), AfterValidator(expanduser)]  # `~` is the home folder
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=60)]  # of several a file's name is made
 Part = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]*$")]  # of an address or a path

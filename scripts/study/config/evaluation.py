@@ -13,7 +13,7 @@ class OwnTasks(Strict):
     """Tasks made from the held-out split and from templates (scripts/evaluate/tasks.py)."""
 
     items: Small
-    """Items a task, of castalia_agreement one fewer if that is odd: its items come in twos."""
+    """Items per task, of castalia_agreement one fewer if that is odd: its items come in twos."""
     seed: Seed
 
 
@@ -37,7 +37,7 @@ class Evaluation(Strict):
     steps: list[Count] | None = None
     """Steps to evaluate; null: every saved step."""
     batch_size: Positive
-    """Requests a forward pass; fixed because it moves the last digits."""
+    """Requests per forward pass; fixed because it moves the last digits."""
     precision: Literal["float32", "bfloat16", "float16"]
     external: Place | None = None
     """Published scores that figures show beside the study's: a CSV, or a folder of lm-eval's JSON files."""

@@ -18,7 +18,7 @@ class ExternalRun(Strict):
     repo: str | None = None
     """Model on the hub, owner/name: EleutherAI/pythia-70m-deduped."""
     folder: Place | None = None
-    """Folder on disk with a folder a revision, instead of `repo`."""
+    """Folder on disk with a folder per revision, instead of `repo`."""
     revision: Revision = "step{step}"
     """What a step's branch, or its folder, is called: step{step}, or global_step{step} of native checkpoints."""
     weights: Literal["transformers", "neox"] = "transformers"

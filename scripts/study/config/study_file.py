@@ -111,7 +111,7 @@ class Training(Strict):
     sequence_length: Small
     """Tokens predicted a sequence; a sequence holds one more."""
     batch_size: Small
-    """Sequences a step, whatever the number of devices."""
+    """Sequences per step, whatever the number of devices."""
     steps: Positive
     """Optimizer steps."""
     precision: Literal["fp32", "bf16", "fp16"]
@@ -156,7 +156,7 @@ class Runtime(Strict):
     threads: Annotated[int, Field(gt=0, le=1024)]
     """Threads a job; pinned, because the thread count changes the last digits of sums."""
     micro_batch: Small | None = None
-    """Sequences a forward pass and device; null: the catalogue's, or the whole batch."""
+    """Sequences per forward pass and device; null: the catalogue's, or the whole batch."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """What DeepSpeed shares out over the devices: 0 nothing, 1 optimizer state, 2 and gradients, 3 and weights."""
     repartition: bool = False
@@ -179,9 +179,9 @@ class Runtime(Strict):
     checkpoints_per_batch: Positive
     """Checkpoints one conversion, evaluation or memorization process handles."""
     memorization_processes: Annotated[int, Field(gt=0, le=1024)] = 1
-    """Processes that share the sequences of a memorization job, on cuda one a GPU."""
+    """Processes that share the sequences of a memorization job, on cuda one per GPU."""
     processes: Jobs | None = None
-    """Processes of a training job, on cuda one a GPU; null: the catalogue's GPUs on cuda, one on cpu."""
+    """Processes of a training job, on cuda one per GPU; null: the catalogue's GPUs on cuda, one on cpu."""
     processes_per_node: Annotated[int, Field(gt=0, le=1024)] = 8
     """Processes a node holds, on cuda its GPUs; more than that run on several full nodes."""
     job_hours: Jobs | None = None

@@ -11,32 +11,32 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scripts.analyze.external.memorization import flags, main, read_places, read_tokens
+from scripts.analyze.external.memorization import flags, main, read_indices, read_tokens
 from scripts.common.errors import UserError
 
 
-def table(path: Path, places: list[int]) -> Path:
-    tokens = [[place % 100] * 64 for place in places]
-    pq.write_table(pa.table({"index": places, "tokens": tokens, "__index_level_0__": places}), path)
+def table(path: Path, indices: list[int]) -> Path:
+    tokens = [[index % 100] * 64 for index in indices]
+    pq.write_table(pa.table({"index": indices, "tokens": tokens, "__index_level_0__": indices}), path)
     return path
 
 
 def test_places_and_tokens_come_sorted(tmp_path: Path) -> None:
     path = table(tmp_path / "a.parquet", [7, 3, 11])
-    assert read_places(path).tolist() == [3, 7, 11]
+    assert read_indices(path).tolist() == [3, 7, 11]
     assert read_tokens(path)[:, 0].tolist() == [3, 7, 11]
-    assert np.flatnonzero(flags(read_places(path), 10)).tolist() == [3, 7]
+    assert np.flatnonzero(flags(read_indices(path), 10)).tolist() == [3, 7]
 
 
 def test_tables_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="twice"):
-        read_places(table(tmp_path / "a.parquet", [1, 1]))
-    pq.write_table(pa.table({"place": [1]}), tmp_path / "b.parquet")
+        read_indices(table(tmp_path / "a.parquet", [1, 1]))
+    pq.write_table(pa.table({"sample_index": [1]}), tmp_path / "b.parquet")
     pq.write_table(pa.table({"index": ["7"]}), tmp_path / "c.parquet")
     with pytest.raises(UserError, match="column 'index' is string"):
-        read_places(tmp_path / "c.parquet")
+        read_indices(tmp_path / "c.parquet")
     with pytest.raises(UserError, match="no column 'index'"):
-        read_places(tmp_path / "b.parquet")
+        read_indices(tmp_path / "b.parquet")
 
 
 def test_the_command_tells_precision_and_recall(
@@ -57,4 +57,4 @@ def test_what_is_no_parquet_file_is_refused(tmp_path: Path, content: bytes | Non
     if content:
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"x\.parquet: not a parquet file"):
-        read_places(path)
+        read_indices(path)

@@ -50,7 +50,7 @@ def test_runs_of_other_length_share_the_rows_that_both_samples_hold() -> None:
     ends = [(spec, step) for spec, step in scored.ends() if spec.corpus == "standard"]
     assert len({step for _, step in ends}) == 2
     memorized, seen = matrices(scored, ends)
-    samples = [scored.table(spec.name, step).query("chosen == 'sample'")["place"] for spec, step in ends]
+    samples = [scored.table(spec.name, step).query("chosen == 'sample'")["sample_index"] for spec, step in ends]
     assert memorized.shape == seen.shape == (2, len(set(samples[0]) & set(samples[1])))
     assert list(fits(scored).columns) == ["corpus", "in", "models", "term", "estimate", "lowest", "highest"]
 

@@ -47,7 +47,7 @@ from scripts.common.manifest import Manifest, NamedFile
 from scripts.evaluate.resampling import BOOTSTRAP, standard_error
 from scripts.memorize.pieces import Scores
 from scripts.study import paths
-from scripts.study.manifests import MANIFEST_KINDS, ModelFacts, Updates
+from scripts.study.manifests import MANIFEST_KINDS, ModelFacts, StepsTaken
 from scripts.study.study import Study, load
 
 # Leaves and roots of the certificate-transparency project's reference tests of RFC 6962 (merkletree test vectors)
@@ -228,7 +228,7 @@ def test_run_and_step_of_a_path() -> None:
     assert [step_in(name) for name in ("global_step08", "step٤", "step0")] == [None, None, 0]  # a step has one name
 
 
-def test_adams_updates_are_read_where_they_are_told() -> None:
+def test_adams_steps_are_read_where_they_are_told() -> None:
     state = {
         "optimizer_state_dict": {"base_optimizer_state": {"state": {0: {"step": torch.tensor(3.0)}, 1: {"step": 3}}}}
     }
@@ -252,7 +252,7 @@ def study() -> Study:
 
 
 def history(rows: str, rates: list[float], applied: str = "") -> History:
-    """A letter an update; 0 in `applied`: it was skipped."""
+    """A letter per step; 0 in `applied`: it was skipped."""
     lines = [
         {"step": i + 1, "sequences": row, "learning_rate": rate, "applied": int((applied or "1" * len(rows))[i])}
         for i, (row, rate) in enumerate(zip(rows, rates, strict=True))
@@ -264,8 +264,8 @@ def keys(study: Study, own: History, name: str = "pythia-tiny", steps: range = r
     return effective(study, {name: own}, name, list(steps))
 
 
-def test_updates_that_change_nothing_leave_the_history_as_it_is(study: Study) -> None:
-    """The first update of Pythia's recipe has learning rate 0; fp16 skips its first ones."""
+def test_steps_that_change_nothing_leave_the_history_as_it_is(study: Study) -> None:
+    """The first step of Pythia's recipe has learning rate 0; fp16 skips its first ones."""
     found = keys(study, history("abcd", [0.0, 0.1, 0.1, 0.1], "1101"))
     assert found[0] == found[1] and found[2] == found[3]
     assert len({found[0], found[2], found[4]}) == 3
@@ -310,7 +310,7 @@ def test_adam_never_moves_further_than_the_bound(gradients: list[float], betas: 
 
 
 def test_the_bound_of_pythias_betas() -> None:
-    """Reached by no gradients of few updates: the limit of the bound, sqrt(0.2 / (1 - 0.81 / 0.95))."""
+    """Reached by no gradients of few steps: the limit of the bound, sqrt(0.2 / (1 - 0.81 / 0.95))."""
     assert largest_ratio(0.9, 0.95) == pytest.approx(math.sqrt(0.2 / (1 - 0.81 / 0.95)), rel=0.05)
     assert largest_ratio(0.0, 0.9) == pytest.approx(math.sqrt(10), rel=1e-6)
 
@@ -410,13 +410,13 @@ def test_a_damaged_part_does_not_pass_for_a_sound_one(tmp_path: Path) -> None:
 
 def test_facts_between_steps_are_the_trainers() -> None:
     own = history("abc", [0.0, 0.2, 0.1], "101")
-    assert own.updates(1, 3) == Updates(
+    assert own.steps_taken(1, 3) == StepsTaken(
         samples_digest=hashlib.sha256(b"bc").hexdigest(),
-        updates_applied=1,
-        updates_skipped=1,
+        steps_applied=1,
+        steps_skipped=1,
         learning_rates=(0.1, 0.2),
     )
-    assert own.updates(0, 0).learning_rates is None
+    assert own.steps_taken(0, 0).learning_rates is None
     assert np.array_equal(own.step[own.between(1, 2)], [2])
 
 

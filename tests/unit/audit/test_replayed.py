@@ -111,7 +111,7 @@ def test_a_damaged_log_is_told_by_name(study: Study, content: bytes) -> None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=str(stored)):
         scratch.upto(stored, 4)
-    assert all(str(stored) in fault for fault in replay_segment.update_faults(stored, replayed, interval))
+    assert all(str(stored) in fault for fault in replay_segment.step_faults(stored, replayed, interval))
     assert "no speed recorded" in cost.said(study, [interval])
 
 

@@ -90,7 +90,7 @@ def test_published_runs_are_in_the_run_table_and_not_trained() -> None:
     assert (list(asked.trained), list(asked.external)) == (["pythia-tiny"], [THEIRS])
     assert asked.steps(THEIRS) == asked.memorization_steps(THEIRS) == STEPS
     assert asked.optimizer_steps(THEIRS) == []
-    assert asked.run(THEIRS).updates == 0
+    assert asked.run(THEIRS).steps_trained == 0
     assert targets.checkpoints(asked) == ["checkpoints/pythia-tiny/manifest.json"]
     assert f"models/{THEIRS}/step4/manifest.json" in CONVERT.files(asked)
     assert targets.tables(asked) == targets.TABLES

@@ -97,7 +97,7 @@ def test_a_folder_of_shards_becomes_a_corpus(monkeypatch: pytest.MonkeyPatch) ->
         components={"standard": TextSize(4, 100)},
         largest_token=int(tokens.flat.max()),
         end_of_document_tokens=0,
-        rows_of=None,
+        sequence_tokens=None,
     )
     assert tokens.sizes.tolist() == SIZES
     names = {path.name for path in Path("data/standard").iterdir()}
@@ -110,7 +110,7 @@ def test_a_preshuffled_file_and_end_of_document_tokens_are_told(monkeypatch: pyt
     command(external, asked, monkeypatch)
     command(join, asked, monkeypatch)
     facts = manifest.read(Path("data/standard"), CorpusFacts).facts
-    assert (facts.rows_of, facts.end_of_document_tokens, facts.largest_token) == (4, 2, 10)
+    assert (facts.sequence_tokens, facts.end_of_document_tokens, facts.largest_token) == (4, 2, 10)
 
 
 def joined_is_refused(asked: Study, fact: str, monkeypatch: pytest.MonkeyPatch) -> None:

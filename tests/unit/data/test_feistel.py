@@ -58,22 +58,22 @@ def test_known_values_never_change() -> None:
     ]
 
 
-@given(count=st.integers(1, 300), places=st.lists(st.integers(0, 10**6), max_size=20), seed=SEEDS)
-def test_a_place_has_its_sequence_whatever_is_asked_beside_it(count: int, places: list[int], seed: int) -> None:
+@given(count=st.integers(1, 300), indices=st.lists(st.integers(0, 10**6), max_size=20), seed=SEEDS)
+def test_a_sample_index_has_its_sequence_whatever_is_asked_beside_it(count: int, indices: list[int], seed: int) -> None:
     order = Feistel(seed, count, epochs=1)
-    together = order.sequences_at(np.array(places, dtype=np.int64)).tolist()
-    assert together == [order.sequences_at(np.array([place]))[0] for place in places]
-    assert together == [reference(place % count, count, seed, place // count) for place in places]
+    together = order.sequences_at(np.array(indices, dtype=np.int64)).tolist()
+    assert together == [order.sequences_at(np.array([index]))[0] for index in indices]
+    assert together == [reference(index % count, count, seed, index // count) for index in indices]
 
 
 @given(count=st.integers(1, 100), epochs=st.integers(1, 4), seed=SEEDS)
-def test_every_epoch_has_every_sequence_once_and_gives_its_place(count: int, epochs: int, seed: int) -> None:
+def test_every_epoch_has_every_sequence_once_and_gives_its_sample_index(count: int, epochs: int, seed: int) -> None:
     order = Feistel(seed, count, epochs)
     sequences = order.sequences_at(np.arange(count * epochs)).reshape(epochs, count)
     assert all(sorted(epoch) == list(range(count)) for epoch in sequences.tolist())
-    for epoch, places in enumerate(order.places_of(np.arange(count))):
-        assert order.sequences_at(places).tolist() == list(range(count))
-        assert set((places // count).tolist()) == {epoch}
+    for epoch, indices in enumerate(order.indices_of(np.arange(count))):
+        assert order.sequences_at(indices).tolist() == list(range(count))
+        assert set((indices // count).tolist()) == {epoch}
 
 
 def test_seeds_and_epochs_have_orders_of_their_own() -> None:
@@ -81,7 +81,7 @@ def test_seeds_and_epochs_have_orders_of_their_own() -> None:
     orders = [permuted(index, 1000, round_keys(seed, epoch)) for seed in (1, 2, 1234) for epoch in (0, 1)]
     for number, first in enumerate(orders):
         for second in orders[number + 1 :]:
-            assert int((first == second).sum()) < 10  # two random orders agree in one place on average
+            assert int((first == second).sum()) < 10  # two random orders agree at one sample index on average
 
 
 def test_small_permutations_come_about_equally_often() -> None:
@@ -95,7 +95,7 @@ def test_small_permutations_come_about_equally_often() -> None:
 def test_neighbours_land_anywhere() -> None:
     count = 1 << 17  # one bit over an even domain, so that many walk
     images = permuted(np.arange(count), count, round_keys(7, 0))
-    tenths = np.bincount(images[: count // 10] * 10 // count, minlength=10)  # the first tenth of the places
+    tenths = np.bincount(images[: count // 10] * 10 // count, minlength=10)  # the first tenth of the sample indices
     expected = count / 100
     assert ((tenths - expected) ** 2 / expected).sum() < 33.7  # 9 degrees of freedom, 99.99th percentile
     correlation = np.corrcoef(images[:-1], images[1:])[0, 1]

@@ -208,14 +208,14 @@ def occurrences_of(spans: list[tuple[int, int, int]]) -> Occurrences:
 
 
 def slowly_seen(sequences: Sequences, span: tuple[int, int, int]) -> list[tuple[int, bool]]:
-    """(place, whole) of the sequences that hold a span whole, or, for each copy that no sequence does, parts of it."""
+    """(sample index, whole) of sequences that hold a span whole, or, for each copy that none does, parts of it."""
     document, begin, end = span
-    length, stream, places = sequences.sequence_length, stream_of(sequences), places_of(sequences)
+    length, stream, indices = sequences.sequence_length, stream_of(sequences), indices_of(sequences)
     found = []
     for copy in [at for at, there in enumerate(stream) if there == (document, begin)]:
-        touching = [k for k in places if k * length <= copy + end - begin - 1 and copy <= k * length + length]
+        touching = [k for k in indices if k * length <= copy + end - begin - 1 and copy <= k * length + length]
         whole = [k for k in touching if k * length <= copy and copy + end - begin <= k * length + length + 1]
-        found += [(place, k in whole) for k in whole or touching for place in places[k] if place >= 0]
+        found += [(index, k in whole) for k in whole or touching for index in indices[k] if index >= 0]
     return sorted(found)
 
 
@@ -229,19 +229,19 @@ def stream_of(sequences: Sequences) -> list[tuple[int, int]]:
     return [(document, token) for document in order for token in range(sequences.tokens.sizes[document])]
 
 
-def places_of(sequences: Sequences) -> dict[int, list[int]]:
-    """By sequence of the stream, the places it stands at; -1 for the one that NeoX loses and for what is left at the
+def indices_of(sequences: Sequences) -> dict[int, list[int]]:
+    """By sequence of the stream, its sample indices; -1 for the one that NeoX loses and for what is left at the
     end."""
     found: dict[int, list[int]] = {}
     if isinstance(sequences.placement, Mapped):
-        found = {sequence: [place] for place, sequence in enumerate(sequences.placement.shuffle_idx.tolist())}
-        found = {sequence: [place if place < len(sequences) else -1] for sequence, [place] in found.items()}
+        found = {sequence: [index] for index, sequence in enumerate(sequences.placement.shuffle_idx.tolist())}
+        found = {sequence: [index if index < len(sequences) else -1] for sequence, [index] in found.items()}
     else:
         assert isinstance(sequences.placement, Cut)
-        for place, sequence in enumerate(
+        for index, sequence in enumerate(
             sequences.placement.numbering.sequences_at(np.arange(len(sequences))).tolist()
         ):
-            found.setdefault(sequence, []).append(place)
+            found.setdefault(sequence, []).append(index)
     return {**found, len(found): [-1]}
 
 
@@ -265,8 +265,8 @@ def test_steps_are_those_of_the_sequences_of_the_stream(
     found = seen(sequences, occurrences_of(spans))
     for number, span in enumerate(spans):
         mine = found.occurrence == number
-        places = zip(found.place[mine].tolist(), found.whole[mine].tolist(), strict=True)
-        assert sorted(places) == slowly_seen(sequences, span)  # a sequence may hold two copies
+        indices = zip(found.sample_index[mine].tolist(), found.whole[mine].tolist(), strict=True)
+        assert sorted(indices) == slowly_seen(sequences, span)  # a sequence may hold two copies
 
 
 def test_a_document_of_known_sequences() -> None:
@@ -280,7 +280,7 @@ def test_a_document_of_known_sequences() -> None:
     sequences = Sequences(tokens, Mapped(tokens, *maps, 8))
     cases = {
         (0, 3): [(1, True)],
-        (7, 9): [(1, True)],  # its last token is also the first of place 0, which cuts nothing
+        (7, 9): [(1, True)],  # its last token is also the first of sequence 0, which cuts nothing
         (8, 9): [(0, True), (1, True)],  # the shared token by itself is whole in both
         (8, 10): [(0, True)],
         (6, 11): [(0, False), (1, False)],
@@ -291,7 +291,7 @@ def test_a_document_of_known_sequences() -> None:
     found = seen(sequences, occurrences_of([(0, begin, end) for begin, end in cases]))
     for number, wanted in enumerate(cases.values()):
         mine = found.occurrence == number
-        assert list(zip(found.place[mine].tolist(), found.whole[mine].tolist(), strict=True)) == wanted
+        assert list(zip(found.sample_index[mine].tolist(), found.whole[mine].tolist(), strict=True)) == wanted
 
 
 # --- the command ------------------------------------------------------------------------------------
@@ -346,11 +346,11 @@ def test_everything_found_is_what_the_sequences_hold(command: Command, corpus: P
             assert content_text[:begin].endswith(hit["before"]) and content_text[end:].startswith(hit["after"])
             assert len(hit["before"]) == min(begin, 40) or begin > 40 > len(hit["before"]) > 20
             assert (hit["component"], hit["origin"]) == (("even", "odd")[document % 2], f"<file>#{document}")
-            sightings = sorted((sequence["place"], sequence["whole"]) for sequence in hit["seen"])
+            sightings = sorted((sequence["sample_index"], sequence["whole"]) for sequence in hit["seen"])
             assert sightings == [
                 s for s in slowly_seen(sequences, (document, hit["begin"], hit["end"])) if s[0] < 4 * 99
             ]
-            assert all(sequence["step"] == sequence["place"] // 4 + 1 for sequence in hit["seen"])
+            assert all(sequence["step"] == sequence["sample_index"] // 4 + 1 for sequence in hit["seen"])
         assert each["seen"] == sum(sequence["whole"] for hit in mine for sequence in hit["seen"])
         assert each["cut"] == sum(not sequence["whole"] for hit in mine for sequence in hit["seen"])
     counts = list(csv.DictReader(Path(paths[1]).read_text(encoding="utf-8").splitlines()))
@@ -365,14 +365,14 @@ def test_everything_found_is_what_the_sequences_hold(command: Command, corpus: P
         64,
     ]  # saved, to 99
     for sequence in counts:
-        places = [
-            s["place"]
+        indices = [
+            s["sample_index"]
             for hit in content["occurrences"]
             if hit["term"] == sequence["term"]
             for s in hit["seen"]
             if s["whole"]
         ]
-        assert int(sequence["count"]) == sum(place < 4 * int(sequence["step"]) for place in places)
+        assert int(sequence["count"]) == sum(index < 4 * int(sequence["step"]) for index in indices)
     assert max(int(sequence["count"]) for sequence in counts) > 10
     total = sum(len(found) for found in wanted.values())
     assert f"3 of {total} occurrences shown" in told

@@ -1,4 +1,4 @@
-"""Sequences of the three layouts: against a plain list of the stream, and back from a text to the places that hold
+"""Sequences of the three layouts: against a plain list of the stream, and back from a text to the sequences that hold
 it."""
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def small_blocks() -> object:
 
 
 def tokens_of(sizes: list[int]) -> Tokens:
-    """A corpus whose token ids are their places in it."""
+    """A corpus whose token ids are their positions in it."""
     wide = np.array(sizes, dtype=np.int64)
     return Tokens(
         flat=np.arange(wide.sum(), dtype=np.uint16),
@@ -73,17 +73,17 @@ def test_pieces_add_up_to_the_sequence(layout: str, sizes: list[int], length: in
     order = made(layout, sizes, length, asked, seed)
     assert len(order) and order.sequence_length == length
     every = order.sequences(0, len(order))
-    for place in range(len(order)):
-        pieces = order.pieces(place)
+    for index in range(len(order)):
+        pieces = order.pieces(index)
         assert all(piece.begin < piece.end for piece in pieces)
         texts = [order.tokens[piece.document][piece.begin : piece.end] for piece in pieces]
-        assert np.concatenate(texts).tolist() == order.sequence(place).tolist() == every[place].tolist()
-        assert order.origin([place]).tolist() == [pieces[0].document]
+        assert np.concatenate(texts).tolist() == order.sequence(index).tolist() == every[index].tolist()
+        assert order.origin([index]).tolist() == [pieces[0].document]
 
 
 @settings(deadline=None)
 @CASES
-def test_places_of_are_all_places_whose_pieces_touch(
+def test_sightings_are_all_sequences_whose_pieces_touch(
     layout: str, sizes: list[int], length: int, asked: int, seed: int
 ) -> None:
     order = made(layout, sizes, length, asked, seed)
@@ -95,16 +95,16 @@ def test_places_of_are_all_places_whose_pieces_touch(
             begin = int(random.integers(0, size))
             spans += [(document, begin, int(random.integers(begin, size)) + 1), (document, 0, size)]
     wanted: list[list[Sighting]] = [[] for _ in spans]
-    for place in range(len(order)):
+    for index in range(len(order)):
         at = 0
-        for piece in order.pieces(place):
+        for piece in order.pieces(index):
             for found, (document, begin, end) in zip(wanted, spans, strict=True):
                 low, high = max(begin, piece.begin), min(end, piece.end)
                 if document == piece.document and low < high:
-                    found.append(Sighting(place, at + low - piece.begin, low, high))
+                    found.append(Sighting(index, at + low - piece.begin, low, high))
             at += piece.end - piece.begin
-    assert order.places_of_many(spans) == wanted
-    assert order.places_of(*spans[0]) == wanted[0]
+    assert order.sightings_of_many(spans) == wanted
+    assert order.sightings_of(*spans[0]) == wanted[0]
 
 
 def test_a_border_token_is_in_two_sequences_and_the_lost_sequence_in_none() -> None:
@@ -113,26 +113,26 @@ def test_a_border_token_is_in_two_sequences_and_the_lost_sequence_in_none() -> N
     tokens = tokens_of([21])
     order = Sequences(tokens, Mapped(tokens, *maps, 4))
     assert len(order) == 4  # of five samples; the fifth, tokens [16, 21), is lost
-    assert order.places_of(0, 8, 9) == [Sighting(2, 0, 8, 9), Sighting(3, 4, 8, 9)]
-    assert order.places_of(0, 16, 17) == [Sighting(0, 4, 16, 17)]
-    assert order.places_of(0, 17, 21) == []
+    assert order.sightings_of(0, 8, 9) == [Sighting(2, 0, 8, 9), Sighting(3, 4, 8, 9)]
+    assert order.sightings_of(0, 16, 17) == [Sighting(0, 4, 16, 17)]
+    assert order.sightings_of(0, 17, 21) == []
     assert order.pieces(1) == [Piece(0, 0, 5)]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_what_is_outside_is_refused(layout: str) -> None:
     order = made(layout, [50, 60], 9, 5, seed=1)
-    for places in ([len(order)], [-1]):
+    for indices in ([len(order)], [-1]):
         for asked in (order.at, order.origin):
             with pytest.raises(IndexError, match=f"of {len(order)} sequences"):
-                asked(places)
+                asked(indices)
     with pytest.raises(IndexError):
         order.pieces(len(order))
     for span in ((0, 3, 3), (0, -1, 2), (0, 0, 61), (len(order.tokens), 0, 1)):
         with pytest.raises(IndexError, match="document"):
-            order.places_of(*span)
+            order.sightings_of(*span)
     assert order.sequences(3, 3).shape == (0, 10)
-    assert order.places_of_many([]) == []
+    assert order.sightings_of_many([]) == []
 
 
 def test_a_horizon_moves_no_sequence_of_the_counter_order() -> None:
@@ -223,7 +223,7 @@ def test_a_preshuffled_file_is_read_by_itself(tmp_path: Path) -> None:
     assert order.sequence_length == 2
     assert order.sequences(0, 5).tolist() == content
     assert order.pieces(3) == [Piece(3, 0, 3)]
-    assert order.places_of(4, 1, 3) == [Sighting(4, 1, 1, 3)]
+    assert order.sightings_of(4, 1, 3) == [Sighting(4, 1, 1, 3)]
     write_tokens(tmp_path / "text", [[1, 2], [3]], 100)
     with pytest.raises(UserError, match=r"text\.idx: .*corpus of documents.* give --study and --corpus"):
         Sequences.of_file(tmp_path / "text")

@@ -69,11 +69,11 @@ def rows_of(corpus: Path) -> Sequences:
 def test_places_are_those_of_the_steps(start: int, length: int, batch: int, size: int, data: st.DataObject) -> None:
     first = data.draw(st.integers(0, batch - 1))
     sequences = range(first, data.draw(st.integers(first + 1, batch)))
-    places = list(view.spans(range(start, start + length), sequences, batch))
+    indices = list(view.spans(range(start, start + length), sequences, batch))
     wanted = [step * batch + sequence for step in range(start, start + length) for sequence in sequences]
-    assert [place for span in places for place in span] == wanted
-    parts = list(view.blocks(places, size))
-    assert [place for part in parts for place in part] == wanted and max(map(len, parts)) <= size
+    assert [index for span in indices for index in span] == wanted
+    parts = list(view.blocks(indices, size))
+    assert [index for part in parts for index in part] == wanted and max(map(len, parts)) <= size
 
 
 def test_steps_mean_what_the_checkpoint_reads_next() -> None:
@@ -212,7 +212,7 @@ def test_pieces_are_the_documents_text(corpus: Path) -> None:
 
 def test_the_terminal_shows_a_few_sequences_and_tells_so(command: Command) -> None:
     told = command(*STUDY, "--steps", "5:8")
-    assert re.findall(r"iteration (\d+) \(step (\d+)\) · sequence (\d+) · place (\d+)", told) == [
+    assert re.findall(r"iteration (\d+) \(step (\d+)\) · sequence (\d+) · sample index (\d+)", told) == [
         ("5", "6", "0", "20"),
         ("5", "6", "1", "21"),
     ]

@@ -159,7 +159,7 @@ def test_sequences_that_no_block_fits_stay_f16_and_are_named(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("quantization", "bits"), [("q8_0", 8.5), ("q5_1", 6), ("q5_0", 5.5), ("q4_0", 4.5)])
 def test_bits_of_a_weight_are_ggmls(quantization: str, bits: float) -> None:
-    """34, 24, 22 and 18 bytes a block of 32 (ggml-common.h)."""
+    """34, 24, 22 and 18 bytes per block of 32 (ggml-common.h)."""
     assert 8 * stored_bytes(kind_of(quantization, (7, 64)), (7, 64)) / (7 * 64) == bits
 
 

@@ -83,10 +83,10 @@ def test_a_missing_piece_and_another_subjects_pieces_are_refused(tmp_path: Path)
     assert not (folder / pieces.name(0, 2)).exists()
 
 
-def some_sequences(places: list[int], kind: str) -> Read:
-    count = len(places)
+def some_sequences(indices: list[int], kind: str) -> Read:
+    count = len(indices)
     return Read(
-        tokens=np.zeros((count, 4), np.uint16), place=np.array(places), names=["x"],
+        tokens=np.zeros((count, 4), np.uint16), sample_index=np.array(indices), names=["x"],
         kind=np.full(count, KINDS.index(kind), np.uint8), count=np.ones(count, np.int64),
         component=np.zeros(count, np.uint16), copies=np.zeros(count, np.int32),
     )  # fmt: skip
@@ -97,7 +97,7 @@ def test_a_sequence_is_seen_from_the_step_whose_batch_held_it() -> None:
     read = some_sequences([0, 3, 4, NOWHERE], "sample")
     made = table(read, scores, continuation=2, step=1, batch_size=4).to_pydict()
     assert made["step_seen"] == [1, 1, 2, None]
-    assert made["place"] == [0, 3, 4, None]
+    assert made["sample_index"] == [0, 3, 4, None]
     assert made["seen"] == [True, True, False, False]
     assert made["memorized"] == [False, True, False, True]
     assert made["score"] == [0.5, 1.0, 0.5, 1.0]

@@ -57,7 +57,7 @@ def test_a_result_written_in_parts_holds_every_sequence(tmp_path: Path, monkeypa
     job.asked = SimpleNamespace(continuation=4, log_probabilities=0)
     kind = np.array([KINDS.index(name) for name in ("sample", "rest", "rest", "sample", "rest", "rest")], np.uint8)
     read = Read(
-        tokens=np.zeros((6, 4), np.uint16), place=np.arange(6), names=["x"], kind=kind, count=np.arange(1, 7),
+        tokens=np.zeros((6, 4), np.uint16), sample_index=np.arange(6), names=["x"], kind=kind, count=np.arange(1, 7),
         component=np.zeros(6, np.uint16), copies=np.zeros(6, np.int32),
     )  # fmt: skip
     found = pieces.Scores(np.array([0, 1, 2, 3], np.int16), np.array([0, 1, 3, 3], np.int16))
@@ -66,7 +66,7 @@ def test_a_result_written_in_parts_holds_every_sequence(tmp_path: Path, monkeypa
     file = pq.ParquetFile(paths.memorization("run", 3))
     assert file.metadata.num_row_groups == 2
     made = file.read().to_pydict()
-    assert made["place"] == [0, 1, 2, 3]  # of the rest only what step 3 has seen
+    assert made["sample_index"] == [0, 1, 2, 3]  # of the rest only what step 3 has seen
     assert made["count"] == [1, 2, 3, 4]
     assert made["first_miss"] == [0, 1, 2, 3]
     assert made["score"] == [0.0, 0.25, 0.75, 0.75]

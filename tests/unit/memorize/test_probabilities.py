@@ -34,10 +34,10 @@ def found_by(model: object, sequences: np.ndarray) -> np.ndarray:
     return np.concatenate([log_probabilities(model, part, PROMPT) for part in parts], axis=1)[:, back]  # type: ignore[arg-type]
 
 
-def read_of(places: list[int], kinds: list[str]) -> Read:
-    count = len(places)
+def read_of(indices: list[int], kinds: list[str]) -> Read:
+    count = len(indices)
     return Read(
-        tokens=np.zeros((count, 4), np.uint16), place=np.array(places), names=["x"],
+        tokens=np.zeros((count, 4), np.uint16), sample_index=np.array(indices), names=["x"],
         kind=np.array([KINDS.index(kind) for kind in kinds], np.uint8), count=np.ones(count, np.int64),
         component=np.zeros(count, np.uint16), copies=np.zeros(count, np.int32),
     )  # fmt: skip

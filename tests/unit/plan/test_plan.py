@@ -145,7 +145,7 @@ def test_tasks_of_unknown_length_are_named_and_not_guessed() -> None:
 
 
 def test_rows_are_counted_as_far_as_a_checkpoint_has_seen_them() -> None:
-    study = load(SMOKE)  # sequences: all; 8 updates of 4 rows, 16 of them sampled and 4 repeated, 2 x 2 strings planted
+    study = load(SMOKE)  # sequences: all; 8 steps of 4 rows, 16 of them sampled and 4 repeated, 2 x 2 strings planted
     assert [scored_sequences(study, "pythia-tiny", step) for step in (0, 1, 4, 8)] == [24, 24 + 2, 24 + 6, 32 + 4]
     assert scored_sequences(study, "pythia-tiny") == 36
     assert {scored_sequences(PYTHIA, "pythia-70m", step) for step in (0, 143_000)} == {110_000}  # sequences: chosen
@@ -227,7 +227,7 @@ def test_bytes_of_a_gguf_file(tmp_path: Path, width: int, quantization: str) -> 
 @settings(deadline=None)  # parsing a study takes long on a busy machine
 @given(st.lists(st.integers(1, 8), unique=True, max_size=8), st.integers(1, 6), st.integers(1, 3))
 def test_jobs_and_bytes_follow_the_schedule(extra: list[int], together: int, segments: int) -> None:
-    """Whatever is saved: a job a batch of checkpoints, bytes in proportion to the steps, a segment a job."""
+    """Whatever is saved: a job per batch of checkpoints, bytes in proportion to the steps, a segment a job."""
     content = read_yaml(SMOKE)
     content["checkpoints"]["schedule"] = {"log2_until": 0, "every": None, "extra": sorted(extra)}
     content["checkpoints"]["optimizer_states"]["extra"] = []
@@ -310,7 +310,7 @@ def test_what_was_measured_stands_beside_the_plan(tmp_path: Path) -> None:
     found = compare(study, planned(study, "laptop"), tmp_path)
     assert found.finished == 1
     rows = {(row.run, row.what): row for row in found.rows}
-    assert rows["pythia-tiny", "training, updates"].measured == pytest.approx(8 * 0.5 * 4 / 3600)
+    assert rows["pythia-tiny", "training, steps"].measured == pytest.approx(8 * 0.5 * 4 / 3600)
     assert rows["pythia-tiny", "native weights"].measured == 1000 + len("{}") + rows_of_timing(tmp_path)
     assert rows["all", "optimizer state"].measured == 3000
     assert found.rates == {"tiny": 4 * 64 / 0.5 / 4}

@@ -42,7 +42,7 @@ def test_a_card_of_the_suite_holds_the_published_numbers(pythia: Study) -> None:
     row = "| pythia-6.9b-deduped | 6,444,163,072 | 32 | 4096 | 32 | 2.1M tokens | 0.00012 | float16 |"
     assert row in told
     assert "6,857,302,016 parameters: 6,444,163,072 and two untied embeddings of 50,432 x 4,096" in told
-    assert "143,000 updates of 1,024 sequences of 2,048 tokens, 299.9B tokens in all" in told
+    assert "143,000 of 1,024 sequences of 2,048 tokens, 299.9B tokens in all" in told
     assert "154 of its checkpoints are revisions of this repository, `step0` to `step143000`" in told
     assert "| **pythia-6.9b-deduped** | 6.9b | 6,857,302,016 | 6,444,163,072 | pythia-6.7b |" in told
     assert "| pythia-70m | 70m | 70,426,624 | 18,915,328 | pythia-19m |" in told
@@ -84,7 +84,7 @@ def test_a_cards_figures_show_its_own_run_alone() -> None:
     made = {"losses": losses, "runs": runs, "held_out": empty, "evals": empty, "memorization": empty}
     drawn = figures_of(study, "pythia-tiny", made)
     assert set(drawn) == set(CARD_FIGURES)
-    assert drawn["loss"].title == "Training loss ends at 6.20 (tiny) nats a token"
+    assert drawn["loss"].title == "Training loss ends at 6.20 (tiny) nats per token"
     assert "small" not in str(drawn["loss"].chart.to_dict()["datasets"])
 
 
@@ -117,7 +117,7 @@ def test_scores_memorization_and_corpus_stand_in_the_card(pythia: Study) -> None
     assert "| sample | yes | 100 | 3 | 3.00% | 0.2000 |" in told
     assert "299.9B tokens in all, 2.00 passes over the corpus." in told
     assert "  - x: 1 documents, 9 tokens" in told
-    assert "2.5000 nats a token in training, 2.7500 on held-out text" in told
+    assert "2.5000 nats per token in training, 2.7500 on held-out text" in told
     assert "by at most 1.2e-05" in told
     assert "![Loss falls](figures/loss.svg)" in told
 

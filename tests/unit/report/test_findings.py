@@ -13,7 +13,7 @@ from scripts.analyze import tables
 from scripts.analyze.chance import chance
 from scripts.common.environment import ROOT
 from scripts.common.files import canonical, read_yaml
-from scripts.report.findings.finding import Finding, beyond_chance, greater, listed, percent, shares_differ
+from scripts.report.findings.finding import Finding, beyond_chance, fractions_differ, greater, listed, percent
 from scripts.report.findings.findings import FIRST, findings, themes
 from scripts.report.findings.floors import limits, limits_in_words
 from scripts.report.results import Results, of_tables
@@ -69,7 +69,7 @@ def test_planted_truths_come_out(told: Callable[[synthetic.Truth], dict[str, Fin
     found = told(synthetic.Truth())
     expected = (
         "loss_falls_with_size", "largest_learned", "seeds_matter_less_than_size", "untrained_loss",
-        "first_update_changes_nothing", "small_models_at_chance", "scores_rise_with_size",
+        "first_step_changes_nothing", "small_models_at_chance", "scores_rise_with_size",
         "memorization_grows_with_size",
         "repeated_text_is_memorized_more", "deduplication_reduces_memorization", "deduplication_and_scores",
     )  # fmt: skip
@@ -178,8 +178,8 @@ def test_a_first_update_that_changes_something_is_told(tmp_path: Path, monkeypat
     held = results.held_out.copy()
     held.loc[(held["run"] == "pythia-160k") & (held["step"] == 1), "loss"] += 1e-6
     found = {finding.id: finding for finding in findings(replace(results, held_out=held))}
-    assert found["first_update_changes_nothing"].holds is False
-    assert found["first_update_changes_nothing"].numbers["differing"] == ["pythia-160k"]
+    assert found["first_step_changes_nothing"].holds is False
+    assert found["first_step_changes_nothing"].numbers["differing"] == ["pythia-160k"]
 
 
 def test_one_size_one_seed_one_corpus_leaves_questions_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,10 +212,10 @@ def test_one_clear_difference_of_many_is_what_chance_makes() -> None:
 
 def test_rules_of_judgement() -> None:
     assert (greater(0.3, 0.1), greater(-0.3, 0.1), greater(0.19, 0.1), greater(0.0, 0.0)) == (True, False, None, None)
-    assert shares_differ((30, 10), (100, 100)) is True
-    assert shares_differ((10, 30), (100, 100)) is False
-    assert shares_differ((12, 10), (100, 100)) is None
-    assert shares_differ((0, 0), (100, 100)) is None
+    assert fractions_differ((30, 10), (100, 100)) is True
+    assert fractions_differ((10, 30), (100, 100)) is False
+    assert fractions_differ((12, 10), (100, 100)) is None
+    assert fractions_differ((0, 0), (100, 100)) is None
     assert (percent(0.0), percent(0.0042), percent(0.123)) == ("0.0%", "0.42%", "12.3%")
     assert (listed([]), listed(["a"]), listed(["a", "b", "c"]), listed(list("abc"), 2)) == (
         "",

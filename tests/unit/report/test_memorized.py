@@ -63,7 +63,7 @@ def test_rows_that_nobody_memorized_are_not_called_rows_that_are_not_shared() ->
 def test_order_is_undecided_where_only_a_run_by_itself_rejects(lowest: float, holds: bool | None) -> None:
     """Three tests of seven runs: 0.05 / 21 = 0.0024 over all, 0.05 / 3 = 0.017 over those of a run."""
     rows = [
-        {"run": "a", "duplicates": "excluded", "window_rows": 32, "windows": 70, "mean": 0.7, "dispersion": 1.1,
+        {"run": "a", "duplicates": "excluded", "window_sequences": 32, "windows": 70, "mean": 0.7, "dispersion": 1.1,
          "dispersion_p": lowest if number == 3 else 0.4, "ks_p": 0.5, "lag_p": 0.6}
         for number in range(7)
     ]  # fmt: skip

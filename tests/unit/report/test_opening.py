@@ -42,7 +42,7 @@ def test_every_run_stands_by_size_and_seed(tmp_path: Path, monkeypatch: pytest.M
     ("given", "said"),
     [
         ({}, ""),
-        ({"effect": -0.12, "unit": "nats a byte"}, "Effect -0.12 nats a byte."),
+        ({"effect": -0.12, "unit": "nats per byte"}, "Effect -0.12 nats per byte."),
         (
             {"effect": 0.5, "interval": (0.4, 0.6), "yardstick": -0.01},
             "Effect +0.5; 95 % interval +0.4 to +0.6; another seed -0.01.",

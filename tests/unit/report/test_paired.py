@@ -86,13 +86,13 @@ def test_effects_beyond_a_seed_are_told_with_it(tell: Tell) -> None:
     assert row["difference"] == pytest.approx(nats * 1.0, rel=0.01) and row["pairs"] == 3
     assert row["seed_spread"] == pytest.approx(nats * 0.01) and row["clear"] is True
     assert "better on castalia_perplexity +0.69" in size.text and "a seed 0.00693" in size.text
-    assert "castalia_perplexity +0.208 nats a byte" in corpus.text
+    assert "castalia_perplexity +0.208 nats per byte" in corpus.text
 
 
 def test_an_effect_no_larger_than_a_seed_is_not_told_apart_from_one(tell: Tell) -> None:
     found = tell(loss(0.5, 0.3, 0.3))["deduplication_and_scores"]
     assert found.holds is None
-    assert "not told apart from a seed on castalia_perplexity +0.208 nats a byte" in found.text
+    assert "not told apart from a seed on castalia_perplexity +0.208 nats per byte" in found.text
     assert "as large as that of one size to the next" in found.text and "might not have been seen" in found.text
 
 

@@ -69,7 +69,7 @@ def _variance(low: float, high: float) -> pd.DataFrame:
     shares = {"weight": (0.7, 0.5, 0.9), "data": (0.1, 0.0, 0.4), "rest": (0.2, 0.1, 0.4)}
     rows = [(name, *numbers) for name, numbers in {**shares, "weight - data": (0.6, low, high)}.items()]
     about = {**ABOUT, "step": 8, "tokens": 8, **LOSS, "runs": 22, "weight_seeds": 8, "data_seeds": 8}
-    numbers = pd.DataFrame(rows, columns=["source", "share", "low", "high"])
+    numbers = pd.DataFrame(rows, columns=["source", "fraction", "low", "high"])
     return numbers.assign(**about, deviation=0.01, detectable=0.6)
 
 
@@ -104,7 +104,7 @@ def _divergence() -> pd.DataFrame:
 def test_phases_are_where_changes_leave_out_0() -> None:
     said = _said(seeds, seed_divergence=_divergence())["seed_divergence"]
     assert "falls to 0.300 (step 2), then rises to 0.900 (step 8), then falls to 0.500 (step 16)" in said.text
-    assert "0.50 nats a token apart" in _drawn(seeds.seed_divergence(Tables(seed_divergence=_divergence())))
+    assert "0.50 nats per token apart" in _drawn(seeds.seed_divergence(Tables(seed_divergence=_divergence())))
 
 
 def _map(odd: bool) -> dict[str, pd.DataFrame]:

@@ -11,7 +11,8 @@ from scripts.science.kinds import FEATURES, examples, of_features, of_kinds
 def table(count: int, seed: int = 0) -> pd.DataFrame:
     """Sequences of all kinds; of standardized features the first makes memorized likelier (log-odds 1.5)."""
     random = np.random.default_rng(seed)
-    frame = pd.DataFrame(random.normal(size=(count, 4)), columns=FEATURES, index=pd.RangeIndex(count, name="place"))
+    index = pd.RangeIndex(count, name="sample_index")
+    frame = pd.DataFrame(random.normal(size=(count, 4)), columns=FEATURES, index=index)
     flags = random.random(count) < 1 / (1 + np.exp(-(-1 + 1.5 * frame["log_count"])))
     return frame.assign(memorized=flags, kind=random.choice(["recite", "recollect"], count), text=np.arange(count),
                         count=random.integers(1, 9, count), prompt="a", continuation="b")  # fmt: skip
@@ -39,4 +40,5 @@ def test_examples_show_each_text_once_the_rarest_first_and_since_when() -> None:
                             text=[7, 7, 8, 9, 10, 11], count=[3, 3, 1, 1, 2, 5])  # fmt: skip
     before = frame.assign(memorized=frame["text"] == 8)
     rows = examples({4: before, 8: frame})
-    assert [(row["step"], row["place"], row["since"]) for row in rows] == [(4, 2, 4), (8, 2, 4), (8, 4, 8), (8, 5, 8)]
+    found = [(row["step"], row["sample_index"], row["since"]) for row in rows]
+    assert found == [(4, 2, 4), (8, 2, 4), (8, 4, 8), (8, 5, 8)]

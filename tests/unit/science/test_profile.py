@@ -17,13 +17,13 @@ WIDTH, LENGTH, BATCH = 4, 9, 3
 def an_order(tokens: np.ndarray) -> Any:
     """Sequences [n, LENGTH + 1] as an order gives them."""
     return SimpleNamespace(
-        sequence_length=LENGTH, at=lambda places: tokens[places], sequences=lambda begin, end: tokens[begin:end]
+        sequence_length=LENGTH, at=lambda indices: tokens[indices], sequences=lambda begin, end: tokens[begin:end]
     )
 
 
-def plain(tokens: np.ndarray, place: int) -> list[int]:
+def plain(tokens: np.ndarray, index: int) -> list[int]:
     """The first three steps whose batch holds the text that a sequence begins with."""
-    text, steps = tokens[place, :WIDTH].tolist(), set()
+    text, steps = tokens[index, :WIDTH].tolist(), set()
     for at, sequence in enumerate(tokens.tolist()):
         if any(sequence[i : i + WIDTH] == text for i in range(LENGTH + 2 - WIDTH)):
             steps.add(at // BATCH + 1)
@@ -34,12 +34,12 @@ def plain(tokens: np.ndarray, place: int) -> list[int]:
 def test_exposures_are_those_of_a_plain_search_whatever_the_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profile, "BLOCK", block)
     tokens = np.random.default_rng(0).integers(0, 3, (40, LENGTH + 1)).astype(np.uint16)
-    places = np.arange(0, 40, 3)
-    read, group = profile.exposures(an_order(tokens), places, WIDTH, 40, BATCH)
-    for row, place in zip(read.tolist(), places, strict=True):
-        assert [step for step in row if step < NEVER] == plain(tokens, place)
+    indices = np.arange(0, 40, 3)
+    read, group = profile.exposures(an_order(tokens), indices, WIDTH, 40, BATCH)
+    for row, index in zip(read.tolist(), indices, strict=True):
+        assert [step for step in row if step < NEVER] == plain(tokens, index)
         assert row == sorted(row)
-    texts = [tuple(tokens[place, :WIDTH]) for place in places]
+    texts = [tuple(tokens[index, :WIDTH]) for index in indices]
     assert [[one == two for two in texts] for one in texts] == (group[:, None] == group).tolist()
     assert (read[:, 1] < NEVER).any()
 

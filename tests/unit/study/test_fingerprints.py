@@ -233,9 +233,16 @@ def test_fewer_steps_may_be_asked_of_a_finished_run(fakes: Fakes) -> None:
         check_training(fewer, fakes.root)
 
 
-def test_steps_that_were_not_saved_are_refused_naming_those_that_were(fakes: Fakes) -> None:
+def test_more_steps_may_be_asked_of_a_finished_run(fakes: Fakes) -> None:
     more = changed("checkpoints/schedule", {"log2_until": 8, "every": 1, "extra": []})
-    with pytest.raises(UserError, match="steps that it did not save can't be had; it saved 0, 1, 2, 4, 8"):
+    check_training(more, fakes.root)
+    assert stale(more, fakes.root) == {}
+    assert run_settings(more, TINY, fakes.root)["steps"] == [0, 1, 2, 4, 8]
+
+
+def test_an_optimizer_state_that_was_dropped_is_refused_naming_those_kept(fakes: Fakes) -> None:
+    more = changed("checkpoints/optimizer_states", {"log2_until": 0, "every": None, "extra": [2, 4]})
+    with pytest.raises(UserError, match="optimizer states that it dropped are not put back; it kept those of 0, 2, 8"):
         check_training(more, fakes.root)
 
 

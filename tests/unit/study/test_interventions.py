@@ -38,7 +38,7 @@ def test_a_pattern_names_several_parents() -> None:
         "pythia-tiny-deduped-intervention-swap",
     ]
     child = made.run(children[2])
-    assert (child.corpus, child.init_seed, child.first_step, child.updates) == ("deduped", 1234, 4, 4)
+    assert (child.corpus, child.init_seed, child.first_step, child.steps_trained) == ("deduped", 1234, 4, 4)
     assert made.steps(child.name) == [8]
     assert made.train_settings(child.name)["origin"] == {
         "run": "pythia-tiny-deduped", "folder": None, "step": 4, "transform": "feminine-pronouns", "between": [4, 8]
@@ -46,7 +46,7 @@ def test_a_pattern_names_several_parents() -> None:
     assert "origin" not in made.train_settings("pythia-tiny")
 
 
-def test_segments_share_out_the_updates_that_are_left() -> None:
+def test_segments_share_out_the_steps_that_are_left() -> None:
     made = study(longer=parent(step=4, training={"steps": 16}))
     runtime = made.file.runtime.model_copy(update={"segments": 3})
     made = Study(made.file.model_copy(update={"runtime": runtime}))
@@ -130,10 +130,10 @@ def test_retold_sequences_keep_their_width_and_lose_no_character(bpe: Tokenizer,
 def test_only_places_in_the_range_change() -> None:
     sequences = np.tile(np.arange(32), (10, 1))
     change = changes.Change(3, 6, changes.shuffled_tokens)
-    places = np.array([9, 2, 3, 5, 6, 4, 0, 1, 7, 8])
-    changed = change.applied(places, sequences)
-    different = {int(place) for place, old, new in zip(places, sequences, changed, strict=True) if (old != new).any()}
+    indices = np.array([9, 2, 3, 5, 6, 4, 0, 1, 7, 8])
+    changed = change.applied(indices, sequences)
+    different = {int(index) for index, old, new in zip(indices, sequences, changed, strict=True) if (old != new).any()}
     assert different == {3, 4, 5}
     assert all((np.sort(sequence) == np.arange(32)).all() for sequence in changed)
     alone = change.applied(np.array([4]), sequences[:1])
-    assert np.array_equal(alone[0], changed[5])  # by its place, not by its company
+    assert np.array_equal(alone[0], changed[5])  # by its sample index, not by its company

@@ -263,7 +263,7 @@ def test_counted_work_is_what_torch_counts() -> None:
 
 
 class Counted:
-    """Stands for a corpus in order: the sequence at place p holds p, p + 1, .."""
+    """Stands for a corpus in order: sequence p holds p, p + 1, .."""
 
     def sequences(self, start: int, stop: int) -> np.ndarray:
         return np.arange(start, stop)[:, None] + np.arange(LENGTH + 1)

@@ -34,10 +34,10 @@ STEPS_IN_TABLE = 6
 
 @dataclass(frozen=True)
 class Sighting:
-    """Update number and place of a sequence that held an occurrence, or only a part of it."""
+    """Step and sample index of a sequence that held an occurrence, or only a part of it."""
 
     step: int
-    place: int
+    sample_index: int
     whole: bool
 
 
@@ -75,7 +75,7 @@ def together(blocks: Iterator[Occurrences], size: int) -> Iterator[Occurrences]:
 def hits(
     source: Source, searcher: Searcher, found: Occurrences, sequences: Seen, until: int, numbers: range
 ) -> Iterator[Hit]:
-    """Occurrences by number in words, with the sequences that the first `until` updates read."""
+    """Occurrences by number in words, with the sequences that the first `until` steps read."""
     tokens, vocabulary = source.sequences.tokens, searcher.lexicon.vocabulary
     documents = found.document[numbers.start : numbers.stop].tolist()
     distinct = sorted(set(documents))
@@ -91,9 +91,9 @@ def hits(
         )
         mine = slice(first[number - numbers.start], first[number - numbers.start + 1])
         sightings = [
-            Sighting(place // source.batch_size + 1, place, whole)
-            for place, whole in zip(sequences.place[mine].tolist(), sequences.whole[mine].tolist(), strict=True)
-            if place < until * source.batch_size
+            Sighting(index // source.batch_size + 1, index, whole)
+            for index, whole in zip(sequences.sample_index[mine].tolist(), sequences.whole[mine].tolist(), strict=True)
+            if index < until * source.batch_size
         ]
         yield Hit(
             pattern.text, document, entry.id, entry.component, entry.origin, begin, end,
@@ -161,7 +161,7 @@ def print_hits(shown: Sequence[Hit], total: int, until: int) -> None:
 
 
 def steps_text(sightings: Sequence[Sighting]) -> Text:
-    """Updates that saw it whole, then those that saw a part."""
+    """Steps that saw it whole, then those that saw a part."""
     whole = [str(each.step) for each in sightings if each.whole]
     cut = [str(each.step) for each in sightings if not each.whole]
     parts = [_few(whole)] if whole else []

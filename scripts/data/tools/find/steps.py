@@ -16,15 +16,15 @@ from scripts.data.tools.find.search import Occurrences
 
 @dataclass(frozen=True)
 class Seen:
-    """Sequences that hold occurrences, [n] each, by occurrence, then place, then where in the sequence.
+    """Sequences that hold occurrences, [n] each, by occurrence, then sample index, then where in the sequence.
 
-    `occurrence` int64 by number, `place` int64, `whole` bool: whether the sequence holds all its tokens. An occurrence
-    is in several sequences if there are several epochs, or if the border of two sequences cuts it, which then hold a
-    part each.
+    `occurrence` int64 by number, `sample_index` int64, `whole` bool: whether the sequence holds all its tokens. An
+    occurrence is in several sequences if there are several epochs, or if the border of two sequences cuts it, which
+    then hold a part each.
     """
 
     occurrence: np.ndarray
-    place: np.ndarray
+    sample_index: np.ndarray
     whole: np.ndarray
 
 
@@ -43,15 +43,15 @@ def seen(sequences: Sequences, occurrences: Occurrences) -> Seen:
     fits = end - begin <= sequences.sequence_length + 1
     shared = ~whole & fits & (found.end - found.begin == 1) & (before | after)
     kept = np.flatnonzero(~shared)
-    order = kept[np.lexsort((found.sequence_begin[kept], found.place[kept], found.span[kept]))]
-    return Seen(found.span[order], found.place[order], whole[order])
+    order = kept[np.lexsort((found.sequence_begin[kept], found.sample_index[kept], found.span[kept]))]
+    return Seen(found.span[order], found.sample_index[order], whole[order])
 
 
 class Tally:
     """Counts by term: `occurrences` and `documents` int64 [terms] in the corpus, and how many were seen by when."""
 
     def __init__(self, terms: int, limits: Sequence[int]) -> None:
-        """`limits`: places that the moments asked for have not seen, increasing."""
+        """`limits`: the first sample index that each moment asked for has not seen, increasing."""
         self.limits = np.asarray(limits, dtype=np.int64)
         self.occurrences, self.documents = np.zeros((2, terms), dtype=np.int64)
         self._by_limit = np.zeros((2, terms, len(limits) + 1), dtype=np.int64)
@@ -65,7 +65,7 @@ class Tally:
             documents = np.unique(occurrences.document[occurrences.term == number])
             self.documents[number] += len(documents) - int(documents[0] == self._last[number])
             self._last[number] = documents[-1]
-        slot = np.searchsorted(self.limits, sequences.place, side="right")
+        slot = np.searchsorted(self.limits, sequences.sample_index, side="right")
         slot += occurrences.term[sequences.occurrence] * (len(self.limits) + 1)
         for part, chosen in enumerate((sequences.whole, ~sequences.whole)):
             counted = np.bincount(slot[chosen], minlength=self._by_limit[part].size)

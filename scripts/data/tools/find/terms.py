@@ -19,7 +19,7 @@ BITS = 64
 class Lexicon:
     """A vocabulary laid out for matching. Arrays have one entry more than there are ids: an unknown token's.
 
-    `lengths` int64: bytes a token, 0 for an unknown one. `rank` int64: its place among the sorted tokens, equal ones
+    `lengths` int64: bytes per token, 0 for an unknown one. `rank` int64: its place among the sorted tokens, equal ones
     sharing the first place; -1 if unknown.
     """
 

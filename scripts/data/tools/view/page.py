@@ -44,9 +44,9 @@ class ShownPiece:
 
 @dataclass(frozen=True)
 class ShownSequence:
-    """The sequence at a place: sequence `sequence` of the batch of the iteration, which is step iteration + 1."""
+    """The sequence at `sample_index`: number `sequence` of the batch of the iteration, which is step iteration + 1."""
 
-    place: int
+    sample_index: int
     iteration: int
     sequence: int
     pieces: list[ShownPiece]
@@ -54,7 +54,8 @@ class ShownSequence:
     @property
     def title(self) -> str:
         """Where it stands."""
-        return f"iteration {self.iteration} (step {self.iteration + 1}) · sequence {self.sequence} · place {self.place}"
+        where = f"iteration {self.iteration} (step {self.iteration + 1}) · sequence {self.sequence}"
+        return f"{where} · sample index {self.sample_index}"
 
 
 def page_of(sequences: Sequence[ShownSequence], heading: str, left_out: str | None) -> Iterator[str]:
@@ -74,7 +75,7 @@ def page_of(sequences: Sequence[ShownSequence], heading: str, left_out: str | No
     if left_out:
         yield f"<p>{escape(left_out)}</p>\n"
     for sequence in sequences:
-        yield f'<section id="place-{sequence.place}"><h2>{escape(sequence.title)}</h2>\n'
+        yield f'<section id="sample-{sequence.sample_index}"><h2>{escape(sequence.title)}</h2>\n'
         yield from (_piece(piece, hues[piece.component]) for piece in sequence.pieces)
         yield "</section>\n"
     yield "</body></html>\n"

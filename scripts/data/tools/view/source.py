@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """Sequences in order, `batch_size` of them an update, for `steps` updates; `saved` are the study's saved steps.
+    """Sequences in order, `batch_size` of them a step, for `steps` steps; `saved` are the study's saved steps.
 
     `corpus` and `data_seed` name the order; a file by itself has its path and None.
     """
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, alone: bool = True) -> Non
     parser.add_argument("--run", help="name of a run: its corpus, data seed, batch size and steps")
     if alone:
         parser.add_argument("--tokens", type=Path, help="instead of a study: <prefix> of a preshuffled .bin and .idx")
-        parser.add_argument("--batch-size", type=int, help="sequences a step, with --tokens (Pythia: 1024)")
+        parser.add_argument("--batch-size", type=int, help="sequences per step, with --tokens (Pythia: 1024)")
 
 
 def add_tokenizer(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +87,7 @@ def _file(arguments: argparse.Namespace) -> Source:
         raise UserError(f"--tokens: stands for itself; leave out {' and '.join(given)}, or --tokens")
     if arguments.batch_size is None or arguments.batch_size < 1:
         raise UserError(
-            explain("--batch-size", arguments.batch_size, "sequences a step, 1 or more", "--batch-size 1024")
+            explain("--batch-size", arguments.batch_size, "sequences per step, 1 or more", "--batch-size 1024")
         )
     sequences = Sequences.of_file(arguments.tokens)
     return Source(

@@ -24,7 +24,7 @@ COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 
 def spans(steps: range, sequences: range, batch_size: int) -> Iterator[range]:
-    """Places of sequences `sequences` of every batch of the iterations `steps`, as few ranges as there can be."""
+    """Sample indices of the `sequences` of every batch of the iterations `steps`, as few ranges as there can be."""
     if len(sequences) == batch_size:
         yield range(steps.start * batch_size, steps.stop * batch_size)
         return
@@ -32,26 +32,26 @@ def spans(steps: range, sequences: range, batch_size: int) -> Iterator[range]:
         yield range(step * batch_size + sequences.start, step * batch_size + sequences.stop)
 
 
-def blocks(places: Sequence[range], size: int) -> Iterator[range]:
-    """The same places, at most `size` at a time."""
-    for span in places:
+def blocks(indices: Sequence[range], size: int) -> Iterator[range]:
+    """The same sample indices, at most `size` at a time."""
+    for span in indices:
         for start in range(span.start, span.stop, size):
             yield range(start, min(start + size, span.stop))
 
 
-def write_ids(path: Path, sequences: Sequences, places: Sequence[range]) -> None:
+def write_ids(path: Path, sequences: Sequences, indices: Sequence[range]) -> None:
     """Write sequences as `.npy`, [n, sequence_length + 1] in the tokens' dtype, as Pythia's batch viewer names
     indicies.npy.
 
     Written block by block: any number of sequences in the same memory.
     """
     width, dtype = sequences.sequence_length + 1, sequences.tokens.flat.dtype
-    shape = (sum(map(len, places)), width)
+    shape = (sum(map(len, indices)), width)
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     size = max(1, BLOCK_TOKENS // width)
     with atomic(path) as temporary, temporary.open("wb") as handle:
         np.lib.format.write_array_header_1_0(handle, header)
-        for block in told(blocks(places, size), shape[0], long=shape[0] > LONG_BLOCKS * size):
+        for block in told(blocks(indices, size), shape[0], long=shape[0] > LONG_BLOCKS * size):
             handle.write(np.ascontiguousarray(sequences.sequences(block.start, block.stop)).data)
 
 
@@ -69,14 +69,14 @@ def told(parts: Iterator[range], total: int, *, long: bool) -> Iterator[range]:
             tell(done := done + len(part))
 
 
-def shown_sequences(source: Source, vocabulary: Vocabulary, places: Sequence[int]) -> list[ShownSequence]:
-    """What stands at the places, decoded a piece at a time: a character cut by a border shows as U+FFFD."""
+def shown_sequences(source: Source, vocabulary: Vocabulary, indices: Sequence[int]) -> list[ShownSequence]:
+    """The sequences at the indices, decoded a piece at a time: a character cut by a border shows as U+FFFD."""
     sequences = source.sequences
-    pieces = [sequences.pieces(place) for place in places]
+    pieces = [sequences.pieces(index) for index in indices]
     numbers = list(dict.fromkeys(piece.document for sequence in pieces for piece in sequence))
     entries = dict(zip(numbers, sequences.documents(numbers), strict=True))
     shown = []
-    for place, ids, parts in zip(places, sequences.at(places), pieces, strict=True):
+    for index, ids, parts in zip(indices, sequences.at(indices), pieces, strict=True):
         texts, at = [], 0
         for part in parts:
             entry, length = entries[part.document], part.end - part.begin
@@ -84,8 +84,8 @@ def shown_sequences(source: Source, vocabulary: Vocabulary, places: Sequence[int
             size = int(sequences.tokens.sizes[part.document])
             texts.append(ShownPiece(entry.component, entry.origin, part.document, part.begin, part.end, size, text))
             at += length
-        iteration, sequence = divmod(place, source.batch_size)
-        shown.append(ShownSequence(place, iteration, sequence, texts))
+        iteration, sequence = divmod(index, source.batch_size)
+        shown.append(ShownSequence(index, iteration, sequence, texts))
     return shown
 
 
@@ -124,10 +124,10 @@ def colours_of(sequences: Sequence[ShownSequence]) -> dict[str, str]:
     return {name: COLOURS[n % len(COLOURS)] for n, name in enumerate(names)}
 
 
-def show(source: Source, tokenizer: Path, steps: range, places: Sequence[range], most: int, page: Path | None) -> None:
+def show(source: Source, tokenizer: Path, steps: range, indices: Sequence[range], most: int, page: Path | None) -> None:
     """Print the first `most` sequences, or write them as a page."""
-    total = sum(map(len, places))
-    chosen = list(islice(chain.from_iterable(places), most))
+    total = sum(map(len, indices))
+    chosen = list(islice(chain.from_iterable(indices), most))
     sequences = shown_sequences(source, Vocabulary.read(tokenizer), chosen)
     heading = f"{source.name}: {meaning(steps)}"
     more = (
@@ -169,19 +169,19 @@ def main() -> None:
     steps = span_of("--steps", arguments.steps, source.steps)
     batch = range(source.batch_size)
     sequences = span_of("--sequences", arguments.sequences, source.batch_size) if arguments.sequences else batch
-    places = list(spans(steps, sequences, source.batch_size))
+    indices = list(spans(steps, sequences, source.batch_size))
     for path in (arguments.ids, arguments.html):
         if path is not None and path.is_dir():
             raise UserError(f"{path}: a folder; name the file to write")
     if arguments.ids:
-        write_ids(arguments.ids, source.sequences, places)
-        print(f"{arguments.ids}: {sum(map(len, places))} sequences of {source.name}: {meaning(steps)}")
+        write_ids(arguments.ids, source.sequences, indices)
+        print(f"{arguments.ids}: {sum(map(len, indices))} sequences of {source.name}: {meaning(steps)}")
         return
     few = SEQUENCES_ON_PAGE if arguments.html else SEQUENCES_IN_TERMINAL
-    most = sum(map(len, places)) if arguments.sequences else few
+    most = sum(map(len, indices)) if arguments.sequences else few
     if most > MOST_SEQUENCES:
         raise UserError(
             f"--sequences: {most} sequences are asked for as text, at most {MOST_SEQUENCES} are shown; take "
             "fewer, or --ids"
         )
-    show(source, arguments.tokenizer, steps, places, most, arguments.html)
+    show(source, arguments.tokenizer, steps, indices, most, arguments.html)

@@ -39,7 +39,7 @@ def test_is_statsmodels_restricted_likelihood() -> None:
         theirs = smf.mixedlm("value ~ 1", rows, groups="one", vc_formula=formula).fit(reml=True)
     parts = np.array([theirs.vcomp[1], theirs.vcomp[0], theirs.scale])  # in the order of names: data, weight
     found = components.split(values, list(weight), list(data)).set_index("source")
-    np.testing.assert_allclose(found["share"].iloc[:3], parts / parts.sum(), atol=1 / components.PARTS)
+    np.testing.assert_allclose(found["fraction"].iloc[:3], parts / parts.sum(), atol=1 / components.PARTS)
     np.testing.assert_allclose(found["deviation"].iloc[:3], np.sqrt(parts), rtol=0.08)
 
 
@@ -61,7 +61,7 @@ def test_runs_with_both_seeds_together_tell_nothing() -> None:
 
 def test_equal_values_have_no_variance_to_split() -> None:
     found = components.split(np.full((1, 6), 0.25), *_seeds(2, 2, 2)).set_index("source")
-    assert found["share"].isna().all()
+    assert found["fraction"].isna().all()
     assert (found["deviation"] == 0).all()
 
 

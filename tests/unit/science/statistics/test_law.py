@@ -22,7 +22,7 @@ def x_of(rows: pd.DataFrame) -> Array:
 
 
 def chinchilla(published: Published, left_out: int) -> pd.DataFrame:
-    """The points without those of fewest tokens a parameter."""
+    """The points without those of fewest tokens per parameter."""
     return published("chinchilla_points.csv").sort_values("tokens_per_param").iloc[left_out:]
 
 
@@ -32,7 +32,7 @@ def ladder(published: Published, role: str) -> pd.DataFrame:
 
 
 def grid(sizes: int = 5, lengths: int = 4) -> Array:
-    """Sizes from 200 million to 3 billion parameters, each at 20, 40 .. tokens a parameter."""
+    """Sizes from 200 million to 3 billion parameters, each at 20, 40 .. tokens per parameter."""
     return np.array([(size, 20 * size * 2**k) for size in np.geomspace(2e8, 3e9, sizes) for k in range(lengths)])
 
 

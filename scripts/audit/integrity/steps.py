@@ -1,4 +1,4 @@
-"""The updates of every run: none missing, as the manifests tell them, and on the sequences they should have read."""
+"""The steps of every run: none missing, as the manifests tell them, and on the sequences they should have read."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from scripts.study.manifests import OrderFacts
 from scripts.study.runs import Run
 from scripts.study.study import Study
 
-SAMPLED = 16  # updates of a run whose sequences are read again
+SAMPLED = 16  # steps of a run whose sequences are read again
 
 
-def check_updates(study: Study, folder: Folder, histories: dict[str, History], unreadable: list[str]) -> Check:
-    """metrics.jsonl holds each update once, and checkpoints tell of their updates what it tells."""
+def check_steps(study: Study, folder: Folder, histories: dict[str, History], unreadable: list[str]) -> Check:
+    """metrics.jsonl holds each step once, and checkpoints tell of their steps what it tells."""
     faults = list(unreadable)
     count = 0
     for name, history in histories.items():
@@ -34,12 +34,12 @@ def check_updates(study: Study, folder: Folder, histories: dict[str, History], u
             before = max((other for other in saved if other < step), default=run.first_step)
             if found is not None:
                 batch = run.training.batch_size
-                asked = {"places": (before * batch, step * batch), **vars(history.updates(before, step))}
+                asked = {"sample_indices": (before * batch, step * batch), **vars(history.steps_taken(before, step))}
                 for key, value in asked.items():
                     if (told := getattr(found.content.facts, key)) != value:
                         faults.append(f"{found.path}: {key} is {told}, by metrics.jsonl it is {value}")
-    what = "No update is missing, and every checkpoint tells of the updates that metrics.jsonl holds"
-    return judged("updates", what, faults, f"{count:,} updates of {len(histories)} runs")
+    what = "No step is missing, and every checkpoint tells of the steps that metrics.jsonl holds"
+    return judged("steps", what, faults, f"{count:,} steps of {len(histories)} runs")
 
 
 def check_orders(study: Study, folder: Folder, histories: dict[str, History]) -> Check:
@@ -62,10 +62,10 @@ def check_orders(study: Study, folder: Folder, histories: dict[str, History]) ->
         alike, steps = _alike(a, histories[one_name], b, histories[two_name])
         if a.data_seed == b.data_seed and not alike.all():
             step = int(steps[~alike][0])
-            faults.append(f"{one_name} and {two_name}: one data seed, and update {step} read other sequences")
+            faults.append(f"{one_name} and {two_name}: one data seed, and step {step} read other sequences")
         elif a.data_seed != b.data_seed and alike.any():
             step = int(steps[alike][0])
-            faults.append(f"{one_name} and {two_name}: data seeds differ, and update {step} read the same sequences")
+            faults.append(f"{one_name} and {two_name}: data seeds differ, and step {step} read the same sequences")
     what = "Runs of one data seed read the same sequences in the same order, whatever their size; of two seeds, others"
     return judged("orders", what, faults, f"{len(digests)} orders, {pairs:,} pairs of runs")
 
@@ -75,7 +75,7 @@ def _shape(run: Run) -> tuple[int, int]:
 
 
 def _alike(a: Run, one: History, b: Run, two: History) -> tuple[np.ndarray, np.ndarray]:
-    """Which updates that both runs made read the same sequences, and their steps; those with changed sequences are left
+    """Which steps that both runs made read the same sequences, and their steps; those with changed sequences are left
     out."""
     steps, ours, theirs = np.intersect1d(one.step, two.step, assume_unique=True, return_indices=True)
     plain = np.ones(len(steps), bool)
@@ -87,7 +87,7 @@ def _alike(a: Run, one: History, b: Run, two: History) -> tuple[np.ndarray, np.n
 
 
 def check_sequences(study: Study, histories: dict[str, History]) -> Check:
-    """The digest of the sequences of some updates of each run, read again from tokens and order.
+    """The digest of the sequences of some steps of each run, read again from tokens and order.
 
     Evenly spread, the first and the last among them. All sequences, from raw text on, are the replay's.
     """
@@ -112,9 +112,9 @@ def check_sequences(study: Study, histories: dict[str, History]) -> Check:
                     block = np.ascontiguousarray(sequences.sequences((step - 1) * batch, step * batch), dtype="<i4")
                 count += 1
                 if hashlib.sha256(block.tobytes()).hexdigest()[:16] != history.sequences[index]:
-                    faults.append(f"{path}: update {step} read other sequences than those in {order}")
+                    faults.append(f"{path}: step {step} read other sequences than those in {order}")
                     break
         except UserError as error:
             faults.append(str(error))
-    what = "Updates read the sequences that tokens and order give (some of each run, evenly spread)"
-    return judged("sequences", what, faults, f"{count:,} updates of {len(histories)} runs")
+    what = "Steps read the sequences that tokens and order give (some of each run, evenly spread)"
+    return judged("sequences", what, faults, f"{count:,} steps of {len(histories)} runs")
