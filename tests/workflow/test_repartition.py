@@ -12,6 +12,7 @@ import torch
 from scripts.common.files import read_json
 from scripts.neox.optimizer import read_optimizer
 from scripts.neox.takeover import OptimizerState
+from scripts.replay import compare
 from tests.workflow.conftest import Workflow
 from tests.workflow.test_training import RUN, start, study_file, train
 
@@ -77,6 +78,9 @@ def test_a_state_cut_up_anew_holds_the_same_numbers(precision: str, stages: tupl
     }
     assert last["after"] == {"processes": 1, "zero_stage": stages[2]}
     assert read_json(folder / "checkpoints" / RUN / "global_step2/manifest.json")["kind"] == "checkpoint"
+    end = folder / "checkpoints" / RUN / "global_step24"
+    assert len(compare.cut_anew(end, 0)) == 2 and len(compare.cut_anew(end, first["step"] + 1)) == 1
+    assert compare.cut_anew(end, last["step"] + 1) == []  # from here on bytes should be equal again
 
 
 def dump(folder: Path, study: Path, out: Path, processes: int) -> None:
