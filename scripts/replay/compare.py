@@ -12,7 +12,7 @@ from scripts.common import manifest, untrusted
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_file
 from scripts.common.untrusted import reading
-from scripts.study.manifests import CheckpointFacts
+from scripts.study.manifests import CheckpointFacts, repartitions
 
 NOT_COMPARED = ("record.json",)  # facts of one execution
 VERSIONS = ("torch", "deepspeed", "numpy", "transformers", "lm-eval")  # what may move last digits
@@ -55,6 +55,13 @@ def other_kind(stored: Path, replayed: Path) -> list[str]:
     there, here = (_machine(folder / "record.json") for folder in (stored, replayed))
     both = [(name, there.get(name), here.get(name)) for name in ("processor", *VERSIONS)]
     return [f"{name} {old}, now {new}" for name, old, new in both if old and new and old != new]
+
+
+def cut_anew(stored: Path, begin: int) -> list[str]:
+    """Where the run was re-partitioned from step `begin` up to a stored one, by what that one says; [] if bytes should
+    be equal. Raises UserError for a damaged manifest."""
+    done = [each for each in repartitions(manifest.read(stored, CheckpointFacts).facts) if each.step >= begin]
+    return [f"re-partitioned at step {each.step}: {each.before} -> {each.after}" for each in done]
 
 
 def _machine(path: Path) -> dict[str, str]:

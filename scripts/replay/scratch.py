@@ -22,7 +22,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import digest_of, sha256_file, write_json, write_text
 from scripts.common.untrusted import read_text, reading
 from scripts.study import paths
-from scripts.study.manifests import CheckpointFacts, ResumeFacts
+from scripts.study.manifests import CheckpointFacts, RepartitionedResumeFacts, ResumeFacts, repartitions
 from scripts.study.sampling import Interval
 from scripts.study.study import Study
 from scripts.train.world import unlaunched
@@ -119,9 +119,12 @@ def _lay_state(work: Path, run: str, step: int) -> None:
     state = own / paths.RESUME / source.name
     for name in stored.files:
         hard_link(source / name, state / name)
+    facts = ResumeFacts(lengths, processes, zero_stage)
+    if done := repartitions(stored.facts):
+        facts = RepartitionedResumeFacts(**vars(facts), repartitioned=done)
     manifest.write(
         state,
-        ResumeFacts(lengths, processes, zero_stage),
+        facts,
         subject=stored.subject,
         settings=stored.settings,
         files=[state / name for name in stored.files],

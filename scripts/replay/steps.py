@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 from scripts.common import manifest
@@ -64,6 +65,9 @@ def check_stored(study: Study, stretch: Stretch) -> None:
         folder = paths.checkpoint(stretch.run, step)
         manifest.verify(folder, CheckpointFacts, {"run": stretch.run, "step": step})
         fingerprints.require(study, folder)
+        if found := compare.cut_anew(folder, stretch.begin):
+            told = f"{folder}: {found[0]}; a replay from step {stretch.begin} can't meet it, so nothing would be proven"
+            raise UserError(told)
 
 
 def check_room(study: Study, run: str, also: dict[int, bool]) -> None:
@@ -127,10 +131,11 @@ def publish(study: Study, stretch: Stretch, work: Path, step: int) -> None:
         return
     begin = paths.checkpoint(stretch.run, stretch.begin)
     met = min(s for s in stored_within(study, stretch) if s > step)
+    told = {each.name: getattr(made.facts, each.name) for each in fields(CheckpointFacts)}
     parents = [begin] if (begin / manifest.NAME).exists() else []
     manifest.write(
         target,
-        ReplayedFacts(**vars(made.facts), begin=stretch.begin, met=met, held_out=held_out(work, stretch.run, step)),
+        ReplayedFacts(**told, begin=stretch.begin, met=met, held_out=held_out(work, stretch.run, step)),
         subject=made.subject,
         settings=made.settings,
         files=[target / name for name in made.files],

@@ -210,6 +210,40 @@ class ResumeFacts(ManifestFacts, kind="resume"):
 
 
 @dataclass(frozen=True)
+class Split:
+    """What an optimizer state is cut up by, and loads into only."""
+
+    processes: int
+    zero_stage: int
+
+    def __str__(self) -> str:
+        return f"{self.processes} process{'es' * (self.processes > 1)}, ZeRO {self.zero_stage}"
+
+
+@dataclass(frozen=True)
+class Repartition:
+    """The state of step `step` was cut up anew: what follows is not what the run would have become without."""
+
+    step: int
+    before: Split
+    after: Split
+
+
+@dataclass(frozen=True)
+class RepartitionedFacts(CheckpointFacts, kind="repartitioned"):
+    """A saved step of a run that was re-partitioned at or before it, each time it was."""
+
+    repartitioned: list[Repartition]
+
+
+@dataclass(frozen=True)
+class RepartitionedResumeFacts(ResumeFacts, kind="repartitioned-resume"):
+    """A state to resume from of such a run."""
+
+    repartitioned: list[Repartition]
+
+
+@dataclass(frozen=True)
 class SegmentFacts(StepsTaken, ManifestFacts, kind="segment"):
     """A segment of a run, which took it from the first to the second of `steps`."""
 
@@ -307,7 +341,17 @@ MANIFESTS: dict[Path, type[ManifestFacts]] = {  # by patterns, of which the firs
     paths.model("*", "*"): ModelFacts,
     paths.exported("*", "*"): GgufFacts,
 }
-MANIFEST_KINDS: tuple[type[ManifestFacts], ...] = (*MANIFESTS.values(), ExportFacts)
+MANIFEST_KINDS: tuple[type[ManifestFacts], ...] = (
+    *MANIFESTS.values(),
+    RepartitionedFacts,
+    RepartitionedResumeFacts,
+    ExportFacts,
+)
+
+
+def repartitions(facts: CheckpointFacts | ResumeFacts) -> list[Repartition]:
+    """How often, when and how a run was re-partitioned up to a saved step."""
+    return facts.repartitioned if isinstance(facts, RepartitionedFacts | RepartitionedResumeFacts) else []
 
 
 def kind_at(path: str) -> type[ManifestFacts] | None:

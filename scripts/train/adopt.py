@@ -6,25 +6,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed
-from torch import Tensor
 
 from scripts.common import manifest
 from scripts.common.errors import UserError, explain
 from scripts.common.files import digest_of, sha256_file, write_json
-from scripts.neox.optimizer import read_optimizer, read_progress
+from scripts.neox.optimizer import read_progress
 from scripts.neox.recorded import same_model
 from scripts.neox.takeover import OptimizerState
-from scripts.neox.tensor_parallel import Name
 from scripts.study import paths
 from scripts.study.manifests import AdoptedFacts
 from scripts.study.runs import Run
 from scripts.train.checkpoint import Checkpoints
 from scripts.train.engine import World
+from scripts.train.repartition import fill
 from scripts.train.world import together
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
 REPORT = "report.json"
 RATE = "the state of the learning rate: the study's schedule decides, by the steps applied"
 IN_SCALE = ("position in the loss scale", "hysteresis of the loss scale")
@@ -84,58 +81,9 @@ def load(engine: Any, run: Run, folder: Path, checkpoints: Checkpoints) -> None:
     if checkpoints.zero_stage == 0 and run.training.precision != "fp32":
         asked = f"1, 2 or 3 for {run.name}, which goes on from another's state"
         raise UserError(explain("runtime.zero_stage", 0, asked, "zero_stage: 1"))
-    shapes = {
-        (number, name): tuple(getattr(parameter, "ds_shape", parameter.shape))
-        for number, module in engine.module.numbered().items()
-        for name, parameter in module.named_parameters()
-    }
-    held: list[OptimizerState] = []  # of rank 0 only
-
-    def read() -> tuple[int, int]:
-        if checkpoints.world.rank:
-            return 0, 0
-        held.append(_read(run, folder, shapes))
-        progress = held[0].progress
-        return held[0].adam_steps or progress.applied or 0, progress.skipped_steps or 0
-
-    adam_steps, skipped = together(read)[0]
-    engine.begin_moments(adam_steps)
-    for number, module, whole in engine.layers(modifier=0):
-        parameters = dict(module.named_parameters())
-        values = {name: _everywhere(engine, shapes, held, (number, name)) for name in parameters}
-        with whole:
-            for name, parameter in parameters.items():
-                parameter.data.copy_(values[name]["master"])
-        for name, parameter in parameters.items():
-            engine.set_state(parameter, values[name])
-    engine.global_steps, engine.skipped_steps = run.origin.step, skipped
-    engine.global_samples = run.origin.step * run.training.batch_size
-    if held:
-        _tell(run, held[0], check_model(run, folder))
-
-
-def _read(run: Run, folder: Path, shapes: dict[Name, tuple[int, ...]]) -> OptimizerState:
-    state = read_optimizer(folder, run.size.layers)
-    found = {name: tuple(kept.master.shape) for name, kept in state.parameters.items()}
-    if odd := next((name for name in shapes if found.get(name) != shapes[name]), None):
-        raise UserError(
-            f"{folder}: {odd[1]} of layer {odd[0]} has shape {found.get(odd)}, {run.size.name} has {shapes[odd]}: "
-            "it is of another size or vocabulary"
-        )
-    return state
-
-
-def _everywhere(
-    engine: Any, shapes: dict[Name, tuple[int, ...]], held: list[OptimizerState], name: Name
-) -> dict[str, Tensor]:
-    """Master and moments of one tensor on every rank's device."""
-    values = {}
-    for key in ("master", *MOMENTS):
-        values[key] = torch.empty(shapes[name], dtype=torch.float32, device=engine.device)
-        if held:
-            values[key].copy_(getattr(held[0].parameters[name], key))
-        torch.distributed.broadcast(values[key], src=0)
-    return values
+    state = fill(engine, run, folder, run.origin.step)
+    if state:
+        _tell(run, state, check_model(run, folder))
 
 
 def _tell(run: Run, state: OptimizerState, notes: list[str]) -> None:

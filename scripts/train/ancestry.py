@@ -12,8 +12,8 @@ from scripts.study import fingerprints, paths
 from scripts.study.manifests import CheckpointFacts
 from scripts.study.runs import Run, native_folder
 from scripts.study.study import Study
-from scripts.train import adopt
-from scripts.train.checkpoint import SAVED, Checkpoints, load
+from scripts.train import adopt, repartition
+from scripts.train.checkpoint import SAVED, Checkpoints
 from scripts.train.engine import World
 from scripts.train.world import together
 
@@ -42,8 +42,7 @@ class Ancestor:
                 f"{path}: its optimizer state was not kept\n"
                 f"  write:   extra: [{self.step}] below checkpoints.optimizer_states, and train the parent again"
             )
-        checkpoints.check_split(path, facts)
-        load(engine, self.root, self.step)
+        repartition.load(engine, checkpoints.run, self.root, self.step, facts, checkpoints)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,15 @@ from scripts.common.manifest import Manifest
 from scripts.neox.files import refuse_code
 from scripts.study import paths
 from scripts.study.catalogue import ROTARY_BASE, ROTARY_FRACTION, VOCABULARY_MULTIPLE
-from scripts.study.manifests import CheckpointFacts, ResumeFacts, StepsTaken
+from scripts.study.manifests import (
+    CheckpointFacts,
+    Repartition,
+    RepartitionedFacts,
+    RepartitionedResumeFacts,
+    ResumeFacts,
+    StepsTaken,
+    repartitions,
+)
 from scripts.study.runs import BASE_SEED, Run
 from scripts.train.engine import World
 from scripts.train.world import together
@@ -32,6 +40,7 @@ from scripts.train.world import together
 OPTIMIZER_FILES = "*zero_pp_rank_*"  # DeepSpeed puts "bf16_" before some
 MODEL_FILE = "mp_rank_00_model_states.pt"  # without ZeRO the optimizer state is in it
 SAVING = ".saving"
+READ = (0, 1, 2)  # ZeRO stages whose files scripts/neox merges; in those of stage 3 each tensor is cut by itself
 SAVED = f"{paths.global_step('*')}/{manifest.NAME}"  # whole states, below their folder
 
 
@@ -50,6 +59,8 @@ class Checkpoints:
     parents: list[Path]
     world: World
     zero_stage: int
+    repartition: bool = False  # whether a state that was cut up otherwise is taken
+    repartitioned: list[Repartition] = field(default_factory=list)  # so far, which what is saved tells
 
     @property
     def resume(self) -> Path:
@@ -58,8 +69,12 @@ class Checkpoints:
 
     @property
     def split(self) -> tuple[int, int]:
-        """What an optimizer state can be loaded by only: as many processes and the same ZeRO stage."""
+        """What DeepSpeed can load an optimizer state by only: as many processes and the same ZeRO stage."""
         return self.world.size, self.zero_stage
+
+    def fits(self, facts: ResumeFacts | CheckpointFacts) -> bool:
+        """Whether a state is cut up as this job is."""
+        return (facts.processes, facts.zero_stage) == self.split
 
     def newest_resume(self) -> tuple[int, Manifest[ResumeFacts]] | None:
         """Step and manifest of the newest whole resume state, or None; damaged files raise UserError."""
@@ -68,19 +83,23 @@ class Checkpoints:
             return None
         step, path = found[-1]
         share = self.world.rank, self.world.size
-        content = together(lambda: manifest.verify(path.parent, ResumeFacts, share=share))[0]
-        self.check_split(path, content.facts)
-        return step, content
+        return step, together(lambda: manifest.verify(path.parent, ResumeFacts, share=share))[0]
 
     def check_split(self, path: Path, facts: ResumeFacts | CheckpointFacts) -> None:
-        """Refuse a state that was cut up for other processes; raises UserError."""
+        """Refuse a state that was cut up for other processes, unless the study asks to cut it up anew; raises
+        UserError."""
+        if self.fits(facts) or (self.repartition and facts.zero_stage in READ):
+            return
         keys = ("runtime.processes", "runtime.zero_stage")
         for key, there, here in zip(keys, (facts.processes, facts.zero_stage), self.split, strict=True):
             if there != here:
                 name = key.removeprefix("runtime.")
+                other = "\n  or:      repartition: true, to have it cut up anew"
                 raise UserError(
                     f"{path}: this state of the optimizer is cut up for {key} {there}, this job has {here}; other "
                     f"numbers would also end in other last digits\n  write:   {name}: {there}"
+                    + other
+                    * (facts.zero_stage in READ)
                 )
 
     def save(self, engine: Any, step: int, lengths: dict[str, int]) -> None:
@@ -137,9 +156,12 @@ class Checkpoints:
         shutil.rmtree(folder, ignore_errors=True)
         saving.rename(folder)
         known = {folder / path.relative_to(saving): digest for path, digest in sums.items()}
+        facts = ResumeFacts(lengths, *self.split)
+        if self.repartitioned:
+            facts = RepartitionedResumeFacts(**vars(facts), repartitioned=self.repartitioned)
         manifest.write(
             folder,
-            ResumeFacts(lengths, *self.split),
+            facts,
             subject={"run": self.run.name, "step": step},
             settings=self.settings,
             files=known,
@@ -152,23 +174,25 @@ class Checkpoints:
         source, target = self.resume / paths.global_step(step), self.root / paths.global_step(step)
         shutil.rmtree(target, ignore_errors=True)
         dropped = set() if keep_optimizer else set(source.glob(OPTIMIZER_FILES))
-        files = manifest.read(source, ResumeFacts).files
-        known = {target / name: named.sha256 for name, named in files.items() if source / name not in dropped}
+        saved = manifest.read(source, ResumeFacts)  # after a kill it may be one of another split than this job's
+        known = {target / name: named.sha256 for name, named in saved.files.items() if source / name not in dropped}
         for path in known:
             path.parent.mkdir(parents=True, exist_ok=True)
             os.link(source / path.relative_to(target), path)
-        if not keep_optimizer and self.zero_stage == 0:
+        if not keep_optimizer and saved.facts.zero_stage == 0:
             known[target / MODEL_FILE] = _without_optimizer(target / MODEL_FILE)
-        processes, zero_stage = self.split if keep_optimizer else (None, None)
+        facts = CheckpointFacts(
+            **vars(taken),
+            sample_indices=sample_indices,
+            optimizer_state=keep_optimizer,
+            processes=saved.facts.processes if keep_optimizer else None,
+            zero_stage=saved.facts.zero_stage if keep_optimizer else None,
+        )
+        if done := repartitions(saved.facts):
+            facts = RepartitionedFacts(**vars(facts), repartitioned=done)
         manifest.write(
             target,
-            CheckpointFacts(
-                **vars(taken),
-                sample_indices=sample_indices,
-                optimizer_state=keep_optimizer,
-                processes=processes,
-                zero_stage=zero_stage,
-            ),
+            facts,
             subject={"run": self.run.name, "step": step},
             settings=self.settings,
             files=known,

@@ -26,6 +26,7 @@ from deepspeed.utils import (
 from torch import nn
 
 from scripts.neox.model import GPTNeoX
+from scripts.neox.zero_formats import LossScale
 
 
 def layer_file(folder: Path, layer: int) -> Path:
@@ -171,6 +172,16 @@ class NeoXEngine(DeepSpeedEngine):
     def _without_zero(self) -> bool:
         """Whether the parameters are their own masters, and Adam's."""
         return bool(self.zero_optimization_stage() == 0)
+
+    def set_loss_scale(self, scale: LossScale) -> None:
+        """Go on with fp16's loss scale where it was."""
+        held = {
+            "cur_scale": scale.scale,
+            "cur_iter": scale.iteration,
+            "last_overflow_iter": scale.last_overflow,
+            "cur_hysteresis": scale.hysteresis,
+        }
+        vars(self.optimizer.loss_scaler).update({key: value for key, value in held.items() if value is not None})
 
     def _optimized(self) -> list[torch.Tensor]:
         """The tensors Adam sees: the flat fp32 shares that ZeRO keeps here, or the parameters themselves."""

@@ -30,11 +30,12 @@ from scripts.study.manifests import (
     RunFacts,
     SegmentFacts,
     TokenizerFacts,
+    repartitions,
 )
 from scripts.study.resources import micro_batch
 from scripts.study.runs import Run
 from scripts.study.study import Study, load
-from scripts.train import ancestry, checkpoint, engine, held_out, stop
+from scripts.train import ancestry, checkpoint, engine, held_out, repartition, stop
 from scripts.train.metrics import EXACT, MetricsLog, Speed
 from scripts.train.recipe import learning_rate
 from scripts.train.recorder import Recorder
@@ -93,7 +94,9 @@ class Trainer:
         if missing := next((path for at in parents if not (path := at / manifest.NAME).exists()), None):
             raise UserError(f"{missing}: missing; {spec.name} goes on from it")
         self.settings = {**fingerprints.run_settings(study, spec.name), "parents": manifest.hashes(parents)}
-        self.checkpoints = checkpoint.Checkpoints(root, spec, self.settings, parents, world, runtime.zero_stage)
+        self.checkpoints = checkpoint.Checkpoints(
+            root, spec, self.settings, parents, world, runtime.zero_stage, runtime.repartition
+        )
         self.log = MetricsLog(root, world.rank == 0, Trackers(runtime, spec.name, self.settings))
         self.sequences = Sequences.open(corpus, spec.data_seed, change_of(spec), spec.sequences)
         self.held_out = held_out.read(paths.HELD_OUT, spec.training.sequence_length)
@@ -120,7 +123,8 @@ class Trainer:
                 self.save(self.spec.first_step)
             return
         step, state = found
-        checkpoint.load(self.engine, self.checkpoints.resume, step)
+        self.checkpoints.repartitioned.extend(repartitions(state.facts))
+        repartition.load(self.engine, self.spec, self.checkpoints.resume, step, state.facts, self.checkpoints)
         self.log.rewind(state.facts.lengths)
         self.recorder.begin(step)
         engine.set_recipe(self.engine, self.spec)

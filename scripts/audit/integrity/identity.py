@@ -20,8 +20,10 @@ LATEST = 64  # bytes
 OF_RUNS = (
     "checkpoint",
     "replayed",
+    "repartitioned",
     "model",
     "resume",
+    "repartitioned-resume",
     "gguf",
     "run",
     "segment",

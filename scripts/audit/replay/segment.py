@@ -71,15 +71,15 @@ def weight_faults(study: Study, interval: Interval, work: Path, tolerance: float
             continue
         begin = paths.checkpoint(interval.run, interval.begin)
         try:
+            kind = compare.other_kind(stored, anew) + compare.cut_anew(stored, interval.begin)
             apart = compare.distance(stored, anew, begin if begin.is_dir() else None, layers)
         except UserError as error:
             faults += [*differing, str(error)]
             continue
         measured = in_words(apart)
-        kind = compare.other_kind(stored, anew)
         far = max(apart.weights if apart.of_way is None else apart.of_way, apart.optimizer or 0.0)
         if kind and far <= tolerance:
-            told.append(f"{stored}: {measured}; allowed {tolerance:g}, as made on another kind: {', '.join(kind)}")
+            told.append(f"{stored}: {measured}; allowed {tolerance:g}, as made otherwise: {', '.join(kind)}")
         else:
             faults += [*differing, f"{stored}: {measured}"]
     if equal:

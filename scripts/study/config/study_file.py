@@ -160,6 +160,9 @@ class Runtime(Strict):
     """Sequences per forward pass and device; null: the catalogue's, or the whole batch."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """What DeepSpeed shares out over the devices: 0 nothing, 1 optimizer state, 2 and gradients, 3 and weights."""
+    repartition: bool = False
+    """Go on from a state of another `processes` or `zero_stage` by cutting it up anew, instead of refusing it: the run
+    then ends in other last digits, and its checkpoints say so."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
     compile: bool = False
