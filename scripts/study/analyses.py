@@ -134,6 +134,14 @@ ANALYSES: tuple[Analysis, ...] = (
         memory_mb=6000,
     ),
     Analysis(
+        "spectra",
+        "What do the singular values of weights say along training: norms, ranks, evenness, by layer?",
+        (TRAIN, CONVERT),
+        ("spectra",),
+        ("spectra",),
+        memory_mb=6000,
+    ),
+    Analysis(
         "maps",
         "Do all seeds go through the same states of training?",
         (TRAIN, EVALUATE, CONVERT),

@@ -106,7 +106,7 @@ def measured_by(effect: float, of: Seeds, part: float = 1.0) -> dict[str, Any]:
     of two runs' difference."""
     half = float(stats.t.ppf(0.975, of.freedom)) * of.spread * part if of.freedom else math.nan
     told = {"interval": (effect - half, effect + half), "yardstick": of.spread} if of.freedom else {}
-    return {"effect": effect, "unit": "nats a token", "table": "runs", **told}
+    return {"effect": effect, "unit": "nats per token", "table": "runs", **told}
 
 
 def largest_learned(results: Results) -> Finding:
