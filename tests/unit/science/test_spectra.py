@@ -104,5 +104,5 @@ def test_the_finding_tells_the_fall_and_another_seed() -> None:
     results.science["spectra"] = pd.DataFrame(rows)
     (found,) = findings.all_findings(results)  # type: ignore[arg-type]
     assert found.effect == pytest.approx(-50) and found.yardstick == pytest.approx(12.5)
-    assert "end with 50 % of the effective rank" in found.text.replace("%", " %").replace("  ", " ")
+    assert "end with 50.0% of the effective rank" in found.text
     assert findings.spectra(results).chart.to_dict()["columns"] == 3  # type: ignore[arg-type]
