@@ -160,7 +160,9 @@ def parse(content: Any, kinds: Iterable[type[F]]) -> Manifest[F]:
 
     if not isinstance(content, dict):
         raise UserError("no mapping")
-    known: dict[str, Any] = {facts.kind: facts for kind in kinds for facts in (kind, *kind.__subclasses__())}
+    asked = list(kinds)
+    more = [facts for kind in asked for facts in kind.__subclasses__()]  # that tell what these do, and more
+    known: dict[str, Any] = {facts.kind: facts for facts in (*asked, *more)}
     if not isinstance(kind := content.get("kind"), str) or kind not in known:
         raise UserError(f"kind: {repr(kind)} is not allowed; allowed: {', '.join(known)}")
     try:  # of JSON text, since a list of Python is no tuple

@@ -106,9 +106,14 @@ def unscheduled(study: Study, asked: Mapping[str, Iterable[int]]) -> dict[str, l
 
 
 def added(study: Study, root: Path = Path()) -> dict[str, list[int]]:
-    """Scheduled steps that finished runs did not save, as the schedule has grown since: there or not."""
-    lacking = {run: sorted(set(study.steps(run)) - set(made(study, run, root))) for run in study.trained}
-    return {run: steps for run, steps in lacking.items() if steps}
+    """Scheduled steps that finished runs did not save, as the schedule has grown since: there or not. Those beyond a
+    run's last step are none: it would have to be another run."""
+    found = {}
+    for run in study.trained:
+        saved = set(made(study, run, root))
+        if lacking := [step for step in study.steps(run) if step not in saved and step < max(saved)]:
+            found[run] = lacking
+    return found
 
 
 def asked_for(study: Study, targets: Iterable[str], there: Inventory) -> list[Stretch]:

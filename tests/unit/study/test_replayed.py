@@ -81,6 +81,13 @@ def test_a_schedule_that_grew_asks_for_its_new_steps_in_their_own_place(fakes: F
     assert left == [Stretch(TINY, 2, 8, (6,))]
 
 
+def test_a_longer_run_is_another_run(fakes: Fakes) -> None:
+    content = read_yaml(SMOKE)
+    content["training"]["steps"] = 16
+    assert replayed.added(parse(content), fakes.root) == {}
+    assert replayed.asked_for(parse(content), [], Inventory(fakes.root)) == []  # the start refuses it, with the ways
+
+
 @pytest.mark.parametrize(
     ("target", "steps"),
     [
