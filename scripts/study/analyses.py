@@ -142,6 +142,14 @@ ANALYSES: tuple[Analysis, ...] = (
         memory_mb=6000,
     ),
     Analysis(
+        "similarity",
+        "How alike is the inside of models: between steps, between seeds and between sizes, layer by layer?",
+        (TRAIN, CONVERT),
+        ("similarity",),
+        ("similarity",),
+        memory_mb=6000,
+    ),
+    Analysis(
         "maps",
         "Do all seeds go through the same states of training?",
         (TRAIN, EVALUATE, CONVERT),
