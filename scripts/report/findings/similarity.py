@@ -18,7 +18,7 @@ NOTHING = "No two models of one corpus are there to be compared."
 
 
 def all_findings(results: Results) -> list[Finding]:
-    """Whether sizes are less alike than seeds, and from when on a run is like its end."""
+    """How alike sizes are, beside seeds."""
     table = results.science.get("similarity")
     return [] if table is None or table.empty else [sizes_and_seeds(results, table)]
 
