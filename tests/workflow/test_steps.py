@@ -264,3 +264,43 @@ def test_results_of_an_unscheduled_step_are_targets(copied: Callable[..., Workfl
     done = workflow.command_line("scripts.audit", "integrity")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "9 is not allowed" in workflow.run("--dry-run", f"models/{RUN}/step9/manifest.json").stderr
+
+
+def test_a_checkpoint_that_only_says_it_was_replayed_is_told(copied: Callable[..., Workflow]) -> None:
+    """Whoever forges a saved step can't hide that it hangs on no chain by calling it replayed."""
+    workflow = copied()
+    path = workflow.folder / f"checkpoints/{RUN}/global_step4/manifest.json"
+    told = read_json(path)
+    told["kind"], told["facts"] = "replayed", told["facts"] | {"begin": 2, "met": 8, "held_out": {}}
+    ends = [f"checkpoints/{RUN}/global_step{step}/manifest.json" for step in (2, 8)]
+    told["parents"] = {end: sha256_file(workflow.folder / end) for end in ends}
+    write_json(path, told)
+    done = workflow.command_line("scripts.audit", "integrity")
+    assert done.returncode == 1
+    checks = {check["id"]: check for check in read_json(workflow.folder / "results/audit/integrity.json")["checks"]}
+    assert any("says that it was replayed from step 2 to meet step 8" in line for line in checks["chain"]["evidence"])
+
+
+INTERVENTION = {"parent": {"run": RUN, "step": 2}, "transform": "shuffled-tokens", "between": [4, 9]}
+
+
+def test_a_step_of_an_intervention_made_again_is_that_of_a_run_that_saved_it(home: Path, tmp_path: Path) -> None:
+    """From its parent's state, through steps whose sequences are changed, scheduled ones among them."""
+    made = {}
+    for name, extra in (("saved", BETWEEN), ("lacking", ())):
+        workflow = Workflow(folder_of(home, tmp_path / name), study_file(tmp_path, name, extra))
+        content = read_yaml(workflow.study_file)
+        content["interventions"] = {"noise": INTERVENTION}
+        workflow.study_file.write_text(yaml.safe_dump(content))
+        for run in (RUN, f"{RUN}-intervention-noise"):
+            done = workflow.command_line("scripts.train", "launch", "--run", run, study_file=workflow.study_file)
+            assert done.returncode == 0, done.stderr
+        made[name] = workflow
+    child, asked = f"{RUN}-intervention-noise", ["--steps", *map(str, BETWEEN)]
+    lacking = made["lacking"]
+    done = lacking.command_line("scripts.replay", "steps", "--run", child, *asked, study_file=lacking.study_file)
+    assert done.returncode == 0, done.stderr
+    for step in BETWEEN:
+        again_there = lacking.folder / f"replayed/checkpoints/{child}/global_step{step}"
+        assert sums(again_there) == sums(made["saved"].folder / f"checkpoints/{child}/global_step{step}")
+        assert read_json(again_there / "manifest.json")["facts"]["begin"] == 2

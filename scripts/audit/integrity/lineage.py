@@ -62,10 +62,7 @@ def check_chain(study: Study, folder: Folder) -> Check:
             unlike = listed ^ {file for file in run.content.files if file.endswith("manifest.json")}
             faults += [f"{run.path}: {file} is named, or scheduled, and not both" for file in sorted(unlike)]
     for again in folder.of_kind(ReplayedFacts):
-        name, facts = again.content.subject["run"], again.content.facts
-        ends = [TRAIN.file(name, facts.begin), TRAIN.file(name, facts.met)]
-        from_seed = ends[0] not in again.content.parents  # or the parent of its run
-        faults += _other_parents(again, ends[from_seed:])
+        faults += _replay_faults(study, again)
     for model in folder.of_kind(ModelFacts):
         subject = at(model.path)
         if model.path == CONVERT.file(subject["run"], subject.get("step", -1)):
@@ -73,6 +70,23 @@ def check_chain(study: Study, folder: Folder) -> Check:
             faults += _other_parents(model, [*native, TOKENIZER])
     what = "Each run is one chain from its data and step 0, and each model hangs on its own checkpoint"
     return judged("chain", what, faults, f"{len(study.trained)} chains, {length:,} checkpoints")
+
+
+def _replay_faults(study: Study, again: Found[Manifest[ReplayedFacts]]) -> list[str]:
+    """What is wrong with a checkpoint that says that a replay made it: of a step that the run did not save, between two
+    that it did and that are its parents. Where the first is none, it was made from the run's seed, or its parent's
+    state."""
+    subject, facts = at(again.path), again.content.facts
+    name, step = subject["run"], subject["step"]
+    if name not in study.trained:
+        return []  # told as unknown
+    saved = run_settings(study, name)["steps"]
+    if step in saved or not facts.begin < step < facts.met or facts.met not in saved:
+        told = f"replayed from step {facts.begin} to meet step {facts.met}; the run saved {', '.join(map(str, saved))}"
+        return [f"{again.path}: says that it was {told}"]
+    begin, met = TRAIN.file(name, facts.begin), TRAIN.file(name, facts.met)
+    from_seed = facts.begin == study.run(name).first_step and begin not in again.content.parents
+    return _other_parents(again, [met] if from_seed else [begin, met])
 
 
 def _native(folder: Folder, run: str, step: int) -> str:

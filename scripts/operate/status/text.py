@@ -49,7 +49,7 @@ def show(status: Status) -> None:
                 colour = MARKS[stage.state][1]
                 console.print(f"[{colour}]{run.run}, {stage.name} {stage.state}[/]: {escape(note)}")
     if status.replayed:
-        console.print("\n[bold]Beside the schedule[/bold] (python -m scripts.replay drop)")
+        console.print("\n[bold]Beside the schedule[/bold] (python -m scripts.replay drop --study results/study.json)")
         for line in status.replayed:
             console.print(escape(line))
 
